@@ -217,7 +217,7 @@ mod tests {
             ),
             (
                 "https://a').database('x",
-                "the host must be a full DNS name, such as mycluster.westeurope.kusto.windows.net",
+                "every label of the host must be 1 to 63 ASCII letters, digits and inner hyphens",
             ),
             ("https://localhost.evil.example:80", "a port is accepted for loopback addresses only"),
             ("https://", "the host is missing"),
