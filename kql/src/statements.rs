@@ -1,0 +1,40 @@
+//! Every command and query that our programs send, as typed values that render to a [`Request`]. Each has one file in `kql/text` that says what it is for
+//! and which permission it needs. No I/O; called by the agents.
+
+mod discovery;
+mod entity_groups;
+mod functions;
+mod heartbeats;
+mod ownership;
+mod script;
+#[cfg(test)]
+mod tests;
+
+pub use discovery::{ShowDatabases, ShowHubEntities, ShowInventory};
+pub use entity_groups::{AlterEntityGroup, CreateEntityGroup, DropEntityGroup, Entity, ShowEntityGroups};
+pub use functions::{ClearRemoteSchema, DropFunction, FederatedBody, Members, PutFunction};
+pub use heartbeats::{
+    AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, EnableStreaming, HeartbeatPolicy,
+    IngestInline, ReadHeartbeats, ReadSchemas, ShowPolicy,
+};
+pub use ownership::{CreateOwnershipTable, ReadOwnership};
+pub use script::{MAX_SCRIPT_BYTES, scripts};
+
+use std::collections::BTreeMap;
+
+use crate::{
+    names::DatabaseName,
+    request::{Request, RequestKind},
+    template,
+};
+
+/// Makes a request from a statement file. `name` is the file's stem.
+fn request(
+    name: &'static str,
+    kind: RequestKind,
+    database: Option<&DatabaseName>,
+    file: &str,
+    values: &[(&str, &str)],
+) -> Request {
+    Request { name, kind, database: database.cloned(), text: template::fill(file, values), parameters: BTreeMap::new() }
+}

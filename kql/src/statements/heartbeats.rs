@@ -1,0 +1,212 @@
+//! The heartbeat table: its set-up, and how heartbeats are written and read.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::{
+    literal,
+    names::{DatabaseName, TableName},
+    request::{Request, RequestKind},
+    statements::request,
+};
+
+/// A duration as a timespan literal.
+fn timespan_literal(duration: Duration) -> String {
+    let ticks = i64::try_from(duration.as_nanos() / 100).unwrap_or(i64::MAX);
+    format!("time({})", literal::timespan(ticks))
+}
+
+/// A period as policy commands document it: a number and its unit, `7d`.
+fn policy_period(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match [(86_400, 'd'), (3600, 'h'), (60, 'm')].into_iter().find(|(unit, _)| seconds > 0 && seconds % unit == 0) {
+        Some((unit, suffix)) => format!("{}{suffix}", seconds / unit),
+        None => format!("{seconds}s"),
+    }
+}
+
+macro_rules! table_command {
+    ($(#[$doc:meta])* $type:ident, $name:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $type<'a> {
+            /// The heartbeat database.
+            pub database: &'a DatabaseName,
+            /// The heartbeat table.
+            pub table: &'a TableName,
+        }
+
+        impl $type<'_> {
+            /// Renders the command.
+            pub fn request(&self) -> Request {
+                let file = include_str!(concat!("../../text/", $name, ".kql"));
+                let values = [("table", self.table.quoted())];
+                let values = values.each_ref().map(|(name, value)| (*name, value.as_str()));
+                request($name, RequestKind::IdempotentControl, Some(self.database), file, &values)
+            }
+        }
+    };
+}
+
+table_command!(
+    /// The table in the form that adx-mon's agents write too.
+    CreateHeartbeatTable,
+    "create_heartbeat_table"
+);
+table_command!(
+    /// Lets heartbeats arrive within seconds.
+    EnableStreaming,
+    "enable_streaming"
+);
+table_command!(
+    /// Raises the limit of a Schema from 1 MiB to 32 MiB.
+    AlterSchemaEncoding,
+    "alter_schema_encoding"
+);
+
+macro_rules! period_command {
+    ($(#[$doc:meta])* $type:ident, $name:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $type<'a> {
+            /// The database.
+            pub database: &'a DatabaseName,
+            /// The table.
+            pub table: &'a TableName,
+            /// How long; whole seconds count.
+            pub period: Duration,
+        }
+
+        impl $type<'_> {
+            /// Renders the command.
+            pub fn request(&self) -> Request {
+                let file = include_str!(concat!("../../text/", $name, ".kql"));
+                let (table, period) = (self.table.quoted(), policy_period(self.period));
+                let values = [("table", table.as_str()), ("period", period.as_str())];
+                request($name, RequestKind::IdempotentControl, Some(self.database), file, &values)
+            }
+        }
+    };
+}
+
+period_command!(
+    /// How long rows are kept.
+    AlterRetention,
+    "alter_retention"
+);
+period_command!(
+    /// How long rows stay in the hot cache.
+    AlterCaching,
+    "alter_caching"
+);
+
+/// The policies that the heartbeat table needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HeartbeatPolicy {
+    /// How long rows are kept.
+    Retention,
+    /// How long rows are hot.
+    Caching,
+    /// Whether rows may be streamed in.
+    StreamingIngestion,
+    /// How the column Schema is stored.
+    SchemaEncoding,
+}
+
+/// One policy as JSON text. Columns: Policy:string.
+#[derive(Debug, Clone, Copy)]
+pub struct ShowPolicy<'a> {
+    /// The heartbeat database.
+    pub database: &'a DatabaseName,
+    /// The heartbeat table.
+    pub table: &'a TableName,
+    /// Which.
+    pub policy: HeartbeatPolicy,
+}
+
+impl ShowPolicy<'_> {
+    /// Renders the command.
+    pub fn request(&self) -> Request {
+        let (entity, policy) = match self.policy {
+            HeartbeatPolicy::Retention => (format!("table {}", self.table.quoted()), "retention"),
+            HeartbeatPolicy::Caching => (format!("table {}", self.table.quoted()), "caching"),
+            HeartbeatPolicy::StreamingIngestion => (format!("table {}", self.table.quoted()), "streamingingestion"),
+            HeartbeatPolicy::SchemaEncoding => (format!("column {}.Schema", self.table.quoted()), "encoding"),
+        };
+        let file = include_str!("../../text/show_policies.kql");
+        let values = [("entity", entity.as_str()), ("policy", policy)];
+        request("show_policies", RequestKind::Show, Some(self.database), file, &values)
+    }
+}
+
+/// Appends CSV records through a command; the fallback where streaming is off.
+#[derive(Debug, Clone, Copy)]
+pub struct IngestInline<'a> {
+    /// The database.
+    pub database: &'a DatabaseName,
+    /// The table.
+    pub table: &'a TableName,
+    /// CSV records, each ending with a line feed; no value may hold a raw line break, since the command's data is read line by line.
+    pub records: &'a str,
+}
+
+impl IngestInline<'_> {
+    /// Renders the command. Sending it twice appends twice, which readers of heartbeats survive (`arg_max`).
+    pub fn request(&self) -> Request {
+        request(
+            "ingest_inline",
+            RequestKind::Control,
+            Some(self.database),
+            include_str!("../../text/ingest_inline.kql"),
+            &[("table", &self.table.quoted()), ("records", self.records)],
+        )
+    }
+}
+
+/// The newest heartbeat of each partition, without the schemas' texts.
+/// Columns: ClusterEndpoint:string, Received:datetime, Timestamp:datetime, PartitionMetadata:dynamic, SchemaHash:string, SchemaBytes:long, Now:datetime.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadHeartbeats<'a> {
+    /// The heartbeat database.
+    pub database: &'a DatabaseName,
+    /// The heartbeat table.
+    pub table: &'a TableName,
+    /// How far back to look, by the server's clock.
+    pub window: Duration,
+}
+
+impl ReadHeartbeats<'_> {
+    /// Renders the query.
+    pub fn request(&self) -> Request {
+        let file = include_str!("../../text/read_heartbeats.kql");
+        let values = [("table", &*self.table.quoted())];
+        let mut request = request("read_heartbeats", RequestKind::Query, Some(self.database), file, &values);
+        request.parameters.insert("_window", timespan_literal(self.window));
+        request
+    }
+}
+
+/// The schema texts of some partitions. Columns: ClusterEndpoint:string, Received:datetime, SchemaHash:string, SchemaText:string.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadSchemas<'a> {
+    /// The heartbeat database.
+    pub database: &'a DatabaseName,
+    /// The heartbeat table.
+    pub table: &'a TableName,
+    /// As in [`ReadHeartbeats`].
+    pub window: Duration,
+    /// ClusterEndpoint values as [`ReadHeartbeats`] gave them, of those rows whose value parsed as an endpoint; they travel as a query parameter.
+    pub endpoints: &'a BTreeSet<String>,
+}
+
+impl ReadSchemas<'_> {
+    /// Renders the query.
+    pub fn request(&self) -> Request {
+        let file = include_str!("../../text/read_schemas.kql");
+        let values = [("table", &*self.table.quoted())];
+        let mut request = request("read_schemas", RequestKind::Query, Some(self.database), file, &values);
+        let list = serde_json::Value::from_iter(self.endpoints.iter().map(String::as_str));
+        request.parameters.insert("_window", timespan_literal(self.window));
+        request.parameters.insert("_endpoints", format!("dynamic({list})"));
+        request
+    }
+}

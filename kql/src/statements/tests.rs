@@ -1,0 +1,119 @@
+//! Every statement as it is sent, in one snapshot: a change of any text shows in review.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::*;
+use crate::{
+    endpoint::ClusterEndpoint,
+    names::{EntityGroupName, FunctionName, TableName},
+};
+
+fn entities() -> BTreeSet<Entity> {
+    let entity = |host: &str| Entity {
+        cluster: ClusterEndpoint::parse(&format!("https://{host}.kusto.windows.net")).unwrap(),
+        database: DatabaseName::new("Logs").unwrap(),
+    };
+    BTreeSet::from([entity("us"), entity("eu")])
+}
+
+fn put_function(members: Members) -> PutFunction {
+    PutFunction {
+        database: DatabaseName::new("Logs").unwrap(),
+        function: FunctionName::new("federated_Http Requests").unwrap(),
+        folder: "people's \\ facades".to_owned(),
+        description: "Http Requests of every partition".to_owned(),
+        body: FederatedBody { members, table: TableName::new("Http Requests").unwrap(), best_effort: true },
+    }
+}
+
+#[test]
+fn every_statement_renders_as_reviewed() {
+    let database = &DatabaseName::new("FleetDiscovery").unwrap();
+    let table = &TableName::new("Heartbeats").unwrap();
+    let group = &EntityGroupName::new("Logs_Partitions").unwrap();
+    let function = &FunctionName::new("federated_Requests").unwrap();
+    let cluster = &ClusterEndpoint::parse("http://127.0.0.1:8081").unwrap();
+    let hour = Duration::from_secs(3600);
+    let create = CreateEntityGroup { database, group, entities: &entities() }.request();
+    let put = put_function(Members::Group(group.clone())).request();
+    let policies = [
+        HeartbeatPolicy::Retention,
+        HeartbeatPolicy::Caching,
+        HeartbeatPolicy::StreamingIngestion,
+        HeartbeatPolicy::SchemaEncoding,
+    ];
+    let mut requests = vec![
+        ShowDatabases.request(),
+        ShowInventory.request(),
+        ShowHubEntities { function_prefix: "federated_" }.request(),
+        ShowEntityGroups { database }.request(),
+        create.clone(),
+        AlterEntityGroup { database, group, entities: &entities() }.request(),
+        DropEntityGroup { database, group }.request(),
+        put.clone(),
+        put_function(Members::Entities(entities())).request(),
+        DropFunction { database, function }.request(),
+        ClearRemoteSchema { database, cluster, remote_database: &DatabaseName::new("Logs").unwrap() }.request(),
+        CreateHeartbeatTable { database, table }.request(),
+        EnableStreaming { database, table }.request(),
+        AlterSchemaEncoding { database, table }.request(),
+        AlterRetention { database, table, period: 7 * 24 * hour }.request(),
+        AlterCaching { database, table, period: 24 * hour }.request(),
+        IngestInline { database, table, records: "2025-05-03T12:34:56Z,x,[],{}\n" }.request(),
+        ReadHeartbeats { database, table, window: hour }.request(),
+        ReadSchemas {
+            database,
+            table,
+            window: hour,
+            endpoints: &BTreeSet::from(["https://eu.kusto.windows.net/".into()]),
+        }
+        .request(),
+        CreateOwnershipTable { database, table }.request(),
+        ReadOwnership { database, table }.request(),
+    ];
+    requests.extend(policies.map(|policy| ShowPolicy { database, table, policy }.request()));
+    requests.extend(scripts(database, &[create, put]).into_iter().map(|(request, _)| request));
+    let mut shown = String::new();
+    for request in &requests {
+        shown += &format!(
+            "--- {} {:?} {:?}\n",
+            request.name(),
+            request.kind(),
+            request.database().map(DatabaseName::as_str)
+        );
+        for (name, value) in request.parameters() {
+            shown += &format!("--- {name} = {value}\n");
+        }
+        shown += request.text();
+        shown += "\n";
+        assert!(!request.text().contains("{{"), "an unfilled placeholder in {}", request.name());
+    }
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn a_function_is_ours_by_its_marker_and_its_content_shows_in_it() {
+    let of_group = put_function(Members::Group(EntityGroupName::new("Logs_Partitions").unwrap()));
+    let of_entities = put_function(Members::Entities(entities()));
+    assert!(PutFunction::is_marked(&of_group.docstring()));
+    assert_ne!(of_group.docstring(), of_entities.docstring());
+    assert_eq!(of_group.docstring(), of_group.clone().docstring());
+    for other in ["", "Http Requests", "mine [adx-federation x]", "[adx-federation 0123456789abcdef01234567] and more"]
+    {
+        assert!(!PutFunction::is_marked(other), "{other}");
+    }
+}
+
+#[test]
+fn scripts_keep_order_and_split_by_size() {
+    let database = &DatabaseName::new("Logs").unwrap();
+    let command = |name: String| DropFunction { database, function: &FunctionName::new(name).unwrap() }.request();
+    let commands: Vec<_> = (0..2000).map(|number| command(format!("{number:0>1000}"))).collect();
+    let packed = scripts(database, &commands);
+    assert!(packed.iter().all(|(script, _)| script.text().len() <= MAX_SCRIPT_BYTES + 100));
+    assert_eq!(packed.iter().map(|(_, count)| count).sum::<usize>(), 2000);
+    assert_eq!(packed.len(), 4);
+    let sent: Vec<_> = packed.iter().flat_map(|(script, _)| script.text().lines().skip(1)).collect();
+    assert_eq!(sent, commands.iter().map(Request::text).collect::<Vec<_>>());
+    assert!(scripts(database, &[]).is_empty());
+}
