@@ -1,1 +1,8 @@
+//! The harness of our stories, the demo and the benchmarks: our real binaries as processes, a fleet of local Kusto servers, sample telemetry, and the judges.
 
+pub mod fleet;
+pub mod kusto;
+pub mod oracle;
+pub mod process;
+pub mod proxy;
+pub mod telemetry;

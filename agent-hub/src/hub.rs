@@ -1,0 +1,153 @@
+//! What the hub holds now, as values. No I/O; `observe` fills it in, `desired` and `plan` read it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kql::{
+    endpoint::ClusterEndpoint,
+    names::{DatabaseName, EntityGroupName, FunctionName},
+    statements::{Entity, PutFunction},
+    syntax::{
+        ast::{ExprKind, Literal},
+        parser::parse_expression,
+    },
+};
+
+/// The hub as observed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Hub {
+    /// Its databases.
+    pub databases: BTreeMap<DatabaseName, HubDatabase>,
+    /// The groups that our record says we made.
+    pub owned_groups: BTreeSet<(DatabaseName, EntityGroupName)>,
+}
+
+/// One database of the hub.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HubDatabase {
+    /// Its functions.
+    pub functions: BTreeMap<FunctionName, ExistingFunction>,
+    /// Tables and views whose name begins like our functions: a function of ours would shadow them.
+    pub shadowed: BTreeSet<String>,
+    /// Its entity groups; or why they could not be read, in which case the database is left alone in this pass.
+    pub groups: Result<BTreeMap<EntityGroupName, ExistingGroup>, String>,
+}
+
+impl Default for HubDatabase {
+    fn default() -> Self {
+        Self { functions: BTreeMap::new(), shadowed: BTreeSet::new(), groups: Ok(BTreeMap::new()) }
+    }
+}
+
+/// A function that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExistingFunction {
+    /// Its folder.
+    pub folder: String,
+    /// Its docstring, our marker in it if it is ours.
+    pub docstring: String,
+}
+
+impl ExistingFunction {
+    /// Whether we made it, whatever its content.
+    pub fn is_ours(&self, folder: &str) -> bool {
+        self.folder == folder && PutFunction::is_marked(&self.docstring)
+    }
+}
+
+/// A group that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExistingGroup {
+    /// Its members.
+    Members(BTreeSet<Entity>),
+    /// It has members that are not `cluster('https://..').database('..')`: certainly not what we would write.
+    Foreign,
+}
+
+impl ExistingGroup {
+    /// Reads the texts of a group's members, `cluster('https://host').database('name')` each.
+    pub fn parse<'a>(entities: impl IntoIterator<Item = &'a str>) -> Self {
+        entities.into_iter().map(parse_entity).collect::<Option<_>>().map_or(Self::Foreign, Self::Members)
+    }
+}
+
+impl Hub {
+    /// How the hub spells a database that it has.
+    pub fn spelling_of(&self, database: &DatabaseName) -> Option<&DatabaseName> {
+        self.databases.get_key_value(database).map(|(spelling, _)| spelling)
+    }
+
+    /// The databases of a partition that some group of ours lists now.
+    pub fn memberships_of<'a>(&'a self, cluster: &'a ClusterEndpoint) -> impl Iterator<Item = &'a Entity> + 'a {
+        self.databases
+            .iter()
+            .flat_map(|(database, content)| {
+                content.groups.iter().flatten().map(move |(name, group)| (database, name, group))
+            })
+            .filter(|(database, name, _)| self.owned_groups.contains(&((*database).clone(), (*name).clone())))
+            .filter_map(|(_, _, group)| match group {
+                ExistingGroup::Members(members) => Some(members),
+                ExistingGroup::Foreign => None,
+            })
+            .flatten()
+            .filter(move |entity| entity.cluster == *cluster)
+    }
+}
+
+/// `None` for anything but `cluster('endpoint').database('name')`.
+fn parse_entity(text: &str) -> Option<Entity> {
+    let ExprKind::MemberCall { target, name, arguments } = parse_expression(text).ok()?.kind else { return None };
+    let ExprKind::Call { name: outer, arguments: cluster } = target.kind else { return None };
+    let string = |arguments: &[kql::syntax::ast::Argument]| match arguments {
+        [argument] => match &argument.value.kind {
+            ExprKind::Literal(Literal::String(text)) => Some(text.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    if outer.name != "cluster" || name.name != "database" {
+        return None;
+    }
+    // Kusto takes a bare host for the https endpoint, and may print one.
+    let cluster = string(&cluster)?;
+    let cluster =
+        ClusterEndpoint::parse(&cluster).or_else(|_| ClusterEndpoint::parse(&format!("https://{cluster}"))).ok()?;
+    let database = DatabaseName::new(string(&arguments)?).ok()?;
+    Some(Entity { cluster, database })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entity(host: &str, database: &str) -> Entity {
+        let cluster = ClusterEndpoint::parse(&format!("https://{host}.kusto.windows.net")).unwrap();
+        Entity { cluster, database: DatabaseName::new(database).unwrap() }
+    }
+
+    #[test]
+    fn what_we_write_as_members_reads_back_equal() {
+        let members = BTreeSet::from([entity("eu", "Logs"), entity("us", "My Logs.1")]);
+        let texts: Vec<_> = members.iter().map(Entity::render).collect();
+        assert_eq!(ExistingGroup::parse(texts.iter().map(String::as_str)), ExistingGroup::Members(members));
+    }
+
+    #[test]
+    fn other_quotes_and_cases_are_the_same_member() {
+        let read = ExistingGroup::parse(["cluster(\"https://EU.kusto.windows.net/\").database(\"Logs\")"]);
+        assert_eq!(read, ExistingGroup::Members(BTreeSet::from([entity("eu", "Logs")])));
+    }
+
+    #[test]
+    fn members_that_we_would_not_write_make_a_group_foreign() {
+        for text in [
+            "database('Logs')",
+            "cluster('eu').database('Logs')",
+            "cluster('https://a.b').database(X)",
+            "f('https://a.b').database('X')",
+            "1",
+            "cluster(",
+        ] {
+            assert_eq!(ExistingGroup::parse([text]), ExistingGroup::Foreign, "{text}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The hub's agent (role Federated): reads the heartbeats and keeps the hub's federated functions and entity groups true. It never removes anything because
+//! it failed to see, and never touches what it did not make.
+//!
+//! | module | what | I/O |
+//! |---|---|---|
+//! | [`setup`] | the heartbeat table and its policies | commands |
+//! | [`observe`] | heartbeats, and what the hub holds | queries, `.show` |
+//! | [`fleet`] | the state of each partition | none |
+//! | [`desired`] | what the hub should hold | none |
+//! | [`plan`] | the ordered changes, or a hold | none |
+//! | [`apply`] | the changes | commands |
+//! | [`report`] | metrics, status, logs | those |
+
+pub mod apply;
+pub mod desired;
+pub mod fleet;
+pub mod hub;
+pub mod observe;
+mod pass;
+pub mod plan;
+pub mod report;
+pub mod settings;
+pub mod setup;
+
+pub use pass::{preview, run};

@@ -1,0 +1,39 @@
+//! Reads what decisions are made from: heartbeats, and what the hub holds. I/O: queries and `.show` commands on the hub; nothing is changed.
+
+mod heartbeats;
+mod objects;
+
+pub use heartbeats::{HeartbeatReading, SchemaMemory, read_heartbeats};
+pub use objects::read_hub;
+
+use shared::kusto::{DecodeError, KustoError};
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The hub did not answer, or not completely.
+    #[error("failed to read {what} from the hub")]
+    Ask {
+        /// What was asked for.
+        what: &'static str,
+        /// Why.
+        source: KustoError,
+    },
+    /// It answered in another form than documented.
+    #[error("failed to understand {what} that the hub sent")]
+    Decode {
+        /// What was asked for.
+        what: &'static str,
+        /// Why.
+        source: DecodeError,
+    },
+}
+
+/// Names what was read in either error.
+fn asking(what: &'static str) -> impl Fn(KustoError) -> ObserveError {
+    move |source| ObserveError::Ask { what, source }
+}
+
+fn decoding(what: &'static str) -> impl Fn(DecodeError) -> ObserveError {
+    move |source| ObserveError::Decode { what, source }
+}

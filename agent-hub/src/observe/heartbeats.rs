@@ -1,0 +1,182 @@
+//! The newest heartbeat of every partition. I/O: one query; a second one only for schemas whose hash is new.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use kql::{
+    endpoint::ClusterEndpoint,
+    names::DatabaseName,
+    statements::{ReadHeartbeats, ReadSchemas},
+};
+use serde_json::Value;
+use shared::{
+    document::HubConfig,
+    heartbeat::{Limits, SchemaInventory, parse_metadata, parse_schema},
+    kusto::{DecodeError, KustoClient, ResultTable, Row},
+};
+
+use super::{ObserveError, asking, decoding};
+use crate::fleet::{Beat, Inventory};
+
+/// The schemas that were read before, so that only changed ones are fetched again. Lives as long as the process.
+#[derive(Debug, Default)]
+pub struct SchemaMemory(BTreeMap<ClusterEndpoint, Remembered>);
+
+#[derive(Debug, Clone)]
+struct Remembered {
+    hash: String,
+    /// The last schema that could be read, of whichever beat.
+    inventory: Option<Arc<SchemaInventory>>,
+    problems: Vec<String>,
+}
+
+/// A complete reading of the heartbeat table.
+#[derive(Debug)]
+pub struct HeartbeatReading {
+    /// The hub server's clock.
+    pub now: Timestamp,
+    /// The newest beat of each partition.
+    pub beats: Vec<Beat>,
+    /// Databases whose content differs from what this process read before: the hub may remember their old columns.
+    pub changed: BTreeSet<(ClusterEndpoint, DatabaseName)>,
+    /// Rows that name no cluster, in sentences.
+    pub problems: Vec<String>,
+}
+
+const HEARTBEATS: &str = "heartbeats";
+const SCHEMAS: &str = "the heartbeats' schemas";
+
+/// Reads all heartbeats of the retention period. An error means that nothing is known: a partial list is never returned.
+///
+/// # Errors
+/// [`ObserveError`]
+pub async fn read_heartbeats(
+    hub: &KustoClient,
+    config: &HubConfig,
+    memory: &mut SchemaMemory,
+) -> Result<HeartbeatReading, ObserveError> {
+    let (database, table, window) = (&config.heartbeat_database, &config.heartbeat_table, config.heartbeat_retention);
+    let answer = hub.send(&ReadHeartbeats { database, table, window }.request()).await.map_err(asking(HEARTBEATS))?;
+    let (rows, problems) = parse_rows(&answer).map_err(decoding(HEARTBEATS))?;
+    let mut changed = BTreeSet::new();
+    for endpoints in pages(rows.iter().filter(|row| memory.lacks(row))) {
+        let request = ReadSchemas { database, table, window, endpoints: &endpoints }.request();
+        let answer = hub.send(&request).await.map_err(asking(SCHEMAS))?;
+        changed.extend(memory.learn(&answer).map_err(decoding(SCHEMAS))?);
+    }
+    let now = rows.iter().map(|row| row.now).max().unwrap_or(Timestamp::UNIX_EPOCH);
+    memory.0.retain(|endpoint, _| rows.iter().any(|row| row.endpoint == *endpoint));
+    let beats = rows.into_iter().map(|row| memory.beat(row)).collect();
+    Ok(HeartbeatReading { now, beats, changed, problems })
+}
+
+/// One row of [`ReadHeartbeats`].
+struct HeartbeatRow {
+    endpoint: ClusterEndpoint,
+    /// ClusterEndpoint as the query gave it: lower case, perhaps with a slash at its end.
+    key: String,
+    received: Timestamp,
+    written: Option<Timestamp>,
+    metadata: BTreeMap<String, Value>,
+    schema_hash: String,
+    schema_bytes: usize,
+    now: Timestamp,
+    problems: Vec<String>,
+}
+
+/// How many bytes of schemas one query fetches at most; a longer schema comes alone. Kusto cuts results at 64 MB.
+const PAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// The keys of rows in pages of [`PAGE_BYTES`].
+fn pages<'a>(rows: impl Iterator<Item = &'a HeartbeatRow>) -> Vec<BTreeSet<String>> {
+    let mut pages = Vec::<BTreeSet<String>>::new();
+    let mut room = 0;
+    for row in rows {
+        if row.schema_bytes > room {
+            pages.push(BTreeSet::new());
+            room = PAGE_BYTES;
+        }
+        room = room.saturating_sub(row.schema_bytes);
+        if let Some(page) = pages.last_mut() {
+            page.insert(row.key.clone());
+        }
+    }
+    pages
+}
+
+fn parse_rows(table: &ResultTable) -> Result<(Vec<HeartbeatRow>, Vec<String>), DecodeError> {
+    let (mut rows, mut problems) = (Vec::new(), Vec::new());
+    for row in table.rows() {
+        let key = row.string("ClusterEndpoint")?;
+        match ClusterEndpoint::parse(key) {
+            Ok(endpoint) => rows.push(parse_row(row, endpoint, key)?),
+            Err(error) => problems.push(format!("a heartbeat row is ignored: {error}")),
+        }
+    }
+    Ok((rows, problems))
+}
+
+fn parse_row(row: Row<'_>, endpoint: ClusterEndpoint, key: &str) -> Result<HeartbeatRow, DecodeError> {
+    let (metadata, problems) = parse_metadata(&row.dynamic("PartitionMetadata")?);
+    Ok(HeartbeatRow {
+        endpoint,
+        key: key.to_owned(),
+        received: row.datetime("Received")?.unwrap_or(Timestamp::UNIX_EPOCH),
+        written: row.datetime("Timestamp")?,
+        metadata,
+        schema_hash: row.string("SchemaHash")?.to_owned(),
+        schema_bytes: usize::try_from(row.long("SchemaBytes")?.unwrap_or(0)).unwrap_or(0),
+        now: row.datetime("Now")?.unwrap_or(Timestamp::UNIX_EPOCH),
+        problems: problems.iter().map(ToString::to_string).collect(),
+    })
+}
+
+impl SchemaMemory {
+    /// Whether a row has a schema that is not remembered.
+    fn lacks(&self, row: &HeartbeatRow) -> bool {
+        row.schema_bytes > 0 && self.0.get(&row.endpoint).is_none_or(|known| known.hash != row.schema_hash)
+    }
+
+    /// Takes in the answer of [`ReadSchemas`]; returns what changed of what was known before.
+    fn learn(&mut self, table: &ResultTable) -> Result<BTreeSet<(ClusterEndpoint, DatabaseName)>, DecodeError> {
+        let mut changed = BTreeSet::new();
+        for row in table.rows() {
+            let Ok(endpoint) = ClusterEndpoint::parse(row.string("ClusterEndpoint")?) else { continue };
+            let hash = row.string("SchemaHash")?.to_owned();
+            let text = Value::String(row.string("SchemaText")?.to_owned());
+            let (inventory, problems) = parse_schema(&text, Limits::default());
+            let problems = problems.iter().map(ToString::to_string).collect();
+            let before = self.0.remove(&endpoint).and_then(|known| known.inventory);
+            let inventory = inventory.map(Arc::new);
+            if let (Some(before), Some(after)) = (&before, &inventory) {
+                changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));
+            }
+            self.0.insert(endpoint, Remembered { hash, inventory: inventory.or(before), problems });
+        }
+        Ok(changed)
+    }
+
+    /// The beat of a row, with its own schema or, if that was left out or could not be stored, the last one that was read.
+    fn beat(&self, row: HeartbeatRow) -> Beat {
+        let HeartbeatRow { endpoint, received, written, metadata, schema_bytes, mut problems, .. } = row;
+        let known = self.0.get(&endpoint);
+        if schema_bytes == 0 {
+            problems.push("its newest heartbeat has no schema: what is known of it is kept".to_owned());
+        }
+        problems.extend(known.into_iter().flat_map(|known| known.problems.iter().cloned()));
+        let inventory = known.and_then(|known| known.inventory.clone()).map_or(Inventory::Unknown, Inventory::Known);
+        Beat { endpoint, received, written, inventory, metadata, problems }
+    }
+}
+
+/// The databases of both inventories whose content differs.
+fn differences<'a>(before: &'a SchemaInventory, after: &'a SchemaInventory) -> impl Iterator<Item = DatabaseName> + 'a {
+    after
+        .0
+        .iter()
+        .filter(|(name, content)| before.0.get(*name).is_some_and(|old| old != *content))
+        .map(|(name, _)| name.clone())
+}

@@ -1,0 +1,177 @@
+//! The pass of the hub agent, and its dry run. I/O: all of it, through the steps.
+
+use futures::{StreamExt as _, stream};
+use jiff::{SignedDuration, Timestamp};
+use kql::{endpoint::ClusterEndpoint, names::DatabaseName, statements::ClearRemoteSchema};
+use shared::{
+    document::HubConfig,
+    kusto::{ClientError, KustoClient},
+    runtime::{Exit, PassOutcome, World, chain},
+};
+
+use crate::{
+    apply::apply,
+    fleet::{Thresholds, judge},
+    observe::{ObserveError, SchemaMemory, read_heartbeats, read_hub},
+    plan::{Decision, HoldReason, plan},
+    report::Report,
+    settings::Settings,
+    setup::{self, Setup},
+};
+
+/// How many partitions' remembered columns are cleared at once.
+const CONCURRENT_CLEARS: usize = 4;
+
+/// What lives as long as the process.
+struct HubAgent {
+    hub: KustoClient,
+    config: HubConfig,
+    settings: Settings,
+    setup: Setup,
+    memory: SchemaMemory,
+    report: Report,
+    world: World,
+}
+
+/// Passes on schedule until the stop.
+pub async fn run(config: HubConfig, world: World) -> Exit {
+    let mut cycle = world.cycle(config.schedule.clone());
+    let mut agent = match HubAgent::new(config, world) {
+        Ok(agent) => agent,
+        Err(error) => {
+            tracing::error!(error = chain(&error), "the hub cannot be used");
+            return Exit::BadConfiguration;
+        }
+    };
+    while let Some(now) = cycle.next().await {
+        cycle.pass(agent.pass(now)).await;
+    }
+    cycle.exit()
+}
+
+impl HubAgent {
+    fn new(config: HubConfig, world: World) -> Result<Self, ClientError> {
+        let hub = KustoClient::new(config.endpoint.clone(), &config.credential, world.client_options())?;
+        let report = Report::new(world.clone(), &config);
+        let settings = settings(&config);
+        Ok(Self { hub, config, settings, setup: Setup::default(), memory: SchemaMemory::default(), report, world })
+    }
+
+    async fn pass(&mut self, now: Timestamp) -> PassOutcome {
+        let set_up = match self.setup.ensure(&self.hub, &self.config).await {
+            Ok(commands) => commands,
+            Err(error) => return self.failed(now, error.is_auth(), &error),
+        };
+        self.report.set_up(set_up);
+        let reading = match read_heartbeats(&self.hub, &self.config, &mut self.memory).await {
+            Ok(reading) => reading,
+            Err(error) => {
+                self.count_auth_failure(error.is_auth());
+                return self.report.held(now, &HoldReason::IncompleteRead { why: chain(&error) });
+            }
+        };
+        let fleet = judge(reading.beats, reading.now, self.settings.thresholds);
+        self.report.fleet(&fleet);
+        let hub = match read_hub(&self.hub, &self.config, true).await {
+            Ok(hub) => hub,
+            Err(error) => return self.failed(now, error.is_auth(), &error),
+        };
+        let plan = match plan(&fleet, &hub, &self.settings) {
+            Decision::Apply(plan) => plan,
+            Decision::Hold(reason) => return self.report.held(now, &reason),
+        };
+        let problems = [reading.problems, plan.problems.clone()].concat();
+        let applied = apply(&self.hub, &self.config, plan, now).await;
+        self.clear_remote_schemas(reading.changed).await;
+        self.report.done(now, &hub, &self.settings.folder, set_up, &applied, problems)
+    }
+
+    /// The hub remembers partitions' columns; where they changed, it must ask again, or queries go on with the old ones.
+    async fn clear_remote_schemas(&self, changed: impl IntoIterator<Item = (ClusterEndpoint, DatabaseName)>) {
+        let database = &self.config.heartbeat_database;
+        let clears = stream::iter(changed).map(async |(cluster, remote_database)| {
+            let request =
+                ClearRemoteSchema { database, cluster: &cluster, remote_database: &remote_database }.request();
+            match self.hub.send(&request).await {
+                Ok(_) => tracing::info!(partition = %cluster, database = %remote_database, "remote schema cleared"),
+                Err(error) => tracing::warn!(error = chain(&error), "failed to clear a remote schema"),
+            }
+        });
+        clears.buffer_unordered(CONCURRENT_CLEARS).collect::<()>().await;
+    }
+
+    fn failed(&mut self, now: Timestamp, is_auth: bool, error: &dyn std::error::Error) -> PassOutcome {
+        self.count_auth_failure(is_auth);
+        self.report.failed(now, chain(error))
+    }
+
+    fn count_auth_failure(&self, is_auth: bool) {
+        if is_auth {
+            self.world.metrics.auth_failure(&self.config.endpoint);
+        }
+    }
+}
+
+fn settings(config: &HubConfig) -> Settings {
+    let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    Settings {
+        thresholds: Thresholds {
+            time_to_live: signed(config.heartbeat_ttl),
+            interval: signed(config.heartbeat_interval),
+        },
+        function_prefix: config.function_prefix.clone(),
+        folder: config.folder.clone(),
+        best_effort: config.best_effort,
+    }
+}
+
+/// Prints what a pass would do and why, and changes nothing.
+pub async fn preview(config: HubConfig, world: World) -> Exit {
+    match preview_text(config, &world).await {
+        Ok((text, exit)) => {
+            println!("{text}");
+            exit
+        }
+        Err(why) => {
+            tracing::error!(error = why, "no plan could be made");
+            Exit::Failed
+        }
+    }
+}
+
+async fn preview_text(config: HubConfig, world: &World) -> Result<(String, Exit), String> {
+    let HubAgent { hub, config, settings, mut memory, .. } =
+        HubAgent::new(config, world.clone()).map_err(|error| chain(&error))?;
+    let missing = setup::look(&hub, &config).await.map_err(|error| chain(&error))?;
+    let mut lines: Vec<String> = missing.commands.iter().map(|command| format!("set up: {}", command.text())).collect();
+    if missing.heartbeat_table {
+        lines.push("The rest follows from the heartbeats, and there is no heartbeat table yet.".to_owned());
+        return Ok((lines.join("\n"), Exit::Done));
+    }
+    let held = |mut lines: Vec<String>, reason: HoldReason| {
+        lines.push(format!("held: {reason}"));
+        Ok((lines.join("\n"), Exit::Held))
+    };
+    let reading = match read_heartbeats(&hub, &config, &mut memory).await {
+        Ok(reading) => reading,
+        Err(error) => return held(lines, HoldReason::IncompleteRead { why: chain(&error) }),
+    };
+    let fleet = judge(reading.beats, reading.now, settings.thresholds);
+    let present = read_hub(&hub, &config, !missing.ownership_table).await.map_err(|error| chain(&error))?;
+    let plan = match plan(&fleet, &present, &settings) {
+        Decision::Apply(plan) => plan,
+        Decision::Hold(reason) => return held(lines, reason),
+    };
+    lines.extend(plan.changes.iter().map(|change| format!("{change}: {}", change.reason())));
+    if lines.is_empty() {
+        lines.push("Nothing has to change.".to_owned());
+    }
+    lines.extend(reading.problems.iter().chain(&plan.problems).map(|problem| format!("problem: {problem}")));
+    Ok((lines.join("\n"), Exit::Done))
+}
+
+impl ObserveError {
+    fn is_auth(&self) -> bool {
+        matches!(self, Self::Ask { source, .. } if source.is_auth())
+    }
+}

@@ -1,0 +1,299 @@
+//! From what is and what should be to an ordered list of changes, or to a hold. Pure: `plan` is the only way to a change.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use kql::{
+    names::{DatabaseName, EntityGroupName, FunctionName},
+    request::Request,
+    statements::{AlterEntityGroup, CreateEntityGroup, DropEntityGroup, DropFunction, Entity, PutFunction},
+};
+use shared::runtime::{ChangeAction, ChangeObject, GuardReason};
+
+use crate::{
+    desired::{self, Desired},
+    fleet::Fleet,
+    hub::{ExistingGroup, Hub, HubDatabase},
+    settings::Settings,
+};
+
+/// What a pass will do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Make these changes; none is the normal case.
+    Apply(Plan),
+    /// Change nothing, because what was seen cannot be trusted to be all.
+    Hold(HoldReason),
+}
+
+/// Why a pass changes nothing. Federation goes on with what the hub has; it ends by itself when the reason is gone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HoldReason {
+    /// No partition has a heartbeat younger than the TTL. More likely the hub's ingestion or network is down than the whole fleet.
+    #[error(
+        "none of the {known} partition(s) in the heartbeat table has a beat younger than heartbeatTTL: groups and functions stay as they are"
+    )]
+    NoLiveHeartbeat {
+        /// How many partitions the table remembers.
+        known: usize,
+    },
+    /// The heartbeats could not be read completely. A partial list would look like partitions that died.
+    #[error("the heartbeats could not be read completely, so groups and functions stay as they are: {why}")]
+    IncompleteRead {
+        /// The error and its causes.
+        why: String,
+    },
+}
+
+impl HoldReason {
+    /// The label of `guard_active{reason}`.
+    pub const fn label(&self) -> GuardReason {
+        match self {
+            Self::NoLiveHeartbeat { .. } => GuardReason::NoLiveHeartbeat,
+            Self::IncompleteRead { .. } => GuardReason::IncompleteRead,
+        }
+    }
+}
+
+/// An ordered list of changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Groups before the functions that use them; removals last, functions before groups.
+    pub changes: Vec<Change>,
+    /// What a person should look at, in sentences.
+    pub problems: Vec<String>,
+}
+
+/// One change of the hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A group that is missing.
+    CreateGroup {
+        /// The hub database.
+        database: DatabaseName,
+        /// The group.
+        group: EntityGroupName,
+        /// Its members; not empty.
+        members: BTreeSet<Entity>,
+    },
+    /// A group of ours with other members than it should have.
+    AlterGroup {
+        /// The hub database.
+        database: DatabaseName,
+        /// The group.
+        group: EntityGroupName,
+        /// Its members from now on; not empty.
+        members: BTreeSet<Entity>,
+        /// Its members now; empty if they could not be understood.
+        before: BTreeSet<Entity>,
+    },
+    /// A function that is missing, or of ours with other content.
+    PutFunction {
+        /// The function.
+        function: PutFunction,
+        /// Whether it replaces one of ours.
+        replaces: bool,
+    },
+    /// A function of ours whose table no federated partition has.
+    DropFunction {
+        /// The hub database.
+        database: DatabaseName,
+        /// The function.
+        function: FunctionName,
+    },
+    /// A group of ours whose database no federated partition has.
+    DropGroup {
+        /// The hub database.
+        database: DatabaseName,
+        /// The group.
+        group: EntityGroupName,
+    },
+}
+
+impl Change {
+    /// The hub database that it changes.
+    pub const fn database(&self) -> &DatabaseName {
+        match self {
+            Self::CreateGroup { database, .. }
+            | Self::AlterGroup { database, .. }
+            | Self::DropFunction { database, .. }
+            | Self::DropGroup { database, .. } => database,
+            Self::PutFunction { function, .. } => &function.database,
+        }
+    }
+
+    /// What it is about, and what it does.
+    pub const fn kind(&self) -> (ChangeObject, ChangeAction) {
+        match self {
+            Self::CreateGroup { .. } => (ChangeObject::EntityGroup, ChangeAction::Create),
+            Self::AlterGroup { .. } => (ChangeObject::EntityGroup, ChangeAction::Alter),
+            Self::PutFunction { replaces: false, .. } => (ChangeObject::Function, ChangeAction::Create),
+            Self::PutFunction { replaces: true, .. } => (ChangeObject::Function, ChangeAction::Alter),
+            Self::DropFunction { .. } => (ChangeObject::Function, ChangeAction::Drop),
+            Self::DropGroup { .. } => (ChangeObject::EntityGroup, ChangeAction::Drop),
+        }
+    }
+
+    /// The command that makes it.
+    pub fn request(&self) -> Request {
+        match self {
+            Self::CreateGroup { database, group, members } => {
+                CreateEntityGroup { database, group, entities: members }.request()
+            }
+            Self::AlterGroup { database, group, members, before: _ } => {
+                AlterEntityGroup { database, group, entities: members }.request()
+            }
+            Self::PutFunction { function, .. } => function.request(),
+            Self::DropFunction { database, function } => DropFunction { database, function }.request(),
+            Self::DropGroup { database, group } => DropEntityGroup { database, group }.request(),
+        }
+    }
+
+    /// Why it is made, in a sentence.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::CreateGroup { members, .. } => format!("{} partition(s) have the database", members.len()),
+            Self::AlterGroup { members, before, .. } => {
+                let names = |entities: Vec<&Entity>| match entities.as_slice() {
+                    [] => "none".to_owned(),
+                    some => some.iter().map(|entity| entity.cluster.as_str()).collect::<Vec<_>>().join(", "),
+                };
+                let joined = names(members.difference(before).collect());
+                let left = names(before.difference(members).collect());
+                format!("joined: {joined}; left: {left}")
+            }
+            Self::PutFunction { function, replaces } => {
+                let why = if *replaces { "its content changed" } else { "it is missing" };
+                format!("{why}: {}", function.description)
+            }
+            Self::DropFunction { .. } => "no federated partition has its table".to_owned(),
+            Self::DropGroup { .. } => "no federated partition has its database".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, name): (_, &dyn fmt::Display) = match self {
+            Self::CreateGroup { group, .. } => ("create entity group", group),
+            Self::AlterGroup { group, .. } => ("alter entity group", group),
+            Self::PutFunction { function, replaces: false } => ("create function", &function.function),
+            Self::PutFunction { function, replaces: true } => ("alter function", &function.function),
+            Self::DropFunction { function, .. } => ("drop function", function),
+            Self::DropGroup { group, .. } => ("drop entity group", group),
+        };
+        write!(f, "{what} {name} in {}", self.database())
+    }
+}
+
+/// Decides. A fleet without one federated partition changes nothing.
+pub fn plan(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Decision {
+    if !fleet.values().any(|partition| partition.is_federated()) {
+        return Decision::Hold(HoldReason::NoLiveHeartbeat { known: fleet.len() });
+    }
+    let desired = desired::desired(fleet, hub, settings);
+    let mut steps = Steps::default();
+    steps.problems.extend(desired.problems.iter().map(ToString::to_string));
+    for (database, present) in &hub.databases {
+        match &present.groups {
+            Ok(groups) => {
+                steps.compare_groups(database, groups, &desired, hub);
+                steps.compare_functions(database, present, &desired, settings);
+            }
+            Err(why) => steps.problems.push(format!("the hub database '{database}' is left as it is: {why}")),
+        }
+    }
+    Decision::Apply(steps.ordered())
+}
+
+/// Changes by kind, so that each database's order comes out of one pass over it.
+#[derive(Default)]
+struct Steps {
+    put_groups: Vec<Change>,
+    put_functions: Vec<Change>,
+    drop_functions: Vec<Change>,
+    drop_groups: Vec<Change>,
+    problems: Vec<String>,
+}
+
+impl Steps {
+    fn compare_groups(
+        &mut self,
+        database: &DatabaseName,
+        present: &BTreeMap<EntityGroupName, ExistingGroup>,
+        desired: &Desired,
+        hub: &Hub,
+    ) {
+        let owned = |group: &EntityGroupName| hub.owned_groups.contains(&(database.clone(), group.clone()));
+        for (group, members) in &desired.groups {
+            let (database, group, members) = (database.clone(), group.clone(), members.clone());
+            match present.get(&group) {
+                None => self.put_groups.push(Change::CreateGroup { database, group, members }),
+                Some(_) if !owned(&group) => self.problems.push(format!(
+                    "the entity group '{group}' in '{database}' was not made by us and is left alone: rename it to have ours made"
+                )),
+                Some(ExistingGroup::Members(before)) if *before == members => {}
+                Some(existing) => {
+                    let before = match existing {
+                        ExistingGroup::Members(before) => before.clone(),
+                        ExistingGroup::Foreign => BTreeSet::new(),
+                    };
+                    self.put_groups.push(Change::AlterGroup { database, group, members, before });
+                }
+            }
+        }
+        for group in present.keys().filter(|group| owned(group) && !desired.groups.contains_key(*group)) {
+            self.drop_groups.push(Change::DropGroup { database: database.clone(), group: group.clone() });
+        }
+    }
+
+    fn compare_functions(
+        &mut self,
+        database: &DatabaseName,
+        present: &HubDatabase,
+        desired: &Desired,
+        settings: &Settings,
+    ) {
+        let none = BTreeMap::new();
+        let wanted = desired.functions.get(database).unwrap_or(&none);
+        for (name, function) in wanted {
+            if present.shadowed.contains(name.as_str()) {
+                self.problems.push(format!(
+                    "the function '{name}' in '{database}' is not made: it would shadow the table of that name"
+                ));
+                continue;
+            }
+            let replaces = match present.functions.get(name) {
+                None => false,
+                Some(existing) if !existing.is_ours(&settings.folder) => {
+                    self.problems.push(format!(
+                        "the function '{name}' in '{database}' was not made by us and is left alone: rename it to have ours made"
+                    ));
+                    continue;
+                }
+                Some(existing) if existing.docstring == function.docstring() => continue,
+                Some(_) => true,
+            };
+            self.put_functions.push(Change::PutFunction { function: function.clone(), replaces });
+        }
+        if desired.uncertain.contains(database) {
+            return;
+        }
+        for (name, existing) in &present.functions {
+            if existing.is_ours(&settings.folder) && !wanted.contains_key(name) {
+                self.drop_functions.push(Change::DropFunction { database: database.clone(), function: name.clone() });
+            }
+        }
+    }
+
+    fn ordered(self) -> Plan {
+        let Self { put_groups, put_functions, drop_functions, drop_groups, problems } = self;
+        let changes = [put_groups, put_functions, drop_functions, drop_groups].into_iter().flatten().collect();
+        Plan { changes, problems }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! World in, exact decision out.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use kql::endpoint::ClusterEndpoint;
+use serde_json::{Value, json};
+use shared::heartbeat::{Limits, parse_schema};
+
+use super::*;
+use crate::{
+    fleet::{Beat, Inventory, Thresholds, judge},
+    hub::ExistingFunction,
+};
+
+fn settings() -> Settings {
+    Settings {
+        thresholds: Thresholds { time_to_live: SignedDuration::from_hours(1), interval: SignedDuration::from_mins(10) },
+        function_prefix: "federated_".to_owned(),
+        folder: "federation_facades".to_owned(),
+        best_effort: true,
+    }
+}
+
+fn cluster(host: &str) -> ClusterEndpoint {
+    ClusterEndpoint::parse(&format!("https://{host}.kusto.windows.net")).unwrap()
+}
+
+fn database(name: &str) -> DatabaseName {
+    DatabaseName::new(name).unwrap()
+}
+
+fn group(name: &str) -> EntityGroupName {
+    EntityGroupName::new(name).unwrap()
+}
+
+fn entities(hosts: &[&str], name: &str) -> BTreeSet<Entity> {
+    hosts.iter().map(|host| Entity { cluster: cluster(host), database: database(name) }).collect()
+}
+
+/// Partitions: host, age of the newest beat in minutes, schema (`null`: unreadable).
+fn fleet(partitions: &[(&str, i64, Value)]) -> Fleet {
+    let now = Timestamp::from_second(1_700_000_000).unwrap();
+    let beats = partitions.iter().map(|(host, age, schema)| {
+        let received = now - SignedDuration::from_mins(*age);
+        let schema = parse_schema(schema, Limits::default()).0;
+        let inventory = schema.map_or(Inventory::Unknown, |schema| Inventory::Known(Arc::new(schema)));
+        let endpoint = cluster(host);
+        Beat { endpoint, received, written: Some(received), inventory, metadata: BTreeMap::new(), problems: Vec::new() }
+    });
+    judge(beats.collect(), now, settings().thresholds)
+}
+
+fn logs(tables: &[&str]) -> Value {
+    json!([{"database": "Logs", "tables": tables}])
+}
+
+fn hub(databases: &[&str]) -> Hub {
+    let databases = databases.iter().map(|name| (database(name), HubDatabase::default())).collect();
+    Hub { databases, ..Hub::default() }
+}
+
+/// Makes the hub what a plan would make of it.
+fn applied(mut hub: Hub, plan: &Plan) -> Hub {
+    for change in plan.changes.clone() {
+        let place = hub.databases.get_mut(change.database()).expect("plans only change databases that exist");
+        let groups = place.groups.as_mut().expect("plans leave unreadable databases alone");
+        match change {
+            Change::CreateGroup { database, group, members } => {
+                groups.insert(group.clone(), ExistingGroup::Members(members));
+                hub.owned_groups.insert((database, group));
+            }
+            Change::AlterGroup { group, members, .. } => {
+                groups.insert(group, ExistingGroup::Members(members));
+            }
+            Change::PutFunction { function, .. } => {
+                let existing = ExistingFunction { folder: function.folder.clone(), docstring: function.docstring() };
+                place.functions.insert(function.function, existing);
+            }
+            Change::DropFunction { function, .. } => drop(place.functions.remove(&function)),
+            Change::DropGroup { database, group } => {
+                groups.remove(&group);
+                hub.owned_groups.remove(&(database, group));
+            }
+        }
+    }
+    hub
+}
+
+fn planned(fleet: &Fleet, hub: &Hub) -> Plan {
+    match plan(fleet, hub, &settings()) {
+        Decision::Apply(plan) => plan,
+        Decision::Hold(reason) => panic!("{reason}"),
+    }
+}
+
+fn shown(plan: &Plan) -> Vec<String> {
+    plan.changes.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn an_empty_hub_gets_groups_in_every_database_and_functions_in_the_one_of_the_same_name() {
+    let fleet = fleet(&[("eu", 1, logs(&["Requests", "Traces"])), ("us", 1, logs(&["Requests", "Traces"]))]);
+    let plan = planned(&fleet, &hub(&["FleetDiscovery", "Logs"]));
+    assert_eq!(
+        shown(&plan),
+        [
+            "create entity group Logs_Partitions in FleetDiscovery",
+            "create entity group Logs_Partitions in Logs",
+            "create function federated_Requests in Logs",
+            "create function federated_Traces in Logs",
+        ]
+    );
+    assert_eq!(plan.problems, Vec::<String>::new());
+}
+
+#[test]
+fn a_second_run_plans_nothing() {
+    let fleet = fleet(&[("eu", 1, logs(&["Requests", "Traces"])), ("us", 1, logs(&["Requests"]))]);
+    let hub = hub(&["FleetDiscovery", "Logs"]);
+    let hub = applied(hub.clone(), &planned(&fleet, &hub));
+    assert_eq!(planned(&fleet, &hub), Plan::default());
+}
+
+#[test]
+fn a_table_that_some_partitions_lack_gets_a_function_over_just_those_that_have_it() {
+    let fleet = fleet(&[("eu", 1, logs(&["Requests", "Traces"])), ("us", 1, logs(&["Requests"]))]);
+    let plan = planned(&fleet, &hub(&["Logs"]));
+    let bodies: Vec<_> = plan
+        .changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::PutFunction { function, .. } => Some(function.body.render()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        bodies,
+        [
+            "macro-expand isfuzzy=true best_effort=true ['Logs_Partitions'] as X ( X.['Requests'] )",
+            "macro-expand isfuzzy=true best_effort=true entity_group [cluster('https://eu.kusto.windows.net').database('Logs')] as X ( X.['Traces'] )",
+        ]
+    );
+}
+
+#[test]
+fn a_partition_that_joins_costs_one_alter_a_database_and_no_function() {
+    let hub = hub(&["FleetDiscovery", "Logs"]);
+    let hub = applied(hub.clone(), &planned(&fleet(&[("eu", 1, logs(&["Requests"]))]), &hub));
+    let joined = fleet(&[("eu", 1, logs(&["Requests"])), ("us", 1, logs(&["Requests"]))]);
+    let plan = planned(&joined, &hub);
+    let alter = |name| Change::AlterGroup {
+        database: database(name),
+        group: group("Logs_Partitions"),
+        members: entities(&["eu", "us"], "Logs"),
+        before: entities(&["eu"], "Logs"),
+    };
+    assert_eq!(plan.changes, [alter("FleetDiscovery"), alter("Logs")]);
+    assert_eq!(plan.changes[0].reason(), "joined: https://us.kusto.windows.net; left: none");
+}
+
+#[test]
+fn an_expired_partition_leaves_and_a_suspect_one_stays() {
+    let hub = hub(&["Logs"]);
+    let three = |us_age, asia_age| {
+        fleet(&[("eu", 1, logs(&["R"])), ("us", us_age, logs(&["R"])), ("asia", asia_age, logs(&["R"]))])
+    };
+    let hub = applied(hub.clone(), &planned(&three(1, 1), &hub));
+    let plan = planned(&three(59, 61), &hub);
+    assert_eq!(shown(&plan), ["alter entity group Logs_Partitions in Logs"]);
+    assert_eq!(plan.changes[0].reason(), "joined: none; left: https://asia.kusto.windows.net");
+}
+
+#[test]
+fn what_no_partition_has_any_more_is_dropped_functions_before_groups() {
+    let hub = hub(&["Logs", "Metrics"]);
+    let before = json!([{"database": "Logs", "tables": ["A"]}, {"database": "Metrics", "tables": ["M"]}]);
+    let hub = applied(hub.clone(), &planned(&fleet(&[("eu", 1, before)]), &hub));
+    let plan = planned(&fleet(&[("eu", 1, logs(&["B"]))]), &hub);
+    assert_eq!(
+        shown(&plan),
+        [
+            "create function federated_B in Logs",
+            "drop function federated_A in Logs",
+            "drop function federated_M in Metrics",
+            "drop entity group Metrics_Partitions in Logs",
+            "drop entity group Metrics_Partitions in Metrics",
+        ]
+    );
+    assert_eq!(planned(&fleet(&[("eu", 1, logs(&["B"]))]), &applied(hub, &plan)), Plan::default());
+}
+
+#[test]
+fn zero_live_heartbeats_hold_everything() {
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&fleet(&[("eu", 1, logs(&["A"]))]), &hub));
+    for dark in [fleet(&[]), fleet(&[("eu", 61, logs(&["A"])), ("us", 500, logs(&["A"]))])] {
+        let known = dark.len();
+        assert_eq!(plan(&dark, &hub, &settings()), Decision::Hold(HoldReason::NoLiveHeartbeat { known }));
+    }
+}
+
+#[test]
+fn a_partition_without_a_readable_schema_keeps_what_the_hub_has_of_it() {
+    let hub = hub(&["Logs"]);
+    let both = fleet(&[("eu", 1, logs(&["A"])), ("us", 1, logs(&["A", "OnlyUs"]))]);
+    let hub = applied(hub.clone(), &planned(&both, &hub));
+    let unreadable = fleet(&[("eu", 1, logs(&["A"])), ("us", 1, Value::Null)]);
+    assert_eq!(planned(&unreadable, &hub), Plan::default());
+    // It stays a member of what changes for other reasons, too.
+    let joined = fleet(&[("eu", 1, logs(&["A"])), ("us", 1, Value::Null), ("asia", 1, logs(&["A"]))]);
+    let plan = planned(&joined, &hub);
+    assert_eq!(plan.changes[0].reason(), "joined: https://asia.kusto.windows.net; left: none");
+    assert_eq!(plan.changes.len(), 1);
+}
+
+#[test]
+fn a_missing_hub_database_is_reported_and_isolates_only_itself() {
+    let schema = json!([{"database": "Logs", "tables": ["A"]}, {"database": "Metrics", "tables": ["M"]}]);
+    let plan = planned(&fleet(&[("eu", 1, schema)]), &hub(&["Logs"]));
+    assert_eq!(
+        shown(&plan),
+        [
+            "create entity group Logs_Partitions in Logs",
+            "create entity group Metrics_Partitions in Logs",
+            "create function federated_A in Logs",
+        ]
+    );
+    assert_eq!(plan.problems.len(), 1);
+    assert!(plan.problems[0].contains("'Metrics'"), "{:?}", plan.problems);
+}
+
+#[test]
+fn a_database_whose_groups_could_not_be_read_is_left_alone_and_the_others_go_on() {
+    let mut hub = hub(&["Logs", "Other"]);
+    hub.databases.get_mut(&database("Logs")).unwrap().groups = Err("the hub answered 403".to_owned());
+    let plan = planned(&fleet(&[("eu", 1, logs(&["A"]))]), &hub);
+    assert_eq!(shown(&plan), ["create entity group Logs_Partitions in Other"]);
+    assert_eq!(plan.problems, ["the hub database 'Logs' is left as it is: the hub answered 403"]);
+}
+
+#[test]
+fn a_persons_own_functions_groups_and_tables_are_never_touched() {
+    let mut hub = hub(&["Logs"]);
+    let logs_database = hub.databases.get_mut(&database("Logs")).unwrap();
+    let theirs =
+        |folder: &str, docstring: &str| ExistingFunction { folder: folder.into(), docstring: docstring.into() };
+    for (name, function) in [
+        ("federated_A", theirs("", "my own")),
+        ("federated_Gone", theirs("federation_facades", "in our folder, without our marker")),
+        ("federated_Other", theirs("elsewhere", "x [adx-federation 0123456789abcdef01234567]")),
+    ] {
+        logs_database.functions.insert(FunctionName::new(name).unwrap(), function);
+    }
+    logs_database.shadowed.insert("federated_B".to_owned());
+    let groups = logs_database.groups.as_mut().unwrap();
+    groups.insert(group("Logs_Partitions"), ExistingGroup::Members(entities(&["mine"], "Logs")));
+    groups.insert(group("Old_Partitions"), ExistingGroup::Members(entities(&["mine"], "Old")));
+    let plan = planned(&fleet(&[("eu", 1, logs(&["A", "B", "C"]))]), &hub);
+    assert_eq!(shown(&plan), ["create function federated_C in Logs"]);
+    assert_eq!(plan.problems.len(), 3, "{:?}", plan.problems);
+}
+
+#[test]
+fn spellings_of_one_database_are_one_group_named_as_the_hub_spells_it() {
+    let fleet = fleet(&[
+        ("eu", 1, json!([{"database": "logs", "tables": ["A"]}])),
+        ("us", 1, json!([{"database": "LOGS", "tables": ["A"]}])),
+    ]);
+    let plan = planned(&fleet, &hub(&["Logs"]));
+    assert_eq!(shown(&plan), ["create entity group Logs_Partitions in Logs", "create function federated_A in Logs"]);
+}
+
+#[test]
+fn a_group_of_ours_that_a_person_changed_is_repaired() {
+    let fleet = fleet(&[("eu", 1, logs(&["A"]))]);
+    let hub = hub(&["Logs"]);
+    let mut hub = applied(hub.clone(), &planned(&fleet, &hub));
+    let groups = hub.databases.get_mut(&database("Logs")).unwrap().groups.as_mut().unwrap();
+    groups.insert(group("Logs_Partitions"), ExistingGroup::Foreign);
+    assert_eq!(shown(&planned(&fleet, &hub)), ["alter entity group Logs_Partitions in Logs"]);
+}

@@ -1,0 +1,282 @@
+//! What a pass did, for those who watch: metrics, status, readiness, logs. No I/O beyond those.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use kql::{endpoint::ClusterEndpoint, names::DatabaseName};
+use serde::Serialize;
+use serde_json::Value;
+use shared::{
+    document::HubConfig,
+    runtime::{ChangeAction, ChangeObject, ChangeOutcome, GuardReason, PartitionState, PassOutcome, World},
+};
+
+use crate::{
+    apply::Applied,
+    fleet::{Fleet, Inventory, Partition},
+    hub::Hub,
+    plan::{Change, HoldReason},
+};
+
+/// Remembers what was reported, so that counters count each thing once and logs say each thing once.
+#[derive(Debug)]
+pub struct Report {
+    world: World,
+    status: Status,
+    missed: BTreeMap<ClusterEndpoint, Missed>,
+}
+
+/// The missed beats that were counted since a partition's newest beat.
+#[derive(Debug, Clone, Copy)]
+struct Missed {
+    since: Timestamp,
+    counted: u64,
+}
+
+/// `/status`
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    hub: String,
+    partitions: Vec<PartitionStatus>,
+    objects: BTreeMap<String, Objects>,
+    last_pass: Option<LastPass>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PartitionStatus {
+    endpoint: String,
+    state: PartitionState,
+    last_beat: Timestamp,
+    missed_beats: u64,
+    /// Absent while no schema of it could be read.
+    databases: Option<BTreeMap<String, usize>>,
+    metadata: BTreeMap<String, Value>,
+    problems: Vec<String>,
+}
+
+/// What we made in one hub database.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Objects {
+    entity_groups: BTreeSet<String>,
+    functions: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LastPass {
+    at: Timestamp,
+    outcome: PassOutcome,
+    /// Why nothing was changed although something might have to be.
+    held: Option<String>,
+    /// Why the pass could do nothing.
+    failure: Option<String>,
+    changes: Vec<ChangeStatus>,
+    problems: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ChangeStatus {
+    change: String,
+    reason: String,
+    failure: Option<String>,
+}
+
+impl Report {
+    /// Nothing has happened yet.
+    pub fn new(world: World, config: &HubConfig) -> Self {
+        let status = Status { hub: config.endpoint.to_string(), ..Status::default() };
+        Self { world, status, missed: BTreeMap::new() }
+    }
+
+    /// The fleet as it was judged: partitions in metrics and status.
+    pub fn fleet(&mut self, fleet: &Fleet) {
+        let metrics = &self.world.metrics;
+        for state in PartitionState::ALL {
+            metrics.partitions(*state, fleet.values().filter(|partition| partition.state == *state).count());
+        }
+        for (endpoint, partition) in fleet {
+            metrics.partition_heartbeat(endpoint, partition.beat.received);
+            let missed = self.missed.entry(endpoint.clone());
+            let missed = missed.or_insert(Missed { since: partition.beat.received, counted: partition.missed_beats });
+            if missed.since != partition.beat.received {
+                *missed = Missed { since: partition.beat.received, counted: 0 };
+            }
+            metrics.missed_heartbeats(endpoint, partition.missed_beats.saturating_sub(missed.counted));
+            missed.counted = missed.counted.max(partition.missed_beats);
+        }
+        self.missed.retain(|endpoint, _| {
+            let remembered = fleet.contains_key(endpoint);
+            if !remembered {
+                metrics.forget_partition(endpoint);
+            }
+            remembered
+        });
+        self.log_transitions(fleet);
+        self.status.partitions = fleet.values().map(partition_status).collect();
+    }
+
+    fn log_transitions(&self, fleet: &Fleet) {
+        for (endpoint, partition) in fleet {
+            let before = self.status.partitions.iter().find(|known| known.endpoint == endpoint.as_str());
+            if before.is_none_or(|known| known.state != partition.state) {
+                let before = before.map(|known| known.state.as_str());
+                tracing::info!(partition = %endpoint, state = %partition.state, before, "partition changed its state");
+            }
+            for problem in &partition.beat.problems {
+                if before.is_none_or(|known| !known.problems.contains(problem)) {
+                    tracing::warn!(partition = %endpoint, problem, "heartbeat has a problem");
+                }
+            }
+        }
+    }
+
+    /// The pass could not do its work.
+    pub fn failed(&mut self, at: Timestamp, why: String) -> PassOutcome {
+        tracing::error!(error = why, "pass failed");
+        self.world.admin.set_ready(false, format!("the last pass failed: {why}"));
+        self.end(LastPass { failure: Some(why), ..LastPass::new(at, PassOutcome::Failed) }, None)
+    }
+
+    /// The pass changed nothing, to be safe.
+    pub fn held(&mut self, at: Timestamp, reason: &HoldReason) -> PassOutcome {
+        tracing::warn!(reason = %reason, "pass is held");
+        let sees = !matches!(reason, HoldReason::IncompleteRead { .. });
+        self.world.admin.set_ready(sees, format!("the last pass was held: {reason}"));
+        let held = Some(reason.to_string());
+        self.end(LastPass { held, ..LastPass::new(at, PassOutcome::Held) }, Some(reason.label()))
+    }
+
+    /// The pass did what it could.
+    pub fn done(
+        &mut self,
+        at: Timestamp,
+        hub: &Hub,
+        folder: &str,
+        set_up: usize,
+        applied: &[Applied],
+        problems: Vec<String>,
+    ) -> PassOutcome {
+        for applied in applied {
+            self.change(applied);
+        }
+        self.log_new_problems(&problems);
+        self.status.objects = objects(hub, folder, applied);
+        let failed = applied.iter().filter(|applied| applied.result.is_err()).count();
+        let outcome = match (failed, applied.len() + set_up) {
+            (0, 0) => PassOutcome::Unchanged,
+            (0, _) => PassOutcome::Done,
+            _ => PassOutcome::Partial,
+        };
+        self.world.admin.set_ready(true, format!("the last pass ended: {outcome}"));
+        let changes = applied.iter().map(change_status).collect();
+        self.end(LastPass { changes, problems, ..LastPass::new(at, outcome) }, None)
+    }
+
+    fn change(&self, Applied { change, result }: &Applied) {
+        let (object, action) = change.kind();
+        let outcome = if result.is_ok() { ChangeOutcome::Applied } else { ChangeOutcome::Failed };
+        self.world.metrics.change(object, action, outcome);
+        let (change, reason) = (change.to_string(), change.reason());
+        match result {
+            Ok(()) => tracing::info!(change, reason, "hub changed"),
+            Err(error) => tracing::error!(change, reason, error, "hub refused a change"),
+        }
+    }
+
+    /// The set-up sent commands.
+    pub fn set_up(&self, commands: usize) {
+        for _ in 0..commands {
+            self.world.metrics.change(ChangeObject::Table, ChangeAction::Alter, ChangeOutcome::Applied);
+        }
+    }
+
+    fn log_new_problems(&self, problems: &[String]) {
+        let known = self.status.last_pass.iter().flat_map(|pass| &pass.problems).collect::<BTreeSet<_>>();
+        for problem in problems.iter().filter(|problem| !known.contains(problem)) {
+            tracing::warn!(problem, "federation is not complete");
+        }
+    }
+
+    fn end(&mut self, pass: LastPass, guard: Option<GuardReason>) -> PassOutcome {
+        for reason in GuardReason::ALL {
+            self.world.metrics.guard(*reason, guard == Some(*reason));
+        }
+        let outcome = pass.outcome;
+        self.status.last_pass = Some(pass);
+        self.world.admin.set_status(&self.status);
+        outcome
+    }
+}
+
+impl LastPass {
+    const fn new(at: Timestamp, outcome: PassOutcome) -> Self {
+        Self { at, outcome, held: None, failure: None, changes: Vec::new(), problems: Vec::new() }
+    }
+}
+
+fn partition_status(partition: &Partition) -> PartitionStatus {
+    let Partition { beat, state, missed_beats } = partition;
+    let databases = match &beat.inventory {
+        Inventory::Known(inventory) => {
+            Some(inventory.0.iter().map(|(name, content)| (name.to_string(), content.tables.len())).collect())
+        }
+        Inventory::Unknown => None,
+    };
+    PartitionStatus {
+        endpoint: beat.endpoint.to_string(),
+        state: *state,
+        last_beat: beat.received,
+        missed_beats: *missed_beats,
+        databases,
+        metadata: beat.metadata.clone(),
+        problems: beat.problems.clone(),
+    }
+}
+
+fn change_status(Applied { change, result }: &Applied) -> ChangeStatus {
+    ChangeStatus { change: change.to_string(), reason: change.reason(), failure: result.clone().err() }
+}
+
+/// What is ours on the hub: what was seen, and what was changed since.
+fn objects(hub: &Hub, folder: &str, applied: &[Applied]) -> BTreeMap<String, Objects> {
+    let mut objects: BTreeMap<String, Objects> = BTreeMap::new();
+    for (database, content) in &hub.databases {
+        let place = objects.entry(database.to_string()).or_default();
+        let ours = content.functions.iter().filter(|(_, function)| function.is_ours(folder));
+        place.functions.extend(ours.map(|(name, _)| name.to_string()));
+        let present = content.groups.iter().flatten().map(|(name, _)| name);
+        let owned = present.filter(|name| hub.owned_groups.contains(&(database.clone(), (*name).clone())));
+        place.entity_groups.extend(owned.map(ToString::to_string));
+    }
+    for Applied { change, result } in applied {
+        if result.is_ok() {
+            adjust(objects.entry(spelling(hub, change.database())).or_default(), change);
+        }
+    }
+    objects
+}
+
+fn spelling(hub: &Hub, database: &DatabaseName) -> String {
+    hub.spelling_of(database).unwrap_or(database).to_string()
+}
+
+fn adjust(place: &mut Objects, change: &Change) {
+    match change {
+        Change::CreateGroup { group, .. } | Change::AlterGroup { group, .. } => {
+            place.entity_groups.insert(group.to_string());
+        }
+        Change::PutFunction { function, .. } => {
+            place.functions.insert(function.function.to_string());
+        }
+        Change::DropFunction { function, .. } => {
+            place.functions.remove(function.as_str());
+        }
+        Change::DropGroup { group, .. } => {
+            place.entity_groups.remove(group.as_str());
+        }
+    }
+}

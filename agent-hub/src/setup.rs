@@ -1,0 +1,172 @@
+//! The tables that the hub agent needs: heartbeats, in adx-mon's form, and our record of the entity groups that we made. I/O: commands on the hub, only
+//! where something differs.
+
+use std::time::{Duration, Instant};
+
+use kql::{
+    names::TableName,
+    request::Request,
+    statements::{
+        AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, CreateOwnershipTable, EnableStreaming,
+        HeartbeatPolicy, ShowPolicy,
+    },
+};
+use serde_json::Value;
+use shared::{
+    document::HubConfig,
+    kusto::{Failure, KustoClient, KustoError},
+};
+
+/// How often the tables and policies are looked at. They change only when a person changes them, so not every pass pays for the look.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// Heartbeats of the last day are hot: those are what passes read.
+const HOT_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The record of our groups must outlive every group: a hundred years.
+const RECORD_RETENTION: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
+
+/// Where our record of entity groups lives, in the heartbeat database.
+pub fn ownership_table() -> TableName {
+    TableName::new("AdxFederationObjects").expect("the name follows Kusto's rules")
+}
+
+/// Remembers when the set-up was last found right.
+#[derive(Debug, Default)]
+pub struct Setup {
+    right_since: Option<Instant>,
+}
+
+/// What the set-up lacks.
+#[derive(Debug, Default)]
+pub struct Missing {
+    /// The commands that make it right, in order.
+    pub commands: Vec<Request>,
+    /// Whether there is no heartbeat table yet.
+    pub heartbeat_table: bool,
+    /// Whether there is no table yet that records our groups.
+    pub ownership_table: bool,
+}
+
+/// A command of the set-up that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to set up the heartbeat table ({command})")]
+pub struct SetupError {
+    command: &'static str,
+    source: KustoError,
+}
+
+impl SetupError {
+    /// Whether the hub refused who we are.
+    pub const fn is_auth(&self) -> bool {
+        self.source.is_auth()
+    }
+}
+
+impl Setup {
+    /// Makes tables and policies as they should be, if it is time to look. Returns how many commands were sent.
+    ///
+    /// # Errors
+    /// [`SetupError`]; the next pass looks again.
+    pub async fn ensure(&mut self, hub: &KustoClient, config: &HubConfig) -> Result<usize, SetupError> {
+        if self.right_since.is_some_and(|since| since.elapsed() < LOOK_AGAIN_AFTER) {
+            return Ok(0);
+        }
+        let missing = look(hub, config).await?;
+        for command in &missing.commands {
+            let failed = |source| SetupError { command: command.name(), source };
+            hub.send(command).await.map_err(failed)?;
+            tracing::info!(command = command.text(), "heartbeat table set up");
+        }
+        self.right_since = Some(Instant::now());
+        Ok(missing.commands.len())
+    }
+}
+
+/// Compares tables and policies with what they should be; changes nothing.
+///
+/// # Errors
+/// [`SetupError`]
+pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, SetupError> {
+    let database = &config.heartbeat_database;
+    let mut missing = Missing::default();
+    let ownership = ownership_table();
+    let retention = AlterRetention { database, table: &ownership, period: RECORD_RETENTION }.request();
+    match show(hub, config, &ownership, HeartbeatPolicy::Retention).await? {
+        None => {
+            missing.ownership_table = true;
+            missing.commands.extend([CreateOwnershipTable { database, table: &ownership }.request(), retention]);
+        }
+        Some(policy) if !has_soft_delete(&policy, RECORD_RETENTION) => missing.commands.push(retention),
+        Some(_) => {}
+    }
+    let table = &config.heartbeat_table;
+    for policy in POLICIES {
+        match show(hub, config, table, policy).await? {
+            None if missing.heartbeat_table => {}
+            None => {
+                missing.heartbeat_table = true;
+                missing.commands.push(CreateHeartbeatTable { database, table }.request());
+            }
+            Some(present) if is_right(policy, &present, config) => continue,
+            Some(_) => {}
+        }
+        missing.commands.push(command(policy, config));
+    }
+    Ok(missing)
+}
+
+const POLICIES: [HeartbeatPolicy; 4] = [
+    HeartbeatPolicy::Retention,
+    HeartbeatPolicy::Caching,
+    HeartbeatPolicy::StreamingIngestion,
+    HeartbeatPolicy::SchemaEncoding,
+];
+
+fn command(policy: HeartbeatPolicy, config: &HubConfig) -> Request {
+    let (database, table) = (&config.heartbeat_database, &config.heartbeat_table);
+    match policy {
+        HeartbeatPolicy::Retention => AlterRetention { database, table, period: config.heartbeat_retention }.request(),
+        HeartbeatPolicy::Caching => AlterCaching { database, table, period: HOT_PERIOD }.request(),
+        HeartbeatPolicy::StreamingIngestion => EnableStreaming { database, table }.request(),
+        HeartbeatPolicy::SchemaEncoding => AlterSchemaEncoding { database, table }.request(),
+    }
+}
+
+/// A policy as JSON, null where none is set; `None` if Kusto refuses to show it, which it does where there is no such table.
+async fn show(
+    hub: &KustoClient,
+    config: &HubConfig,
+    table: &TableName,
+    policy: HeartbeatPolicy,
+) -> Result<Option<Value>, SetupError> {
+    let request = ShowPolicy { database: &config.heartbeat_database, table, policy }.request();
+    let answer = match hub.send(&request).await {
+        Ok(answer) => answer,
+        Err(KustoError { failure: Failure::Rejected { permanent: true, .. }, .. }) => return Ok(None),
+        Err(source) => return Err(SetupError { command: request.name(), source }),
+    };
+    let text = answer.rows().next().and_then(|row| row.string("Policy").ok().map(str::to_owned)).unwrap_or_default();
+    Ok(Some(serde_json::from_str(&text).unwrap_or(Value::Null)))
+}
+
+fn is_right(policy: HeartbeatPolicy, present: &Value, config: &HubConfig) -> bool {
+    match policy {
+        HeartbeatPolicy::Retention => has_soft_delete(present, config.heartbeat_retention),
+        HeartbeatPolicy::Caching => timespan_at(present, "DataHotSpan") == Some(HOT_PERIOD),
+        HeartbeatPolicy::StreamingIngestion => present["IsEnabled"] == true,
+        HeartbeatPolicy::SchemaEncoding => present.to_string().contains("BigObject32"),
+    }
+}
+
+fn has_soft_delete(policy: &Value, period: Duration) -> bool {
+    timespan_at(policy, "SoftDeletePeriod") == Some(period)
+}
+
+/// A timespan in a policy: its text, or an object with the text in `Value`.
+fn timespan_at(policy: &Value, key: &str) -> Option<Duration> {
+    let value = &policy[key];
+    let text = value.as_str().or_else(|| value["Value"].as_str())?;
+    let ticks = kql::syntax::time::read_timespan(text)?;
+    Some(Duration::from_nanos(u64::try_from(ticks).ok()?.saturating_mul(100)))
+}

@@ -1,0 +1,90 @@
+//! What the partition's own cluster holds. I/O: one `.show` command; reading its rows is pure.
+
+use std::time::Duration;
+
+use kql::{
+    names::{ColumnName, DatabaseName, TableName},
+    statements::ShowInventory,
+    syntax::parser::Parser,
+};
+use shared::{
+    heartbeat::{Columns, SchemaInventory},
+    kusto::{DecodeError, KustoClient, KustoError, ResultTable},
+};
+
+/// Why the cluster's content is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum InventoryError {
+    /// The cluster did not answer, or not completely.
+    #[error("failed to ask the cluster for its databases, tables and views")]
+    Ask(#[from] KustoError),
+    /// It answered in another form than documented.
+    #[error("failed to understand the cluster's list of databases, tables and views")]
+    Decode(#[from] DecodeError),
+    /// It took too long.
+    #[error("the cluster did not list its databases, tables and views within {0:?}")]
+    Late(Duration),
+}
+
+impl InventoryError {
+    /// Whether the cluster refused who we are.
+    pub const fn is_auth(&self) -> bool {
+        matches!(self, Self::Ask(error) if error.is_auth())
+    }
+}
+
+/// What was found, and what was left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Databases with tables and views. A materialized view is queried like a table and counts as one.
+    pub inventory: SchemaInventory,
+    /// What cannot be federated, in sentences.
+    pub skipped: Vec<String>,
+}
+
+/// Asks the cluster once for everything.
+///
+/// # Errors
+/// [`InventoryError`]; a partial list is never returned.
+pub async fn discover(cluster: &KustoClient) -> Result<Found, InventoryError> {
+    Ok(read(&cluster.send(&ShowInventory.request()).await?)?)
+}
+
+fn read(table: &ResultTable) -> Result<Found, DecodeError> {
+    let mut found = Found::default();
+    for row in table.rows() {
+        let (database, kind) = (row.string("DatabaseName")?, row.string("EntityType")?);
+        let (name, input) = (row.string("EntityName")?, row.string("CslInputSchema")?);
+        let output = row.string("CslOutputSchema")?;
+        let (database, name) = match (DatabaseName::new(database), TableName::new(name)) {
+            (Ok(database), Ok(name)) => (database, name),
+            (Err(error), _) | (_, Err(error)) => {
+                found.skipped.push(error.to_string());
+                continue;
+            }
+        };
+        let content = found.inventory.0.entry(database).or_default();
+        match kind {
+            // A function with parameters is no view: nobody could pass them through a federated function.
+            "Function" if has_parameters(input) => {}
+            "Function" => drop(content.views.insert(name, columns(output))),
+            // Kusto documents the columns as output; a cluster that gives them as input means the same.
+            _ => drop(content.tables.insert(name, columns(output).or_else(|| columns(input)))),
+        }
+    }
+    Ok(found)
+}
+
+fn has_parameters(input: &str) -> bool {
+    !input.trim_matches(['(', ')', ' ']).is_empty()
+}
+
+/// `a:long, ['b c']:string`, with or without parentheses around it. `None` where the cluster does not tell (a function that it could not resolve) or names a
+/// column that Kusto's rules refuse.
+fn columns(text: &str) -> Option<Columns> {
+    let text = text.trim();
+    let list = if text.starts_with('(') { text.to_owned() } else { format!("({text})") };
+    let columns = Parser::new(&list).column_declarations().ok()?;
+    let named = columns.into_iter().map(|column| Some((ColumnName::new(column.name.name).ok()?, column.scalar_type)));
+    named.collect::<Option<Columns>>().filter(|columns| !columns.is_empty())
+}

@@ -1,0 +1,85 @@
+//! The beat of the partition agent. I/O: all of it, through the steps.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use shared::{
+    document::{PartitionConfig, Schedule},
+    heartbeat::SchemaInventory,
+    kusto::{ClientError, KustoClient},
+    runtime::{Exit, PassOutcome, World, chain},
+};
+use tokio::time;
+
+use crate::{
+    compose::compose,
+    inventory::{InventoryError, discover},
+    publish::Publisher,
+    report::Report,
+};
+
+/// How long the cluster may take to tell what it holds before the beat goes out with what was known: liveness does not wait for discovery.
+const INVENTORY_PATIENCE: Duration = Duration::from_secs(30);
+
+/// By a cron schedule beats may be far apart; readiness then goes by this.
+const CRON_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// What lives as long as the process.
+struct PartitionAgent {
+    cluster: KustoClient,
+    config: PartitionConfig,
+    publishers: Vec<Publisher>,
+    inventory: Option<SchemaInventory>,
+    report: Report,
+}
+
+/// Beats on schedule until the stop.
+pub async fn run(config: PartitionConfig, world: World) -> Exit {
+    let mut cycle = world.cycle(config.schedule.clone());
+    let mut agent = match PartitionAgent::new(config, world) {
+        Ok(agent) => agent,
+        Err(error) => {
+            tracing::error!(error = chain(&error), "a cluster of the document cannot be used");
+            return Exit::BadConfiguration;
+        }
+    };
+    while let Some(now) = cycle.next().await {
+        cycle.pass(agent.beat(now)).await;
+    }
+    cycle.exit()
+}
+
+impl PartitionAgent {
+    fn new(config: PartitionConfig, world: World) -> Result<Self, ClientError> {
+        let cluster = KustoClient::new(config.endpoint.clone(), &config.credential, world.client_options())?;
+        let publishers = config.hubs.iter().map(|hub| Publisher::new(hub.clone(), world.client_options()));
+        let publishers = publishers.collect::<Result<_, _>>()?;
+        let interval = match &config.schedule {
+            Schedule::Interval { every } => *every,
+            Schedule::Cron(_) => CRON_INTERVAL,
+        };
+        let report = Report::new(world, &config, interval);
+        Ok(Self { cluster, config, publishers, inventory: None, report })
+    }
+
+    async fn beat(&mut self, now: Timestamp) -> PassOutcome {
+        let found = match time::timeout(INVENTORY_PATIENCE, discover(&self.cluster)).await {
+            Ok(found) => found,
+            Err(_) => Err(InventoryError::Late(INVENTORY_PATIENCE)),
+        };
+        self.report.inventory(&self.config.endpoint, &found, now);
+        if let Ok(found) = found {
+            self.inventory = Some(found.inventory);
+        }
+        let heartbeat = &compose(&self.config, self.inventory.as_ref(), now);
+        let sending = self.publishers.iter_mut().map(async |publisher| {
+            let result = publisher.publish(heartbeat).await;
+            (publisher.target().endpoint.clone(), result)
+        });
+        for (hub, result) in join_all(sending).await {
+            self.report.sent(&hub, &result, now);
+        }
+        self.report.end(now)
+    }
+}

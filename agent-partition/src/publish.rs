@@ -1,0 +1,65 @@
+//! Sends a heartbeat to one hub. I/O: one request, two where streaming is refused.
+
+use jiff::Timestamp;
+use kql::statements::IngestInline;
+use shared::{
+    document::HubTarget,
+    heartbeat::Heartbeat,
+    kusto::{ClientError, ClientOptions, Failure, KustoClient, KustoError},
+};
+
+/// After so many beats by command, streaming is tried again: a hub whose table was just made enables it moments later.
+const TRY_STREAMING_EVERY: u32 = 6;
+
+/// A hub, and by which way it takes heartbeats.
+#[derive(Debug)]
+pub struct Publisher {
+    hub: KustoClient,
+    target: HubTarget,
+    /// Beats still to be sent by command before streaming is tried again.
+    inline_beats: u32,
+}
+
+impl Publisher {
+    /// A publisher for one hub; sends nothing yet.
+    ///
+    /// # Errors
+    /// If the hub's host is not to be trusted.
+    pub fn new(target: HubTarget, options: ClientOptions) -> Result<Self, ClientError> {
+        let hub = KustoClient::new(target.endpoint.clone(), &target.credential, options)?;
+        Ok(Self { hub, target, inline_beats: 0 })
+    }
+
+    /// The hub.
+    pub const fn target(&self) -> &HubTarget {
+        &self.target
+    }
+
+    /// Sends the heartbeat by streaming ingestion, or by `.ingest inline` where the hub refuses to stream.
+    ///
+    /// # Errors
+    /// What the hub answered, or why it could not be asked.
+    pub async fn publish(&mut self, heartbeat: &Heartbeat) -> Result<Timestamp, KustoError> {
+        let records = heartbeat.to_csv_row();
+        if self.inline_beats > 0 {
+            self.inline_beats -= 1;
+            return self.send_inline(&records).await;
+        }
+        match self.hub.ingest_csv(&self.target.database, &self.target.table, &records).await {
+            Ok(()) => Ok(Timestamp::now()),
+            Err(KustoError { failure: Failure::Rejected { permanent: true, code, message, .. }, .. }) => {
+                tracing::info!(hub = %self.target.endpoint, code, message, "streaming was refused: heartbeat goes by command");
+                let sent = self.send_inline(&records).await?;
+                self.inline_beats = TRY_STREAMING_EVERY;
+                Ok(sent)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn send_inline(&self, records: &str) -> Result<Timestamp, KustoError> {
+        let HubTarget { database, table, .. } = &self.target;
+        self.hub.send(&IngestInline { database, table, records }.request()).await?;
+        Ok(Timestamp::now())
+    }
+}

@@ -1,0 +1,3 @@
+//! The operator: owns the lifecycle of agents. Without Kubernetes, [`standalone`] supervises one agent process for each document.
+
+pub mod standalone;

@@ -1,0 +1,49 @@
+//! A hub that answers wrongly: nothing is removed because it was not seen.
+
+use std::{fs, time::Duration};
+
+use tests::{
+    fleet::{Fleet, Pace},
+    process::Process,
+    proxy::{Fault, FaultProxy},
+    telemetry::REGIONS,
+};
+use tokio::time;
+
+use crate::support::{SOON, hub_content, until_regions};
+
+/// The hub agent asks the hub through a proxy; the partitions' agents write to it directly.
+async fn with_proxy() -> (Fleet, FaultProxy, Vec<Process>) {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let proxy = FaultProxy::start(&fleet.hub.url).await;
+    let document = fs::read_to_string(fleet.hub_document()).expect("the document was just written");
+    let document = fleet.write_document("hub-by-proxy", &document.replace(&fleet.hub.url, &proxy.url));
+    let mut agents = vec![fleet.start_agent("agent-hub", &document, &[])];
+    for (region, server) in REGIONS.iter().zip(&fleet.partitions) {
+        agents.push(fleet.start_agent("agent-partition", &fleet.partition_document(region, server), &[]));
+    }
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+    (fleet, proxy, agents)
+}
+
+#[tokio::test]
+async fn a_heartbeat_query_that_fails_or_is_cut_or_holds_an_error_removes_nothing() {
+    let (fleet, proxy, _agents) = with_proxy().await;
+    time::sleep(Duration::from_secs(1)).await;
+    let before = hub_content(&fleet).await;
+    for fault in [Fault::Unavailable, Fault::Cut, Fault::ErrorInside, Fault::Html, Fault::Redirect, Fault::Throttled] {
+        for read in ["SchemaHash", ".show databases", ".show entity_groups"] {
+            proxy.spoil(read, fault);
+            let deadline = time::Instant::now() + SOON;
+            while proxy.met() < 2 {
+                assert!(time::Instant::now() < deadline, "{read} was not asked for under {fault:?}");
+                time::sleep(Duration::from_millis(50)).await;
+            }
+            proxy.heal();
+            assert_eq!(hub_content(&fleet).await, before, "{fault:?} at {read}");
+        }
+    }
+    // And it works again: a new table shows.
+    fleet.partitions[0].command("Logs", ".create table Fresh (a:long)").await.expect("the partition takes a table");
+    fleet.hub_until("Logs", ".show functions | where Name == 'federated_Fresh'", SOON, |table| table.rows.len() == 1).await;
+}

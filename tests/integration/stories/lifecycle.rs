@@ -1,0 +1,84 @@
+//! Restarts and sudden deaths.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tests::{
+    fleet::{Fleet, HUB_DATABASES, Pace},
+    kusto::KustoServer,
+    telemetry::REGIONS,
+};
+use tokio::time;
+
+use crate::support::{SOON, federated, hub_content, until_regions};
+
+#[tokio::test]
+async fn a_hub_server_that_lost_everything_is_filled_again() {
+    let (mut fleet, _operator) = federated().await;
+    let port = fleet.hub.port();
+    fleet.hub.process().kill().await;
+    time::sleep(Duration::from_secs(1)).await;
+    fleet.hub = KustoServer::start(port, &HUB_DATABASES, None, &[]).await;
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+}
+
+#[tokio::test]
+async fn every_agent_may_be_killed_and_the_fleet_is_whole_again() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let mut hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &[]);
+    let mut agents = Vec::new();
+    for (region, server) in REGIONS.iter().zip(&fleet.partitions) {
+        agents.push(fleet.start_agent("agent-partition", &fleet.partition_document(region, server), &[]));
+    }
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+    let before = hub_content(&fleet).await;
+    for (agent, (region, server)) in agents.iter_mut().zip(REGIONS.iter().zip(&fleet.partitions)) {
+        agent.kill().await;
+        *agent = fleet.start_agent("agent-partition", &fleet.partition_document(region, server), &[]);
+    }
+    hub.kill().await;
+    let hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &[]);
+    let deadline = time::Instant::now() + SOON;
+    while !hub.output().contains("pass ended") {
+        assert!(time::Instant::now() < deadline, "no pass ended:\n{}", hub.output());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(hub_content(&fleet).await, before);
+    hub.signal(Signal::SIGTERM);
+}
+
+#[tokio::test]
+async fn once_and_plan_tell_by_their_exit_codes_what_happened() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let document = fleet.hub_document();
+    let run = async |more: &[&str]| {
+        let mut agent = fleet.start_agent("agent-hub", &document, more);
+        let status = agent.exited_within(SOON).await.code();
+        // The streams end with the process; their last lines may still be on the way.
+        time::sleep(Duration::from_millis(100)).await;
+        (status, agent.output())
+    };
+    let (code, output) = run(&["--plan"]).await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("set up: .create-merge table ['Heartbeats']"), "{output}");
+    let (code, output) = run(&["--once"]).await;
+    assert_eq!(code, Some(3), "no partition has beaten yet: {output}");
+    for (region, server) in REGIONS.iter().zip(&fleet.partitions) {
+        let mut agent = fleet.start_agent("agent-partition", &fleet.partition_document(region, server), &["--once"]);
+        assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
+    }
+    let (code, output) = run(&["--plan"]).await;
+    assert_eq!(code, Some(0), "{output}");
+    let group = output.find("create entity group Logs_Partitions in Logs: 3 partition(s)").expect("the plan shows the group");
+    let function = output.find("create function federated_Requests in Logs").expect("the plan shows the function");
+    assert!(group < function, "groups come before functions:\n{output}");
+    assert!(hub_content(&fleet).await.is_empty(), "a plan changes nothing");
+    assert_eq!(run(&["--once"]).await.0, Some(0));
+    let (code, output) = run(&["--plan"]).await;
+    assert_eq!((code, output.contains("Nothing has to change.")), (Some(0), true), "{output}");
+    assert_eq!(run(&["--once"]).await.0, Some(0), "also when nothing had to change");
+    let wrong = fleet.write_document("wrong", &std::fs::read_to_string(&document).unwrap().replace("4s", "1s"));
+    let mut agent = fleet.start_agent("agent-hub", &wrong, &["--once"]);
+    assert_eq!(agent.exited_within(SOON).await.code(), Some(2));
+    assert!(agent.output().contains("spec.federation.heartbeatTTL"), "{}", agent.output());
+}

@@ -1,0 +1,8 @@
+//! Stories with real processes: local Kusto servers, the agents, the supervisor. Each test names the rule that it proves.
+
+mod faults;
+mod lifecycle;
+mod membership;
+mod schemas;
+mod supervision;
+mod support;

@@ -1,0 +1,96 @@
+//! Who is in, who is out, and what never changes.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tests::{
+    fleet::{Fleet, Pace},
+    process::Process,
+    telemetry::REGIONS,
+};
+use tokio::time;
+
+use crate::support::{SOON, federated, hub_content, until_regions};
+
+const GROUP: &str = ".show entity_group Logs_Partitions | project Entities";
+
+/// A fleet with every agent as a process of its own, so that one can be stopped.
+async fn with_own_agents() -> (Fleet, Process, Vec<Process>) {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &[]);
+    let partitions = REGIONS.iter().zip(&fleet.partitions);
+    let agents = partitions.map(|(region, server)| start(&fleet, region.name, &fleet.partition_document(region, server)));
+    let agents = agents.collect();
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+    (fleet, hub, agents)
+}
+
+fn start(fleet: &Fleet, _region: &str, document: &std::path::Path) -> Process {
+    fleet.start_agent("agent-partition", document, &[])
+}
+
+#[tokio::test]
+async fn a_partition_whose_server_died_leaves_the_others_answers_intact() {
+    let (mut fleet, _operator) = federated().await;
+    fleet.partitions[1].process().kill().await;
+    until_regions(&fleet, &["asia", "europe"]).await;
+    let table = fleet.hub.query("Logs", "federated_Requests() | summarize count() by Region | order by Region asc").await;
+    assert_eq!(table.expect("the hub answers from the others").column("count_"), ["60", "240"]);
+}
+
+#[tokio::test]
+async fn a_partition_whose_agent_stopped_is_out_after_the_ttl_and_back_when_it_beats_again() {
+    let (fleet, _hub, mut agents) = with_own_agents().await;
+    let europe = agents.remove(0);
+    europe.signal(Signal::SIGTERM);
+    until_regions(&fleet, &["america", "asia"]).await;
+    let url = &fleet.partitions[0].url;
+    let group = fleet.hub.command("Metrics", GROUP).await.expect("the group is in every hub database");
+    assert!(!group.column("Entities")[0].contains(url.as_str()), "{group:?}");
+    let _again = start(&fleet, "europe", &fleet.partition_document(&REGIONS[0], &fleet.partitions[0]));
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+}
+
+#[tokio::test]
+async fn when_all_agents_stop_nothing_is_ever_removed() {
+    let (fleet, hub, agents) = with_own_agents().await;
+    let before = hub_content(&fleet).await;
+    for agent in &agents {
+        agent.signal(Signal::SIGSTOP);
+    }
+    // Past the TTL (4 s) by several passes.
+    let deadline = time::Instant::now() + SOON;
+    while !hub.output().contains("pass is held") {
+        assert!(time::Instant::now() < deadline, "the hub agent never held:\n{}", hub.output());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(hub_content(&fleet).await, before);
+    for agent in &agents {
+        agent.signal(Signal::SIGCONT);
+    }
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+}
+
+#[tokio::test]
+async fn a_hub_at_rest_is_not_written_to() {
+    let (fleet, _operator) = federated().await;
+    // The last change may still be under way.
+    time::sleep(Duration::from_secs(2)).await;
+    let before = commands(&fleet);
+    time::sleep(Duration::from_secs(4)).await;
+    let after = commands(&fleet);
+    assert!(after.len() > before.len(), "passes went on");
+    let writes: Vec<_> = after[before.len()..].iter().filter(|text| !text.starts_with(".show")).collect();
+    assert!(writes.is_empty(), "{writes:#?}");
+}
+
+/// The management commands that the hub has been sent.
+fn commands(fleet: &Fleet) -> Vec<String> {
+    let recording = std::fs::read_to_string(fleet.recording("hub")).expect("the hub records");
+    let lines = recording.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a line is JSON"));
+    lines
+        .filter(|line| line["path"].as_str().is_some_and(|path| path.ends_with("/mgmt")))
+        .filter_map(|line| line["csl"].as_str().map(str::to_owned))
+        .collect()
+}

@@ -1,0 +1,70 @@
+//! Partitions that differ.
+
+use tests::fleet::{Fleet, Pace};
+
+use crate::support::{SOON, federated, hub_content, until_regions};
+
+#[tokio::test]
+async fn a_table_of_one_partition_only_is_asked_there_only() {
+    let (fleet, _operator) = federated().await;
+    let asia = &fleet.partitions[2];
+    asia.command("Logs", ".set-or-append OnlyHere <| print Answer = 42").await.expect("the partition takes a table");
+    let query = "federated_OnlyHere()";
+    let table = fleet.hub_until("Logs", query, SOON, |table| !table.rows.is_empty()).await;
+    assert_eq!(table.column("Answer"), ["42"]);
+    let body = fleet.hub.command("Logs", ".show function federated_OnlyHere | project Body").await.expect("it exists");
+    let body = &body.column("Body")[0];
+    assert!(body.contains(&asia.url) && !body.contains(&fleet.partitions[0].url), "{body}");
+    asia.command("Logs", ".drop table OnlyHere").await.expect("the partition drops its table");
+    let functions = ".show functions | where Name == 'federated_OnlyHere'";
+    fleet.hub_until("Logs", functions, SOON, |table| table.rows.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_column_of_two_types_gives_two_columns_as_in_kusto() {
+    let (fleet, _operator) = federated().await;
+    for (server, value) in fleet.partitions.iter().zip(["1", "'one'", "2"]) {
+        let command = format!(".set-or-append Mixed <| print Code = {value}");
+        server.command("Logs", &command).await.expect("the partition takes a table");
+    }
+    let complete = |table: &tests::kusto::Table| table.rows.len() == 3;
+    let table = fleet.hub_until("Logs", "federated_Mixed()", SOON, complete).await;
+    let mut columns = table.columns.clone();
+    columns.sort();
+    assert_eq!(columns, ["Code_long", "Code_string"]);
+    let typed = "macro-expand isfuzzy=true Logs_Partitions as X ( X.Mixed | extend Code = tostring(Code) ) | order by Code asc";
+    let table = fleet.hub.query("Logs", typed).await.expect("typed legs agree");
+    assert_eq!(table.column("Code"), ["1", "2", "one"]);
+}
+
+#[tokio::test]
+async fn a_missing_hub_database_isolates_only_itself_until_it_is_made() {
+    let (fleet, operator) = federated().await;
+    fleet.partitions[0].command("Logs", ".create database Traces").await.expect("the partition makes a database");
+    fleet.partitions[0].command("Traces", ".create table Spans (Id:string)").await.expect("and a table in it");
+    let groups = ".show entity_groups | where Name == 'Traces_Partitions'";
+    fleet.hub_until("Logs", groups, SOON, |table| table.rows.len() == 1).await;
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+    assert!(operator.output().contains("the hub has none of that name"), "{}", operator.output());
+    fleet.hub.command("Logs", ".create database Traces").await.expect("the hub makes the database");
+    fleet.hub_until("Traces", "federated_Spans() | count", SOON, |table| table.column("Count") == ["0"]).await;
+}
+
+#[tokio::test]
+async fn partitions_that_write_adx_mons_rows_are_federated_alike() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let mut hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &["--once"]);
+    assert_eq!(hub.exited_within(SOON).await.code(), Some(3), "{}", hub.output());
+    for server in &fleet.partitions {
+        let schema = r#"[{""database"":""Logs"",""tables"":[""Requests"",""ApplicationLogs""],""views"":[]},{""database"":""Metrics"",""tables"":[""PrometheusData""]}]"#;
+        let command = format!(
+            ".ingest inline into table Heartbeats <|\n2025-05-03T12:34:56Z,{}/,\"{schema}\",\"{{\"\"geo\"\":\"\"EU\"\"}}\"\n",
+            server.url.to_uppercase().replace("HTTP://", "http://")
+        );
+        fleet.hub.command("FleetDiscovery", &command).await.expect("the hub takes the row");
+    }
+    let mut hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &["--once"]);
+    assert_eq!(hub.exited_within(SOON).await.code(), Some(0), "{}", hub.output());
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+    assert_eq!(hub_content(&fleet).await.len(), 2 * 3 + 3, "two groups in three databases, three functions");
+}

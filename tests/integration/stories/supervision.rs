@@ -1,0 +1,62 @@
+//! `operator standalone`: children come, go and never stay behind.
+
+use std::time::{Duration, Instant};
+
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
+use tokio::{process::Command, time};
+
+use crate::support::{SOON, federated, until_regions};
+
+async fn children(pid: u32) -> Vec<i32> {
+    let listing = Command::new("ps").args(["-o", "pid=", "--ppid", &pid.to_string()]).output().await.expect("ps runs");
+    String::from_utf8_lossy(&listing.stdout).split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn alive(pid: i32) -> bool {
+    signal::kill(Pid::from_raw(pid), None).is_ok()
+}
+
+#[tokio::test]
+async fn sigterm_stops_all_agents_within_five_seconds() {
+    let (_fleet, mut operator) = federated().await;
+    let agents = children(operator.pid().expect("it runs")).await;
+    assert_eq!(agents.len(), 4);
+    let asked = Instant::now();
+    operator.signal(Signal::SIGTERM);
+    assert_eq!(operator.exited_within(Duration::from_secs(5)).await.code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    assert!(!agents.into_iter().any(alive), "agents outlived their supervisor");
+}
+
+#[tokio::test]
+async fn a_dead_supervisor_leaves_no_children() {
+    let (_fleet, mut operator) = federated().await;
+    let agents = children(operator.pid().expect("it runs")).await;
+    operator.kill().await;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while agents.iter().copied().any(alive) {
+        assert!(Instant::now() < deadline, "agents outlived their killed supervisor");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_killed_agent_is_started_again() {
+    let (fleet, operator) = federated().await;
+    let before = children(operator.pid().expect("it runs")).await;
+    for agent in &before {
+        signal::kill(Pid::from_raw(*agent), Signal::SIGKILL).expect("it runs");
+    }
+    let deadline = Instant::now() + SOON;
+    while children(operator.pid().expect("it runs")).await.len() < 4 {
+        assert!(Instant::now() < deadline, "not all agents were started again:\n{}", operator.output());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    fleet.partitions[0].command("Logs", ".create table After (a:long)").await.expect("the partition takes a table");
+    fleet.hub_until("Logs", "federated_After() | count", SOON, |table| table.rows.len() == 1).await;
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+    assert!(operator.output().contains("[europe]"), "output is prefixed with the document's name");
+}

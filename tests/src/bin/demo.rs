@@ -1,0 +1,154 @@
+//! `make demo`: a hub and three partitions with our real agents, and what a user came for: federated queries. `--once` exits after the queries, 0 if every
+//! answer was right. I/O: processes, loopback HTTP, stdout.
+
+use std::{
+    env,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use tests::{
+    fleet::{Fleet, HUB_DATABASES, Pace},
+    kusto::Table,
+    telemetry::REGIONS,
+};
+use tokio::time;
+
+/// How long the agents may take to make the first functions.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A query of the demo with the rows that it must give.
+struct Query {
+    title: &'static str,
+    database: &'static str,
+    text: &'static str,
+    expected: Vec<Vec<String>>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let once = env::args().any(|argument| argument == "--once");
+    let started = Instant::now();
+    println!("Starting four local Kusto servers (one hub, three partitions) and our agents beside each ...");
+    let fleet = match Fleet::start(Pace { heartbeat: "2s", time_to_live: "10s", reconcile: "1s" }).await {
+        Ok(fleet) => fleet,
+        Err(error) => {
+            println!("The servers could not be prepared: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut operator = fleet.start_operator();
+    let Some(functions) = first_functions(&fleet).await else {
+        println!("No federated functions after {PATIENCE:?}. The agents printed:\n{}", operator.output());
+        return ExitCode::FAILURE;
+    };
+    println!("... ready after {:.1} s.\n", started.elapsed().as_secs_f64());
+    let right = show(&fleet, &functions).await;
+    if once {
+        return if right { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    println!("Any Kusto client can ask (no sign-in; the hub's database is Logs or Metrics):");
+    println!("  hub      {}", fleet.hub.url);
+    for (region, server) in REGIONS.iter().zip(&fleet.partitions) {
+        println!("  {:<8} {}", region.name, server.url);
+    }
+    println!("Ctrl-C stops everything.");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => ExitCode::SUCCESS,
+        status = operator.exited_within(Duration::MAX) => {
+            println!("operator standalone stopped ({status}); it printed:\n{}", operator.output());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Waits until every region's tables have their functions and all partitions are in.
+async fn first_functions(fleet: &Fleet) -> Option<Table> {
+    let ready = async {
+        loop {
+            let regions = fleet.hub.query("Logs", "federated_Requests() | distinct Region | count").await;
+            let metrics = fleet.hub.query("Metrics", "federated_PrometheusData() | count").await;
+            let all = regions.is_ok_and(|table| table.column("Count") == ["3"]);
+            if all && metrics.is_ok_and(|table| table.column("Count") == ["30"]) {
+                let text = ".show databases entities | where EntityType == 'Function' | project DatabaseName, EntityName, DocString";
+                return fleet.hub.command("Logs", text).await.ok();
+            }
+            time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    time::timeout(PATIENCE, ready).await.ok().flatten()
+}
+
+async fn show(fleet: &Fleet, functions: &Table) -> bool {
+    let partitions = "Heartbeats | summarize LastBeat = max(Timestamp), Beats = count() by ClusterEndpoint, \
+                      Geo = tostring(PartitionMetadata.geo), Location = tostring(PartitionMetadata.location) | order by Geo asc";
+    let mut right = true;
+    println!("# Partitions that were discovered (heartbeats in {}.Heartbeats)\n", HUB_DATABASES[0]);
+    right &= print_table(fleet.hub.query(HUB_DATABASES[0], partitions).await, |table| table.rows.len() == REGIONS.len());
+    println!("# Functions that were made\n\n{}", functions.to_text());
+    println!("# Entity groups that were made (in every hub database; here those of Logs)\n");
+    right &= print_table(fleet.hub.command("Logs", ".show entity_groups").await, |table| table.rows.len() == 2);
+    for query in queries() {
+        println!("# {} (database {})\n\n{}\n", query.title, query.database, query.text);
+        right &= print_table(fleet.hub.query(query.database, query.text).await, |table| text_rows(table) == query.expected);
+    }
+    println!("{}\n", if right { "Every query was answered rightly." } else { "Some answers were wrong: see above." });
+    right
+}
+
+fn print_table<E: std::fmt::Display>(answer: Result<Table, E>, is_right: impl Fn(&Table) -> bool) -> bool {
+    match answer {
+        Ok(table) => {
+            let right = is_right(&table);
+            println!("{}{}", table.to_text(), if right { "" } else { "WRONG: other rows were expected\n" });
+            right
+        }
+        Err(error) => {
+            println!("FAILED: {error}\n");
+            false
+        }
+    }
+}
+
+fn text_rows(table: &Table) -> Vec<Vec<String>> {
+    let text = |cell: &serde_json::Value| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned);
+    table.rows.iter().map(|row| row.iter().map(text).collect()).collect()
+}
+
+fn queries() -> Vec<Query> {
+    let mut regions = REGIONS;
+    regions.sort_by_key(|region| region.name);
+    let by_level = regions.iter().flat_map(|region| {
+        ["Error", "Warning"].map(|level| vec![region.name.to_owned(), level.to_owned(), region.requests_of(level).to_string()])
+    });
+    let by_region = regions.iter().map(|region| vec![region.name.to_owned(), region.requests.to_string()]);
+    vec![
+        Query {
+            title: "A federated function: one table over all partitions",
+            database: "Logs",
+            text: "federated_Requests()\n| where Timestamp > ago(1h) and Level != 'Info'\n| summarize count() by Region, Level\n\
+                   | order by Region asc, Level asc",
+            expected: by_level.collect(),
+        },
+        Query {
+            title: "An entity group: a query of one's own that runs in each partition",
+            database: "Logs",
+            text: "macro-expand Logs_Partitions as X (\n    X.Requests\n    | where Timestamp > ago(1h)\n    | summarize Requests = count() by Region\n    \
+                   | extend Partition = X.$current_cluster_endpoint\n)\n| where isnotempty(Partition)\n| project Region, Requests\n| order by Region asc",
+            expected: by_region.collect(),
+        },
+        Query {
+            title: "Metrics and logs of all partitions, joined",
+            database: "Logs",
+            text: "let MetricsData = materialize(\n    macro-expand Metrics_Partitions as X (\n        X.PrometheusData | project TimeGenerated, MetricName, Value, \
+                   Partition = X.$current_cluster_endpoint\n    )\n);\nlet LogsData = materialize(\n    macro-expand Logs_Partitions as Y (\n        \
+                   Y.ApplicationLogs | project TimeGenerated, Level, Message, Partition = Y.$current_cluster_endpoint\n    )\n);\n\
+                   MetricsData\n| join kind=inner LogsData on TimeGenerated, Partition\n| summarize Partitions = dcount(Partition), Rows = count(), Highest = max(Value) by Level\n\
+                   | order by Level asc",
+            expected: vec![
+                ["Error", "3", "6", "5.0"].map(str::to_owned).to_vec(),
+                ["Info", "3", "24", "9.0"].map(str::to_owned).to_vec(),
+            ],
+        },
+    ]
+}

@@ -1,0 +1,186 @@
+//! A hub and its partitions: four local Kusto servers and the ADXCluster documents of their agents. I/O: processes, loopback HTTP, a temporary folder.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+use tokio::time;
+
+use crate::{
+    kusto::{AskError, KustoServer, Table},
+    process::Process,
+    telemetry::{REGIONS, Region},
+};
+
+/// How fast agents work in a fleet of ours: the seed's minutes as seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// `heartbeatInterval`
+    pub heartbeat: &'static str,
+    /// `heartbeatTTL`
+    pub time_to_live: &'static str,
+    /// `reconcileInterval`
+    pub reconcile: &'static str,
+}
+
+impl Pace {
+    /// A partition that falls silent leaves within seconds.
+    pub const FAST: Self = Self { heartbeat: "500ms", time_to_live: "4s", reconcile: "500ms" };
+}
+
+/// One hub, some partitions, and a folder for documents and recordings.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The hub's server.
+    pub hub: KustoServer,
+    /// The partitions' servers, in the order of [`REGIONS`].
+    pub partitions: Vec<KustoServer>,
+    /// Documents and recordings.
+    pub folder: TempDir,
+    pace: Pace,
+}
+
+/// The hub's databases.
+pub const HUB_DATABASES: [&str; 3] = ["FleetDiscovery", "Logs", "Metrics"];
+
+impl Fleet {
+    /// Starts the servers and fills the partitions with sample telemetry.
+    ///
+    /// # Errors
+    /// What a server refused.
+    ///
+    /// # Panics
+    /// If a server does not start.
+    pub async fn start(pace: Pace) -> Result<Self, AskError> {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let record = |name: &str| folder.path().join(format!("{name}.jsonl"));
+        let hub = KustoServer::start(0, &HUB_DATABASES, Some(&record("hub")), &[]).await;
+        let mut partitions = Vec::new();
+        for region in REGIONS {
+            let server = KustoServer::start(0, &["Logs", "Metrics"], Some(&record(region.name)), &[]).await;
+            region.load(&server).await?;
+            partitions.push(server);
+        }
+        Ok(Self { hub, partitions, folder, pace })
+    }
+
+    /// The file with the recording of a server: `hub` or a region's name.
+    pub fn recording(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.jsonl"))
+    }
+
+    /// Writes a document into the folder.
+    ///
+    /// # Panics
+    /// If the folder cannot be written.
+    pub fn write_document(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(format!("{name}.yaml"));
+        fs::write(&path, text).expect("the temporary folder can be written");
+        path
+    }
+
+    /// The hub's document.
+    pub fn hub_document(&self) -> PathBuf {
+        let Pace { heartbeat, time_to_live, reconcile } = self.pace;
+        let endpoint = &self.hub.url;
+        self.write_document(
+            "hub",
+            &format!(
+                r#"apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata:
+  name: hub
+spec:
+  clusterName: hub
+  endpoint: "{endpoint}"
+  role: Federated
+  federation:
+    heartbeatDatabase: FleetDiscovery
+    heartbeatTable: Heartbeats
+    heartbeatTTL: {time_to_live}
+    heartbeatInterval: {heartbeat}
+    reconcileInterval: {reconcile}
+    macroExpand:
+      functionPrefix: federated_
+      bestEffort: true
+      folder: federation_facades
+"#
+            ),
+        )
+    }
+
+    /// A partition's document.
+    pub fn partition_document(&self, region: &Region, server: &KustoServer) -> PathBuf {
+        let Region { name, geo, location, .. } = region;
+        let (endpoint, hub, heartbeat) = (&server.url, &self.hub.url, self.pace.heartbeat);
+        self.write_document(
+            name,
+            &format!(
+                r#"apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata:
+  name: {name}
+spec:
+  clusterName: {name}
+  endpoint: "{endpoint}"
+  role: Partition
+  federation:
+    heartbeatInterval: {heartbeat}
+    federatedClusters:
+      - endpoint: "{hub}"
+        heartbeatDatabase: FleetDiscovery
+        heartbeatTable: Heartbeats
+    partitioning:
+      geo: {geo}
+      location: {location}
+"#
+            ),
+        )
+    }
+
+    /// All four documents.
+    pub fn documents(&self) -> Vec<PathBuf> {
+        let partitions = REGIONS.iter().zip(&self.partitions);
+        let mut documents = vec![self.hub_document()];
+        documents.extend(partitions.map(|(region, server)| self.partition_document(region, server)));
+        documents
+    }
+
+    /// `operator standalone` over all documents.
+    pub fn start_operator(&self) -> Process {
+        let mut arguments = vec!["standalone".to_owned()];
+        for document in self.documents() {
+            arguments.extend(["-f".to_owned(), document.display().to_string()]);
+        }
+        Process::start("operator standalone", "operator", &arguments)
+    }
+
+    /// One agent of one document, with arguments after it.
+    pub fn start_agent(&self, binary: &str, document: &Path, more: &[&str]) -> Process {
+        let mut arguments = vec!["--config".to_owned(), document.display().to_string()];
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        Process::start(binary, binary, &arguments)
+    }
+
+    /// Asks the hub until the answer fits.
+    ///
+    /// # Panics
+    /// With the last answer, if none fits within the limit.
+    pub async fn hub_until(&self, database: &str, text: &str, limit: Duration, fits: impl Fn(&Table) -> bool) -> Table {
+        let started = Instant::now();
+        loop {
+            let answer = match text.starts_with('.') {
+                true => self.hub.command(database, text).await,
+                false => self.hub.query(database, text).await,
+            };
+            match answer {
+                Ok(table) if fits(&table) => return table,
+                other if started.elapsed() > limit => panic!("after {limit:?}, `{text}` in {database} still gives {other:#?}"),
+                _ => time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+}

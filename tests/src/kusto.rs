@@ -1,0 +1,174 @@
+//! `kusto-local` as a child process, asked over HTTP as any client would. I/O: a process and loopback HTTP.
+
+use std::{path::Path, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    time,
+};
+
+use crate::process::Process;
+
+/// A running local Kusto.
+#[derive(Debug)]
+pub struct KustoServer {
+    /// `http://127.0.0.1:port`
+    pub url: String,
+    process: Process,
+    client: reqwest::Client,
+}
+
+/// A result: column names and rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// In order.
+    pub columns: Vec<String>,
+    /// Cells as the protocol gives them.
+    pub rows: Vec<Vec<Value>>,
+}
+
+/// What the server refused, or why it could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// No answer.
+    #[error("failed to reach {url}")]
+    Unreachable {
+        /// The server.
+        url: String,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// An answer with an error.
+    #[error("{url} answered {status} to `{text}`: {message}")]
+    Refused {
+        /// The server.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// The text that was sent.
+        text: String,
+        /// Kusto's message.
+        message: String,
+    },
+}
+
+impl KustoServer {
+    /// Starts a server with databases on a port (0: any), recording into a file if one is given, and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not get ready within 20 s.
+    pub async fn start(port: u16, databases: &[&str], record: Option<&Path>, more: &[&str]) -> Self {
+        let mut arguments = vec!["--listen".to_owned(), format!("127.0.0.1:{port}")];
+        for database in databases {
+            arguments.extend(["--database".to_owned(), (*database).to_owned()]);
+        }
+        if let Some(record) = record {
+            arguments.extend(["--record".to_owned(), record.display().to_string()]);
+        }
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        let (mut process, stdout) = Process::start_with_stdout("kusto-local", "kusto-local", &arguments);
+        let mut lines = BufReader::new(stdout).lines();
+        let ready = time::timeout(Duration::from_secs(20), lines.next_line()).await;
+        let line = ready.ok().and_then(Result::ok).flatten().unwrap_or_default();
+        let Some(start) = line.find("http://") else {
+            panic!("kusto-local printed {line:?} instead of its URL; its output:\n{}", process.output());
+        };
+        let url = line[start..].trim().to_owned();
+        process.collect(lines.into_inner());
+        Self { url, process, client: reqwest::Client::new() }
+    }
+
+    /// The port that it listens on.
+    ///
+    /// # Panics
+    /// Never: the URL ends with its port.
+    pub fn port(&self) -> u16 {
+        self.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("the URL ends with its port")
+    }
+
+    /// The process, for signals and output.
+    pub const fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Runs a query.
+    ///
+    /// # Errors
+    /// [`AskError`]
+    pub async fn query(&self, database: &str, text: &str) -> Result<Table, AskError> {
+        self.ask("/v1/rest/query", database, text).await
+    }
+
+    /// Runs a management command.
+    ///
+    /// # Errors
+    /// [`AskError`]
+    pub async fn command(&self, database: &str, text: &str) -> Result<Table, AskError> {
+        self.ask("/v1/rest/mgmt", database, text).await
+    }
+
+    async fn ask(&self, path: &str, database: &str, text: &str) -> Result<Table, AskError> {
+        let unreachable = |source| AskError::Unreachable { url: self.url.clone(), source };
+        let body = json!({"db": database, "csl": text});
+        let answer = self.client.post(format!("{}{path}", self.url)).json(&body).send().await.map_err(unreachable)?;
+        let status = answer.status();
+        let body: Value = answer.json().await.map_err(unreachable)?;
+        let refused = |message: &Value| AskError::Refused {
+            url: self.url.clone(),
+            status: status.as_u16(),
+            text: text.to_owned(),
+            message: message.to_string(),
+        };
+        if !status.is_success() {
+            return Err(refused(&body["error"]["@message"]));
+        }
+        let table = &body["Tables"][0];
+        if !body["Exceptions"].is_null() || !table.is_object() {
+            return Err(refused(&body));
+        }
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let columns = list(&table["Columns"]);
+        Ok(Table {
+            columns: columns.iter().map(|column| column["ColumnName"].as_str().unwrap_or_default().to_owned()).collect(),
+            rows: list(&table["Rows"]).iter().map(list).collect(),
+        })
+    }
+}
+
+impl Table {
+    /// The cells of one column as text, quotes only where a cell is no string.
+    ///
+    /// # Panics
+    /// If there is no such column.
+    pub fn column(&self, name: &str) -> Vec<String> {
+        let index = self.columns.iter().position(|column| column == name);
+        let index = index.unwrap_or_else(|| panic!("no column {name} in {:?}", self.columns));
+        self.rows.iter().map(|row| cell_text(&row[index])).collect()
+    }
+
+    /// A table for people: columns padded, numbers to the right.
+    pub fn to_text(&self) -> String {
+        let cells: Vec<Vec<String>> = self.rows.iter().map(|row| row.iter().map(cell_text).collect()).collect();
+        let width = |index: usize| {
+            let longest = cells.iter().map(|row| row[index].chars().count()).max().unwrap_or(0);
+            longest.max(self.columns[index].chars().count())
+        };
+        let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
+        let numeric = |index: usize| self.rows.iter().all(|row| row[index].is_number());
+        let line = |row: &[String]| {
+            let padded = row.iter().enumerate().map(|(index, cell)| {
+                let width = widths[index];
+                if numeric(index) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            });
+            padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+        };
+        let rule = widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>().join("  ");
+        let rows: String = cells.iter().map(|row| line(row)).collect();
+        format!("{}{rule}\n{rows}", line(&self.columns))
+    }
+}
+
+fn cell_text(cell: &Value) -> String {
+    cell.as_str().map_or_else(|| cell.to_string(), str::to_owned)
+}

@@ -1,0 +1,117 @@
+//! Our real binaries as child processes, with their output kept. I/O: processes, pipes, signals.
+
+use std::{
+    env,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    process::{Child, ChildStdout, Command},
+    time,
+};
+
+/// Where cargo put the workspace's binaries: beside or above this program, which cargo built too.
+///
+/// # Panics
+/// If the binary has not been built.
+pub fn binary(name: &str) -> PathBuf {
+    let here = env::current_exe().expect("a running program has a path");
+    let folder = here.ancestors().skip(1).find(|folder| folder.join(name).is_file());
+    let folder = folder.unwrap_or_else(|| panic!("{name} is not built: run `cargo build --workspace --bins` first"));
+    folder.join(name)
+}
+
+/// A running program; killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    output: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// Starts one of our binaries. Both its streams are collected.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start(name: &str, binary_name: &str, arguments: &[String]) -> Self {
+        let (mut process, stdout) = Self::start_with_stdout(name, binary_name, arguments);
+        process.collect(stdout);
+        process
+    }
+
+    /// The same, but hands out its standard output.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_with_stdout(name: &str, binary_name: &str, arguments: &[String]) -> (Self, ChildStdout) {
+        let mut child = Command::new(binary(binary_name))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("failed to start {binary_name}: {error}"));
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let mut process = Self { name: name.to_owned(), child, output: Arc::default() };
+        process.collect(stderr);
+        (process, stdout)
+    }
+
+    /// Adds a stream's lines to the output.
+    pub fn collect(&mut self, stream: impl AsyncRead + Unpin + Send + 'static) {
+        let output = Arc::clone(&self.output);
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(stream).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut output = output.lock().expect("no holder of this lock panics");
+                output.push_str(&line);
+                output.push('\n');
+            }
+        });
+    }
+
+    /// All it has printed so far.
+    pub fn output(&self) -> String {
+        self.output.lock().expect("no holder of this lock panics").clone()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Sends a signal; a process that is gone already is no error.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
+            let _ = signal::kill(Pid::from_raw(pid), signal);
+        }
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it still runs after `limit`.
+    pub async fn exited_within(&mut self, limit: Duration) -> ExitStatus {
+        match time::timeout(limit, self.child.wait()).await {
+            Ok(status) => status.expect("a child of ours can be waited for"),
+            Err(_) => panic!("{} still runs after {limit:?}; its output:\n{}", self.name, self.output()),
+        }
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        let _ = self.child.wait().await;
+    }
+}
