@@ -88,3 +88,57 @@ fn columns(text: &str) -> Option<Columns> {
     let named = columns.into_iter().map(|column| Some((ColumnName::new(column.name.name).ok()?, column.scalar_type)));
     named.collect::<Option<Columns>>().filter(|columns| !columns.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use shared::kusto::ColumnInfo;
+
+    use super::*;
+
+    fn table(rows: &[[&str; 5]]) -> ResultTable {
+        let names = ["DatabaseName", "EntityType", "EntityName", "CslInputSchema", "CslOutputSchema"];
+        let columns =
+            names.map(|name| ColumnInfo { name: name.to_owned(), scalar_type: kql::types::ScalarType::String });
+        let rows = rows.iter().map(|row| row.iter().map(|cell| Value::from(*cell)).collect()).collect();
+        ResultTable::new(columns.to_vec(), rows)
+    }
+
+    #[test]
+    fn tables_and_materialized_views_are_tables_and_parameterless_functions_are_views() {
+        let found = read(&table(&[
+            ["Logs", "Table", "Requests", "", "a:long, ['b c']:string"],
+            ["Logs", "Table", "Old", "a:datetime", ""],
+            ["Logs", "MaterializedView", "Latest", "", "a:long"],
+            ["Logs", "Function", "Errors", "()", "a:long"],
+            ["Logs", "Function", "Unresolved", "", ""],
+            ["Logs", "Function", "Since", "(t:datetime)", "a:long"],
+        ]))
+        .unwrap();
+        let expected = json!([{
+            "database": "Logs",
+            "tables": ["Latest", "Old", "Requests"],
+            "tableSchemas": {
+                "Errors": "['a']:long", "Latest": "['a']:long", "Old": "['a']:datetime", "Requests": "['a']:long, ['b c']:string",
+            },
+            "views": ["Errors", "Unresolved"],
+        }]);
+        assert_eq!(found.inventory.to_json(), expected);
+        assert_eq!(found.skipped, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_name_that_kusto_would_refuse_is_left_out_and_told() {
+        let found =
+            read(&table(&[["Logs", "Table", "a'b", "", "x:long"], ["Logs", "Table", "Good", "", "x:long"]])).unwrap();
+        assert_eq!(found.inventory.to_json()[0]["tables"], json!(["Good"]));
+        assert!(found.skipped[0].contains("a'b"), "{:?}", found.skipped);
+    }
+
+    #[test]
+    fn columns_that_cannot_be_read_are_not_known() {
+        for text in ["", "()", "a", "a:frob", "a:long b:long", "['x':long"] {
+            assert_eq!(columns(text), None, "{text}");
+        }
+    }
+}

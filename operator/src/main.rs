@@ -19,6 +19,8 @@ struct Args {
 enum Command {
     /// Supervise one agent for each ADXCluster document, without Kubernetes
     Standalone(StandaloneArgs),
+    /// Print the custom resource definitions
+    Crds,
 }
 
 #[derive(Debug, clap::Args)]
@@ -38,9 +40,23 @@ struct StandaloneArgs {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Command::Standalone(args) = Args::parse().command;
-    runtime::init_logs(args.log_format);
-    ExitCode::from(supervise(args).await.code())
+    match Args::parse().command {
+        Command::Standalone(args) => {
+            runtime::init_logs(args.log_format);
+            ExitCode::from(supervise(args).await.code())
+        }
+        Command::Crds => match operator::crds::yaml() {
+            Ok(yaml) => {
+                print!("{yaml}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                runtime::init_logs(LogFormat::Plain);
+                tracing::error!(error = chain(&error), "failed to write the definitions");
+                ExitCode::FAILURE
+            }
+        },
+    }
 }
 
 async fn supervise(StandaloneArgs { file, admin, log_format: _ }: StandaloneArgs) -> Exit {

@@ -178,7 +178,9 @@ spec:
             };
             match answer {
                 Ok(table) if fits(&table) => return table,
-                other if started.elapsed() > limit => panic!("after {limit:?}, `{text}` in {database} still gives {other:#?}"),
+                other if started.elapsed() > limit => {
+                    panic!("after {limit:?}, `{text}` in {database} still gives {other:#?}")
+                }
                 _ => time::sleep(Duration::from_millis(100)).await,
             }
         }

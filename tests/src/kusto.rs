@@ -130,7 +130,10 @@ impl KustoServer {
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
         let columns = list(&table["Columns"]);
         Ok(Table {
-            columns: columns.iter().map(|column| column["ColumnName"].as_str().unwrap_or_default().to_owned()).collect(),
+            columns: columns
+                .iter()
+                .map(|column| column["ColumnName"].as_str().unwrap_or_default().to_owned())
+                .collect(),
             rows: list(&table["Rows"]).iter().map(list).collect(),
         })
     }

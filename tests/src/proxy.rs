@@ -101,7 +101,11 @@ async fn forward(State(world): State<World>, method: Method, uri: Uri, headers: 
         })
     };
     let answer = |status: StatusCode, kind: &str, body: Vec<u8>| {
-        Response::builder().status(status).header(CONTENT_TYPE, kind).body(Body::from(body)).expect("the parts are valid")
+        Response::builder()
+            .status(status)
+            .header(CONTENT_TYPE, kind)
+            .body(Body::from(body))
+            .expect("the parts are valid")
     };
     match fault {
         Some(Fault::Unavailable) => return answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"down".to_vec()),
@@ -115,7 +119,9 @@ async fn forward(State(world): State<World>, method: Method, uri: Uri, headers: 
         Some(Fault::Cut | Fault::ErrorInside) | None => {}
     }
     let mut request = world.client.request(method, format!("{}{uri}", world.upstream)).body(body);
-    for (name, value) in headers.iter().filter(|(name, _)| !matches!(name.as_str(), "host" | "content-length" | "accept-encoding")) {
+    for (name, value) in
+        headers.iter().filter(|(name, _)| !matches!(name.as_str(), "host" | "content-length" | "accept-encoding"))
+    {
         request = request.header(name, value);
     }
     let Ok(upstream) = request.send().await else {
@@ -141,7 +147,9 @@ fn with_error_inside(answer: &[u8]) -> Vec<u8> {
         serde_json::Value::Array(frames) => frames.iter_mut().collect::<Vec<_>>(),
         other => other["Tables"].as_array_mut().map(|tables| tables.iter_mut().collect()).unwrap_or_default(),
     };
-    for table in tables.into_iter().filter(|table| table["TableKind"].is_null() || table["TableKind"] == "PrimaryResult") {
+    for table in
+        tables.into_iter().filter(|table| table["TableKind"].is_null() || table["TableKind"] == "PrimaryResult")
+    {
         if let Some(rows) = table["Rows"].as_array_mut() {
             rows.truncate(1);
             rows.push(error.clone());

@@ -84,13 +84,15 @@ async fn show(fleet: &Fleet, functions: &Table) -> bool {
                       Geo = tostring(PartitionMetadata.geo), Location = tostring(PartitionMetadata.location) | order by Geo asc";
     let mut right = true;
     println!("# Partitions that were discovered (heartbeats in {}.Heartbeats)\n", HUB_DATABASES[0]);
-    right &= print_table(fleet.hub.query(HUB_DATABASES[0], partitions).await, |table| table.rows.len() == REGIONS.len());
+    right &=
+        print_table(fleet.hub.query(HUB_DATABASES[0], partitions).await, |table| table.rows.len() == REGIONS.len());
     println!("# Functions that were made\n\n{}", functions.to_text());
     println!("# Entity groups that were made (in every hub database; here those of Logs)\n");
     right &= print_table(fleet.hub.command("Logs", ".show entity_groups").await, |table| table.rows.len() == 2);
     for query in queries() {
         println!("# {} (database {})\n\n{}\n", query.title, query.database, query.text);
-        right &= print_table(fleet.hub.query(query.database, query.text).await, |table| text_rows(table) == query.expected);
+        right &=
+            print_table(fleet.hub.query(query.database, query.text).await, |table| text_rows(table) == query.expected);
     }
     println!("{}\n", if right { "Every query was answered rightly." } else { "Some answers were wrong: see above." });
     right
@@ -119,7 +121,8 @@ fn queries() -> Vec<Query> {
     let mut regions = REGIONS;
     regions.sort_by_key(|region| region.name);
     let by_level = regions.iter().flat_map(|region| {
-        ["Error", "Warning"].map(|level| vec![region.name.to_owned(), level.to_owned(), region.requests_of(level).to_string()])
+        ["Error", "Warning"]
+            .map(|level| vec![region.name.to_owned(), level.to_owned(), region.requests_of(level).to_string()])
     });
     let by_region = regions.iter().map(|region| vec![region.name.to_owned(), region.requests.to_string()]);
     vec![

@@ -1,0 +1,19 @@
+//! The ADXCluster document: its types ([`spec`]), reading it from a file, and turning it into a configuration that holds ([`validate`]). Agents, `operator
+//! standalone` and the Kubernetes operator read the same document. I/O: [`load_document`] and [`load_documents`] read one file; the rest is pure.
+
+mod config;
+mod cron;
+mod duration;
+mod load;
+mod rules;
+mod schedule;
+pub mod spec;
+mod validate;
+
+pub use config::{HubConfig, HubTarget, PartitionConfig, defaults};
+pub use cron::{CronError, CronSchedule};
+pub use duration::{DurationError, format_duration, parse_duration};
+pub use load::{DocumentError, ParseError, load_document, load_documents, parse_documents};
+pub use schedule::{JITTER, Schedule};
+pub use spec::{ADXCluster, ADXClusterSpec, ADXClusterStatus, ClusterRole};
+pub use validate::{Validated, Violation, Violations, check, hub_config, partition_config, validate};

@@ -1,0 +1,93 @@
+//! A valid document, taken apart for the agents: no optional texts are left, every default is filled in. Made by [`super::validate`] only. No I/O.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use kql::{
+    endpoint::ClusterEndpoint,
+    names::{DatabaseName, TableName},
+};
+use serde_json::Value;
+
+use super::schedule::Schedule;
+use crate::credential::CredentialConfig;
+
+/// Every default of the document, in one place.
+pub mod defaults {
+    use std::time::Duration;
+
+    /// `heartbeatInterval`.
+    pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10 * 60);
+    /// `heartbeatTTL`.
+    pub const HEARTBEAT_TTL: Duration = Duration::from_secs(60 * 60);
+    /// `heartbeatRetention`.
+    pub const HEARTBEAT_RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+    /// `reconcileInterval`.
+    pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(10 * 60);
+    /// `macroExpand.functionPrefix`.
+    pub const FUNCTION_PREFIX: &str = "federated_";
+    /// `macroExpand.folder`.
+    pub const FOLDER: &str = "federation_facades";
+    /// `macroExpand.bestEffort`: one dead partition must not fail every query of the hub.
+    pub const BEST_EFFORT: bool = true;
+}
+
+/// What agent-partition works from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartitionConfig {
+    /// `metadata.name`, for logs.
+    pub name: String,
+    /// The partition's own cluster: asked for its schema, and announced.
+    pub endpoint: ClusterEndpoint,
+    /// How to sign in to it.
+    pub credential: CredentialConfig,
+    /// The hubs that get heartbeats, in the document's order; each hub once.
+    pub hubs: Vec<HubTarget>,
+    /// Attributes of this partition; every value is a text, number or boolean.
+    pub partitioning: BTreeMap<String, Value>,
+    /// When heartbeats are sent.
+    pub schedule: Schedule,
+}
+
+/// One hub that gets heartbeats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubTarget {
+    /// The hub's cluster.
+    pub endpoint: ClusterEndpoint,
+    /// The database of its heartbeat table.
+    pub database: DatabaseName,
+    /// Its heartbeat table.
+    pub table: TableName,
+    /// How to sign in to it.
+    pub credential: CredentialConfig,
+}
+
+/// What agent-hub works from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HubConfig {
+    /// `metadata.name`, for logs.
+    pub name: String,
+    /// The hub's cluster.
+    pub endpoint: ClusterEndpoint,
+    /// How to sign in to it.
+    pub credential: CredentialConfig,
+    /// The database of the heartbeat table.
+    pub heartbeat_database: DatabaseName,
+    /// The heartbeat table.
+    pub heartbeat_table: TableName,
+    /// How old a partition's last heartbeat may be; at least three times `heartbeat_interval`.
+    pub heartbeat_ttl: Duration,
+    /// The time between two heartbeats of a partition, by which missed ones are counted.
+    pub heartbeat_interval: Duration,
+    /// How long heartbeat rows are kept; at least `heartbeat_ttl`.
+    pub heartbeat_retention: Duration,
+    /// When functions and entity groups are brought up to date.
+    pub schedule: Schedule,
+    /// What precedes a table's name in its function's; every table's name still makes a valid function name after it.
+    pub function_prefix: String,
+    /// The folder of the functions.
+    pub folder: String,
+    /// Whether a query goes on without the partitions that cannot be reached.
+    pub best_effort: bool,
+    /// The databases that the document lists for the hub itself, without doubles; the heartbeats may name more.
+    pub databases: Vec<DatabaseName>,
+}

@@ -1,0 +1,297 @@
+//! Reads ADXCluster documents from YAML. I/O: reads the file it is given. Called by the agents and by `operator standalone`; what the documents say is
+//! checked by [`super::validate`].
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource as _;
+use serde::{Deserialize, Deserializer, de};
+
+use super::spec::{ADXCluster, ADXClusterSpec, ADXClusterStatus};
+
+/// Why a file gave no documents. Each message names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// The file cannot be read.
+    #[error("failed to read the document {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not YAML, an unknown field, or a value of the wrong type; the source says where and what.
+    #[error("the document {} is wrong", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: ParseError,
+    },
+    /// Another count of documents than one.
+    #[error("the file {} must hold exactly one ADXCluster document; it holds {count}", path.display())]
+    NotOne {
+        /// The file.
+        path: PathBuf,
+        /// How many it holds.
+        count: usize,
+    },
+}
+
+/// What in a text is no ADXCluster document: the path in the document, the rule, line, column, and the line itself, which shows the value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}{}", line.as_ref().map(|line| format!(": {line}")).unwrap_or_default())]
+pub struct ParseError {
+    message: String,
+    line: Option<String>,
+}
+
+/// Reads a file that holds exactly one document.
+///
+/// # Errors
+/// See [`DocumentError`].
+pub fn load_document(path: &Path) -> Result<ADXCluster, DocumentError> {
+    let mut documents = load_documents(path)?;
+    match (documents.pop(), documents.len()) {
+        (Some(document), 0) => Ok(document),
+        (last, others) => {
+            Err(DocumentError::NotOne { path: path.to_owned(), count: others + usize::from(last.is_some()) })
+        }
+    }
+}
+
+/// Reads a file of one or more documents, separated by `---`.
+///
+/// # Errors
+/// See [`DocumentError`].
+pub fn load_documents(path: &Path) -> Result<Vec<ADXCluster>, DocumentError> {
+    let text = fs::read_to_string(path).map_err(|source| DocumentError::Read { path: path.to_owned(), source })?;
+    let documents = parse_documents(&text).map_err(|source| DocumentError::Parse { path: path.to_owned(), source })?;
+    if documents.is_empty() {
+        return Err(DocumentError::NotOne { path: path.to_owned(), count: 0 });
+    }
+    Ok(documents)
+}
+
+/// Reads documents from a YAML text.
+///
+/// # Errors
+/// The first thing in it that is no ADXCluster document.
+pub fn parse_documents(text: &str) -> Result<Vec<ADXCluster>, ParseError> {
+    let envelopes: Vec<Traced<Envelope>> = serde_saphyr::from_multiple(text).map_err(|error| {
+        // Adding the path has made a text of the place; the same reading without the path gives it as a number.
+        let location = serde_saphyr::from_multiple::<Envelope>(text).err().and_then(|error| error.location());
+        let line = location.and_then(|location| usize::try_from(location.line()).ok()?.checked_sub(1));
+        ParseError {
+            // The crate's hint speaks to programmers.
+            message: error
+                .without_snippet()
+                .to_string()
+                .replace(", set DuplicateKeyPolicy in Options if acceptable", ""),
+            line: line.and_then(|line| text.lines().nth(line)).map(|line| line.trim().chars().take(128).collect()),
+        }
+    })?;
+    Ok(envelopes.into_iter().map(|Traced(envelope)| envelope.into()).collect())
+}
+
+/// Adds the path in the document to an error: YAML's line and column alone do not survive a template.
+struct Traced<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Traced<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde_path_to_error::deserialize(deserializer).map(Self).map_err(|error| {
+            let path = error.path().to_string();
+            de::Error::custom(format_args!("{path}: {}", error.into_inner()))
+        })
+    }
+}
+
+/// The document as a file holds it. The derived type ignores what it does not know beside `spec`, and the kind; a file must not be misunderstood.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Envelope {
+    #[serde(deserialize_with = "api_version")]
+    api_version: (),
+    #[serde(deserialize_with = "kind")]
+    kind: (),
+    metadata: Metadata,
+    spec: ADXClusterSpec,
+    #[serde(default)]
+    status: Option<ADXClusterStatus>,
+}
+
+/// The fields of Kubernetes' metadata, so that a misspelt one is an error; what the API server adds is accepted and left out.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Metadata {
+    name: String,
+    #[serde(default)]
+    namespace: Option<String>,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    generation: Option<i64>,
+    #[serde(default)]
+    uid: Option<String>,
+    #[serde(default)]
+    resource_version: Option<String>,
+    #[serde(default, rename = "creationTimestamp")]
+    _creation_timestamp: de::IgnoredAny,
+    #[serde(default, rename = "deletionGracePeriodSeconds")]
+    _deletion_grace_period_seconds: de::IgnoredAny,
+    #[serde(default, rename = "deletionTimestamp")]
+    _deletion_timestamp: de::IgnoredAny,
+    #[serde(default, rename = "finalizers")]
+    _finalizers: de::IgnoredAny,
+    #[serde(default, rename = "generateName")]
+    _generate_name: de::IgnoredAny,
+    #[serde(default, rename = "managedFields")]
+    _managed_fields: de::IgnoredAny,
+    #[serde(default, rename = "ownerReferences")]
+    _owner_references: de::IgnoredAny,
+    #[serde(default, rename = "selfLink")]
+    _self_link: de::IgnoredAny,
+}
+
+impl From<Envelope> for ADXCluster {
+    fn from(Envelope { api_version: (), kind: (), metadata, spec, status }: Envelope) -> Self {
+        let metadata = ObjectMeta {
+            name: Some(metadata.name),
+            namespace: metadata.namespace,
+            labels: metadata.labels,
+            annotations: metadata.annotations,
+            generation: metadata.generation,
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            ..ObjectMeta::default()
+        };
+        Self { metadata, spec, status }
+    }
+}
+
+fn api_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    exactly(deserializer, &ADXCluster::api_version(&()))
+}
+
+fn kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+    exactly(deserializer, &ADXCluster::kind(&()))
+}
+
+fn exactly<'de, D: Deserializer<'de>>(deserializer: D, expected: &str) -> Result<(), D::Error> {
+    let value = String::deserialize(deserializer)?;
+    if value == expected { Ok(()) } else { Err(de::Error::custom(format_args!("'{value}' must be {expected}"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    const MINIMAL: &str = "
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata:
+  name: minimal-adx-cluster
+  labels: {app: my-adx}
+spec:
+  clusterName: minimal
+";
+
+    fn error(from: &str, to: &str) -> String {
+        assert!(MINIMAL.contains(from));
+        parse_documents(&MINIMAL.replace(from, to)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn documents_are_read_one_after_another() {
+        let two = format!("{MINIMAL}---\n{}---\n", MINIMAL.replace("minimal-adx-cluster", "other"));
+        let documents = parse_documents(&two).unwrap();
+        let names: Vec<_> = documents.iter().filter_map(|document| document.metadata.name.as_deref()).collect();
+        assert_eq!(names, ["minimal-adx-cluster", "other"]);
+        assert_eq!(documents[0].metadata.labels.as_ref().unwrap()["app"], "my-adx");
+    }
+
+    #[test]
+    fn what_is_no_document_is_refused_with_path_rule_place_and_value() {
+        for (from, to, message) in [
+            (
+                "clusterName: minimal",
+                "clusterName: minimal\n  federation:\n    federatedClusters:\n      - endpoint: https://x\n        heartbeatDatabas: x",
+                "spec.federation.federatedClusters[0].heartbeatDatabas: unknown field `heartbeatDatabas`, expected one of endpoint, heartbeatDatabase, heartbeatTable, managedIdentityClientId, credential at line 12, column 9: heartbeatDatabas: x",
+            ),
+            (
+                "clusterName: minimal",
+                "clusterName: minimal\n  federation: {macroExpand: {bestEffort: maybe}}",
+                "spec.federation.macroExpand.bestEffort: invalid boolean at line 9, column 42: federation: {macroExpand: {bestEffort: maybe}}",
+            ),
+            (
+                "clusterName: minimal",
+                "clusterName: minimal\n  role: Hub",
+                "spec.role: unknown variant `Hub`, expected one of Partition, Federated at line 9, column 9: role: Hub",
+            ),
+            (
+                "clusterName: minimal",
+                "clusterName: a\n  clusterName: b",
+                "spec.?: duplicate mapping key: clusterName at line 9, column 3: clusterName: b",
+            ),
+            (
+                "clusterName: minimal",
+                "role: Partition",
+                "spec: missing field `clusterName` at line 8, column 3: role: Partition",
+            ),
+            (
+                "kind: ADXCluster",
+                "kind: Ingestor",
+                "kind: 'Ingestor' must be ADXCluster at line 3, column 7: kind: Ingestor",
+            ),
+            (
+                "azure.com/v1",
+                "azure.com/v2",
+                "apiVersion: 'adx-mon.azure.com/v2' must be adx-mon.azure.com/v1 at line 2, column 13: apiVersion: adx-mon.azure.com/v2",
+            ),
+            (
+                "labels:",
+                "label:",
+                "metadata.label: unknown field `label`, expected one of name, namespace, labels, annotations, generation, uid, resourceVersion, creationTimestamp, deletionGracePeriodSeconds, deletionTimestamp, finalizers, generateName, managedFields, ownerReferences, selfLink at line 6, column 3: label: {app: my-adx}",
+            ),
+        ] {
+            assert_eq!(error(from, to), message);
+        }
+    }
+
+    #[test]
+    fn what_kubectl_prints_is_accepted() {
+        let printed = MINIMAL.replace(
+            "  labels:",
+            "  creationTimestamp: \"2026-01-01T00:00:00Z\"\n  managedFields: [{manager: kubectl}]\n  generation: 3\n  labels:",
+        ) + "status:\n  endpoint: https://x.kusto.windows.net\n  conditions:\n  - {type: Ready, status: \"True\", reason: Up, message: up, lastTransitionTime: \"2026-01-01T00:00:00Z\"}\n";
+        let document = parse_documents(&printed).unwrap().remove(0);
+        assert_eq!(document.metadata.generation, Some(3));
+        assert_eq!(document.status.unwrap().conditions[0].type_, "Ready");
+    }
+
+    #[test]
+    fn an_agents_file_holds_exactly_one_document() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_owned();
+        let count = |result| match result {
+            Err(DocumentError::NotOne { count, .. }) => count,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(count(load_document(&path)), 0);
+        file.write_all(MINIMAL.as_bytes()).unwrap();
+        assert_eq!(load_document(&path).unwrap().spec.cluster_name, "minimal");
+        file.write_all(format!("---{MINIMAL}").as_bytes()).unwrap();
+        assert_eq!(count(load_document(&path)), 2);
+        assert_eq!(load_documents(&path).unwrap().len(), 2);
+        let missing = load_document(Path::new("/nowhere/x.yaml")).unwrap_err();
+        assert_eq!(missing.to_string(), "failed to read the document /nowhere/x.yaml");
+    }
+}

@@ -1,0 +1,449 @@
+//! The rules themselves, one function per part of the document; [`super::validate`] says which hold when. Pure.
+//!
+//! Each function reports what is broken and goes on, so that a person corrects a document once; `None` means that something was reported.
+
+use std::{collections::BTreeSet, fmt, time::Duration};
+
+use kql::{
+    endpoint::ClusterEndpoint,
+    names::{DatabaseName, FunctionName, NameError, TableName},
+};
+use serde_json::Value;
+
+use super::{
+    config::{HubConfig, HubTarget, PartitionConfig, defaults},
+    cron::CronSchedule,
+    duration::{format_duration, parse_duration},
+    schedule::Schedule,
+    spec::{
+        ADXCluster, ADXClusterSpec, CredentialSpec, DatabaseSpec, FederatedClusterSpec, FederationSpec,
+        MacroExpandSpec, ProvisionSpec,
+    },
+    validate::{Violation, Violations},
+};
+use crate::credential::CredentialConfig;
+
+/// The value of a field that is not there.
+pub(super) const ABSENT: &str = "absent";
+
+/// The least number of intervals in a time to live: two lost heartbeats must not remove a partition.
+const TTL_INTERVALS: u32 = 3;
+
+/// What is broken so far.
+#[derive(Default)]
+pub(super) struct Rules(Vec<Violation>);
+
+impl Rules {
+    pub(super) fn breaks(&mut self, path: impl Into<String>, value: impl fmt::Display, rule: impl fmt::Display) {
+        // The value may be anything: no line breaks or terminal escapes in a message, and no novels.
+        let value: String = value.to_string().chars().take(128).flat_map(char::escape_debug).collect();
+        let value = value.replace("\\\"", "\"").replace("\\'", "'");
+        self.0.push(Violation { path: path.into(), value, rule: rule.to_string() });
+    }
+
+    pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, Violations> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => Err(Violations(self.0)),
+        }
+    }
+
+    pub(super) fn partition(&mut self, cluster: &ADXCluster) -> Option<PartitionConfig> {
+        let name = self.common(cluster);
+        let endpoint = self.own_endpoint(&cluster.spec);
+        let Some(federation) = &cluster.spec.federation else {
+            return Some(PartitionConfig {
+                name: name?,
+                credential: own_credential(&cluster.spec, endpoint.as_ref()?),
+                endpoint: endpoint?,
+                hubs: Vec::new(),
+                partitioning: std::collections::BTreeMap::new(),
+                schedule: Schedule::Interval { every: defaults::HEARTBEAT_INTERVAL },
+            });
+        };
+        self.hub_fields_absent(federation);
+        let hubs = self.hubs(federation);
+        self.partitioning(federation);
+        let schedule = self.schedule(
+            ("heartbeatInterval", federation.heartbeat_interval.as_deref(), defaults::HEARTBEAT_INTERVAL),
+            ("heartbeatSchedule", federation.heartbeat_schedule.as_deref()),
+        );
+        self.credential_spec(
+            "spec.federation",
+            federation.credential.as_ref(),
+            federation.managed_identity_client_id.as_deref(),
+        );
+        Some(PartitionConfig {
+            name: name?,
+            credential: own_credential(&cluster.spec, endpoint.as_ref()?),
+            endpoint: endpoint?,
+            hubs,
+            partitioning: federation.partitioning.clone(),
+            schedule: schedule?,
+        })
+    }
+
+    pub(super) fn hub(&mut self, cluster: &ADXCluster) -> Option<HubConfig> {
+        let name = self.common(cluster);
+        let endpoint = self.own_endpoint(&cluster.spec);
+        let Some(federation) = &cluster.spec.federation else {
+            self.breaks("spec.federation", ABSENT, "must be present for role Federated: it names the heartbeat table");
+            return None;
+        };
+        self.partition_fields_absent(federation);
+        let heartbeat_database =
+            self.required_name("heartbeatDatabase", federation.heartbeat_database.as_deref(), DatabaseName::new);
+        let heartbeat_table =
+            self.required_name("heartbeatTable", federation.heartbeat_table.as_deref(), TableName::new);
+        let times = self.times(federation);
+        let schedule = self.schedule(
+            ("reconcileInterval", federation.reconcile_interval.as_deref(), defaults::RECONCILE_INTERVAL),
+            ("reconcileSchedule", federation.reconcile_schedule.as_deref()),
+        );
+        let (function_prefix, folder, best_effort) =
+            self.macro_expand(&federation.macro_expand.clone().unwrap_or_default());
+        self.credential_spec(
+            "spec.federation",
+            federation.credential.as_ref(),
+            federation.managed_identity_client_id.as_deref(),
+        );
+        let (heartbeat_interval, heartbeat_ttl, heartbeat_retention) = times?;
+        Some(HubConfig {
+            name: name?,
+            credential: own_credential(&cluster.spec, endpoint.as_ref()?),
+            endpoint: endpoint?,
+            heartbeat_database: heartbeat_database?,
+            heartbeat_table: heartbeat_table?,
+            heartbeat_ttl,
+            heartbeat_interval,
+            heartbeat_retention,
+            schedule: schedule?,
+            function_prefix,
+            folder,
+            best_effort,
+            databases: cluster.spec.databases.iter().filter_map(|d| DatabaseName::new(&d.database_name).ok()).collect(),
+        })
+    }
+
+    /// What holds for every role; the document's name.
+    fn common(&mut self, cluster: &ADXCluster) -> Option<String> {
+        let name = cluster.metadata.name.clone().filter(|name| !name.is_empty());
+        if name.is_none() {
+            self.breaks("metadata.name", ABSENT, "must be given");
+        }
+        let cluster_name = &cluster.spec.cluster_name;
+        let well_formed = cluster_name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if !well_formed || cluster_name.is_empty() || cluster_name.len() > 100 {
+            self.breaks("spec.clusterName", quoted(cluster_name), "must be 1 to 100 letters, digits and hyphens");
+        }
+        self.databases(&cluster.spec.databases);
+        if let Some(provision) = &cluster.spec.provision {
+            self.provision(provision);
+        }
+        name
+    }
+
+    fn databases(&mut self, databases: &[DatabaseSpec]) {
+        let mut seen = BTreeSet::new();
+        for (index, database) in databases.iter().enumerate() {
+            let name = &database.database_name;
+            let path = format!("spec.databases[{index}]");
+            let well_formed = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            if !well_formed || name.is_empty() || name.len() > 64 {
+                self.breaks(
+                    format!("{path}.databaseName"),
+                    quoted(name),
+                    "must be 1 to 64 letters, digits and underscores",
+                );
+            } else if let Err(error) = DatabaseName::new(name) {
+                self.breaks(format!("{path}.databaseName"), name, format_args!("must be a Kusto name: {error}"));
+            } else if !seen.insert(name.to_lowercase()) {
+                self.breaks(
+                    format!("{path}.databaseName"),
+                    name,
+                    "must be listed once: Kusto's database names ignore case",
+                );
+            }
+            if let Some(days) = database.retention_in_days.filter(|days| *days < 1) {
+                self.breaks(format!("{path}.retentionInDays"), days, "must be at least 1");
+            }
+        }
+    }
+
+    fn provision(&mut self, provision: &ProvisionSpec) {
+        let fewest = provision.auto_scale_min.unwrap_or(2);
+        let most = provision.auto_scale_max.unwrap_or(10);
+        if fewest < 2 {
+            self.breaks("spec.provision.autoScaleMin", fewest, "must be at least 2");
+        }
+        if most < fewest {
+            self.breaks("spec.provision.autoScaleMax", most, format_args!("must be at least autoScaleMin ({fewest})"));
+        }
+    }
+
+    fn own_endpoint(&mut self, spec: &ADXClusterSpec) -> Option<ClusterEndpoint> {
+        match spec.endpoint.as_deref() {
+            Some(text) => self.endpoint("spec.endpoint", text),
+            None => {
+                self.breaks("spec.endpoint", ABSENT, "must be given: an agent needs the cluster's address");
+                None
+            }
+        }
+    }
+
+    fn endpoint(&mut self, path: &str, text: &str) -> Option<ClusterEndpoint> {
+        ClusterEndpoint::parse(text).map_err(|error| self.breaks(path, quoted(text), error.rule)).ok()
+    }
+
+    fn required_name<T>(
+        &mut self,
+        field: &str,
+        text: Option<&str>,
+        parse: impl Fn(String) -> Result<T, NameError>,
+    ) -> Option<T> {
+        let path = format!("spec.federation.{field}");
+        let Some(text) = text else {
+            self.breaks(path, ABSENT, "must be given for role Federated");
+            return None;
+        };
+        self.name(&path, text, parse)
+    }
+
+    fn name<T>(&mut self, path: &str, text: &str, parse: impl Fn(String) -> Result<T, NameError>) -> Option<T> {
+        parse(text.to_owned())
+            .map_err(|error| self.breaks(path, quoted(text), format_args!("must be a Kusto name: {error}")))
+            .ok()
+    }
+
+    /// The hubs, under whichever of the two names the document uses.
+    fn hubs(&mut self, federation: &FederationSpec) -> Vec<HubTarget> {
+        let (field, targets) = match (&federation.federated_clusters, &federation.federated_targets) {
+            (Some(_), Some(targets)) => {
+                let rule = "must not be set beside federatedClusters: it is its second name";
+                self.breaks("spec.federation.federatedTargets", count(targets.len()), rule);
+                return Vec::new();
+            }
+            (None, Some(targets)) => ("federatedTargets", targets.as_slice()),
+            (Some(targets), None) => ("federatedClusters", targets.as_slice()),
+            (None, None) => ("federatedClusters", &[][..]),
+        };
+        if targets.is_empty() {
+            self.breaks(format!("spec.federation.{field}"), ABSENT, "must name at least one hub for role Partition");
+        }
+        let mut hubs: Vec<HubTarget> = Vec::new();
+        for (index, target) in targets.iter().enumerate() {
+            let path = format!("spec.federation.{field}[{index}]");
+            let Some(hub) = self.hub_target(&path, target) else { continue };
+            // One beat per hub: two targets in one cluster would be one partition counted twice, and one metric label for both.
+            if hubs.iter().any(|other| other.endpoint == hub.endpoint) {
+                self.breaks(
+                    format!("{path}.endpoint"),
+                    quoted(&target.endpoint),
+                    "must be listed once: each hub gets one heartbeat",
+                );
+            }
+            hubs.push(hub);
+        }
+        hubs
+    }
+
+    fn hub_target(&mut self, path: &str, target: &FederatedClusterSpec) -> Option<HubTarget> {
+        let endpoint = self.endpoint(&format!("{path}.endpoint"), &target.endpoint);
+        let database = self.name(&format!("{path}.heartbeatDatabase"), &target.heartbeat_database, DatabaseName::new);
+        let table = self.name(&format!("{path}.heartbeatTable"), &target.heartbeat_table, TableName::new);
+        self.credential_spec(path, target.credential.as_ref(), target.managed_identity_client_id.as_deref());
+        let credential =
+            credential(target.credential.as_ref(), &[target.managed_identity_client_id.as_deref()], endpoint.as_ref()?);
+        Some(HubTarget { endpoint: endpoint?, database: database?, table: table?, credential })
+    }
+
+    fn partitioning(&mut self, federation: &FederationSpec) {
+        for (key, value) in &federation.partitioning {
+            let path = format!("spec.federation.partitioning.{key}");
+            if key.trim().is_empty() {
+                self.breaks("spec.federation.partitioning", quoted(key), "must not have an empty attribute name");
+            }
+            if !matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_)) {
+                self.breaks(path, value, "must be a text, a number or a boolean");
+            }
+        }
+    }
+
+    /// Interval, time to live and retention of heartbeats, which bind one another.
+    fn times(&mut self, federation: &FederationSpec) -> Option<(Duration, Duration, Duration)> {
+        let interval =
+            self.duration("heartbeatInterval", federation.heartbeat_interval.as_deref(), defaults::HEARTBEAT_INTERVAL);
+        let ttl = self.duration("heartbeatTTL", federation.heartbeat_ttl.as_deref(), defaults::HEARTBEAT_TTL);
+        let retention = self.duration(
+            "heartbeatRetention",
+            federation.heartbeat_retention.as_deref(),
+            defaults::HEARTBEAT_RETENTION,
+        );
+        let (interval, ttl, retention) = (interval?, ttl?, retention?);
+        if ttl < interval * TTL_INTERVALS {
+            let value = or_default(federation.heartbeat_ttl.as_deref(), ttl);
+            let interval = format_duration(interval);
+            let rule = format!("must be at least {TTL_INTERVALS} x heartbeatInterval ({interval})");
+            self.breaks("spec.federation.heartbeatTTL", value, rule);
+        }
+        if retention < ttl {
+            let value = or_default(federation.heartbeat_retention.as_deref(), retention);
+            let rule = format!("must be at least heartbeatTTL ({})", format_duration(ttl));
+            self.breaks("spec.federation.heartbeatRetention", value, rule);
+        }
+        Some((interval, ttl, retention))
+    }
+
+    fn duration(&mut self, field: &str, text: Option<&str>, default: Duration) -> Option<Duration> {
+        let Some(text) = text else { return Some(default) };
+        parse_duration(text).map_err(|rule| self.breaks(format!("spec.federation.{field}"), quoted(text), rule)).ok()
+    }
+
+    fn schedule(
+        &mut self,
+        (interval_field, interval, default): (&str, Option<&str>, Duration),
+        (cron_field, cron): (&str, Option<&str>),
+    ) -> Option<Schedule> {
+        let every = self.duration(interval_field, interval, default);
+        let Some(cron) = cron else { return Some(Schedule::Interval { every: every? }) };
+        let path = format!("spec.federation.{cron_field}");
+        if interval.is_some() {
+            self.breaks(&path, quoted(cron), format_args!("must not be set beside {interval_field}"));
+        }
+        match cron.parse::<CronSchedule>() {
+            Ok(cron) => Some(Schedule::Cron(cron)),
+            Err(rule) => {
+                self.breaks(path, quoted(cron), rule);
+                None
+            }
+        }
+    }
+
+    /// Function prefix, folder and best effort.
+    fn macro_expand(&mut self, spec: &MacroExpandSpec) -> (String, String, bool) {
+        let prefix = spec.function_prefix.clone().unwrap_or_else(|| defaults::FUNCTION_PREFIX.to_owned());
+        let path = "spec.federation.macroExpand.functionPrefix";
+        if prefix.is_empty() {
+            self.breaks(path, quoted(&prefix), "must not be empty: the functions would hide the hub's own tables");
+        } else if let Err(error) = FunctionName::new(format!("{prefix}T")) {
+            self.breaks(path, quoted(&prefix), format_args!("must begin a Kusto name: {error}"));
+        }
+        let folder = spec.folder.clone().unwrap_or_else(|| defaults::FOLDER.to_owned());
+        if folder.trim().is_empty() || folder.chars().any(char::is_control) || folder.chars().count() > 256 {
+            let rule = "must be 1 to 256 characters without control characters";
+            self.breaks("spec.federation.macroExpand.folder", quoted(&folder), rule);
+        }
+        (prefix, folder, spec.best_effort.unwrap_or(defaults::BEST_EFFORT))
+    }
+
+    /// One way to sign in, said once.
+    fn credential_spec(&mut self, section: &str, spec: Option<&CredentialSpec>, client_id: Option<&str>) {
+        let Some(spec) = spec else { return };
+        let path = format!("{section}.credential");
+        let CredentialSpec { managed_identity, workload_identity, azure_cli } = spec;
+        let chosen = [
+            managed_identity.is_some().then_some("managedIdentity"),
+            workload_identity.is_some().then_some("workloadIdentity"),
+            azure_cli.is_some().then_some("azureCli"),
+        ];
+        let chosen: Vec<&str> = chosen.into_iter().flatten().collect();
+        if chosen.len() != 1 {
+            let value = if chosen.is_empty() { "{}".to_owned() } else { chosen.join(", ") };
+            self.breaks(&path, value, "must have exactly one of managedIdentity, workloadIdentity and azureCli");
+        }
+        if let Some(client_id) = client_id.filter(|id| !id.is_empty()) {
+            let rule = "must not be set beside credential: write credential.managedIdentity.clientId";
+            self.breaks(format!("{section}.managedIdentityClientId"), client_id, rule);
+        }
+    }
+
+    /// A hub's field in a partition's document would be ignored without a word. `heartbeatTTL` is let through: adx-mon's CRD writes its default into every
+    /// federation section.
+    fn hub_fields_absent(&mut self, federation: &FederationSpec) {
+        let texts = [
+            ("heartbeatDatabase", &federation.heartbeat_database),
+            ("heartbeatTable", &federation.heartbeat_table),
+            ("heartbeatRetention", &federation.heartbeat_retention),
+            ("reconcileInterval", &federation.reconcile_interval),
+            ("reconcileSchedule", &federation.reconcile_schedule),
+        ];
+        for (field, text) in texts {
+            if let Some(text) = text {
+                self.breaks(
+                    format!("spec.federation.{field}"),
+                    quoted(text),
+                    "must be absent: it belongs to role Federated",
+                );
+            }
+        }
+        if federation.macro_expand.is_some() {
+            self.breaks("spec.federation.macroExpand", "present", "must be absent: it belongs to role Federated");
+        }
+    }
+
+    /// And a partition's in a hub's.
+    fn partition_fields_absent(&mut self, federation: &FederationSpec) {
+        let rule = "must be absent: it belongs to role Partition";
+        let lists = [
+            ("federatedClusters", &federation.federated_clusters),
+            ("federatedTargets", &federation.federated_targets),
+        ];
+        for (field, list) in lists {
+            if let Some(list) = list {
+                self.breaks(format!("spec.federation.{field}"), count(list.len()), rule);
+            }
+        }
+        if !federation.partitioning.is_empty() {
+            self.breaks("spec.federation.partitioning", count(federation.partitioning.len()), rule);
+        }
+        if let Some(text) = &federation.heartbeat_schedule {
+            self.breaks("spec.federation.heartbeatSchedule", quoted(text), rule);
+        }
+    }
+}
+
+/// How to sign in to the document's own cluster: the federation section's choice, or the identity the cluster was provisioned with.
+fn own_credential(spec: &ADXClusterSpec, endpoint: &ClusterEndpoint) -> CredentialConfig {
+    let federation = spec.federation.as_ref();
+    let client_ids = [
+        federation.and_then(|federation| federation.managed_identity_client_id.as_deref()),
+        spec.provision.as_ref().and_then(|provision| provision.managed_identity_client_id.as_deref()),
+    ];
+    credential(federation.and_then(|federation| federation.credential.as_ref()), &client_ids, endpoint)
+}
+
+/// The section's credential, or a managed identity by the first client id there is; none at all for loopback. An empty client id is an absent one:
+/// adx-mon requires the field, and its users leave it empty.
+fn credential(
+    spec: Option<&CredentialSpec>,
+    client_ids: &[Option<&str>],
+    endpoint: &ClusterEndpoint,
+) -> CredentialConfig {
+    if endpoint.is_loopback() {
+        return CredentialConfig::None;
+    }
+    let given = |id: &str| Some(id.to_owned()).filter(|id| !id.is_empty());
+    match spec {
+        Some(CredentialSpec { workload_identity: Some(_), .. }) => CredentialConfig::WorkloadIdentity,
+        Some(CredentialSpec { azure_cli: Some(_), .. }) => CredentialConfig::AzureCli,
+        Some(CredentialSpec { managed_identity: Some(identity), .. }) => {
+            CredentialConfig::ManagedIdentity { client_id: identity.client_id.as_deref().and_then(given) }
+        }
+        Some(_) | None => {
+            CredentialConfig::ManagedIdentity { client_id: client_ids.iter().copied().flatten().find_map(given) }
+        }
+    }
+}
+
+/// A text as a value in a message; an empty one must be visible.
+fn quoted(text: &str) -> &str {
+    if text.is_empty() { "\"\"" } else { text }
+}
+
+fn or_default(text: Option<&str>, duration: Duration) -> String {
+    text.map_or_else(|| format!("{} (default)", format_duration(duration)), str::to_owned)
+}
+
+fn count(entries: usize) -> String {
+    if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") }
+}

@@ -1,0 +1,341 @@
+//! The ADXCluster document as it is written: the fields of the seed, of adx-mon's present operator, and ours. No I/O; nothing is checked here beyond
+//! shape, see [`validate`](super::validate). The operator derives the CRD from these types.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One Azure Data Explorer cluster: a partition that holds data, or the hub that federates partitions.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "adx-mon.azure.com",
+    version = "v1",
+    kind = "ADXCluster",
+    plural = "adxclusters",
+    singular = "adxcluster",
+    namespaced,
+    status = "ADXClusterStatus",
+    derive = "PartialEq",
+    doc = "One Azure Data Explorer cluster: a partition that holds data, or the hub that federates partitions.",
+    printcolumn = r#"{"name": "Role", "type": "string", "jsonPath": ".spec.role"}"#,
+    printcolumn = r#"{"name": "Endpoint", "type": "string", "jsonPath": ".status.endpoint"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ADXClusterSpec {
+    /// The cluster's name in Azure: 1 to 100 letters, digits and hyphens.
+    #[schemars(regex(pattern = r"^[a-zA-Z0-9-]+$"), length(min = 1, max = 100))]
+    pub cluster_name: String,
+    /// The address of an existing cluster, such as `https://mycluster.westeurope.kusto.windows.net`. Without it the operator provisions one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The databases that the cluster must have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<DatabaseSpec>,
+    /// How the operator provisions the cluster in Azure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provision: Option<ProvisionSpec>,
+    /// `Partition` (the default) or `Federated`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<ClusterRole>,
+    /// The cluster's part in a federation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub federation: Option<FederationSpec>,
+    /// A CEL expression over the operator's cluster labels; the object is reconciled where it is true. Absent: everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub criteria_expression: Option<String>,
+}
+
+/// What the cluster is in the federation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClusterRole {
+    /// Holds data and announces itself to hubs.
+    #[default]
+    Partition,
+    /// The hub: reads heartbeats and makes the federated functions.
+    Federated,
+}
+
+/// One database of the cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DatabaseSpec {
+    /// 1 to 64 letters, digits and underscores.
+    #[schemars(regex(pattern = r"^[a-zA-Z0-9_]+$"), length(min = 1, max = 64))]
+    pub database_name: String,
+    /// How many days data is kept; 30 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_in_days: Option<i32>,
+    /// An ADX retention policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_policy: Option<String>,
+    /// What the database holds.
+    pub telemetry_type: TelemetryType,
+}
+
+/// What a database holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TelemetryType {
+    /// Metrics.
+    Metrics,
+    /// Logs.
+    Logs,
+    /// Traces.
+    Traces,
+}
+
+/// How the operator provisions the cluster in Azure.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProvisionSpec {
+    /// The Azure subscription.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription_id: Option<String>,
+    /// The resource group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_group: Option<String>,
+    /// The Azure region, such as `eastus2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// The SKU, such as `Standard_L8as_v3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sku_name: Option<String>,
+    /// The SKU's tier; `Standard` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// Resource ids of managed identities to attach to the cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub user_assigned_identities: Vec<String>,
+    /// The client id of the user-assigned identity; without it the cluster's system-assigned one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_identity_client_id: Option<String>,
+    /// Whether Azure scales the cluster; false by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_scale: Option<bool>,
+    /// The most nodes when scaling; 10 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_scale_max: Option<i32>,
+    /// The fewest nodes when scaling; 2 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_scale_min: Option<i32>,
+    /// Written by the operator of the seed's design: a JSON text of what was applied last. Read for compatibility; ours is in the status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_provision_state: Option<String>,
+}
+
+/// The cluster's part in a federation. A partition uses the first four fields, a hub the rest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FederationSpec {
+    /// Partition: the hubs that get heartbeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub federated_clusters: Option<Vec<FederatedClusterSpec>>,
+    /// adx-mon's present name of `federatedClusters`; one of the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub federated_targets: Option<Vec<FederatedClusterSpec>>,
+    /// Partition: attributes of this partition (geo, location, tenant, ...), each a text, number or boolean.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "open_map")]
+    pub partitioning: BTreeMap<String, Value>,
+    /// Partition: when heartbeats are sent, as five cron fields in UTC; instead of `heartbeatInterval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_schedule: Option<String>,
+
+    /// Hub: the database of the heartbeat table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_database: Option<String>,
+    /// Hub: the heartbeat table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_table: Option<String>,
+    /// Hub: how old a partition's last heartbeat may be; `1h` by default, at least three times `heartbeatInterval`.
+    #[serde(default, rename = "heartbeatTTL", skip_serializing_if = "Option::is_none")]
+    pub heartbeat_ttl: Option<String>,
+    /// Hub: how long heartbeat rows are kept; `7d` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_retention: Option<String>,
+    /// Hub: how often functions and entity groups are brought up to date; `10m` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconcile_interval: Option<String>,
+    /// Hub: when they are, as five cron fields in UTC; instead of `reconcileInterval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconcile_schedule: Option<String>,
+    /// Hub: how the functions are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub macro_expand: Option<MacroExpandSpec>,
+
+    /// Both: the time between two heartbeats of a partition; `10m` by default. A hub counts missed heartbeats by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_interval: Option<String>,
+    /// Both: how the agent signs in to the document's own cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialSpec>,
+    /// Both: the client id of the managed identity for the document's own cluster; short for `credential.managedIdentity.clientId`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_identity_client_id: Option<String>,
+}
+
+/// One hub that gets this partition's heartbeats.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FederatedClusterSpec {
+    /// The hub's address.
+    pub endpoint: String,
+    /// The database of its heartbeat table.
+    pub heartbeat_database: String,
+    /// Its heartbeat table.
+    pub heartbeat_table: String,
+    /// The client id of the managed identity that writes there; short for `credential.managedIdentity.clientId`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_identity_client_id: Option<String>,
+    /// How the agent signs in there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialSpec>,
+}
+
+/// How the hub's functions are made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MacroExpandSpec {
+    /// What precedes a table's name in its function's; `federated_` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function_prefix: Option<String>,
+    /// Whether a query goes on without the partitions that cannot be reached; true by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_effort: Option<bool>,
+    /// The folder of the functions; `federation_facades` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+}
+
+/// How an agent signs in: exactly one of the three.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CredentialSpec {
+    /// The managed identity of the machine or the app service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_identity: Option<ManagedIdentitySpec>,
+    /// Kubernetes workload identity, from the environment its webhook sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_identity: Option<EmptySpec>,
+    /// The account that `az login` signed in; for a person's machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure_cli: Option<EmptySpec>,
+}
+
+/// A managed identity.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ManagedIdentitySpec {
+    /// The client id of a user-assigned identity; without it the system-assigned one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+}
+
+/// A choice without settings, written `{}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+// Kubernetes refuses the `additionalProperties: false` that is derived; it prunes unknown fields anyway.
+#[schemars(transform = |schema: &mut Schema| drop(schema.remove("additionalProperties")))]
+pub struct EmptySpec {}
+
+/// What the operator observed. Unknown fields are accepted, so that an older agent reads a newer operator's object.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ADXClusterStatus {
+    /// Standard Kubernetes conditions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// The cluster's address: provisioned, or a copy of `spec.endpoint`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// What was provisioned last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_provision_state: Option<AppliedProvisionState>,
+}
+
+/// What was provisioned last.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedProvisionState {
+    /// The SKU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sku_name: Option<String>,
+    /// The SKU's tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// Resource ids of the attached identities.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub user_assigned_identities: Vec<String>,
+}
+
+/// A map of any scalars: a structural schema has no "one of these types", so the values stay open and validation refuses lists and maps.
+fn open_map(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "additionalProperties": {"x-kubernetes-preserve-unknown-fields": true}})
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::CustomResourceExt as _;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Every key of every object below a value, with its value.
+    fn entries<'a>(value: &'a Value, found: &mut Vec<(&'a str, &'a Value)>) {
+        match value {
+            Value::Object(object) => {
+                for (key, value) in object {
+                    found.push((key, value));
+                    entries(value, found);
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| entries(value, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_crd_has_the_seeds_fields_in_a_schema_that_kubernetes_accepts() {
+        let crd = serde_json::to_value(ADXCluster::crd()).unwrap();
+        assert_eq!(crd["metadata"]["name"], "adxclusters.adx-mon.azure.com");
+        let version = &crd["spec"]["versions"][0];
+        assert!(version["subresources"]["status"].is_object());
+        let spec = &version["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        assert_eq!(spec["required"], serde_json::json!(["clusterName"]));
+        for path in [
+            "/clusterName",
+            "/endpoint",
+            "/databases/items/properties/telemetryType",
+            "/provision/properties/appliedProvisionState",
+            "/provision/properties/managedIdentityClientId",
+            "/role",
+            "/criteriaExpression",
+            "/federation/properties/federatedClusters/items/properties/managedIdentityClientId",
+            "/federation/properties/federatedTargets/items/properties/credential/properties/azureCli",
+            "/federation/properties/partitioning/additionalProperties/x-kubernetes-preserve-unknown-fields",
+            "/federation/properties/heartbeatDatabase",
+            "/federation/properties/heartbeatTable",
+            "/federation/properties/heartbeatTTL",
+            "/federation/properties/heartbeatInterval",
+            "/federation/properties/heartbeatSchedule",
+            "/federation/properties/heartbeatRetention",
+            "/federation/properties/reconcileInterval",
+            "/federation/properties/reconcileSchedule",
+            "/federation/properties/macroExpand/properties/functionPrefix",
+            "/federation/properties/macroExpand/properties/bestEffort",
+            "/federation/properties/macroExpand/properties/folder",
+        ] {
+            assert!(spec["properties"].pointer(path).is_some(), "{path}");
+        }
+        let mut all = Vec::new();
+        entries(&crd, &mut all);
+        // A structural schema has neither.
+        assert!(
+            !all.iter().any(|(key, value)| *key == "$ref" || (*key == "additionalProperties" && value.is_boolean()))
+        );
+    }
+}

@@ -1,0 +1,419 @@
+//! Reads what strangers wrote into the heartbeat table. What is wrong is left out with a [`Problem`] and never stops the rest; names that Kusto would
+//! refuse are dropped, not repaired, because every name becomes part of a command on the hub. Pure; used by agent-hub.
+
+use std::{collections::BTreeMap, fmt, str::FromStr as _};
+
+use kql::{
+    names::{ColumnName, DatabaseName, TableName},
+    types::ScalarType,
+};
+use serde_json::{Map, Value};
+
+use super::schema::{Columns, DatabaseInventory, SchemaInventory};
+
+/// How much of one heartbeat is believed. Its writer may be broken or hostile, and everything in it becomes commands on the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Databases in a heartbeat.
+    pub databases: usize,
+    /// Tables and views in a heartbeat, over all its databases.
+    pub tables: usize,
+    /// Columns of a table.
+    pub columns: usize,
+}
+
+impl Default for Limits {
+    /// Far above real clusters, which have hundreds of databases and thousands of tables at most; far below what harms a hub.
+    fn default() -> Self {
+        Self { databases: 1_000, tables: 20_000, columns: 2_000 }
+    }
+}
+
+/// Attributes of a partition that are kept.
+const MAX_ATTRIBUTES: usize = 64;
+/// The longest attribute, name or value, in characters.
+const MAX_ATTRIBUTE_CHARS: usize = 256;
+/// Problems that are told of one value; a hostile one could hold millions.
+const MAX_PROBLEMS: usize = 50;
+
+/// Something in a heartbeat that was left out, and why. The rest of the heartbeat stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, such as `Logs.tables[3]`.
+    pub at: String,
+    /// What is wrong there.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.what)
+    }
+}
+
+#[derive(Default)]
+struct Problems {
+    told: Vec<Problem>,
+    untold: usize,
+}
+
+impl Problems {
+    fn add(&mut self, at: impl fmt::Display, what: impl fmt::Display) {
+        if self.told.len() == MAX_PROBLEMS {
+            self.untold += 1;
+            return;
+        }
+        // Parts of it are a stranger's text: no control characters in our logs, and no novels.
+        let at = at.to_string().chars().take(128).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        self.told.push(Problem { at, what: what.to_string() });
+    }
+
+    fn finish(mut self) -> Vec<Problem> {
+        if self.untold > 0 {
+            self.told.push(Problem { at: "Schema".to_owned(), what: format!("{} more problems", self.untold) });
+        }
+        self.told
+    }
+}
+
+/// Reads the `Schema` column, as JSON or as the text of it.
+///
+/// `None`: the value is no schema at all (null, as Kusto makes of a value over 1 MiB; or not a list). That is not an empty schema, and must not be taken
+/// for the partition having lost its tables. Unknown keys are ignored; null lists are empty ones, as Go writes them.
+pub fn parse_schema(value: &Value, limits: Limits) -> (Option<SchemaInventory>, Vec<Problem>) {
+    let mut problems = Problems::default();
+    let inventory = schema(value, limits, &mut problems);
+    (inventory, problems.finish())
+}
+
+fn schema(value: &Value, limits: Limits, problems: &mut Problems) -> Option<SchemaInventory> {
+    let parsed;
+    let value = match value {
+        Value::String(text) if !text.is_empty() => match serde_json::from_str::<Value>(text) {
+            Ok(value) => {
+                parsed = value;
+                &parsed
+            }
+            Err(error) => {
+                problems.add("Schema", format_args!("it is no JSON: {error}"));
+                return None;
+            }
+        },
+        value => value,
+    };
+    let databases = match value {
+        Value::Array(databases) => databases,
+        Value::Null | Value::String(_) => {
+            problems.add(
+                "Schema",
+                "it is null; Kusto stores values over 1 MiB so, unless the column's encoding is BigObject32",
+            );
+            return None;
+        }
+        _ => {
+            problems.add("Schema", "it is not a list of databases");
+            return None;
+        }
+    };
+    let mut inventory = SchemaInventory::default();
+    let mut room = limits.tables;
+    for (index, entry) in databases.iter().enumerate() {
+        let Some(entry) = entry.as_object() else {
+            problems.add(format_args!("Schema[{index}]"), "it is not an object");
+            continue;
+        };
+        let name = match entry.get("database").and_then(Value::as_str).map(DatabaseName::new) {
+            Some(Ok(name)) => name,
+            Some(Err(error)) => {
+                problems.add(format_args!("Schema[{index}].database"), error);
+                continue;
+            }
+            None => {
+                problems.add(format_args!("Schema[{index}].database"), "it is missing or no text");
+                continue;
+            }
+        };
+        if !inventory.0.contains_key(&name) && inventory.0.len() == limits.databases {
+            problems.add("Schema", format_args!("only the first {} databases are used", limits.databases));
+            break;
+        }
+        let before = room;
+        let DatabaseInventory { tables, views } = database(&name, entry, &mut room, limits, problems);
+        // One database under two spellings, or twice: what it holds is what both say.
+        let known = inventory.0.entry(name).or_default();
+        known.tables.extend(tables);
+        known.views.extend(views);
+        if before > 0 && room == 0 {
+            problems.add("Schema", format_args!("only the first {} tables and views are used", limits.tables));
+        }
+    }
+    Some(inventory)
+}
+
+fn database(
+    name: &DatabaseName,
+    entry: &Map<String, Value>,
+    room: &mut usize,
+    limits: Limits,
+    problems: &mut Problems,
+) -> DatabaseInventory {
+    let no_schemas = Map::new();
+    let schemas = match entry.get("tableSchemas") {
+        Some(Value::Object(schemas)) => schemas,
+        None | Some(Value::Null) => &no_schemas,
+        Some(_) => {
+            problems.add(format_args!("{name}.tableSchemas"), "it is not an object");
+            &no_schemas
+        }
+    };
+    let mut list = |key: &str| {
+        let mut found = BTreeMap::new();
+        let entries = match entry.get(key) {
+            Some(Value::Array(entries)) => entries.as_slice(),
+            None | Some(Value::Null) => &[],
+            Some(_) => {
+                problems.add(format_args!("{name}.{key}"), "it is not a list");
+                &[]
+            }
+        };
+        for (index, table) in entries.iter().enumerate() {
+            if *room == 0 {
+                break;
+            }
+            let table = match table.as_str().map(TableName::new) {
+                Some(Ok(table)) => table,
+                Some(Err(error)) => {
+                    problems.add(format_args!("{name}.{key}[{index}]"), error);
+                    continue;
+                }
+                None => {
+                    problems.add(format_args!("{name}.{key}[{index}]"), "it is no text");
+                    continue;
+                }
+            };
+            let columns = schemas.get(table.as_str()).and_then(|text| {
+                columns(text, limits.columns).unwrap_or_else(|what| {
+                    problems.add(format_args!("{name}.tableSchemas.{table}"), what);
+                    None
+                })
+            });
+            if found.insert(table, columns).is_none() {
+                *room -= 1;
+            }
+        }
+        found
+    };
+    DatabaseInventory { tables: list("tables"), views: list("views") }
+}
+
+/// Reads `['a']:long, ['b c']:System.String` or `a:long,b:string`. `None` for an empty text: the writer does not know the columns.
+fn columns(value: &Value, limit: usize) -> Result<Option<Columns>, String> {
+    let mut rest = match value {
+        Value::String(text) => text.trim(),
+        Value::Null => "",
+        _ => return Err("the columns are no text".to_owned()),
+    };
+    let mut columns = Columns::new();
+    while !rest.is_empty() {
+        // Names that hold a quote are refused anyway, so the first quote with a bracket ends the name.
+        let (name, tail) = if let Some(quoted) = rest.strip_prefix("['") {
+            quoted.split_once("']").ok_or("a column's name does not end")?
+        } else if let Some(quoted) = rest.strip_prefix("[\"") {
+            quoted.split_once("\"]").ok_or("a column's name does not end")?
+        } else {
+            rest.split_at(rest.find(':').ok_or("a column has no type")?)
+        };
+        let tail = tail.trim_start().strip_prefix(':').ok_or("a column has no type")?;
+        let (kind, tail) = tail.split_once(',').map_or((tail, None), |(kind, tail)| (kind, Some(tail.trim_start())));
+        let name = ColumnName::new(name.trim()).map_err(|error| error.to_string())?;
+        let kind = ScalarType::from_str(kind.trim()).map_err(|error| error.to_string())?;
+        columns.push((name, kind));
+        if columns.len() > limit {
+            return Err(format!("it has more than {limit} columns"));
+        }
+        rest = match tail {
+            Some("") => return Err("a column is missing after a comma".to_owned()),
+            Some(tail) => tail,
+            None => "",
+        };
+    }
+    Ok((!columns.is_empty()).then_some(columns))
+}
+
+/// Reads `PartitionMetadata`, as JSON or as the text of it. Null is no attributes.
+pub fn parse_metadata(value: &Value) -> (BTreeMap<String, Value>, Vec<Problem>) {
+    let mut problems = Problems::default();
+    let mut metadata = BTreeMap::new();
+    let parsed;
+    let value = match value {
+        Value::String(text) if text.is_empty() => &Value::Null,
+        Value::String(text) => {
+            parsed = serde_json::from_str(text).unwrap_or_else(|_| value.clone());
+            &parsed
+        }
+        value => value,
+    };
+    match value {
+        Value::Null => {}
+        Value::Object(attributes) => {
+            for (key, value) in attributes {
+                if metadata.len() == MAX_ATTRIBUTES {
+                    problems
+                        .add("PartitionMetadata", format_args!("only the first {MAX_ATTRIBUTES} attributes are used"));
+                    break;
+                }
+                let long = |text: &str| text.chars().count() > MAX_ATTRIBUTE_CHARS;
+                let at = format_args!("PartitionMetadata.{key}");
+                match value {
+                    _ if long(key) || value.as_str().is_some_and(long) => {
+                        problems.add(at, format_args!("it has more than {MAX_ATTRIBUTE_CHARS} characters"));
+                    }
+                    Value::String(_) | Value::Number(_) | Value::Bool(_) => {
+                        metadata.insert(key.clone(), value.clone());
+                    }
+                    Value::Null => {}
+                    Value::Array(_) | Value::Object(_) => {
+                        problems.add(at, "it is neither a text, a number nor a boolean");
+                    }
+                }
+            }
+        }
+        _ => problems.add("PartitionMetadata", "it is not an object"),
+    }
+    (metadata, problems.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(value: &Value) -> (Option<Value>, Vec<String>) {
+        let (inventory, problems) = parse_schema(value, Limits::default());
+        (inventory.map(|inventory| inventory.to_json()), problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn rows_of_adx_mon_are_understood() {
+        // Written by adx-mon's Go code: null for empty slices, .NET types for tables, Kusto's for views.
+        let row = json!([
+            {"database": "Logs", "tables": ["Pods", "Nodes"], "tableSchemas":
+                {"Pods": "['Timestamp']:System.DateTime, ['Labels']:System.Object, ['n']:System.Int64",
+                 "Nodes": "['Name']:System.String", "Recent": "['Name']:string"}, "views": ["Recent"]},
+            {"database": "NetDefaultDB", "tables": null, "views": null},
+        ]);
+        let expected = json!([
+            {"database": "Logs", "tables": ["Nodes", "Pods"], "tableSchemas":
+                {"Nodes": "['Name']:string", "Pods": "['Timestamp']:datetime, ['Labels']:dynamic, ['n']:long",
+                 "Recent": "['Name']:string"}, "views": ["Recent"]},
+            {"database": "NetDefaultDB", "tables": []},
+        ]);
+        assert_eq!(parse(&row), (Some(expected.clone()), vec![]));
+        assert_eq!(parse(&Value::String(row.to_string())), (Some(expected), vec![]));
+    }
+
+    #[test]
+    fn no_schema_is_not_an_empty_schema() {
+        let null = "Schema: it is null; Kusto stores values over 1 MiB so, unless the column's encoding is BigObject32";
+        assert_eq!(parse(&Value::Null), (None, vec![null.to_owned()]));
+        assert_eq!(parse(&json!("")), (None, vec![null.to_owned()]));
+        assert_eq!(parse(&json!({})), (None, vec!["Schema: it is not a list of databases".to_owned()]));
+        assert!(matches!(parse(&json!("[{")), (None, problems) if problems[0].starts_with("Schema: it is no JSON")));
+        assert_eq!(parse(&json!([])), (Some(json!([])), vec![]));
+    }
+
+    #[test]
+    fn wrong_entries_are_left_out_one_by_one() {
+        let (schema, problems) = parse(&json!([
+            null,
+            {"tables": ["A"]},
+            {"database": "x'] | .drop table y //", "tables": ["A"]},
+            {"database": "Good", "unknown": 1, "tables": ["A", 7, "B\n.drop table C", "", "__mine"], "views": "V",
+             "tableSchemas": {"A": "a:bignum", "Ghost": "a:long"}},
+            {"database": "GOOD", "tables": ["D"], "tableSchemas": []},
+        ]));
+        assert_eq!(schema, Some(json!([{"database": "Good", "tables": ["A", "D"]}])));
+        assert_eq!(
+            problems,
+            [
+                "Schema[0]: it is not an object",
+                "Schema[1].database: it is missing or no text",
+                "Schema[2].database: the database name \"x'] | .drop table y //\" holds '\\'': a Kusto name holds letters, digits, '_', ' ', '.' and '-' only",
+                "Good.tableSchemas.A: 'bignum' is not a Kusto type: expected bool, datetime, decimal, dynamic, guid, int, long, real, string or timespan",
+                "Good.tables[1]: it is no text",
+                "Good.tables[2]: the table name \"B\\n.drop table C\" holds '\\n': a Kusto name holds letters, digits, '_', ' ', '.' and '-' only",
+                "Good.tables[3]: the table name is empty: a Kusto name has 1 to 1024 characters",
+                "Good.tables[4]: the table name \"__mine\" is reserved: a Kusto name neither starts nor ends with '__'",
+                "Good.views: it is not a list",
+                "GOOD.tableSchemas: it is not an object",
+            ]
+        );
+    }
+
+    #[test]
+    fn columns_are_read_in_both_forms() {
+        let read = |text: &str| {
+            columns(&json!(text), 3).map(|columns| {
+                columns.map(|columns| columns.iter().map(|(name, kind)| format!("{name}|{kind}")).collect::<Vec<_>>())
+            })
+        };
+        let expected = Ok(Some(vec!["a b|long".to_owned(), "c|string".to_owned()]));
+        for text in ["['a b']:long, ['c']:string", "a b:long,c:string", r#"["a b"]:int64 , ["c"] : System.String"#] {
+            assert_eq!(read(text), expected, "{text}");
+        }
+        assert_eq!(read(" "), Ok(None));
+        for text in ["a", "['a:long", "a:long,", ":long", "['a'']:long", "a:long,b:long,c:long,d:long", "[a]:long"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_goes_beyond_the_limits_is_dropped_with_one_problem() {
+        let limits = Limits { databases: 2, tables: 3, columns: 1 };
+        let (inventory, problems) = parse_schema(
+            &json!([
+                {"database": "A", "tables": ["1", "2"], "views": ["3", "4"], "tableSchemas": {"1": "a:int,b:int"}},
+                {"database": "B", "tables": ["5"]},
+                {"database": "C"},
+            ]),
+            limits,
+        );
+        assert_eq!(
+            inventory.unwrap().to_json(),
+            json!([{"database": "A", "tables": ["1", "2"], "views": ["3"]}, {"database": "B", "tables": []}])
+        );
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            problems,
+            [
+                "A.tableSchemas.1: it has more than 1 columns",
+                "Schema: only the first 3 tables and views are used",
+                "Schema: only the first 2 databases are used",
+            ]
+        );
+        let many = Value::Array(vec![Value::Null; 1_000]);
+        let (_, problems) = parse_schema(&many, Limits::default());
+        assert_eq!(problems.len(), MAX_PROBLEMS + 1);
+        assert_eq!(problems[MAX_PROBLEMS].to_string(), "Schema: 950 more problems");
+    }
+
+    #[test]
+    fn attributes_are_scalars_and_bounded() {
+        let (metadata, problems) = parse_metadata(&json!({
+            "geo": "EU", "tier": 2, "none": null, "list": [1], "long": "x".repeat(257),
+        }));
+        assert_eq!(Value::from_iter(metadata), json!({"geo": "EU", "tier": 2}));
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            problems,
+            [
+                "PartitionMetadata.list: it is neither a text, a number nor a boolean",
+                "PartitionMetadata.long: it has more than 256 characters",
+            ]
+        );
+        assert_eq!(parse_metadata(&json!(r#"{"geo":"EU"}"#)).0.len(), 1);
+        assert_eq!(parse_metadata(&json!("")), (BTreeMap::new(), vec![]));
+        assert_eq!(parse_metadata(&json!("x")).1[0].to_string(), "PartitionMetadata: it is not an object");
+    }
+}

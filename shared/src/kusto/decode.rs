@@ -1,0 +1,416 @@
+//! Decodes answers. HTTP 200 is not success: an answer counts only if it says that it is complete and nothing in it is an error. Pure.
+
+use std::str::FromStr as _;
+
+use kql::types::ScalarType;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    error::Failure,
+    table::{ColumnInfo, ResultTable},
+};
+
+/// The longest piece of a server's words that is kept.
+const MESSAGE_CHARS: usize = 512;
+
+/// The status table's levels of failure: critical and error; 3 is a warning.
+const ERROR_LEVEL: i64 = 2;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Frame {
+    frame_type: String,
+    #[serde(default)]
+    table_kind: Option<String>,
+    #[serde(default)]
+    columns: Vec<Column>,
+    #[serde(default)]
+    rows: Vec<Value>,
+    #[serde(default)]
+    has_errors: Option<bool>,
+    #[serde(default)]
+    cancelled: Option<bool>,
+    #[serde(default)]
+    one_api_errors: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct V1 {
+    tables: Vec<V1Table>,
+    #[serde(default)]
+    exceptions: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct V1Table {
+    #[serde(default)]
+    columns: Vec<Column>,
+    #[serde(default)]
+    rows: Vec<Value>,
+    #[serde(default)]
+    exceptions: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Column {
+    column_name: String,
+    #[serde(default)]
+    column_type: Option<String>,
+    #[serde(default)]
+    data_type: Option<String>,
+}
+
+/// The primary result of `/v2/rest/query`.
+pub(super) fn v2(body: &[u8]) -> Result<ResultTable, Failure> {
+    let frames: Vec<Frame> = parse(body)?;
+    let incomplete = |why: &str| Err(Failure::Incomplete { why: why.to_owned() });
+    let mut primary = None;
+    for frame in &frames {
+        if let Some(failure) = frame.one_api_errors.as_ref().and_then(in_band) {
+            return Err(failure);
+        }
+        check_rows(&frame.columns, &frame.rows)?;
+    }
+    if frames.first().is_none_or(|frame| frame.frame_type != "DataSetHeader") {
+        return incomplete("it does not begin with DataSetHeader");
+    }
+    let Some(completion) = frames.last().filter(|frame| frame.frame_type == "DataSetCompletion") else {
+        return incomplete("it does not end with DataSetCompletion");
+    };
+    if completion.cancelled == Some(true) {
+        return incomplete("the query was cancelled");
+    }
+    if completion.has_errors != Some(false) {
+        return incomplete("DataSetCompletion does not say that there were no errors");
+    }
+    for frame in frames {
+        if frame.frame_type == "DataTable" && frame.table_kind.as_deref() == Some("PrimaryResult") && primary.is_none()
+        {
+            primary = Some(table(frame.columns, frame.rows)?);
+        }
+    }
+    primary.map_or_else(|| incomplete("it has no primary result"), Ok)
+}
+
+/// The primary result of `/v1/rest/mgmt`: the first table. The others, where a command has them, tell of its status.
+pub(super) fn v1(body: &[u8]) -> Result<ResultTable, Failure> {
+    let V1 { tables, exceptions } = parse(body)?;
+    if let Some(failure) = exceptions.as_ref().and_then(in_band) {
+        return Err(failure);
+    }
+    for table in &tables {
+        if let Some(failure) = table.exceptions.as_ref().and_then(in_band) {
+            return Err(failure);
+        }
+        check_rows(&table.columns, &table.rows)?;
+    }
+    match tables.into_iter().next() {
+        Some(V1Table { columns, rows, .. }) => table(columns, rows),
+        None => Err(Failure::Incomplete { why: "it has no table".to_owned() }),
+    }
+}
+
+/// The answer to a streaming ingestion: its table says nothing we need, and some servers leave the body empty.
+pub(super) fn ingestion(body: &[u8]) -> Result<ResultTable, Failure> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(ResultTable::new(Vec::new(), Vec::new()));
+    }
+    v1(body)
+}
+
+/// The server's words in the body of a refusal.
+pub(super) fn message(body: &[u8]) -> String {
+    match rejection(0, body) {
+        Failure::Rejected { message, .. } => message,
+        _ => head(body),
+    }
+}
+
+/// The error in the body of an answer whose status is one.
+pub(super) fn rejection(status: u16, body: &[u8]) -> Failure {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(value) if value.get("error").is_some_and(Value::is_object) => rejected(status, &value),
+        _ => Failure::NotKusto { status, why: head(body) },
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
+        let json = body.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| matches!(byte, b'[' | b'{'));
+        match error.classify() {
+            serde_json::error::Category::Eof if json => Failure::Incomplete { why: format!("it is cut off: {error}") },
+            // An error in the place of the whole answer.
+            _ if json => match serde_json::from_slice::<Value>(body) {
+                Ok(value) => in_band(&value)
+                    .unwrap_or_else(|| Failure::NotKusto { status: 200, why: format!("unexpected JSON: {error}") }),
+                Err(_) => Failure::Incomplete { why: format!("it is broken JSON: {error}") },
+            },
+            _ => Failure::NotKusto { status: 200, why: head(body) },
+        }
+    })
+}
+
+/// Errors come in place of a row, and as rows of the status table.
+fn check_rows(columns: &[Column], rows: &[Value]) -> Result<(), Failure> {
+    if let Some(failure) = rows.iter().filter(|row| !row.is_array()).find_map(in_band) {
+        return Err(failure);
+    }
+    if let Some(row) = rows.iter().find(|row| !row.is_array()) {
+        return Err(Failure::Incomplete { why: format!("a row is no array: {}", shown(&row.to_string())) });
+    }
+    let position = |name: &str| columns.iter().position(|column| column.column_name == name);
+    // QueryCompletionInformation (V2) has Level and Payload; QueryStatus (V1) has Severity and StatusDescription. Both have StatusCode, which tables of
+    // our own making do not.
+    let (Some(level), Some(_)) = (position("Severity").or_else(|| position("Level")), position("StatusCode")) else {
+        return Ok(());
+    };
+    let words = position("StatusDescription").or_else(|| position("Payload"));
+    for row in rows {
+        if row.get(level).and_then(Value::as_i64).is_some_and(|level| level <= ERROR_LEVEL) {
+            let words = words.and_then(|words| row.get(words)).map_or_else(String::new, |words| shown(&text(words)));
+            return Err(Failure::Incomplete { why: format!("the status table reports an error: {words}") });
+        }
+    }
+    Ok(())
+}
+
+/// The first error of `{"OneApiErrors":[{"error":{...}}]}`, `{"Exceptions":["..."]}`, a list of either, or `{"error":{...}}`; `None` if there is none.
+fn in_band(value: &Value) -> Option<Failure> {
+    match value {
+        Value::Array(errors) => errors.iter().find_map(in_band),
+        Value::String(message) => Some(Failure::Rejected {
+            status: 200,
+            code: "Exception".to_owned(),
+            message: shown(message),
+            permanent: true,
+        }),
+        Value::Object(object) => {
+            if object.get("error").is_some_and(Value::is_object) {
+                return Some(rejected(200, value));
+            }
+            ["OneApiErrors", "Exceptions"].iter().filter_map(|key| object.get(*key)).find_map(in_band)
+        }
+        _ => None,
+    }
+}
+
+fn rejected(status: u16, value: &Value) -> Failure {
+    let error = &value["error"];
+    let message = ["@message", "message"].iter().find_map(|key| error[*key].as_str()).unwrap_or("no message");
+    Failure::Rejected {
+        status,
+        code: shown(error["code"].as_str().unwrap_or("unknown")),
+        message: shown(message),
+        permanent: error["@permanent"].as_bool().unwrap_or(true),
+    }
+}
+
+fn table(columns: Vec<Column>, rows: Vec<Value>) -> Result<ResultTable, Failure> {
+    let width = columns.len();
+    let columns = columns
+        .into_iter()
+        .map(|Column { column_name, column_type, data_type }| ColumnInfo {
+            name: column_name,
+            scalar_type: scalar_type(column_type.as_deref(), data_type.as_deref()),
+        })
+        .collect();
+    let rows = rows
+        .into_iter()
+        .map(|row| match row {
+            Value::Array(values) if values.len() == width => Ok(values),
+            _ => Err(Failure::Incomplete { why: format!("a row has not {width} values") }),
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(ResultTable::new(columns, rows))
+}
+
+/// Servers differ in which of the two names they give; a type they invent later reads as `dynamic`, which every value fits.
+fn scalar_type(column_type: Option<&str>, data_type: Option<&str>) -> ScalarType {
+    let by_name = column_type.and_then(|name| ScalarType::from_str(name).ok());
+    let by_dotnet = || {
+        let name = data_type?;
+        ScalarType::from_str(name).or_else(|_| ScalarType::from_str(&format!("System.{name}"))).ok()
+    };
+    by_name.or_else(by_dotnet).unwrap_or(ScalarType::Dynamic)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A server's words in a message: one line, cut.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_CHARS).collect()
+}
+
+fn head(body: &[u8]) -> String {
+    if body.is_empty() {
+        "an empty body".to_owned()
+    } else {
+        shown(&String::from_utf8_lossy(&body[..body.len().min(200)]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn frames() -> Vec<Value> {
+        vec![
+            json!({"FrameType": "DataSetHeader", "IsProgressive": false, "Version": "v2.0"}),
+            json!({"FrameType": "DataTable", "TableId": 0, "TableKind": "QueryProperties", "TableName": "@ExtendedProperties",
+                   "Columns": [{"ColumnName": "TableId", "ColumnType": "int"}], "Rows": [[1]]}),
+            json!({"FrameType": "DataTable", "TableId": 1, "TableKind": "PrimaryResult", "TableName": "PrimaryResult",
+                   "Columns": [{"ColumnName": "Name", "ColumnType": "string"}, {"ColumnName": "Level", "ColumnType": "long"}],
+                   "Rows": [["a", 1], ["b", 2]]}),
+            json!({"FrameType": "DataTable", "TableId": 2, "TableKind": "QueryCompletionInformation", "TableName": "QueryCompletionInformation",
+                   "Columns": [{"ColumnName": "Level", "ColumnType": "int"}, {"ColumnName": "StatusCode", "ColumnType": "int"},
+                               {"ColumnName": "Payload", "ColumnType": "string"}],
+                   "Rows": [[4, 0, "{}"], [6, 0, "{}"]]}),
+            json!({"FrameType": "DataSetCompletion", "HasErrors": false, "Cancelled": false}),
+        ]
+    }
+
+    fn failure(frames: &[Value]) -> String {
+        v2(Value::from(frames.to_vec()).to_string().as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_complete_answer_gives_its_primary_result() {
+        let table = v2(Value::from(frames()).to_string().as_bytes()).unwrap();
+        let rows: Vec<_> = table.rows().map(|row| (row.string("Name").unwrap(), row.long("Level").unwrap())).collect();
+        assert_eq!(rows, [("a", Some(1)), ("b", Some(2))]);
+    }
+
+    #[test]
+    fn an_answer_cut_anywhere_is_incomplete() {
+        let body = Value::from(frames()).to_string();
+        for end in 1..body.len() {
+            assert!(matches!(v2(&body.as_bytes()[..end]), Err(Failure::Incomplete { .. })), "{end}");
+        }
+        for missing in 0..frames().len() {
+            let mut frames = frames();
+            frames.remove(missing);
+            // The frames that tell of the query are not needed.
+            let told = [1, 3].contains(&missing);
+            assert_eq!(v2(Value::from(frames).to_string().as_bytes()).is_ok(), told, "{missing}");
+        }
+    }
+
+    #[test]
+    fn errors_inside_an_answer_discard_it_whole() {
+        let error = json!({"OneApiErrors": [{"error": {"code": "LimitsExceeded", "message": "short", "@message": "Query result set has exceeded\nthe limit", "@permanent": false}}]});
+        let mut row = frames();
+        row[2]["Rows"].as_array_mut().unwrap().push(error.clone());
+        assert_eq!(failure(&row), "LimitsExceeded (status 200): Query result set has exceeded the limit");
+        let mut completion = frames();
+        completion[4]["OneApiErrors"] = error["OneApiErrors"].clone();
+        completion[4]["HasErrors"] = true.into();
+        assert_eq!(failure(&completion), "LimitsExceeded (status 200): Query result set has exceeded the limit");
+        let mut silent = frames();
+        silent[4]["HasErrors"] = true.into();
+        assert_eq!(
+            failure(&silent),
+            "the answer is incomplete: DataSetCompletion does not say that there were no errors"
+        );
+        let mut cancelled = frames();
+        cancelled[4]["Cancelled"] = true.into();
+        assert_eq!(failure(&cancelled), "the answer is incomplete: the query was cancelled");
+        let mut status = frames();
+        status[3]["Rows"][0] = json!([2, 1, "{\"Text\":\"partial\"}"]);
+        assert_eq!(
+            failure(&status),
+            "the answer is incomplete: the status table reports an error: {\"Text\":\"partial\"}"
+        );
+        let mut short = frames();
+        short[2]["Rows"][0] = json!(["a"]);
+        assert_eq!(failure(&short), "the answer is incomplete: a row has not 2 values");
+        let whole = v2(error.to_string().as_bytes()).unwrap_err();
+        assert!(matches!(whole, Failure::Rejected { status: 200, permanent: false, .. }), "{whole:?}");
+    }
+
+    #[test]
+    fn other_servers_answers_are_not_kustos() {
+        for body in ["<html><body>Sign in</body></html>", "", "null", "7", "[1]", "{}", r#"{"status":"ok"}"#] {
+            let failure = v2(body.as_bytes()).unwrap_err();
+            assert!(matches!(failure, Failure::NotKusto { .. }), "{body}: {failure:?}");
+            assert!(matches!(v1(body.as_bytes()), Err(Failure::NotKusto { .. })), "{body}");
+        }
+        let failure = v2(b"<html>").unwrap_err().to_string();
+        assert_eq!(failure, "the answer is not Kusto's (status 200): <html>");
+    }
+
+    #[test]
+    fn management_answers_give_their_first_table() {
+        let answer = |rows: Value, more: Value| {
+            let mut tables = vec![json!({"TableName": "Table_0", "Columns": [
+                {"ColumnName": "Name", "DataType": "String"}, {"ColumnName": "Count", "DataType": "Int64", "ColumnType": "long"},
+                {"ColumnName": "When", "DataType": "System.DateTime"}, {"ColumnName": "On", "DataType": "SByte"},
+                {"ColumnName": "More", "DataType": "Object"}, {"ColumnName": "New", "DataType": "Quaternion"}], "Rows": rows})];
+            tables.extend(more.as_array().unwrap().clone());
+            v1(json!({"Tables": tables}).to_string().as_bytes())
+        };
+        let row = json!([["a", 7, "2026-03-01T12:00:00.1234567Z", 1, "{\"x\":[1]}", null]]);
+        let status = json!([{"TableName": "QueryStatus", "Columns": [{"ColumnName": "Severity", "DataType": "Int32"},
+            {"ColumnName": "StatusCode", "DataType": "Int32"}, {"ColumnName": "StatusDescription", "DataType": "String"}],
+            "Rows": [[4, 0, "Query completed successfully"]]}]);
+        let table = answer(row.clone(), status.clone()).unwrap();
+        let types: Vec<&str> = table.columns().iter().map(|column| column.scalar_type.name()).collect();
+        assert_eq!(types, ["string", "long", "datetime", "bool", "dynamic", "dynamic"]);
+        let first = table.rows().next().unwrap();
+        assert_eq!(first.string("Name"), Ok("a"));
+        assert_eq!(first.long("Count"), Ok(Some(7)));
+        assert_eq!(first.datetime("When").unwrap().unwrap().to_string(), "2026-03-01T12:00:00.1234567Z");
+        assert_eq!(first.bool("On"), Ok(Some(true)));
+        assert_eq!(first.dynamic("More"), Ok(json!({"x": [1]})));
+        assert_eq!(first.long("New"), Ok(None));
+        assert_eq!(
+            first.string("Count").unwrap_err().to_string(),
+            "row 0 of the answer has a number in column 'Count' where a text is expected"
+        );
+        assert_eq!(
+            first.string("Nme").unwrap_err().to_string(),
+            "the answer has no column 'Nme'; it has Name, Count, When, On, More, New"
+        );
+        let mut failed = status;
+        failed[0]["Rows"][0] = json!([2, 1, "out of memory"]);
+        let failed = answer(row, failed).unwrap_err().to_string();
+        assert_eq!(failed, "the answer is incomplete: the status table reports an error: out of memory");
+        let exception =
+            answer(json!([["a", 1, null, null, null, null], {"Exceptions": ["Query execution failed"]}]), json!([]));
+        assert_eq!(exception.unwrap_err().to_string(), "Exception (status 200): Query execution failed");
+        assert_eq!(v1(br#"{"Tables":[]}"#).unwrap_err().to_string(), "the answer is incomplete: it has no table");
+    }
+
+    #[test]
+    fn an_error_status_gives_kustos_own_words() {
+        let body = json!({"error": {"code": "General_BadRequest", "message": "Request is invalid", "@type": "Kusto.X",
+            "@message": "Syntax error", "@permanent": true}});
+        let rejected = rejection(400, body.to_string().as_bytes());
+        assert!(
+            matches!(&rejected, Failure::Rejected { status: 400, code, message, permanent: true }
+            if code == "General_BadRequest" && message == "Syntax error"),
+            "{rejected:?}"
+        );
+        assert!(matches!(
+            rejection(503, br#"{"error":{"code":"x","@permanent":false}}"#),
+            Failure::Rejected { permanent: false, .. }
+        ));
+        assert!(matches!(rejection(502, b"<html>Bad gateway"), Failure::NotKusto { status: 502, .. }));
+        assert_eq!(message(body.to_string().as_bytes()), "Syntax error");
+        assert_eq!(message(b""), "an empty body");
+    }
+
+    #[test]
+    fn an_ingestion_may_be_answered_with_nothing() {
+        assert!(ingestion(b"").is_ok());
+        assert!(ingestion(br#"{"Tables":[{"TableName":"T","Columns":[],"Rows":[]}]}"#).is_ok());
+        assert!(ingestion(b"<html>").is_err());
+    }
+}

@@ -1,0 +1,47 @@
+//! The arguments that both agents have. No I/O.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use crate::kusto::Cloud;
+
+/// Flattened into each agent's own arguments.
+#[derive(Debug, Clone, clap::Args)]
+// Without this, the line above would be the program's description.
+#[command(about = None, long_about = None)]
+pub struct CommonArgs {
+    /// The ADXCluster document (YAML) to work from
+    #[arg(long, value_name = "FILE", env = "ADX_FEDERATION_CONFIG")]
+    pub config: PathBuf,
+
+    /// Run one pass at once and exit with its outcome: 0 done, 1 failed, 2 wrong configuration, 3 held back by a guard
+    #[arg(long)]
+    pub once: bool,
+
+    /// Serve /livez, /readyz, /metrics and /status on this address, such as 127.0.0.1:9090
+    #[arg(long, value_name = "ADDRESS", env = "ADX_FEDERATION_ADMIN")]
+    pub admin: Option<SocketAddr>,
+
+    /// How log lines are written to standard error; RUST_LOG chooses which
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t, env = "ADX_FEDERATION_LOG_FORMAT")]
+    pub log_format: LogFormat,
+
+    /// The Azure cloud of the clusters: which hosts are trusted with a token
+    #[arg(long, value_enum, value_name = "CLOUD", default_value_t, env = "ADX_FEDERATION_CLOUD")]
+    pub cloud: Cloud,
+}
+
+impl AsRef<Self> for CommonArgs {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Plain,
+    /// One JSON object a line.
+    Json,
+}

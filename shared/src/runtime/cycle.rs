@@ -1,0 +1,194 @@
+//! Pass after pass, on schedule, until the stop. The one place that reads the clock and throws the dice. Used by both agents:
+//!
+//! ```ignore
+//! let mut cycle = world.cycle(config.schedule.clone());
+//! while let Some(now) = cycle.next().await {
+//!     cycle.pass(one_pass(&config, &clients, &mut state, now)).await;
+//! }
+//! cycle.exit()
+//! ```
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::{
+    metrics::Metrics,
+    outcome::{Exit, PassOutcome},
+};
+use crate::document::Schedule;
+
+/// How long a pass may go on after the stop: less than the 4 seconds after which `operator standalone` kills an agent.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// The shortest rest between two passes, whatever the schedule: a pass that takes longer than its interval must not become a busy loop.
+const SHORTEST_REST: Duration = Duration::from_millis(100);
+
+/// The schedule at work.
+#[derive(Debug)]
+pub struct Cycle {
+    schedule: Schedule,
+    once: bool,
+    stop: CancellationToken,
+    metrics: Metrics,
+    number: u64,
+    started: Option<(Timestamp, Instant)>,
+    last: Option<PassOutcome>,
+}
+
+impl Cycle {
+    /// A cycle that has not begun. `once`: one pass, at once.
+    pub const fn new(schedule: Schedule, once: bool, stop: CancellationToken, metrics: Metrics) -> Self {
+        Self { schedule, once, stop, metrics, number: 0, started: None, last: None }
+    }
+
+    /// Waits for the next pass's time and gives it; `None` when there is none any more: after the stop, or after the one pass.
+    pub async fn next(&mut self) -> Option<Timestamp> {
+        if self.stop.is_cancelled() || (self.once && self.number > 0) {
+            return None;
+        }
+        if !self.once {
+            let Some(wait) = self.wait() else {
+                tracing::error!("the schedule has no next time");
+                return None;
+            };
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                () = sleep(wait) => {}
+            }
+        }
+        let now = Timestamp::now();
+        self.number += 1;
+        self.started = Some((now, Instant::now()));
+        Some(now)
+    }
+
+    /// How long until the next pass. What a long pass has overrun is not made up for.
+    fn wait(&self) -> Option<Duration> {
+        let dice = rand::random();
+        match (self.started, &self.schedule) {
+            (None, schedule) => schedule.first_delay(Timestamp::now(), dice),
+            (Some((started, instant)), Schedule::Interval { .. }) => {
+                let delay = self.schedule.delay_after(started, dice)?;
+                Some(delay.saturating_sub(instant.elapsed()).max(SHORTEST_REST))
+            }
+            (Some(_), Schedule::Cron(_)) => self.schedule.delay_after(Timestamp::now(), dice),
+        }
+    }
+
+    /// Runs one pass in its span, and counts and times it. After the stop it has some seconds to end; then it is dropped where it stands, which every
+    /// pass must survive anyway.
+    pub async fn pass(&mut self, pass: impl Future<Output = PassOutcome>) -> PassOutcome {
+        let span = tracing::info_span!("pass", number = self.number);
+        let started = Instant::now();
+        let outcome = async {
+            let mut pass = std::pin::pin!(pass);
+            let ended = tokio::select! {
+                outcome = &mut pass => Some(outcome),
+                () = self.stop.cancelled() => None,
+            };
+            match ended {
+                Some(outcome) => outcome,
+                None => timeout(GRACE, pass).await.unwrap_or_else(|_| {
+                    tracing::warn!("pass was dropped: it did not end after the stop");
+                    PassOutcome::Failed
+                }),
+            }
+        };
+        let outcome = outcome.instrument(span.clone()).await;
+        let duration = started.elapsed();
+        self.metrics.pass(outcome, duration);
+        span.in_scope(|| tracing::info!(%outcome, seconds = duration.as_secs_f64(), "pass ended"));
+        self.last = Some(outcome);
+        outcome
+    }
+
+    /// How the process ends: with `once`, as its pass did; otherwise it was asked to stop, which is no failure.
+    pub fn exit(&self) -> Exit {
+        match self.last {
+            Some(outcome) if self.once => outcome.into(),
+            _ => Exit::Done,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::World;
+
+    fn every(millis: u64) -> Schedule {
+        Schedule::Interval { every: Duration::from_millis(millis) }
+    }
+
+    #[tokio::test]
+    async fn once_is_one_pass_at_once_and_its_outcome() {
+        for (outcome, exit) in [
+            (PassOutcome::Done, Exit::Done),
+            (PassOutcome::Unchanged, Exit::Done),
+            (PassOutcome::Partial, Exit::Failed),
+            (PassOutcome::Failed, Exit::Failed),
+            (PassOutcome::Held, Exit::Held),
+        ] {
+            let world = World { once: true, ..World::new("test") };
+            let mut cycle = world.cycle(every(3_600_000));
+            let mut passes = 0;
+            while cycle.next().await.is_some() {
+                passes += 1;
+                cycle.pass(async { outcome }).await;
+            }
+            assert_eq!((passes, cycle.exit()), (1, exit), "{outcome}");
+            assert!(world.metrics.text().contains(&format!("passes_total{{outcome=\"{outcome}\"}} 1")));
+        }
+    }
+
+    #[tokio::test]
+    async fn passes_follow_one_another_until_the_stop_which_is_no_failure() {
+        let world = World::new("test");
+        let mut cycle = world.cycle(every(10));
+        let mut passes = 0;
+        while let Some(now) = cycle.next().await {
+            assert!(now.duration_since(Timestamp::now()).abs() < jiff::SignedDuration::from_secs(5));
+            passes += 1;
+            cycle.pass(async { PassOutcome::Failed }).await;
+            if passes == 3 {
+                world.stop.cancel();
+            }
+        }
+        assert_eq!((passes, cycle.exit()), (3, Exit::Done));
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_is_under_way_at_the_stop_may_end() {
+        let world = World::new("test");
+        let mut cycle = world.cycle(every(10));
+        cycle.next().await.unwrap();
+        let stop = world.stop.clone();
+        let outcome = cycle
+            .pass(async move {
+                stop.cancel();
+                sleep(Duration::from_millis(30)).await;
+                PassOutcome::Done
+            })
+            .await;
+        assert_eq!(outcome, PassOutcome::Done);
+        assert_eq!(cycle.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_the_wait_for_the_next_pass() {
+        let world = World::new("test");
+        let mut cycle = world.cycle(every(3_600_000));
+        let stop = world.stop.clone();
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(20)).await;
+            stop.cancel();
+        });
+        let started = Instant::now();
+        assert_eq!(cycle.next().await, None);
+        assert!(started.elapsed() < Duration::from_secs(1));
+    }
+}

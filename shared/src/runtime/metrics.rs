@@ -1,0 +1,424 @@
+//! The agents' metrics, `adx_federation_` before each. Labels are closed enums; endpoints of the fleet are the one bounded exception, and those of a
+//! partition that left are taken away. No I/O: the admin server asks for the text.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kql::endpoint::ClusterEndpoint;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+use super::outcome::PassOutcome;
+use crate::kusto::Failure;
+
+/// A closed enum whose variants are values of a label.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The label's value.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl prometheus_client::encoding::EncodeLabelValue for $name {
+            fn encode(
+                &self,
+                encoder: &mut prometheus_client::encoding::LabelValueEncoder,
+            ) -> Result<(), std::fmt::Error> {
+                prometheus_client::encoding::EncodeLabelValue::encode(&self.as_str(), encoder)
+            }
+        }
+    };
+}
+pub(super) use label;
+
+label! {
+    /// What became of one heartbeat.
+    HeartbeatOutcome {
+        /// The hub has it.
+        Accepted = "accepted",
+        /// The hub or the token's issuer refused who we are: a role is missing at the hub, or the identity at home.
+        Refused = "refused",
+        /// The hub throttles.
+        Throttled = "throttled",
+        /// No full answer in time.
+        TimedOut = "timed_out",
+        /// No connection, or it broke.
+        Unreachable = "unreachable",
+        /// The hub answered with an error: the table is missing, or takes no streaming ingestion.
+        Rejected = "rejected",
+        /// What answered is not Kusto, or its answer was cut off.
+        Garbled = "garbled",
+    }
+}
+
+label! {
+    /// What the hub thinks of a partition.
+    PartitionState {
+        /// Federated.
+        Live = "live",
+        /// Federated, but beats are missing.
+        Suspect = "suspect",
+        /// No beat for the time to live; no longer federated, or about to be removed.
+        Expired = "expired",
+    }
+}
+
+label! {
+    /// What the hub changes.
+    ChangeObject {
+        /// A federated function.
+        Function = "function",
+        /// A stored entity group.
+        EntityGroup = "entity_group",
+        /// A table of ours, with its policies.
+        Table = "table",
+    }
+}
+
+label! {
+    /// What the hub does to it.
+    ChangeAction {
+        /// Made.
+        Create = "create",
+        /// Brought up to date.
+        Alter = "alter",
+        /// Removed.
+        Drop = "drop",
+    }
+}
+
+label! {
+    /// What became of a change.
+    ChangeOutcome {
+        /// The hub has done it.
+        Applied = "applied",
+        /// It was refused or its answer lost; the next pass tries again.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// Why the hub holds changes back.
+    GuardReason {
+        /// No partition beats: more likely the hub's own trouble than the fleet's end.
+        NoLiveHeartbeat = "no_live_heartbeat",
+        /// What was read may be only a part.
+        IncompleteRead = "incomplete_read",
+    }
+}
+
+impl From<&Failure> for HeartbeatOutcome {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::Transport { .. } => Self::Unreachable,
+            Failure::TimedOut { .. } => Self::TimedOut,
+            Failure::Credential(_) | Failure::Unauthorized { .. } => Self::Refused,
+            Failure::Throttled { .. } => Self::Throttled,
+            Failure::Rejected { .. } => Self::Rejected,
+            Failure::Incomplete { .. }
+            | Failure::TooLarge { .. }
+            | Failure::NotKusto { .. }
+            | Failure::Redirected { .. } => Self::Garbled,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Hub {
+    hub: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HubOutcome {
+    hub: String,
+    outcome: HeartbeatOutcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Partition {
+    partition: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Endpoint {
+    endpoint: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: PartitionState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: PassOutcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Change {
+    object: ChangeObject,
+    action: ChangeAction,
+    outcome: ChangeOutcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: GuardReason,
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// All metrics of an agent; cheap to clone. A family that an agent never uses stays without values.
+#[derive(Debug, Clone)]
+pub struct Metrics(Arc<Families>);
+
+#[derive(Debug)]
+struct Families {
+    registry: Registry,
+    heartbeats_sent: Family<HubOutcome, Counter>,
+    heartbeat_last_success: Family<Hub, Seconds>,
+    partition_last_heartbeat: Family<Partition, Seconds>,
+    missed_heartbeats: Family<Partition, Counter>,
+    partitions: Family<State, Gauge>,
+    passes: Family<Outcome, Counter>,
+    pass_duration: Histogram,
+    changes: Family<Change, Counter>,
+    auth_failures: Family<Endpoint, Counter>,
+    guard_active: Family<Reason, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Empty metrics.
+    pub fn new() -> Self {
+        let mut families = Families {
+            registry: Registry::with_prefix("adx_federation"),
+            heartbeats_sent: Family::default(),
+            heartbeat_last_success: Family::default(),
+            partition_last_heartbeat: Family::default(),
+            missed_heartbeats: Family::default(),
+            partitions: Family::default(),
+            passes: Family::default(),
+            // From a quiet pass on a laptop to one that waits for time-outs.
+            pass_duration: Histogram::new([0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0]),
+            changes: Family::default(),
+            auth_failures: Family::default(),
+            guard_active: Family::default(),
+        };
+        let Families {
+            registry,
+            heartbeats_sent,
+            heartbeat_last_success,
+            partition_last_heartbeat,
+            missed_heartbeats,
+            partitions,
+            passes,
+            pass_duration,
+            changes,
+            auth_failures,
+            guard_active,
+        } = &mut families;
+        // The encoder adds `_total` to counters.
+        registry.register(
+            "heartbeats_sent",
+            "Heartbeats sent to a hub, by what became of them",
+            heartbeats_sent.clone(),
+        );
+        registry.register(
+            "heartbeat_last_success_timestamp_seconds",
+            "When a hub last accepted a heartbeat, Unix time",
+            heartbeat_last_success.clone(),
+        );
+        registry.register(
+            "partition_last_heartbeat_timestamp_seconds",
+            "When a partition's last heartbeat arrived, Unix time",
+            partition_last_heartbeat.clone(),
+        );
+        registry.register(
+            "missed_heartbeats",
+            "Heartbeats that a partition did not send in time",
+            missed_heartbeats.clone(),
+        );
+        registry.register("partitions", "Partitions by what the hub thinks of them", partitions.clone());
+        registry.register("passes", "Passes by how they ended", passes.clone());
+        registry.register("pass_duration_seconds", "How long passes took", pass_duration.clone());
+        registry.register("changes", "Changes to the hub's functions and groups", changes.clone());
+        registry.register(
+            "auth_failures",
+            "Requests refused for who we are, or for want of a token",
+            auth_failures.clone(),
+        );
+        registry.register("guard_active", "Whether a guard holds changes back: 1 or 0", guard_active.clone());
+        Self(Arc::new(families))
+    }
+
+    /// One heartbeat went to a hub at `now`.
+    pub fn heartbeat_sent(&self, hub: &ClusterEndpoint, outcome: HeartbeatOutcome, now: Timestamp) {
+        let hub = hub.as_str().to_owned();
+        self.0.heartbeats_sent.get_or_create_owned(&HubOutcome { hub: hub.clone(), outcome }).inc();
+        if outcome == HeartbeatOutcome::Accepted {
+            self.0.heartbeat_last_success.get_or_create_owned(&Hub { hub }).set(unix_seconds(now));
+        }
+    }
+
+    /// A partition's last heartbeat arrived at `arrived`.
+    pub fn partition_heartbeat(&self, partition: &ClusterEndpoint, arrived: Timestamp) {
+        self.0.partition_last_heartbeat.get_or_create_owned(&label_of(partition)).set(unix_seconds(arrived));
+        // A counter must exist before its first increment, or rate() misses that one.
+        self.0.missed_heartbeats.get_or_create_owned(&label_of(partition));
+    }
+
+    /// A partition missed `count` more heartbeats.
+    pub fn missed_heartbeats(&self, partition: &ClusterEndpoint, count: u64) {
+        self.0.missed_heartbeats.get_or_create_owned(&label_of(partition)).inc_by(count);
+    }
+
+    /// How many partitions are in a state.
+    pub fn partitions(&self, state: PartitionState, count: usize) {
+        self.0.partitions.get_or_create_owned(&State { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A pass ended. Called by [`super::Cycle`].
+    pub fn pass(&self, outcome: PassOutcome, duration: Duration) {
+        self.0.passes.get_or_create_owned(&Outcome { outcome }).inc();
+        self.0.pass_duration.observe(duration.as_secs_f64());
+    }
+
+    /// The hub changed something, or tried to.
+    pub fn change(&self, object: ChangeObject, action: ChangeAction, outcome: ChangeOutcome) {
+        self.0.changes.get_or_create_owned(&Change { object, action, outcome }).inc();
+    }
+
+    /// A cluster, or the issuer of its token, refused who we are ([`crate::kusto::KustoError::is_auth`]).
+    pub fn auth_failure(&self, endpoint: &ClusterEndpoint) {
+        self.0.auth_failures.get_or_create_owned(&Endpoint { endpoint: endpoint.as_str().to_owned() }).inc();
+    }
+
+    /// Whether a guard holds changes back.
+    pub fn guard(&self, reason: GuardReason, active: bool) {
+        self.0.guard_active.get_or_create_owned(&Reason { reason }).set(i64::from(active));
+    }
+
+    /// Takes away every value that is labelled with a partition that left.
+    pub fn forget_partition(&self, partition: &ClusterEndpoint) {
+        self.0.partition_last_heartbeat.remove(&label_of(partition));
+        self.0.missed_heartbeats.remove(&label_of(partition));
+        self.0.auth_failures.remove(&Endpoint { endpoint: partition.as_str().to_owned() });
+    }
+
+    /// The OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.0.registry).expect("writing to a String cannot fail");
+        text
+    }
+}
+
+fn label_of(partition: &ClusterEndpoint) -> Partition {
+    Partition { partition: partition.as_str().to_owned() }
+}
+
+fn unix_seconds(time: Timestamp) -> f64 {
+    time.as_duration().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(name: &str) -> ClusterEndpoint {
+        ClusterEndpoint::parse(&format!("https://{name}.kusto.windows.net")).unwrap()
+    }
+
+    fn values(metrics: &Metrics) -> Vec<String> {
+        metrics
+            .text()
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.contains("_bucket"))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn metrics_have_the_documented_names_and_labels() {
+        let metrics = Metrics::new();
+        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        metrics.heartbeat_sent(&endpoint("hub"), HeartbeatOutcome::Accepted, now);
+        metrics.heartbeat_sent(&endpoint("hub"), HeartbeatOutcome::TimedOut, now);
+        metrics.partition_heartbeat(&endpoint("p"), now);
+        metrics.missed_heartbeats(&endpoint("p"), 2);
+        metrics.partitions(PartitionState::Live, 3);
+        metrics.pass(PassOutcome::Done, Duration::from_millis(300));
+        metrics.change(ChangeObject::EntityGroup, ChangeAction::Alter, ChangeOutcome::Applied);
+        metrics.auth_failure(&endpoint("hub"));
+        metrics.guard(GuardReason::IncompleteRead, true);
+        let mut values = values(&metrics);
+        values.sort();
+        assert_eq!(
+            values,
+            [
+                r#"adx_federation_auth_failures_total{endpoint="https://hub.kusto.windows.net"} 1"#,
+                r#"adx_federation_changes_total{object="entity_group",action="alter",outcome="applied"} 1"#,
+                r#"adx_federation_guard_active{reason="incomplete_read"} 1"#,
+                r#"adx_federation_heartbeat_last_success_timestamp_seconds{hub="https://hub.kusto.windows.net"} 1772366400.0"#,
+                r#"adx_federation_heartbeats_sent_total{hub="https://hub.kusto.windows.net",outcome="accepted"} 1"#,
+                r#"adx_federation_heartbeats_sent_total{hub="https://hub.kusto.windows.net",outcome="timed_out"} 1"#,
+                r#"adx_federation_missed_heartbeats_total{partition="https://p.kusto.windows.net"} 2"#,
+                r#"adx_federation_partition_last_heartbeat_timestamp_seconds{partition="https://p.kusto.windows.net"} 1772366400.0"#,
+                r#"adx_federation_partitions{state="live"} 3"#,
+                "adx_federation_pass_duration_seconds_count 1",
+                "adx_federation_pass_duration_seconds_sum 0.3",
+                r#"adx_federation_passes_total{outcome="done"} 1"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_partition_that_left_takes_its_label_values_with_it() {
+        let metrics = Metrics::new();
+        for name in ["stays", "leaves"] {
+            metrics.partition_heartbeat(&endpoint(name), Timestamp::UNIX_EPOCH);
+            metrics.missed_heartbeats(&endpoint(name), 1);
+            metrics.auth_failure(&endpoint(name));
+        }
+        metrics.forget_partition(&endpoint("leaves"));
+        assert_eq!(values(&metrics).iter().filter(|line| line.contains("stays")).count(), 3);
+        assert!(!metrics.text().contains("leaves"));
+    }
+}

@@ -1,0 +1,159 @@
+//! From `main` to an agent's `run`: arguments, logs, the document, the admin port, signals. I/O: all of these.
+
+use std::{path::Path, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    admin::{Admin, AdminServer},
+    args::CommonArgs,
+    cycle::Cycle,
+    logs::{self, chain},
+    metrics::Metrics,
+    outcome::Exit,
+    stop::stop_on_signals,
+};
+use crate::{
+    document::{ADXCluster, Schedule, Violations, load_document},
+    kusto::{ClientOptions, Cloud},
+};
+
+/// What an agent's `run` needs besides its configuration.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// The agent's name, for the clusters' own logs.
+    pub agent: &'static str,
+    /// Where passes are counted.
+    pub metrics: Metrics,
+    /// Readiness and status.
+    pub admin: Admin,
+    /// Cancelled when the process is to stop.
+    pub stop: CancellationToken,
+    /// Whether one pass is all.
+    pub once: bool,
+    /// The cloud whose hosts are trusted.
+    pub cloud: Cloud,
+}
+
+impl World {
+    /// A world without a process around it, as tests use it.
+    pub fn new(agent: &'static str) -> Self {
+        let metrics = Metrics::new();
+        let admin = Admin::new(metrics.clone());
+        Self { agent, metrics, admin, stop: CancellationToken::new(), once: false, cloud: Cloud::default() }
+    }
+
+    /// A cycle by this schedule that ends with this world.
+    pub fn cycle(&self, schedule: Schedule) -> Cycle {
+        Cycle::new(schedule, self.once, self.stop.clone(), self.metrics.clone())
+    }
+
+    /// The options of this agent's Kusto clients.
+    pub fn client_options(&self) -> ClientOptions {
+        ClientOptions {
+            cloud: self.cloud,
+            application: format!("adx-federation/{}", self.agent),
+            ..ClientOptions::default()
+        }
+    }
+}
+
+/// The whole `main` of an agent: reads arguments and document, validates, opens the admin port, runs, and stops gracefully.
+///
+/// ```ignore
+/// fn main() -> ExitCode {
+///     runtime::main("agent-hub", hub_config, |args: Args, config, world| agent_hub::run(config, world))
+/// }
+/// ```
+pub fn main<A, C, F>(
+    agent: &'static str,
+    validate: fn(&ADXCluster) -> Result<C, Violations>,
+    run: impl FnOnce(A, C, World) -> F,
+) -> ExitCode
+where
+    A: Parser + AsRef<CommonArgs>,
+    F: Future<Output = Exit>,
+{
+    let args = match A::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version come as errors too, with exit code 0. If nobody reads what is printed, there is nobody to tell.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(Exit::BadConfiguration.code()) } else { ExitCode::SUCCESS };
+        }
+    };
+    let common = args.as_ref().clone();
+    logs::init(common.log_format);
+    let Some(config) = configuration(&common.config, validate) else {
+        return ExitCode::from(Exit::BadConfiguration.code());
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "failed to start the runtime");
+            return ExitCode::from(Exit::Failed.code());
+        }
+    };
+    let exit = runtime.block_on(surround(agent, &common, |world| run(args, config, world)));
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    ExitCode::from(exit.code())
+}
+
+/// The document as a configuration; what is wrong with it is logged, each broken rule in its own line.
+fn configuration<C>(path: &Path, validate: fn(&ADXCluster) -> Result<C, Violations>) -> Option<C> {
+    let cluster = load_document(path)
+        .map_err(|error| tracing::error!(error = chain(&error), "the document cannot be used"))
+        .ok()?;
+    match validate(&cluster) {
+        Ok(config) => Some(config),
+        Err(Violations(violations)) => {
+            for violation in violations {
+                tracing::error!(
+                    document = %path.display(),
+                    path = violation.path,
+                    value = violation.value,
+                    rule = violation.rule,
+                    "the document breaks a rule"
+                );
+            }
+            None
+        }
+    }
+}
+
+async fn surround<F: Future<Output = Exit>>(
+    agent: &'static str,
+    args: &CommonArgs,
+    run: impl FnOnce(World) -> F,
+) -> Exit {
+    let stop = match stop_on_signals() {
+        Ok(stop) => stop,
+        Err(error) => {
+            tracing::error!(%error, "failed to listen to signals");
+            return Exit::Failed;
+        }
+    };
+    let world = World { stop, once: args.once, cloud: args.cloud, ..World::new(agent) };
+    let server = match args.admin {
+        None => None,
+        Some(address) => match AdminServer::start(address, world.admin.clone()).await {
+            Ok(server) => {
+                // For a supervisor that asked for any free port, and for people: the one line on standard output.
+                println!("admin http://{}", server.address());
+                Some(server)
+            }
+            Err(error) => {
+                tracing::error!(%address, %error, "failed to open the admin port");
+                return Exit::Failed;
+            }
+        },
+    };
+    tracing::info!(agent, version = env!("CARGO_PKG_VERSION"), "started");
+    let exit = run(world).await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
+    tracing::info!(agent, code = exit.code(), "ended");
+    exit
+}

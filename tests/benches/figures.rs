@@ -1,0 +1,37 @@
+//! How figures are taken and printed.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+/// Runs something several times and gives the fastest and the median time.
+pub(crate) async fn timed<F: Future>(runs: usize, mut run: impl FnMut() -> F) -> (Duration, Duration) {
+    let mut times = Vec::new();
+    for _ in 0..runs {
+        let started = Instant::now();
+        run().await;
+        times.push(started.elapsed());
+    }
+    times.sort();
+    (times[0], times[times.len() / 2])
+}
+
+/// One line: what, and its figures.
+pub(crate) fn line(what: &str, figures: &str) {
+    println!("  {what:<58} {figures}");
+}
+
+/// Milliseconds with one digit.
+pub(crate) fn millis(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+/// Resident memory of a process in MiB.
+pub(crate) fn resident_mib(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+    kib.unwrap_or(f64::NAN) / 1024.0
+}

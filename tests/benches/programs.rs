@@ -1,0 +1,36 @@
+//! Our programs at rest: memory and size.
+
+use std::{fs, time::Duration};
+
+use tests::{
+    fleet::{Fleet, Pace},
+    process::binary,
+    telemetry::REGIONS,
+};
+use tokio::time;
+
+use crate::figures::{line, resident_mib};
+
+pub(crate) async fn run() {
+    println!("Programs at rest, resident memory");
+    let mut fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &[]);
+    let document = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
+    let partition = fleet.start_agent("agent-partition", &document, &[]);
+    let operator = fleet.start_operator();
+    time::sleep(Duration::from_secs(5)).await;
+    let server = fleet.hub.process().pid();
+    for (name, pid) in [
+        ("agent-partition", partition.pid()),
+        ("agent-hub", hub.pid()),
+        ("operator standalone (itself)", operator.pid()),
+        ("kusto-local (hub of the demo)", server),
+    ] {
+        line(name, &format!("{:.1} MiB", resident_mib(pid.expect("it runs"))));
+    }
+    println!("Size of the programs");
+    for name in ["agent-partition", "agent-hub", "operator", "kusto-local"] {
+        let bytes = fs::metadata(binary(name)).map_or(0, |file| file.len());
+        line(name, &format!("{:.1} MB", bytes as f64 / 1e6));
+    }
+}
