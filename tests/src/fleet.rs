@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::time;
 
@@ -163,6 +164,16 @@ spec:
         let mut arguments = vec!["--config".to_owned(), document.display().to_string()];
         arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
         Process::start(binary, binary, &arguments)
+    }
+
+    /// Stops all servers, so that their recordings are whole, and hands out the folder with them.
+    pub async fn stop(self) -> TempDir {
+        let Self { hub, partitions, folder, pace: _ } = self;
+        for mut server in partitions.into_iter().chain([hub]) {
+            server.process().signal(Signal::SIGTERM);
+            server.process().exited_within(Duration::from_secs(10)).await;
+        }
+        folder
     }
 
     /// Asks the hub until the answer fits.

@@ -18,7 +18,10 @@ fn timespan_literal(duration: Duration) -> String {
 /// A period as policy commands document it: a number and its unit, `7d`.
 fn policy_period(duration: Duration) -> String {
     let seconds = duration.as_secs();
-    match [(86_400, 'd'), (3600, 'h'), (60, 'm')].into_iter().find(|(unit, _)| seconds > 0 && seconds % unit == 0) {
+    match [(86_400, 'd'), (3600, 'h'), (60, 'm')]
+        .into_iter()
+        .find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit))
+    {
         Some((unit, suffix)) => format!("{}{suffix}", seconds / unit),
         None => format!("{seconds}s"),
     }

@@ -10,7 +10,7 @@ use tests::{
 };
 use tokio::time;
 
-use crate::support::{SOON, hub_content, until_regions};
+use crate::support::{SOON, end, hub_content, until_regions};
 
 /// The hub agent asks the hub through a proxy; the partitions' agents write to it directly.
 async fn with_proxy() -> (Fleet, FaultProxy, Vec<Process>) {
@@ -28,7 +28,7 @@ async fn with_proxy() -> (Fleet, FaultProxy, Vec<Process>) {
 
 #[tokio::test]
 async fn a_heartbeat_query_that_fails_or_is_cut_or_holds_an_error_removes_nothing() {
-    let (fleet, proxy, _agents) = with_proxy().await;
+    let (fleet, proxy, agents) = with_proxy().await;
     time::sleep(Duration::from_secs(1)).await;
     let before = hub_content(&fleet).await;
     for fault in [Fault::Unavailable, Fault::Cut, Fault::ErrorInside, Fault::Html, Fault::Redirect, Fault::Throttled] {
@@ -45,5 +45,8 @@ async fn a_heartbeat_query_that_fails_or_is_cut_or_holds_an_error_removes_nothin
     }
     // And it works again: a new table shows.
     fleet.partitions[0].command("Logs", ".create table Fresh (a:long)").await.expect("the partition takes a table");
-    fleet.hub_until("Logs", ".show functions | where Name == 'federated_Fresh'", SOON, |table| table.rows.len() == 1).await;
+    fleet
+        .hub_until("Logs", ".show functions | where Name == 'federated_Fresh'", SOON, |table| table.rows.len() == 1)
+        .await;
+    end(fleet, agents).await;
 }

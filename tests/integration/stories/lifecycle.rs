@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use tests::{
     fleet::{Fleet, HUB_DATABASES, Pace},
     kusto::KustoServer,
@@ -10,16 +9,18 @@ use tests::{
 };
 use tokio::time;
 
-use crate::support::{SOON, federated, hub_content, until_regions};
+use crate::support::{SOON, end, federated, hub_content, until_regions};
 
 #[tokio::test]
 async fn a_hub_server_that_lost_everything_is_filled_again() {
-    let (mut fleet, _operator) = federated().await;
+    let (mut fleet, operator) = federated().await;
     let port = fleet.hub.port();
     fleet.hub.process().kill().await;
     time::sleep(Duration::from_secs(1)).await;
-    fleet.hub = KustoServer::start(port, &HUB_DATABASES, None, &[]).await;
+    let record = fleet.recording("hub-again");
+    fleet.hub = KustoServer::start(port, &HUB_DATABASES, Some(&record), &[]).await;
     until_regions(&fleet, &["america", "asia", "europe"]).await;
+    end(fleet, [operator]).await;
 }
 
 #[tokio::test]
@@ -44,7 +45,7 @@ async fn every_agent_may_be_killed_and_the_fleet_is_whole_again() {
         time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(hub_content(&fleet).await, before);
-    hub.signal(Signal::SIGTERM);
+    end(fleet, agents.into_iter().chain([hub])).await;
 }
 
 #[tokio::test]
@@ -69,7 +70,8 @@ async fn once_and_plan_tell_by_their_exit_codes_what_happened() {
     }
     let (code, output) = run(&["--plan"]).await;
     assert_eq!(code, Some(0), "{output}");
-    let group = output.find("create entity group Logs_Partitions in Logs: 3 partition(s)").expect("the plan shows the group");
+    let group =
+        output.find("create entity group Logs_Partitions in Logs: 3 partition(s)").expect("the plan shows the group");
     let function = output.find("create function federated_Requests in Logs").expect("the plan shows the function");
     assert!(group < function, "groups come before functions:\n{output}");
     assert!(hub_content(&fleet).await.is_empty(), "a plan changes nothing");
@@ -81,4 +83,5 @@ async fn once_and_plan_tell_by_their_exit_codes_what_happened() {
     let mut agent = fleet.start_agent("agent-hub", &wrong, &["--once"]);
     assert_eq!(agent.exited_within(SOON).await.code(), Some(2));
     assert!(agent.output().contains("spec.federation.heartbeatTTL"), "{}", agent.output());
+    end(fleet, []).await;
 }

@@ -10,7 +10,7 @@ use tests::{
 };
 use tokio::time;
 
-use crate::support::{SOON, federated, hub_content, until_regions};
+use crate::support::{SOON, end, federated, hub_content, until_regions};
 
 const GROUP: &str = ".show entity_group Logs_Partitions | project Entities";
 
@@ -19,36 +19,38 @@ async fn with_own_agents() -> (Fleet, Process, Vec<Process>) {
     let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
     let hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &[]);
     let partitions = REGIONS.iter().zip(&fleet.partitions);
-    let agents = partitions.map(|(region, server)| start(&fleet, region.name, &fleet.partition_document(region, server)));
+    let agents = partitions.map(|(region, server)| start(&fleet, &fleet.partition_document(region, server)));
     let agents = agents.collect();
     until_regions(&fleet, &["america", "asia", "europe"]).await;
     (fleet, hub, agents)
 }
 
-fn start(fleet: &Fleet, _region: &str, document: &std::path::Path) -> Process {
+fn start(fleet: &Fleet, document: &std::path::Path) -> Process {
     fleet.start_agent("agent-partition", document, &[])
 }
 
 #[tokio::test]
 async fn a_partition_whose_server_died_leaves_the_others_answers_intact() {
-    let (mut fleet, _operator) = federated().await;
+    let (mut fleet, operator) = federated().await;
     fleet.partitions[1].process().kill().await;
     until_regions(&fleet, &["asia", "europe"]).await;
-    let table = fleet.hub.query("Logs", "federated_Requests() | summarize count() by Region | order by Region asc").await;
+    let table =
+        fleet.hub.query("Logs", "federated_Requests() | summarize count() by Region | order by Region asc").await;
     assert_eq!(table.expect("the hub answers from the others").column("count_"), ["60", "240"]);
+    end(fleet, [operator]).await;
 }
 
 #[tokio::test]
 async fn a_partition_whose_agent_stopped_is_out_after_the_ttl_and_back_when_it_beats_again() {
-    let (fleet, _hub, mut agents) = with_own_agents().await;
-    let europe = agents.remove(0);
-    europe.signal(Signal::SIGTERM);
+    let (fleet, hub, mut agents) = with_own_agents().await;
+    agents[0].signal(Signal::SIGTERM);
     until_regions(&fleet, &["america", "asia"]).await;
     let url = &fleet.partitions[0].url;
     let group = fleet.hub.command("Metrics", GROUP).await.expect("the group is in every hub database");
     assert!(!group.column("Entities")[0].contains(url.as_str()), "{group:?}");
-    let _again = start(&fleet, "europe", &fleet.partition_document(&REGIONS[0], &fleet.partitions[0]));
+    agents.push(start(&fleet, &fleet.partition_document(&REGIONS[0], &fleet.partitions[0])));
     until_regions(&fleet, &["america", "asia", "europe"]).await;
+    end(fleet, agents.into_iter().chain([hub])).await;
 }
 
 #[tokio::test]
@@ -70,11 +72,12 @@ async fn when_all_agents_stop_nothing_is_ever_removed() {
         agent.signal(Signal::SIGCONT);
     }
     until_regions(&fleet, &["america", "asia", "europe"]).await;
+    end(fleet, agents.into_iter().chain([hub])).await;
 }
 
 #[tokio::test]
 async fn a_hub_at_rest_is_not_written_to() {
-    let (fleet, _operator) = federated().await;
+    let (fleet, operator) = federated().await;
     // The last change may still be under way.
     time::sleep(Duration::from_secs(2)).await;
     let before = commands(&fleet);
@@ -83,6 +86,7 @@ async fn a_hub_at_rest_is_not_written_to() {
     assert!(after.len() > before.len(), "passes went on");
     let writes: Vec<_> = after[before.len()..].iter().filter(|text| !text.starts_with(".show")).collect();
     assert!(writes.is_empty(), "{writes:#?}");
+    end(fleet, [operator]).await;
 }
 
 /// The management commands that the hub has been sent.

@@ -2,11 +2,11 @@
 
 use tests::fleet::{Fleet, Pace};
 
-use crate::support::{SOON, federated, hub_content, until_regions};
+use crate::support::{SOON, end, federated, hub_content, until_regions};
 
 #[tokio::test]
 async fn a_table_of_one_partition_only_is_asked_there_only() {
-    let (fleet, _operator) = federated().await;
+    let (fleet, operator) = federated().await;
     let asia = &fleet.partitions[2];
     asia.command("Logs", ".set-or-append OnlyHere <| print Answer = 42").await.expect("the partition takes a table");
     let query = "federated_OnlyHere()";
@@ -18,11 +18,12 @@ async fn a_table_of_one_partition_only_is_asked_there_only() {
     asia.command("Logs", ".drop table OnlyHere").await.expect("the partition drops its table");
     let functions = ".show functions | where Name == 'federated_OnlyHere'";
     fleet.hub_until("Logs", functions, SOON, |table| table.rows.is_empty()).await;
+    end(fleet, [operator]).await;
 }
 
 #[tokio::test]
 async fn a_column_of_two_types_gives_two_columns_as_in_kusto() {
-    let (fleet, _operator) = federated().await;
+    let (fleet, operator) = federated().await;
     for (server, value) in fleet.partitions.iter().zip(["1", "'one'", "2"]) {
         let command = format!(".set-or-append Mixed <| print Code = {value}");
         server.command("Logs", &command).await.expect("the partition takes a table");
@@ -32,9 +33,11 @@ async fn a_column_of_two_types_gives_two_columns_as_in_kusto() {
     let mut columns = table.columns.clone();
     columns.sort();
     assert_eq!(columns, ["Code_long", "Code_string"]);
-    let typed = "macro-expand isfuzzy=true Logs_Partitions as X ( X.Mixed | extend Code = tostring(Code) ) | order by Code asc";
+    let typed =
+        "macro-expand isfuzzy=true Logs_Partitions as X ( X.Mixed | extend Code = tostring(Code) ) | order by Code asc";
     let table = fleet.hub.query("Logs", typed).await.expect("typed legs agree");
     assert_eq!(table.column("Code"), ["1", "2", "one"]);
+    end(fleet, [operator]).await;
 }
 
 #[tokio::test]
@@ -48,6 +51,7 @@ async fn a_missing_hub_database_isolates_only_itself_until_it_is_made() {
     assert!(operator.output().contains("the hub has none of that name"), "{}", operator.output());
     fleet.hub.command("Logs", ".create database Traces").await.expect("the hub makes the database");
     fleet.hub_until("Traces", "federated_Spans() | count", SOON, |table| table.column("Count") == ["0"]).await;
+    end(fleet, [operator]).await;
 }
 
 #[tokio::test]
@@ -67,4 +71,5 @@ async fn partitions_that_write_adx_mons_rows_are_federated_alike() {
     assert_eq!(hub.exited_within(SOON).await.code(), Some(0), "{}", hub.output());
     until_regions(&fleet, &["america", "asia", "europe"]).await;
     assert_eq!(hub_content(&fleet).await.len(), 2 * 3 + 3, "two groups in three databases, three functions");
+    end(fleet, []).await;
 }

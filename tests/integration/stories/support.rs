@@ -1,10 +1,14 @@
 //! What the stories share.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use tests::{
     fleet::{Fleet, Pace},
     kusto::Table,
+    oracle::Oracle,
     process::Process,
 };
 
@@ -32,10 +36,23 @@ pub(crate) async fn hub_content(fleet: &Fleet) -> Vec<String> {
     let mut content = Vec::new();
     for database in tests::fleet::HUB_DATABASES {
         let functions = fleet.hub.command(database, ".show functions | project Name, Body | order by Name asc").await;
-        let groups = fleet.hub.command(database, ".show entity_groups | project Name, Entities | order by Name asc").await;
+        let groups =
+            fleet.hub.command(database, ".show entity_groups | project Name, Entities | order by Name asc").await;
         for table in [functions, groups] {
             content.extend(table.expect("the hub answers").rows.iter().map(|row| format!("{database}: {row:?}")));
         }
     }
     content
+}
+
+/// Ends a story: stops everything, and has Microsoft's parser read every text that any of its servers was sent.
+pub(crate) async fn end(fleet: Fleet, agents: impl IntoIterator<Item = Process>) {
+    static ORACLE: OnceLock<Mutex<Oracle>> = OnceLock::new();
+    for mut agent in agents {
+        agent.kill().await;
+    }
+    let folder = fleet.stop().await;
+    let oracle = ORACLE.get_or_init(|| Mutex::new(Oracle::start().expect("node runs")));
+    let mut oracle = oracle.lock().unwrap_or_else(PoisonError::into_inner);
+    oracle.judge_recordings(folder.path()).expect("the recordings can be read").assert_accepted();
 }

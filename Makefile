@@ -1,0 +1,98 @@
+# What people and CI run. Whatever is fetched or built lives in one folder, which a fresh clone can reuse: only the very first run is slow.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+ADX_FEDERATION_CACHE ?= $(HOME)/.cache/adx-federation
+export CARGO_TARGET_DIR := $(ADX_FEDERATION_CACHE)/target
+export PIP_CACHE_DIR := $(ADX_FEDERATION_CACHE)/pip
+export npm_config_cache := $(ADX_FEDERATION_CACHE)/npm
+
+ORACLE := tests/kql-oracle
+JUDGES := tests/judges
+# One environment for each set of requirements and each Python, so that switching branches installs nothing anew.
+VENV := $(ADX_FEDERATION_CACHE)/venv/$(shell { cat $(JUDGES)/requirements.txt; python3 --version; } | sha256sum | cut -c1-12)
+CARGO_DENY := $(ADX_FEDERATION_CACHE)/tools/bin/cargo-deny
+
+# Always the whole workspace: with a part of it cargo unifies features differently and compiles dependencies again.
+CARGO_TEST := cargo test --workspace --locked --quiet
+
+.PHONY: help
+help: ## What there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: toolchain ## The main job on local Kusto servers; ONCE=1 exits after the queries
+	@echo "Building the programs into $(CARGO_TARGET_DIR) ..."
+	@cargo build --workspace --bins --locked
+	@$(CARGO_TARGET_DIR)/debug/demo $(if $(ONCE),--once)
+
+.PHONY: test
+test: ## Everything, cheap things first
+	@.ci/steps toolchain format kql lint build unit -- judges stories
+
+.PHONY: toolchain
+toolchain: ## Check that what we cannot install is there
+	@missing=; for tool in cargo node npm python3; do command -v $$tool > /dev/null || missing+=" $$tool"; done; \
+	 if [ -n "$$missing" ]; then echo "Missing on this machine:$$missing. Needed: Rust $$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml), Node.js 20, Python 3.11 (or newer)."; exit 1; fi
+	@echo "$$(cargo --version), node $$(node --version), $$(python3 --version)"
+
+.PHONY: format
+format: ## Check formatting
+	cargo fmt --all --check
+
+.PHONY: lint
+lint: format ## Formatting, clippy
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+.PHONY: kql
+kql: ## The tests of the crate kql alone: no dependency worth a minute
+	cargo test --package kql --locked --quiet
+
+.PHONY: build
+build: ## Every program and test, for the steps that follow
+	cargo build --workspace --bins --locked
+	$(CARGO_TEST) --no-run
+
+.PHONY: unit
+unit: ## Unit tests of all crates
+	$(CARGO_TEST) --no-fail-fast --lib --bins
+	$(CARGO_TEST) --doc
+
+.PHONY: judges
+judges: judges-install ## The corpus and the official SDK against a built kusto-local
+	$(VENV)/bin/python -m pytest $(JUDGES) --quiet -ra --tb=short -p no:cacheprovider
+
+.PHONY: stories
+stories: judges-install ## Integration tests: our programs as processes; Microsoft's parser reads every text they send
+	$(CARGO_TEST) --no-fail-fast --test '*'
+
+.PHONY: judges-install
+judges-install: $(ORACLE)/node_modules/.package-lock.json $(VENV)/complete
+
+$(ORACLE)/node_modules/.package-lock.json: $(ORACLE)/package-lock.json
+	@echo "Installing Microsoft's KQL parser from npm (32 MB unpacked) ..."
+	npm ci --prefix $(ORACLE) --prefer-offline --no-audit --no-fund
+	@touch $@
+
+$(VENV)/complete:
+	@echo "Installing the official Kusto SDK, duckdb-kql and pytest from PyPI into $(VENV) (150 MB) ..."
+	@rm -rf $(VENV)
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $(JUDGES)/requirements.txt
+	@touch $@
+
+.PHONY: judges-lock
+judges-lock: ## Pin requirements.in anew
+	python3 -m venv $(ADX_FEDERATION_CACHE)/venv/pip-tools
+	$(ADX_FEDERATION_CACHE)/venv/pip-tools/bin/pip install --quiet pip-tools
+	cd $(JUDGES) && $(ADX_FEDERATION_CACHE)/venv/pip-tools/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-emit-find-links --no-emit-options requirements.in
+
+.PHONY: lint-deps
+lint-deps: $(CARGO_DENY) ## Licences and sources of all dependencies (deny.toml)
+	$(CARGO_DENY) --locked check bans licenses sources
+
+$(CARGO_DENY):
+	@echo "Installing cargo-deny into $(ADX_FEDERATION_CACHE)/tools; this takes minutes ..."
+	cargo install cargo-deny --locked --root $(ADX_FEDERATION_CACHE)/tools

@@ -1,0 +1,100 @@
+//! A server in this process with two small tables, and the ways the engine's tests ask it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kusto_local::{
+    DEFAULT_DATABASE, Server, ServerOptions,
+    engine::{Limits, QueryContext, RemoteClusters, run_query},
+    error::{KustoError, KustoErrorKind},
+    rows::Rows,
+};
+use serde_json::{Value, json};
+
+/// A server and what queries on it run in.
+pub struct World {
+    pub server: Server,
+    pub context: QueryContext,
+}
+
+impl World {
+    /// `Requests(id, url, duration)` with three rows and `Errors(id, code)` with two.
+    pub async fn new() -> Self {
+        let world = Self::empty().await;
+        world.command(".create table Requests (id:long, url:string, duration:long)").await;
+        world.command(".create table Errors (id:long, code:long)").await;
+        world.command(".ingest inline into table Requests <| 1,/a,50\n2,/b,150\n3,/a,250").await;
+        world.command(".ingest inline into table Errors <| 1,1\n2,2").await;
+        world
+    }
+
+    /// Without tables.
+    pub async fn empty() -> Self {
+        let server = Server::start(ServerOptions::default()).await.unwrap();
+        let context = QueryContext {
+            catalog: Arc::clone(server.catalog()),
+            database: DEFAULT_DATABASE.to_owned(),
+            now: kusto_local::clock::now_ticks() + 10_000_000,
+            parameters: BTreeMap::new(),
+            limits: Limits::default(),
+            deadline: None,
+            remote: RemoteClusters::default(),
+        };
+        Self { server, context }
+    }
+
+    /// Runs a management command over the wire; it must succeed.
+    pub async fn command(&self, text: &str) {
+        let response = reqwest::Client::new()
+            .post(format!("{}/v1/rest/mgmt", self.server.url()))
+            .json(&json!({ "db": DEFAULT_DATABASE, "csl": text }))
+            .send()
+            .await
+            .unwrap();
+        let ok = response.status().is_success();
+        let body = response.text().await.unwrap();
+        assert!(ok, "{text}: {body}");
+    }
+
+    /// Runs a query text.
+    pub async fn run(&self, text: &str) -> Result<Vec<Rows>, KustoError> {
+        run_query(&self.context, text).await
+    }
+
+    /// The one result of a query that must succeed.
+    pub async fn one(&self, text: &str) -> Rows {
+        match self.run(text).await {
+            Ok(mut tables) if tables.len() == 1 => tables.remove(0),
+            Ok(tables) => panic!("{text}: {} results", tables.len()),
+            Err(error) => panic!("{text}: {error}"),
+        }
+    }
+
+    /// Exactly these rows in this order.
+    pub async fn values(&self, text: &str, expected: Value) {
+        let rows = self.one(text).await;
+        assert_eq!(json!(rows.json()), expected, "{text}");
+    }
+
+    /// Exactly these columns and rows.
+    pub async fn table(&self, text: &str, columns: &[&str], expected: Value) {
+        let rows = self.one(text).await;
+        let found: Vec<String> =
+            rows.schema.columns().iter().map(|column| format!("{}:{}", column.name, column.scalar_type)).collect();
+        assert_eq!(found, columns, "{text}");
+        assert_eq!(json!(rows.json()), expected, "{text}");
+    }
+
+    /// A semantic error with this code, whose message says this.
+    pub async fn fails(&self, text: &str, code: &str, part: &str) {
+        match self.run(text).await {
+            Ok(_) => panic!("{text} succeeded"),
+            Err(error) => {
+                let found = match error.kind {
+                    KustoErrorKind::Semantic { code } => code,
+                    _ => "",
+                };
+                assert!(found == code && error.message.contains(part), "{text}: {error}");
+            }
+        }
+    }
+}

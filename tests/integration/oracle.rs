@@ -1,0 +1,216 @@
+//! Microsoft's own parser reads what the crate `kql` writes: names and literals come back as they went in, and every statement is one known command or a
+//! query. Needs Node and `make judges-install`.
+
+use std::{
+    fs, iter,
+    path::Path,
+    sync::{Mutex, MutexGuard, OnceLock},
+};
+
+use kql::literal::{bracketed, string};
+use serde_json::json;
+use tests::oracle::{Kind, Oracle, Question, Reading};
+
+/// One process for all tests of this file. It ends with this program, when its input closes.
+fn oracle() -> MutexGuard<'static, Oracle> {
+    static ORACLE: OnceLock<Mutex<Oracle>> = OnceLock::new();
+    let oracle = ORACLE.get_or_init(|| Mutex::new(Oracle::start().expect("node runs")));
+    oracle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn read(session: &str, kind: Kind, text: &str) -> Reading {
+    let question = Question { kind, text, session, database: "Hub", unresolved: false };
+    let reading = oracle().read(question).expect("the oracle answers");
+    assert!(reading.ok, "{}", reading.complaint("refused", text));
+    reading
+}
+
+/// Texts that end a literal, a line, a statement or a name wherever quoting is wrong, that look like something else, or that are merely long.
+fn hostile() -> Vec<String> {
+    let long = iter::repeat_n("ab'\\\"]\n", 146).collect::<String>() + "xy";
+    let texts = [
+        "'",
+        "''",
+        "\"",
+        "\\",
+        "\\\\",
+        "\\'",
+        "'\\",
+        "\n",
+        "\r\n",
+        "\t",
+        "a\u{0}b",
+        "\u{1}\u{1b}\u{7f}",
+        "\u{85}",
+        "\u{9f}",
+        "\u{2028}",
+        "\u{2029}",
+        "\u{feff}",
+        "\u{200b}",
+        "\u{202e}drop\u{202c}",
+        "\u{2066}x\u{2069}",
+        "]",
+        "']",
+        "'] | .drop table ['x",
+        "x') | take 1 //",
+        "a\n.drop table Requests",
+        "a'\n.drop table Requests //",
+        "; .drop table Requests",
+        "a | project b",
+        "// comment",
+        "/* comment */",
+        "{{table}}",
+        "{0} %s ${x}",
+        "```",
+        "~~~",
+        "@'x'",
+        "h'x'",
+        "\\u0027",
+        "\\n",
+        " ",
+        " lead and trail ",
+        "*",
+        "a.b",
+        "where",
+        "['x']",
+        "Größe",
+        "数据库",
+        "😀👨‍👩‍👧",
+        "e\u{301}",
+        "\u{10ffff}",
+        "1",
+        "true",
+        "null",
+        "datetime(2025-01-01)",
+    ];
+    texts.into_iter().map(str::to_owned).chain([long]).collect()
+}
+
+#[test]
+fn there_are_enough_hostile_texts_and_the_long_one_has_the_longest_name() {
+    assert!(hostile().len() >= 37);
+    assert!(hostile().iter().any(|text| text.chars().count() == 1024));
+}
+
+#[test]
+fn a_bracketed_name_in_a_command_is_read_back_equal() {
+    for name in hostile() {
+        let reading = read("names", Kind::Command, &format!(".drop table {} ifexists", bracketed(&name)));
+        assert_eq!((&*reading.commands, &*reading.names), (&["DropTable".to_owned()][..], &[name][..]));
+    }
+}
+
+#[test]
+fn a_bracketed_name_in_a_query_is_read_back_equal() {
+    for name in hostile() {
+        let reading = read("columns", Kind::Query, &format!("print {} = 1", bracketed(&name)));
+        assert_eq!(reading.columns, Some(vec![(name, "long".to_owned())]));
+    }
+}
+
+#[test]
+fn string_literals_of_a_function_are_read_back_equal() {
+    for text in hostile() {
+        let (literal, name) = (string(&text), bracketed(&text));
+        let command = format!(
+            ".create-or-alter function with (folder={literal}, docstring={literal}, skipvalidation=true) {name} () {{ print {literal} }}"
+        );
+        let reading = read("functions", Kind::Command, &command);
+        assert_eq!(reading.commands, ["CreateOrAlterFunction"]);
+        assert_eq!(reading.names, ["folder", "docstring", "skipvalidation", &text]);
+        assert_eq!(reading.strings, [&*text, &text, &text, &text]);
+    }
+}
+
+#[test]
+fn string_literals_of_a_query_are_read_back_equal() {
+    for text in hostile() {
+        let reading = read("literals", Kind::Query, &format!("print s = {}", string(&text)));
+        assert_eq!((reading.names, reading.strings), (vec!["s".to_owned()], vec![text]));
+    }
+}
+
+#[test]
+fn string_literals_after_a_show_command_are_read_back_equal() {
+    for text in hostile() {
+        let command = format!(".show tables | where TableName == {}", string(&text));
+        let reading = read("filters", Kind::Command, &command);
+        assert_eq!((reading.commands, reading.strings), (vec!["ShowTables".to_owned()], vec![text]));
+    }
+}
+
+#[test]
+fn an_entity_group_of_hostile_places_is_one_command() {
+    for text in hostile() {
+        let (name, place) = (bracketed(&text), string(&text));
+        let reading =
+            read("groups", Kind::Command, &format!(".create entity_group {name} (cluster({place}).database({place}))"));
+        assert_eq!(reading.strings, [&*text, &text, &text]);
+        assert_eq!(reading.commands.len(), 1);
+    }
+}
+
+#[test]
+fn what_is_not_kusto_is_refused() {
+    let refused = [
+        (Kind::Command, ".frobnicate b"),
+        (Kind::Command, ".drop table A ifexists\n.drop table B ifexists"),
+        (Kind::Command, ".execute database script <|\n.show tables\n.frobnicate b"),
+        (Kind::Command, "print 1"),
+        (Kind::Query, ".show tables"),
+        (Kind::Query, "print 'a"),
+        (Kind::Query, "NoSuchTable | count"),
+    ];
+    for (kind, text) in refused {
+        let question = Question { kind, text, session: "refused", database: "Hub", unresolved: false };
+        assert!(!oracle().read(question).expect("the oracle answers").ok, "{text}");
+    }
+}
+
+/// The snapshot of the crate `kql` is the reviewed list of every statement that our programs send.
+#[test]
+fn every_statement_of_ours_is_accepted() {
+    let snapshots = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kql/src/statements/snapshots");
+    let path = snapshots.join("kql__statements__tests__every_statement_renders_as_reviewed.snap");
+    let snapshot = fs::read_to_string(path).expect("the snapshot exists");
+    let (_, statements) = snapshot.split_once("\n---\n").expect("a snapshot has a header");
+    let mut kind = Kind::Query;
+    let mut read_statements = 0;
+    for statement in statements.split("--- ").skip(1) {
+        // `name Kind database`, or `parameter = value`; the text follows the last of them.
+        let (header, text) = statement.split_once('\n').expect("a header is a line");
+        if !header.contains(" = ") {
+            kind = if header.contains(" Query ") { Kind::Query } else { Kind::Command };
+        }
+        if !text.is_empty() {
+            read("statements", kind, text.trim_end_matches('\n'));
+            read_statements += 1;
+        }
+    }
+    assert!(read_statements >= 20, "{read_statements} statements");
+}
+
+#[test]
+fn a_recording_is_judged_text_by_text_in_its_order() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let sent = [
+        ("/v1/rest/mgmt", 200, Some(".create table ['T'] (['a b']:long)")),
+        ("/v1/rest/ingest/Hub/T", 200, None),
+        ("/v2/rest/query", 200, Some("T | project ['a b']")),
+        ("/v2/rest/query", 200, Some("T | project ['a b']")),
+        ("/v2/rest/query", 400, Some("NoSuchTable | count")),
+        ("/v1/rest/mgmt", 200, Some(".drop table ['T'] ifexists\n.frobnicate")),
+        ("/v1/rest/query", 200, Some("NoSuchTable | count")),
+    ];
+    let line =
+        |(path, status, csl)| json!({"path": path, "db": "Hub", "csl": csl, "status": status}).to_string() + "\n";
+    let recording: String = sent.map(line).concat();
+    fs::write(folder.path().join("hub.jsonl"), recording).expect("the folder can be written");
+    let verdict = oracle().judge_recordings(folder.path()).expect("the recording can be read");
+    assert_eq!((verdict.texts, verdict.refused.len()), (5, 2));
+    assert!(
+        verdict.refused[0].contains(".frobnicate") && verdict.refused[1].contains("KS204"),
+        "{:?}",
+        verdict.refused
+    );
+}

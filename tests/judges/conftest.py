@@ -1,0 +1,91 @@
+"""What the judges share: our server in a process of its own, the official SDK's client of it, and Microsoft's parser."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from azure.kusto.data import KustoClient
+
+import corpus
+from oracle import Oracle
+
+
+def kusto_local_path() -> Path:
+    """The server's binary: `KUSTO_LOCAL`, or what `cargo build` leaves in the target folder."""
+    target = os.environ.get("CARGO_TARGET_DIR", str(Path(__file__).parents[2] / "target"))
+    path = Path(os.environ.get("KUSTO_LOCAL", f"{target}/debug/kusto-local"))
+    if not path.exists():
+        pytest.exit(f"{path} is missing: run `cargo build --bin kusto-local`, or set KUSTO_LOCAL", returncode=2)
+    return path
+
+
+@contextmanager
+def kusto_local(*databases: str) -> Iterator[str]:
+    """A server with these databases, on a free port; yields its URL and ends it afterwards."""
+    arguments = [argument for name in databases for argument in ("--database", name)]
+    command = [str(kusto_local_path()), "--listen", "127.0.0.1:0", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        line = process.stdout.readline()
+        url = line[line.find("http://") :].strip()
+        if not url.startswith("http://"):
+            raise RuntimeError(f"{' '.join(command)} printed {line!r} where its URL belongs; exit code {process.poll()}")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Iterator[Oracle]:
+    with Oracle() as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def parser_judge(oracle: Oracle) -> corpus.ParserJudge:
+    return corpus.ParserJudge(oracle)
+
+
+@pytest.fixture(scope="session")
+def value_judge() -> corpus.ValueJudge:
+    return corpus.ValueJudge()
+
+
+@contextmanager
+def loaded(*databases: str, remote: dict[str, str] | None = None) -> Iterator[KustoClient]:
+    """The official SDK's client of a server that holds these databases of the corpus; others are at the URLs in `remote`."""
+    with kusto_local(*databases) as url, KustoClient(url) as client:
+        for database, command in corpus.set_up_commands(*databases):
+            client.execute_mgmt(database, at_clusters(command, remote or {}))
+        yield client
+
+
+def at_clusters(text: str, remote: dict[str, str]) -> str:
+    """The same text with `database('East')` at another cluster."""
+    for database, url in remote.items():
+        text = re.sub(rf"database\((['\"]){database}\1\)", f"cluster('{url}').database('{database}')", text)
+    return text
+
+
+@pytest.fixture(scope="session")
+def kusto() -> Iterator[KustoClient]:
+    """All databases of the corpus in one server."""
+    with loaded(*corpus.data()) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[tuple[KustoClient, dict[str, str]]]:
+    """Each database in a server of its own: the client of the hub, and the URLs of the others."""
+    with ExitStack() as servers:
+        others = [name for name in corpus.data() if name != corpus.DATABASE]
+        remote = {name: servers.enter_context(loaded(name))._kusto_cluster.rstrip("/") for name in others}
+        yield servers.enter_context(loaded(corpus.DATABASE, remote=remote)), remote

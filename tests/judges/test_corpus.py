@@ -1,0 +1,95 @@
+"""The corpus against its judges: columns and types as Microsoft's parser predicts them, values as duckdb-kql computes them.
+
+`corpus/differences.toml` lists where a judge differs or cannot say, with the reason and the exact difference. A difference that is not listed fails, and so
+does a listed one that is gone: the list neither grows nor rots unseen.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+from azure.kusto.data import KustoClient
+from azure.kusto.data.exceptions import KustoServiceError
+
+from compare import column_difference, row_difference
+from conftest import at_clusters
+from corpus import CORPUS, DATABASE, ParserJudge, Query, Table, ValueJudge, queries
+
+QUERIES = list(queries())
+ACCEPTED = [pytest.param(query, id=query.name) for query in QUERIES if not query.fails]
+# What reaches another database; `withsource` names the place, which is another one in a fleet.
+FEDERATED = [param for param in ACCEPTED if re.search(r"macro-expand|database\(|Everywhere", param.values[0].text) and "withsource" not in param.values[0].text]
+REFUSED = [pytest.param(query, id=query.name) for query in QUERIES if query.fails]
+LISTED = tomllib.loads((CORPUS / "differences.toml").read_text())
+
+
+def ask(kusto: KustoClient, text: str) -> Table:
+    try:
+        result = kusto.execute_query(DATABASE, text).primary_results[0]
+    except KustoServiceError as error:
+        pytest.fail(f"{text}\n\nis refused by our server: {error}", pytrace=False)
+    return Table([(c.column_name, c.column_type) for c in result.columns], result.raw_rows)
+
+
+def check(judge: str, query: Query, difference: str) -> None:
+    """A difference is what `differences.toml` says it is, or there is none."""
+    listed = LISTED[judge].get(query.name, {}).get("difference", "").strip()
+    if difference == listed:
+        return
+    if listed and not difference:
+        pytest.fail(f"{query.name} no longer differs from {judge}: delete it from differences.toml")
+    entry = f"[{judge}.\"{query.name}\"]\nreason = \"...\"\ndifference = '''\n{difference}\n'''"
+    pytest.fail(f"{query.text}\n\ndiffers from {judge}, and not as listed. If the judge is wrong, list it in differences.toml:\n\n{entry}", pytrace=False)
+
+
+@pytest.mark.parametrize("query", ACCEPTED)
+def test_columns_are_those_that_microsofts_parser_predicts(query: Query, kusto: KustoClient, parser_judge: ParserJudge) -> None:
+    theirs = parser_judge.columns(query.text)
+    if isinstance(theirs, str):
+        check("parser", query, theirs)
+    else:
+        check("parser", query, column_difference(ask(kusto, query.text).columns, theirs))
+
+
+@pytest.mark.parametrize("query", ACCEPTED)
+def test_values_are_those_of_duckdb_kql(query: Query, kusto: KustoClient, value_judge: ValueJudge) -> None:
+    ours, theirs = ask(kusto, query.text), value_judge.table(query.text)
+    if isinstance(theirs, str):
+        check("duckdb-kql", query, theirs)
+    elif len(ours.columns) != len(theirs.columns):
+        check("duckdb-kql", query, column_difference(ours.columns, theirs.columns))
+    else:
+        kinds = [kind for _, kind in ours.columns]
+        check("duckdb-kql", query, row_difference(ours.rows, theirs.rows, kinds, ordered=query.ordered, sets=query.sets))
+
+
+@pytest.mark.parametrize("query", FEDERATED)
+def test_a_fleet_of_servers_answers_as_one_server_does(query: Query, kusto: KustoClient, fleet: tuple[KustoClient, dict[str, str]]) -> None:
+    hub, remote = fleet
+    one, many = ask(kusto, query.text), ask(hub, at_clusters(query.text, remote))
+    assert many.columns == one.columns
+    kinds = [kind for _, kind in one.columns]
+    assert row_difference(many.rows, one.rows, kinds, ordered=query.ordered, sets=query.sets) == ""
+
+
+@pytest.mark.parametrize("query", REFUSED)
+def test_what_microsofts_parser_refuses_is_refused(query: Query, kusto: KustoClient, parser_judge: ParserJudge) -> None:
+    assert isinstance(parser_judge.columns(query.text), str), "Microsoft's parser accepts this text"
+    with pytest.raises(KustoServiceError):
+        kusto.execute_query(DATABASE, query.text)
+
+
+def test_every_listed_difference_names_a_query_and_a_reason() -> None:
+    names = {query.name for query in QUERIES if not query.fails}
+    assert set(LISTED) == {"parser", "duckdb-kql"}
+    for judge, listed in LISTED.items():
+        for name, entry in listed.items():
+            assert name in names, f"differences.toml lists {name} under {judge}: there is no such query"
+            assert set(entry) == {"reason", "difference"} and len(entry["reason"]) > 10, f"{judge} {name}"
+
+
+def test_names_of_queries_are_unique() -> None:
+    names = [query.name for query in QUERIES]
+    assert len(names) == len(set(names)) >= 100

@@ -1,0 +1,177 @@
+'use strict';
+// Asks Microsoft's own KQL parser and binder (@kusto/language-service-next: C# compiled to JavaScript). One long-lived process: a JSON request a line on
+// stdin, a JSON answer a line on stdout, in order. Loading takes 0.3 s, a warm query 2-30 ms, a warm command 65-100 ms.
+//
+// "No diagnostics" is not "valid": `.frobnicate b` has none. So `ok` is the strict sense: no Error diagnostic, no unknown or half-read command, no
+// skipped tokens, a query where a query is asked for and exactly one command where a command is. What was read (command kinds, names, string literals)
+// comes back, for the caller to compare with what it meant.
+//
+// Request:  {"kind": "query"|"command", "text": string, "schema": Schema}, or
+//           {"kind", "text", "session": string, "database": string}: against the schema that the commands asked before in that session have built;
+//           with "unresolved": true, names that nothing is known of are no error.
+// Schema:   {"cluster": string, "database": string, "clusters": [{"name", "databases": [Database]}]}; `cluster` and `database` are the ones in scope.
+// Database: {"name", "tables": {T: "(a:long)"}, "functions": {F: {"parameters": "()", "body": "{ T }"}}, "entityGroups": {G: "database('d')"}, "open": bool}
+// Answer:   {"ok": bool, "diagnostics": [Diagnostic], "suspect": [string], "commands": [string], "names": [string], "strings": [string],
+//            "columns": [[name, type]] or null}, or {"error": string} when the request itself is wrong.
+
+const path = require('node:path');
+const readline = require('node:readline');
+
+const directory = path.dirname(require.resolve('@kusto/language-service-next'));
+require(path.join(directory, 'bridge.min.js')); // sets the globals Bridge and System
+require(path.join(directory, 'Kusto.Language.Bridge.min.js')); // sets the global Kusto
+const { GlobalState, KustoCode, Symbols, Syntax } = globalThis.Kusto.Language;
+
+const SUSPECT = new Set(['UnknownCommand', 'BadCommand', 'PartialCommand', 'CommandAndSkippedTokens', 'SkippedTokens']);
+// "The name ... does not refer to any known ...": what `ifexists` permits.
+const UNRESOLVED = new Set(['KS142', 'KS204', 'KS211']);
+const SCRIPT = /^\s*\.execute\s+(?:database\s+)?script\b[^<]*<\|/;
+
+/** A .NET list as an array. */
+const array = (list) => Array.from({ length: list.Count }, (_, i) => list.getItem(i));
+
+/** `Kusto.Language.Syntax.NameReference` is `NameReference`. */
+const kindOf = (node) => node.constructor.$$fullname.replace('Kusto.Language.Syntax.', '').replace(/`.*/, '');
+
+/** A node's children; those that the text leaves out are null in the parser's tree. */
+const children = (node) => Array.from({ length: node.ChildCount }, (_, i) => node.GetChild(i)).filter((child) => child !== null);
+
+function* nodes(root) {
+  yield root;
+  for (const child of children(root)) yield* nodes(child);
+}
+
+/** The `$ctorN` below are Bridge.NET's names for overloads; `Kusto.Language.Bridge.d.ts` lists them. */
+function databaseSymbol({ name, tables = {}, functions = {}, entityGroups = {}, open = false }) {
+  const members = [
+    ...Object.entries(tables).map(([table, schema]) => new Symbols.TableSymbol.$ctor7(table, schema, null)),
+    ...Object.entries(functions).map(([f, { parameters, body }]) => new Symbols.FunctionSymbol.$ctor16(f, parameters, body, null)),
+    ...Object.entries(entityGroups).map(([group, entities]) => new Symbols.EntityGroupSymbol.$ctor3(group, entities, null)),
+  ];
+  return new Symbols.DatabaseSymbol.$ctor1(name, members, open);
+}
+
+function globalsOf(schema) {
+  const clusters = schema.clusters.map((c) => new Symbols.ClusterSymbol.ctor(c.name, c.databases.map(databaseSymbol)));
+  const own = clusters.find((c) => c.Name === schema.cluster);
+  const database = own?.GetDatabase(schema.database);
+  if (!database) throw new Error(`the schema has no database '${schema.database}' in cluster '${schema.cluster}'`);
+  return GlobalState.Default.WithClusterList(clusters).WithCluster(own).WithDatabase(database);
+}
+
+/** What one text, a query or a single command, is to Microsoft's parser. */
+function read(text, globals) {
+  const code = KustoCode.ParseAndAnalyze(text, globals);
+  const answer = { kind: code.Kind, diagnostics: [], suspect: [], commands: [], names: [], strings: [], columns: null, syntax: code.Syntax };
+  for (const d of array(code.GetDiagnostics())) {
+    answer.diagnostics.push({ code: d.Code, severity: d.Severity, message: d.Message, start: d.Start, length: d.Length });
+  }
+  for (const node of nodes(code.Syntax)) {
+    const kind = kindOf(node);
+    if (SUSPECT.has(kind)) answer.suspect.push(`${kind} at ${node.TextStart}`);
+    if (kind === 'CustomCommand') answer.commands.push(node.CommandKind);
+    if (kind === 'NameDeclaration' || kind === 'NameReference') answer.names.push(node.SimpleName);
+    if (node.Kind === Syntax.SyntaxKind.StringLiteralExpression) answer.strings.push(node.LiteralValue);
+  }
+  if (code.ResultType?.Columns) answer.columns = array(code.ResultType.Columns).map((c) => [c.Name, c.Type.Name]);
+  return answer;
+}
+
+function isAccepted(kind, answer, text, unresolved) {
+  const mayBeAbsent = unresolved || (kind === 'command' && /\bifexists\b/.test(text));
+  const errors = answer.diagnostics.filter((d) => d.severity === 'Error' && !(mayBeAbsent && UNRESOLVED.has(d.code)));
+  if (errors.length > 0 || answer.suspect.length > 0) return false;
+  return kind === 'query' ? answer.kind === 'Query' : answer.kind === 'Command' && answer.commands.length === 1;
+}
+
+/** Adds what an accepted command creates to the session's database, so that later texts can name it. */
+function learn(text, answer, database) {
+  const command = [...nodes(answer.syntax)].find((n) => kindOf(n) === 'CustomCommand');
+  const parts = command ? children(command.GetChild(1)) : [];
+  const source = (node) => text.slice(node.TextStart, node.End);
+  const name = parts.find((n) => kindOf(n) === 'NameDeclaration' || kindOf(n) === 'NameReference')?.SimpleName;
+  const list = parts.find((n) => source(n).startsWith('('));
+  const declaration = parts.find((n) => kindOf(n) === 'FunctionDeclaration');
+  const [kind] = answer.commands;
+  if (declaration) {
+    const [parameters, body] = children(declaration).map(source);
+    database.functions[name] = { parameters, body };
+  } else if (/^(Create|Alter).*Table$/.test(kind) && list) {
+    const declared = children(children(list)[1]).map((element) => element.GetChild(0));
+    const columns = Object.fromEntries(declared.map((column) => [column.GetChild(0).SimpleName, source(column)]));
+    database.columns[name] = { ...(kind.includes('Merge') && database.columns[name]), ...columns };
+    database.tables[name] = `(${Object.values(database.columns[name]).join(', ')})`;
+  } else if (/^(Create|Alter).*EntityGroup/.test(kind) && list) {
+    database.entityGroups[name] = source(list).slice(1, -1);
+  }
+}
+
+/** The commands of a script one by one, since a script costs 0.4 s a command here; any other text as it is. */
+function* pieces(kind, text) {
+  const head = kind === 'command' && SCRIPT.exec(text);
+  if (!head) {
+    yield text;
+    return;
+  }
+  yield `${head[0]} .show version`;
+  yield* text.slice(head[0].length).trim().split(/\n(?=\s*\.[a-z])/);
+}
+
+const sessions = new Map();
+
+/** Database names have no case. */
+const findDatabase = (schema, name) => schema.clusters[0].databases.find((d) => d.name.toLowerCase() === name.toLowerCase());
+
+/** The schema of a session; every database in which something was asked is part of it. */
+function sessionSchema({ session, database }) {
+  const schema = sessions.get(session) ?? { cluster: 'session', clusters: [{ name: 'session', databases: [] }] };
+  sessions.set(session, schema);
+  if (!findDatabase(schema, database)) schema.clusters[0].databases.push({ name: database, columns: {}, tables: {}, functions: {}, entityGroups: {} });
+  return { ...schema, database };
+}
+
+const globalsBySchema = new Map();
+
+function globalsFor(schema) {
+  const key = JSON.stringify(schema);
+  if (!globalsBySchema.has(key)) globalsBySchema.set(key, globalsOf(schema));
+  return globalsBySchema.get(key);
+}
+
+function answer({ kind, text, schema, session, database, unresolved = false }) {
+  const all = { ok: true, diagnostics: [], suspect: [], commands: [], names: [], strings: [], columns: null };
+  const isScript = kind === 'command' && SCRIPT.test(text);
+  for (const [index, piece] of [...pieces(kind, text)].entries()) {
+    const scope = session === undefined ? schema : sessionSchema({ session, database });
+    const one = read(piece, globalsFor(scope));
+    // The head of a script is read with a harmless body, whose command is not the caller's.
+    const isHead = isScript && index === 0;
+    if (isHead) one.commands.splice(1, 1);
+    const ok = isAccepted(kind, one, piece, unresolved);
+    if (ok && session !== undefined) learn(piece, one, findDatabase(scope, database));
+    all.ok &&= ok;
+    for (const part of ['diagnostics', 'suspect', 'commands', 'names', 'strings']) all[part].push(...one[part]);
+    all.columns = one.columns;
+  }
+  return all;
+}
+
+const answers = new Map();
+
+function cachedAnswer(request) {
+  // A session's schema grows between two equal texts, so only stateless requests are remembered.
+  if (request.session !== undefined) return answer(request);
+  const key = JSON.stringify([request.kind, request.text, request.schema]);
+  if (!answers.has(key)) answers.set(key, answer(request));
+  return answers.get(key);
+}
+
+readline.createInterface({ input: process.stdin }).on('line', (line) => {
+  let result;
+  try {
+    result = cachedAnswer(JSON.parse(line));
+  } catch (error) {
+    result = { error: String(error.message ?? error) };
+  }
+  process.stdout.write(`${JSON.stringify(result)}\n`);
+});
