@@ -23,9 +23,7 @@ help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: toolchain ## The main job on local Kusto servers; ONCE=1 exits after the queries
-	@echo "Building the programs into $(CARGO_TARGET_DIR) ..."
-	@cargo build --workspace --bins --locked
+demo: toolchain programs ## The main job on local Kusto servers; ONCE=1 exits after the queries
 	@$(CARGO_TARGET_DIR)/debug/demo $(if $(ONCE),--once)
 
 .PHONY: test
@@ -50,9 +48,13 @@ lint: format ## Formatting, clippy
 kql: ## The tests of the crate kql alone: no dependency worth a minute
 	cargo test --package kql --locked --quiet
 
+.PHONY: programs
+programs:
+	@echo "Building the programs into $(CARGO_TARGET_DIR) ..."
+	@cargo build --workspace --bins --locked
+
 .PHONY: build
-build: ## Every program and test, for the steps that follow
-	cargo build --workspace --bins --locked
+build: programs ## Every program and test, for the steps that follow
 	$(CARGO_TEST) --no-run
 
 .PHONY: unit
@@ -61,11 +63,11 @@ unit: ## Unit tests of all crates
 	$(CARGO_TEST) --doc
 
 .PHONY: judges
-judges: judges-install ## The corpus and the official SDK against a built kusto-local
+judges: judges-install programs ## The corpus and the official SDK against kusto-local
 	$(VENV)/bin/python -m pytest $(JUDGES) --quiet -ra --tb=short -p no:cacheprovider
 
 .PHONY: stories
-stories: judges-install ## Integration tests: our programs as processes; Microsoft's parser reads every text they send
+stories: judges-install programs ## Integration tests: our programs as processes; Microsoft's parser reads every text they send
 	$(CARGO_TEST) --no-fail-fast --test '*'
 
 .PHONY: judges-install

@@ -66,6 +66,7 @@ impl HubAgent {
         let reading = match read_heartbeats(&self.hub, &self.config, &mut self.memory).await {
             Ok(reading) => reading,
             Err(error) => {
+                self.setup.doubt();
                 self.count_auth_failure(error.is_auth());
                 return self.report.held(now, &HoldReason::IncompleteRead { why: chain(&error) });
             }
@@ -74,7 +75,10 @@ impl HubAgent {
         self.report.fleet(&fleet);
         let hub = match read_hub(&self.hub, &self.config, true).await {
             Ok(hub) => hub,
-            Err(error) => return self.failed(now, error.is_auth(), &error),
+            Err(error) => {
+                self.setup.doubt();
+                return self.failed(now, error.is_auth(), &error);
+            }
         };
         let plan = match plan(&fleet, &hub, &self.settings) {
             Decision::Apply(plan) => plan,

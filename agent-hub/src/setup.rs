@@ -81,6 +81,11 @@ impl Setup {
         self.right_since = Some(Instant::now());
         Ok(missing.commands.len())
     }
+
+    /// Looks again in the next pass: the hub did not answer as one that is set up.
+    pub const fn doubt(&mut self) {
+        self.right_since = None;
+    }
 }
 
 /// Compares tables and policies with what they should be; changes nothing.
@@ -147,7 +152,8 @@ async fn show(
         Err(source) => return Err(SetupError { command: request.name(), source }),
     };
     let text = answer.rows().next().and_then(|row| row.string("Policy").ok().map(str::to_owned)).unwrap_or_default();
-    Ok(Some(serde_json::from_str(&text).unwrap_or(Value::Null)))
+    // Most policies are JSON; the encoding policy is a bare word.
+    Ok(Some(serde_json::from_str(&text).unwrap_or(Value::String(text))))
 }
 
 fn is_right(policy: HeartbeatPolicy, present: &Value, config: &HubConfig) -> bool {

@@ -45,6 +45,7 @@ pub(crate) async fn run() {
                 &format!("{:.2} s, {rate:.2} M rows/s, {} MB", time.as_secs_f64(), bytes / 1_000_000),
             );
         }
+        let record = server.recording.clone().expect("it records");
         partitions.push((region, server, record));
     }
     for (name, text) in QUERIES {
@@ -136,6 +137,5 @@ fn last_query(record: &Path) -> (String, u64) {
     let recording = fs::read_to_string(record).expect("the server records");
     let lines: Vec<Value> = recording.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
     let query = lines.iter().rev().find(|line| line["path"] == "/v2/rest/query").expect("the hub has asked");
-    let bytes = ["response_bytes", "responseBytes"].iter().find_map(|key| query[*key].as_u64());
-    (query["csl"].as_str().unwrap_or_default().to_owned(), bytes.unwrap_or_default())
+    (query["csl"].as_str().unwrap_or_default().to_owned(), query["response_bytes"].as_u64().unwrap_or_default())
 }

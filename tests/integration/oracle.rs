@@ -19,7 +19,7 @@ fn oracle() -> MutexGuard<'static, Oracle> {
 }
 
 fn read(session: &str, kind: Kind, text: &str) -> Reading {
-    let question = Question { kind, text, session, database: "Hub", unresolved: false };
+    let question = Question { kind, text, session, world: None, database: "Hub", unresolved: false };
     let reading = oracle().read(question).expect("the oracle answers");
     assert!(reading.ok, "{}", reading.complaint("refused", text));
     reading
@@ -162,7 +162,7 @@ fn what_is_not_kusto_is_refused() {
         (Kind::Query, "NoSuchTable | count"),
     ];
     for (kind, text) in refused {
-        let question = Question { kind, text, session: "refused", database: "Hub", unresolved: false };
+        let question = Question { kind, text, session: "refused", world: None, database: "Hub", unresolved: false };
         assert!(!oracle().read(question).expect("the oracle answers").ok, "{text}");
     }
 }

@@ -60,12 +60,12 @@ def value_judge() -> corpus.ValueJudge:
 
 
 @contextmanager
-def loaded(*databases: str, remote: dict[str, str] | None = None) -> Iterator[KustoClient]:
-    """The official SDK's client of a server that holds these databases of the corpus; others are at the URLs in `remote`."""
+def loaded(*databases: str, remote: dict[str, str] | None = None) -> Iterator[tuple[str, KustoClient]]:
+    """URL and client (the official SDK's) of a server that holds these databases of the corpus; others are at the URLs in `remote`."""
     with kusto_local(*databases) as url, KustoClient(url) as client:
         for database, command in corpus.set_up_commands(*databases):
             client.execute_mgmt(database, at_clusters(command, remote or {}))
-        yield client
+        yield url, client
 
 
 def at_clusters(text: str, remote: dict[str, str]) -> str:
@@ -78,7 +78,7 @@ def at_clusters(text: str, remote: dict[str, str]) -> str:
 @pytest.fixture(scope="session")
 def kusto() -> Iterator[KustoClient]:
     """All databases of the corpus in one server."""
-    with loaded(*corpus.data()) as client:
+    with loaded(*corpus.data()) as (_, client):
         yield client
 
 
@@ -87,5 +87,6 @@ def fleet() -> Iterator[tuple[KustoClient, dict[str, str]]]:
     """Each database in a server of its own: the client of the hub, and the URLs of the others."""
     with ExitStack() as servers:
         others = [name for name in corpus.data() if name != corpus.DATABASE]
-        remote = {name: servers.enter_context(loaded(name))._kusto_cluster.rstrip("/") for name in others}
-        yield servers.enter_context(loaded(corpus.DATABASE, remote=remote)), remote
+        remote = {name: servers.enter_context(loaded(name))[0] for name in others}
+        _, hub = servers.enter_context(loaded(corpus.DATABASE, remote=remote))
+        yield hub, remote

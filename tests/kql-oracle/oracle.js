@@ -8,7 +8,8 @@
 //
 // Request:  {"kind": "query"|"command", "text": string, "schema": Schema}, or
 //           {"kind", "text", "session": string, "database": string}: against the schema that the commands asked before in that session have built;
-//           with "unresolved": true, names that nothing is known of are no error.
+//           with "unresolved": true, names that nothing is known of are no error; with "world": string, the sessions of that world are clusters that
+//           see each other, each under its session's name.
 // Schema:   {"cluster": string, "database": string, "clusters": [{"name", "databases": [Database]}]}; `cluster` and `database` are the ones in scope.
 // Database: {"name", "tables": {T: "(a:long)"}, "functions": {F: {"parameters": "()", "body": "{ T }"}}, "entityGroups": {G: "database('d')"}, "open": bool}
 // Answer:   {"ok": bool, "diagnostics": [Diagnostic], "suspect": [string], "commands": [string], "names": [string], "strings": [string],
@@ -102,7 +103,8 @@ function learn(text, answer, database) {
     database.columns[name] = { ...(kind.includes('Merge') && database.columns[name]), ...columns };
     database.tables[name] = `(${Object.values(database.columns[name]).join(', ')})`;
   } else if (/^(Create|Alter).*EntityGroup/.test(kind) && list) {
-    database.entityGroups[name] = source(list).slice(1, -1);
+    // The parenthesis is a node of its own here; a group's name holds none.
+    database.entityGroups[name] = text.slice(list.TextStart + 1, text.lastIndexOf(')'));
   }
 }
 
@@ -117,17 +119,22 @@ function* pieces(kind, text) {
   yield* text.slice(head[0].length).trim().split(/\n(?=\s*\.[a-z])/);
 }
 
-const sessions = new Map();
+const worlds = new Map();
+
+/** The cluster in scope. */
+const ownCluster = (schema) => schema.clusters.find((c) => c.name === schema.cluster);
 
 /** Database names have no case. */
-const findDatabase = (schema, name) => schema.clusters[0].databases.find((d) => d.name.toLowerCase() === name.toLowerCase());
+const findDatabase = (schema, name) => ownCluster(schema).databases.find((d) => d.name.toLowerCase() === name.toLowerCase());
 
-/** The schema of a session; every database in which something was asked is part of it. */
-function sessionSchema({ session, database }) {
-  const schema = sessions.get(session) ?? { cluster: 'session', clusters: [{ name: 'session', databases: [] }] };
-  sessions.set(session, schema);
-  if (!findDatabase(schema, database)) schema.clusters[0].databases.push({ name: database, columns: {}, tables: {}, functions: {}, entityGroups: {} });
-  return { ...schema, database };
+/** The schema of a session and of those beside it; every database in which something was asked is part of it. */
+function sessionSchema({ world = null, session, database }) {
+  const key = world ?? session;
+  const schema = { cluster: session, clusters: worlds.get(key) ?? [], database };
+  worlds.set(key, schema.clusters);
+  if (!ownCluster(schema)) schema.clusters.push({ name: session, databases: [] });
+  if (!findDatabase(schema, database)) ownCluster(schema).databases.push({ name: database, columns: {}, tables: {}, functions: {}, entityGroups: {} });
+  return schema;
 }
 
 const globalsBySchema = new Map();
@@ -138,11 +145,11 @@ function globalsFor(schema) {
   return globalsBySchema.get(key);
 }
 
-function answer({ kind, text, schema, session, database, unresolved = false }) {
+function answer({ kind, text, schema, world, session, database, unresolved = false }) {
   const all = { ok: true, diagnostics: [], suspect: [], commands: [], names: [], strings: [], columns: null };
   const isScript = kind === 'command' && SCRIPT.test(text);
   for (const [index, piece] of [...pieces(kind, text)].entries()) {
-    const scope = session === undefined ? schema : sessionSchema({ session, database });
+    const scope = session === undefined ? schema : sessionSchema({ world, session, database });
     const one = read(piece, globalsFor(scope));
     // The head of a script is read with a harmless body, whose command is not the caller's.
     const isHead = isScript && index === 0;

@@ -68,7 +68,7 @@ impl Fleet {
         Ok(Self { hub, partitions, folder, pace })
     }
 
-    /// The file with the recording of a server: `hub` or a region's name.
+    /// The file for the recording of a server; the server's port joins its name.
     pub fn recording(&self, name: &str) -> PathBuf {
         self.folder.path().join(format!("{name}.jsonl"))
     }

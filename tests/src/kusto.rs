@@ -1,6 +1,10 @@
 //! `kusto-local` as a child process, asked over HTTP as any client would. I/O: a process and loopback HTTP.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tokio::{
@@ -15,6 +19,8 @@ use crate::process::Process;
 pub struct KustoServer {
     /// `http://127.0.0.1:port`
     pub url: String,
+    /// Where it records: the file that was asked for, with the server's port in its name.
+    pub recording: Option<PathBuf>,
     process: Process,
     client: reqwest::Client,
 }
@@ -76,7 +82,17 @@ impl KustoServer {
         };
         let url = line[start..].trim().to_owned();
         process.collect(lines.into_inner());
-        Self { url, process, client: reqwest::Client::new() }
+        let mut server = Self { url, recording: None, process, client: reqwest::Client::new() };
+        server.recording = record.map(|record| server.with_port(record));
+        server
+    }
+
+    /// The recording says by its name whose it is. The server goes on writing to the open file.
+    fn with_port(&self, record: &Path) -> PathBuf {
+        let name = record.file_stem().unwrap_or_default().to_string_lossy();
+        let renamed = record.with_file_name(format!("{name}-{}.jsonl", self.port()));
+        fs::rename(record, &renamed).expect("the server made the file before it was ready");
+        renamed
     }
 
     /// The port that it listens on.

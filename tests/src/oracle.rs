@@ -28,8 +28,10 @@ pub struct Question<'a> {
     pub kind: Kind,
     /// The text.
     pub text: &'a str,
-    /// Any name; sessions do not see each other.
+    /// Any name; sessions see each other only within a world.
     pub session: &'a str,
+    /// The sessions of a world are clusters, each under its session's name.
+    pub world: Option<&'a str>,
     /// The database in scope.
     pub database: &'a str,
     /// Names that nothing is known of are no error: for texts that the server could not resolve either.
@@ -139,16 +141,18 @@ impl Oracle {
         serde_json::from_str(&line).map_err(|source| OracleError::Answer { line, source })
     }
 
-    /// Checks every distinct text that the recordings in a folder (`kusto-local --record`, `*.jsonl`) hold, in the order in which they were sent. A
+    /// Checks every distinct text that the recordings in a folder (`kusto-local --record`, `NAME-PORT.jsonl`) hold, in the order in which they were sent. A
     /// text that the server refused may name what does not exist; all else holds for it too.
     ///
     /// # Errors
     /// [`OracleError`]
     pub fn judge_recordings(&mut self, folder: &Path) -> Result<Verdict, OracleError> {
         let mut verdict = Verdict::default();
+        let world = folder.display().to_string();
         for path in recordings(folder)? {
-            let session = path.display().to_string();
-            let text = fs::read_to_string(&path).map_err(|source| OracleError::Recording { path, source })?;
+            let session = cluster_name(&path);
+            let text =
+                fs::read_to_string(&path).map_err(|source| OracleError::Recording { path: path.clone(), source })?;
             let mut asked = BTreeSet::new();
             for line in text.lines().filter(|line| !line.trim().is_empty()) {
                 let sent: Sent = serde_json::from_str(line)
@@ -159,10 +163,18 @@ impl Oracle {
                     continue;
                 }
                 let database = sent.db.as_deref().unwrap_or("NetDefaultDB");
-                let reading = self.read(Question { kind, text: csl, session: &session, database, unresolved })?;
+                let question = Question {
+                    kind,
+                    text: &portless(csl),
+                    session: &session,
+                    world: Some(&world),
+                    database,
+                    unresolved,
+                };
+                let reading = self.read(question)?;
                 verdict.texts += 1;
                 if !reading.ok {
-                    verdict.refused.push(reading.complaint(&session, csl));
+                    verdict.refused.push(reading.complaint(&path.display().to_string(), csl));
                 }
             }
         }
@@ -180,6 +192,17 @@ impl Drop for Oracle {
 
 fn process_error(source: io::Error) -> OracleError {
     OracleError::Process { script: script().display().to_string(), source }
+}
+
+/// What a recording's server is called by the others: after its port, which ends the file's name.
+fn cluster_name(recording: &Path) -> String {
+    let stem = recording.file_stem().unwrap_or_default().to_string_lossy();
+    format!("port{}", stem.rsplit('-').next().unwrap_or_default())
+}
+
+/// Microsoft's parser tells clusters apart by their hosts and drops ports; our servers differ in nothing but their ports. So the port becomes the host.
+fn portless(text: &str) -> String {
+    text.replace("http://127.0.0.1:", "https://port")
 }
 
 /// The recordings in a folder, in order.

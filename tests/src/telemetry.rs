@@ -36,26 +36,38 @@ impl Region {
     /// # Errors
     /// What the server refused.
     pub async fn load(&self, server: &KustoServer) -> Result<(), AskError> {
-        let requests = "Timestamp = now() - 7s * n, Region = '{region}', Level = case(n % 4 == 3, 'Error', n % 4 == 1, 'Warning', 'Info'), \
-                        Service = strcat('svc-', n % 3), DurationMs = 5 + n % 97, Message = strcat('request ', n)";
-        let requests = requests.replace("{region}", self.name);
         let count = self.requests - 1;
-        for (database, command) in [
-            ("Logs", format!(".set-or-append Requests <| range n from 0 to {count} step 1 | project {requests}")),
+        let region = self.name;
+        for (database, table, columns, rows) in [
             (
                 "Logs",
-                ".set-or-append ApplicationLogs <| range n from 0 to 9 step 1 \
-                 | project TimeGenerated = datetime(2025-05-03 12:00:00) - 1m * n, Level = iff(n % 5 == 0, 'Error', 'Info'), Message = strcat('log ', n)"
+                "Requests",
+                "Timestamp:datetime, Region:string, Level:string, Service:string, DurationMs:long, Message:string",
+                format!(
+                    "range n from 0 to {count} step 1 | project Timestamp = now() - 7s * n, Region = '{region}', \
+                     Level = case(n % 4 == 3, 'Error', n % 4 == 1, 'Warning', 'Info'), Service = strcat('svc-', n % 3), \
+                     DurationMs = 5 + n % 97, Message = strcat('request ', n)"
+                ),
+            ),
+            (
+                "Logs",
+                "ApplicationLogs",
+                "TimeGenerated:datetime, Level:string, Message:string",
+                "range n from 0 to 9 step 1 | project TimeGenerated = datetime(2025-05-03 12:00:00) - 1m * n, \
+                 Level = iff(n % 5 == 0, 'Error', 'Info'), Message = strcat('log ', n)"
                     .to_owned(),
             ),
             (
                 "Metrics",
-                ".set-or-append PrometheusData <| range n from 0 to 9 step 1 \
-                 | project TimeGenerated = datetime(2025-05-03 12:00:00) - 1m * n, MetricName = 'cpu', Value = toreal(n)"
+                "PrometheusData",
+                "TimeGenerated:datetime, MetricName:string, Value:real",
+                "range n from 0 to 9 step 1 | project TimeGenerated = datetime(2025-05-03 12:00:00) - 1m * n, \
+                 MetricName = 'cpu', Value = toreal(n)"
                     .to_owned(),
             ),
         ] {
-            server.command(database, &command).await?;
+            server.command(database, &format!(".create table {table} ({columns})")).await?;
+            server.command(database, &format!(".set-or-append {table} <| {rows}")).await?;
         }
         Ok(())
     }

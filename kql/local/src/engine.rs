@@ -150,8 +150,9 @@ async fn on_own_thread<T: Send + 'static>(
         .map_err(|error| {
             KustoError::new(KustoErrorKind::Throttled, format!("A thread for the query could not be started: {error}."))
         })?;
-    let answer =
-        receiver.await.unwrap_or_else(|_| Err(KustoError::internal("The query ended without an answer; this is a bug.")));
+    let answer = receiver
+        .await
+        .unwrap_or_else(|_| Err(KustoError::internal("The query ended without an answer; this is a bug.")));
     drop(guard);
     answer
 }

@@ -97,7 +97,7 @@ fn a_function_is_ours_by_its_marker_and_its_content_shows_in_it() {
     let of_entities = put_function(Members::Entities(entities()));
     assert!(PutFunction::is_marked(&of_group.docstring()));
     assert_ne!(of_group.docstring(), of_entities.docstring());
-    assert_eq!(of_group.docstring(), of_group.clone().docstring());
+    assert_eq!(of_group.docstring(), of_group.docstring());
     for other in ["", "Http Requests", "mine [adx-federation x]", "[adx-federation 0123456789abcdef01234567] and more"]
     {
         assert!(!PutFunction::is_marked(other), "{other}");

@@ -262,10 +262,16 @@ pub fn reserved_where_referred(word: &str) -> bool {
     word == "null" || holds(NEVER, word) || holds(NEVER_REFERRED, word)
 }
 
-/// Whether a call of this name needs brackets. Two names are keywords only because Kusto's own parser treats their calls apart.
+/// Whether `word(...)` takes a pipeline without parentheses of its own.
+pub fn takes_pipeline(word: &str) -> bool {
+    matches!(word, "materialize" | "toscalar")
+}
+
+/// Whether a call of this name needs brackets somewhere: behind `mv-expand`, even `limit(...)` does.
 pub fn reserved_where_called(word: &str) -> bool {
-    let reserved = is_literal_type(word) || matches!(word, "totable" | "typeof") || reserved_where_referred(word);
-    reserved && !matches!(word, "materialize" | "toscalar")
+    is_literal_type(word)
+        || matches!(word, "kind" | "limit" | "totable" | "typeof" | "with_source" | "withsource")
+        || reserved_where_referred(word)
 }
 
 /// Whether the declaration of this name (a column, a parameter) needs brackets.

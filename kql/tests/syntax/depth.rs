@@ -42,15 +42,15 @@ fn nesting_is_read_up_to_the_limit_and_refused_behind_it() {
         ("print x = (", "print 1", ")", 1),
         ("range x from (", "1", ") to 2 step 3", 1),
         ("macro-expand G as X (let a = 1; ", "X.T", ")", 1),
-        ("macro-expand entity_group [f(", "1", ")] as X (X.T)", 2),
+        ("macro-expand entity_group [toscalar(", "1", ")] as X (X.T)", 2),
         ("T | where x in (", "1", ")", 2),
         ("T | join kind=inner (", "R", ") on a", 2),
         ("T | union (", "R", ")", 2),
-        ("T | extend a = f(", "T", ")", 2),
-        ("T | summarize a = f(", "T", ") by b", 2),
-        ("T | sort by f(", "T", ") desc nulls first", 2),
-        ("T | mv-expand a = f(", "T", ") to typeof(long) limit 5", 2),
-        ("T | top 5 by f(", "T", ")", 2),
+        ("T | extend a = toscalar(", "T", ")", 2),
+        ("T | summarize a = toscalar(", "T", ") by b", 2),
+        ("T | sort by toscalar(", "T", ") desc nulls first", 2),
+        ("T | mv-expand a = toscalar(", "T", ") to typeof(long) limit 5", 2),
+        ("T | top 5 by toscalar(", "T", ")", 2),
     ] {
         let most = MAX_DEPTH / levels;
         assert_eq!(survives(nested(before, inside, after, most - 1)), Ok(()), "{before}");

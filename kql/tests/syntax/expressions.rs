@@ -174,6 +174,7 @@ fn calls_take_values_names_stars_and_pipelines() {
     let counted = pipeline(name("T"), vec![OperatorKind::Count]);
     assert_eq!(read("toscalar(T | count)"), call("toscalar", vec![counted.clone()]));
     assert_eq!(read("materialize((T | count))"), call("materialize", vec![counted.clone()]));
+    assert_eq!(read("['materialize'](T)"), read("materialize(T)"));
     assert_eq!(read("f((T | count), 1)"), call("f", vec![counted, long(1)]));
 }
 

@@ -24,7 +24,7 @@ fn any_name() -> Boxed<String> {
         4 => "[a-zA-Z_][a-zA-Z0-9_]{0,8}",
         2 => select(vec![
             "by", "where", "kind", "count", "let", "set", "view", "true", "null", "hint", "in", "datetime", "bool",
-            "entity_group", "materialize", "union", "print", "range", "macro", "on", "$left", "asc", "nulls", "database",
+            "entity_group", "materialize", "union", "print", "range", "macro", "on", "$left", "asc", "nulls", "database", "toscalar", "limit",
         ]).prop_map(str::to_owned),
         1 => "[0-9][a-z0-9]{1,4}",
         1 => any::<String>().prop_filter("a name is not empty", |name| !name.is_empty()),
@@ -40,7 +40,7 @@ fn any_ident() -> Boxed<Ident> {
 fn any_pattern() -> Boxed<Ident> {
     prop_oneof![
         any_name().prop_map(|name| ident(&format!("n{}", name.replace('*', "")))),
-        "(\\*|[a-z0-9_]{0,3}\\*[a-z0-9_]{0,3})".prop_map(|name| ident(&name)),
+        "[a-z_]{0,3}\\*([0-9]{1,2}|[a-z_]{0,3})".prop_map(|name| ident(&name)),
     ]
     .boxed()
 }
@@ -199,7 +199,7 @@ fn pipeline(inner: Boxed<Expr>) -> Boxed<ExprKind> {
 }
 
 fn union(inner: Boxed<Expr>) -> Boxed<UnionClause> {
-    let wildcard = "[a-z0-9]{0,3}\\*[a-z_]{0,3}".prop_map(|pattern| expr(ExprKind::Name(pattern)));
+    let wildcard = "[a-z_]{0,3}\\*([0-9]{1,2}|[a-z_]{0,3})".prop_map(|pattern| expr(ExprKind::Name(pattern)));
     // A star in quotes would be read as a pattern, and is refused.
     let table = inner
         .prop_filter("no star in a name", |table| !matches!(&table.kind, ExprKind::Name(name) if name.contains('*')));

@@ -137,6 +137,14 @@ fn join_keeps_its_parameters_and_conditions() {
             on: vec![name("a"), binary(Equal, member(name("$left"), "b"), member(name("$right"), "c"))],
         }
     );
+    assert_eq!(
+        read_operator("join kind='inner' 'R' on a"),
+        OperatorKind::Join {
+            parameters: vec![parameter("kind", Literal::String("inner".into()))],
+            right: Box::new(string("R")),
+            on: names(&["a"]),
+        }
+    );
     let remote = member(member_call(call("cluster", vec![string("c")]), "database", vec![string("d")]), "T");
     assert_eq!(
         read_operator("join cluster('c').database('d').T on a"),

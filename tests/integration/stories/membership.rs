@@ -91,7 +91,8 @@ async fn a_hub_at_rest_is_not_written_to() {
 
 /// The management commands that the hub has been sent.
 fn commands(fleet: &Fleet) -> Vec<String> {
-    let recording = std::fs::read_to_string(fleet.recording("hub")).expect("the hub records");
+    let recording =
+        std::fs::read_to_string(fleet.hub.recording.as_ref().expect("the hub records")).expect("its file can be read");
     let lines = recording.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a line is JSON"));
     lines
         .filter(|line| line["path"].as_str().is_some_and(|path| path.ends_with("/mgmt")))

@@ -8,7 +8,9 @@ use crate::support::{SOON, end, federated, hub_content, until_regions};
 async fn a_table_of_one_partition_only_is_asked_there_only() {
     let (fleet, operator) = federated().await;
     let asia = &fleet.partitions[2];
-    asia.command("Logs", ".set-or-append OnlyHere <| print Answer = 42").await.expect("the partition takes a table");
+    for command in [".create table OnlyHere (Answer:long)", ".set-or-append OnlyHere <| print Answer = 42"] {
+        asia.command("Logs", command).await.expect("the partition takes a table");
+    }
     let query = "federated_OnlyHere()";
     let table = fleet.hub_until("Logs", query, SOON, |table| !table.rows.is_empty()).await;
     assert_eq!(table.column("Answer"), ["42"]);
@@ -24,9 +26,12 @@ async fn a_table_of_one_partition_only_is_asked_there_only() {
 #[tokio::test]
 async fn a_column_of_two_types_gives_two_columns_as_in_kusto() {
     let (fleet, operator) = federated().await;
-    for (server, value) in fleet.partitions.iter().zip(["1", "'one'", "2"]) {
-        let command = format!(".set-or-append Mixed <| print Code = {value}");
-        server.command("Logs", &command).await.expect("the partition takes a table");
+    for (server, (kind, value)) in fleet.partitions.iter().zip([("long", "1"), ("string", "'one'"), ("long", "2")]) {
+        for command in
+            [format!(".create table Mixed (Code:{kind})"), format!(".set-or-append Mixed <| print Code = {value}")]
+        {
+            server.command("Logs", &command).await.expect("the partition takes a table");
+        }
     }
     let complete = |table: &tests::kusto::Table| table.rows.len() == 3;
     let table = fleet.hub_until("Logs", "federated_Mixed()", SOON, complete).await;

@@ -171,6 +171,14 @@ impl Accumulator for Texts {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         for text in texts(&values[0])? {
             match text {
+                // A set of arrays is the set of their elements; a list keeps them as they are.
+                Some(text) if self.seen.is_some() && text.starts_with('[') => {
+                    for element in json::elements(text).unwrap_or_default() {
+                        if element != "null" {
+                            self.push(element);
+                        }
+                    }
+                }
                 Some(text) => self.push(text),
                 None if self.nulls => self.push("null"),
                 None => {}

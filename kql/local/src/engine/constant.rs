@@ -28,8 +28,8 @@ impl Planner {
     }
 
     /// The value as a literal of a type; an error if it names a column.
-    pub(crate) fn constant(&self, scalar: Scalar, scalar_type: ScalarType, place: &str) -> Result<Scalar, KustoError> {
-        let folded = self.fold(convert(&scalar, scalar_type))?;
+    pub(crate) fn constant(&self, scalar: &Scalar, scalar_type: ScalarType, place: &str) -> Result<Scalar, KustoError> {
+        let folded = self.fold(convert(scalar, scalar_type))?;
         if folded.value().is_none() {
             return Err(KustoError::semantic("SEM0120", format!("{place}: a constant is expected here")));
         }
@@ -39,8 +39,7 @@ impl Planner {
     fn evaluate(&self, expr: &Expr) -> Result<ScalarValue, DataFusionError> {
         // Some functions exist only until they are simplified: coalesce() becomes a case.
         let schema = DFSchema::empty();
-        let simplifier =
-            ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build());
+        let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build());
         let simplified = simplifier.simplify(simplifier.coerce(expr.clone(), &schema)?)?;
         if let Expr::Literal(value, _) = simplified {
             return Ok(value);

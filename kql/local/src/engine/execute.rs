@@ -174,6 +174,7 @@ fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, DataF
 }
 
 /// An error while a plan runs.
+#[allow(clippy::needless_pass_by_value)] // The form that map_err takes.
 pub(crate) fn failed(error: DataFusionError) -> KustoError {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(reason) => {

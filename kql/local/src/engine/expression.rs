@@ -60,7 +60,7 @@ impl<'a> Binder<'a> {
         place: &str,
     ) -> Result<Scalar, KustoError> {
         let bound = self.bind(expr)?;
-        self.planner.constant(bound, scalar_type, place).map_err(|error| self.located(expr.span, error))
+        self.planner.constant(&bound, scalar_type, place).map_err(|error| self.located(expr.span, error))
     }
 
     pub(crate) fn located(&self, span: Span, error: KustoError) -> KustoError {
@@ -213,7 +213,7 @@ impl<'a> Binder<'a> {
             let target = as_text(&target, "the operators 'has_any' and 'has_all'")?;
             let mut terms = Vec::with_capacity(values.len());
             for value in values {
-                let text = self.planner.constant(to_string(&value), ScalarType::String, "has_any, has_all")?;
+                let text = self.planner.constant(&to_string(&value), ScalarType::String, "has_any, has_all")?;
                 terms.push(text.constant_text().unwrap_or_default().to_owned());
             }
             return text_match::has_many(&target, &terms, op == InOp::HasAll);
@@ -252,6 +252,12 @@ impl<'a> Binder<'a> {
             let bound = self.folded(item)?;
             match dynamic::constant_elements(&bound) {
                 Some(elements) => values.extend(elements),
+                None if bound.scalar_type == ScalarType::Dynamic && bound.value().is_none() => {
+                    let error = KustoError::unsupported(
+                        "A dynamic value of each row on the right of 'in' is not supported; set_has_element() asks whether an array holds a value",
+                    );
+                    return Err(self.located(item.span, error));
+                }
                 None => values.push(bound),
             }
         }
@@ -271,7 +277,7 @@ impl<'a> Binder<'a> {
             _ => {}
         }
         match name.name.as_str() {
-            "toscalar" => return self.to_scalar(arguments),
+            "toscalar" => return self.first_of(arguments),
             "ingestion_time" => {
                 let id = self.row.and_then(|row| row.ingestion_time.as_deref());
                 return Ok(id.map_or_else(
@@ -315,7 +321,7 @@ impl<'a> Binder<'a> {
         self.planner.scalar_body(&function.literal.body, scope)
     }
 
-    fn to_scalar(&self, arguments: &[Argument]) -> Result<Scalar, KustoError> {
+    fn first_of(&self, arguments: &[Argument]) -> Result<Scalar, KustoError> {
         let [argument] = arguments else {
             return Err(KustoError::semantic("SEM0219", "toscalar() takes exactly one argument"));
         };

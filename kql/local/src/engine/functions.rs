@@ -148,13 +148,13 @@ impl Call<'_> {
     /// A constant text.
     pub(crate) fn constant_text(&self, index: usize) -> Result<String, KustoError> {
         let text = self.text(index)?;
-        let text = self.planner.constant(text, ScalarType::String, &format!("{}()", self.name))?;
+        let text = self.planner.constant(&text, ScalarType::String, &format!("{}()", self.name))?;
         Ok(text.constant_text().unwrap_or_default().to_owned())
     }
 
     /// A constant whole number.
     pub(crate) fn constant_long(&self, index: usize) -> Result<i64, KustoError> {
-        let number = self.planner.constant(self.long(index)?, ScalarType::Long, &format!("{}()", self.name))?;
+        let number = self.planner.constant(&self.long(index)?, ScalarType::Long, &format!("{}()", self.name))?;
         number.constant_long().ok_or_else(|| self.wrong_type(index, "a number", ScalarType::Dynamic))
     }
 }

@@ -111,7 +111,7 @@ impl Planner {
                 (name, Scalar::new(expr, scalar_type))
             })
             .collect();
-        Relation { columns: bound.clone(), plan, ingestion_time: None, label: None }.project(&self.ids, projected)
+        Relation { columns: bound, plan, ingestion_time: None, label: None }.project(&self.ids, projected)
     }
 
     #[allow(clippy::unused_self)] // A step of the above.

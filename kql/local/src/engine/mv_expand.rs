@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::{
     expression::Binder,
-    functions::conversion::convert,
+    functions::conversion::element,
     json,
     kernel::{self, Cells},
     naming::Namer,
@@ -93,8 +93,8 @@ impl Planner {
             .map_err(planning)?;
         let mut added: Vec<(String, Scalar)> = Vec::with_capacity(sources.len() + 1);
         for ((name, _, to_type), id) in sources.into_iter().zip(&lists) {
-            let element = Scalar::new(by_id(id), ScalarType::Dynamic);
-            added.push((name, convert(&element, to_type.unwrap_or(ScalarType::Dynamic))));
+            let expanded = Scalar::new(by_id(id), ScalarType::Dynamic);
+            added.push((name, element(&expanded, to_type.unwrap_or(ScalarType::Dynamic))));
         }
         if let Some((name, id)) = index {
             let column = BoundColumn { name: name.clone(), scalar_type: ScalarType::Long, id };

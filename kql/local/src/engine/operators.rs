@@ -292,6 +292,9 @@ pub(crate) fn arithmetic(op: BinaryOp, left: &Scalar, right: &Scalar) -> Result<
         _ => scalar.clone(),
     };
     let (left, right) = (&settle(left, right.scalar_type), &settle(right, left.scalar_type));
+    if left.scalar_type == T::Dynamic && right.scalar_type == T::Dynamic {
+        return Ok(dynamics(op, left, right));
+    }
     match (op, left.scalar_type, right.scalar_type) {
         (BinaryOp::Subtract, T::DateTime, T::DateTime) => Ok(ticks(op, left, right, T::Timespan)),
         (BinaryOp::Add | BinaryOp::Subtract, T::DateTime, T::Timespan) | (BinaryOp::Add, T::Timespan, T::DateTime) => {
@@ -392,6 +395,33 @@ fn decimals(op: BinaryOp, left: &Scalar, right: &Scalar) -> Scalar {
     })
 }
 
+/// Arithmetic of two dynamic values: of whole numbers a whole number, of others a real, of anything else null.
+fn dynamics(op: BinaryOp, left: &Scalar, right: &Scalar) -> Scalar {
+    kernel::text(format!("dynamic_{op:?}"), ScalarType::Dynamic, &[left, right], move |cells, row| {
+        let (l, r) = (cells.json(0, row)?, cells.json(1, row)?);
+        if let (Ok(l), Ok(r)) = (l.parse::<i64>(), r.parse::<i64>()) {
+            let value = match op {
+                BinaryOp::Add => l.checked_add(r),
+                BinaryOp::Subtract => l.checked_sub(r),
+                BinaryOp::Multiply => l.checked_mul(r),
+                BinaryOp::Divide => l.checked_div(r),
+                _ => l.checked_rem_euclid(r),
+            };
+            return value.map(|value| value.to_string().into());
+        }
+        let (l, r) = (l.parse::<f64>().ok()?, r.parse::<f64>().ok()?);
+        let value = match op {
+            BinaryOp::Add => l + r,
+            BinaryOp::Subtract => l - r,
+            BinaryOp::Multiply => l * r,
+            BinaryOp::Divide => l / r,
+            _ => l.rem_euclid(r),
+        };
+        serde_json::Number::from_f64(value).map(|value| value.to_string().into())
+    })
+}
+
+#[derive(Clone, Copy)]
 enum ScaledOp {
     Multiply,
     Divide,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::{
     arrow::array::{Int64Array, RecordBatch, StringArray},
+    common::DataFusionError,
     functions_aggregate::expr_fn::count,
     logical_expr::{LogicalPlanBuilder, SortExpr, lit},
 };
@@ -197,9 +198,11 @@ impl Planner {
     /// The number of rows that `take` or `top` is given.
     pub(crate) fn row_count(&self, count: &Expr, scope: &Scope, place: &str) -> Result<usize, KustoError> {
         let count = Binder::new(self, scope, None).bind_constant(count, ScalarType::Long, place)?;
-        count.constant_long().and_then(|count| usize::try_from(count).ok()).ok_or_else(|| {
-            KustoError::semantic("SEM0025", format!("{place}: the number of rows must not be negative or null"))
-        })
+        let count = count
+            .constant_long()
+            .ok_or_else(|| KustoError::semantic("SEM0025", format!("{place}: the number of rows must not be null")))?;
+        // Fewer than none is none.
+        Ok(usize::try_from(count.max(0)).unwrap_or(usize::MAX))
     }
 
     fn sort(
@@ -231,6 +234,7 @@ impl Planner {
         let plan = input
             .builder()
             .aggregate(nothing, vec![count(lit(1_i64)).alias(&id)])
+            .and_then(one_row)
             .and_then(LogicalPlanBuilder::build)
             .map_err(planning)?;
         let column = BoundColumn { name: "Count".to_owned(), scalar_type: ScalarType::Long, id };
@@ -257,6 +261,12 @@ impl Planner {
         .map_err(|error| KustoError::internal(format!("getschema: {error}.")))?;
         self.memory(&described, &[batch], false, None)
     }
+}
+
+/// Ends an aggregation without keys, which gives one row even for no input. DataFusion pushes a later condition without columns through such an aggregation,
+/// where it removes the input and not the row; through a limit nothing is pushed.
+pub(crate) fn one_row(builder: LogicalPlanBuilder) -> Result<LogicalPlanBuilder, DataFusionError> {
+    builder.limit(0, Some(1))
 }
 
 pub(crate) fn limit(input: Relation, count: usize) -> Result<Relation, KustoError> {

@@ -7,7 +7,10 @@ use std::{
     time::Instant,
 };
 
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::{
+    execution::SessionStateBuilder,
+    prelude::{SessionConfig, SessionContext},
+};
 use kql::syntax::ast::{Expr, Operator, Span};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +31,9 @@ const MAX_DEPTH: u32 = 1_000;
 /// How deep functions may call each other.
 const MAX_CALLS: usize = 32;
 
+/// A `let`'s value and the rows it gave.
+type Materialized = (Arc<Expr>, Arc<Rows>);
+
 /// One query on its way from syntax tree to rows.
 pub(crate) struct Planner {
     pub(crate) context: QueryContext,
@@ -36,7 +42,7 @@ pub(crate) struct Planner {
     pub(crate) cancelled: CancellationToken,
     pub(crate) ids: Ids,
     /// Results of `let T = materialize(...)`, by the address of the `let`'s value, which is kept here so that no other can get the address.
-    pub(crate) materialized: RefCell<HashMap<usize, (Arc<Expr>, Arc<Rows>)>>,
+    pub(crate) materialized: RefCell<HashMap<usize, Materialized>>,
     pub(crate) warnings: RefCell<Vec<String>>,
     /// Each table as it was when the query first read it: a query sees one state.
     pub(crate) snapshots: RefCell<BTreeMap<(String, String), crate::catalog::TableSnapshot>>,
@@ -51,7 +57,8 @@ impl Planner {
         let config = SessionConfig::new().with_target_partitions(1);
         Self {
             context,
-            session: SessionContext::new_with_config(config),
+            // No registered functions: plans hold the ones they call, and registering hundreds would cost every query milliseconds.
+            session: SessionContext::new_with_state(SessionStateBuilder::new().with_config(config).build()),
             runtime,
             cancelled,
             ids: Ids::default(),

@@ -138,7 +138,8 @@ impl Ids {
     }
 }
 
-/// An error of DataFusion while a plan is made: our own mistake, unless a kernel says otherwise.
+/// An error of DataFusion while a plan is made: our own mistake.
+#[allow(clippy::needless_pass_by_value)] // The form that map_err takes.
 pub(crate) fn planning(error: DataFusionError) -> KustoError {
     let error = error.find_root().to_string();
     KustoError::internal(format!("The query could not be planned: {error}"))

@@ -123,10 +123,7 @@ impl Planner {
         scope: &Scope,
     ) -> Result<Vec<Entity>, KustoError> {
         if entities.is_empty() {
-            return Err(KustoError::new(
-                crate::error::KustoErrorKind::Syntax,
-                "SYN0002: an entity group holds at least one entity",
-            ));
+            return Err(KustoError::syntax("An entity group holds at least one entity"));
         }
         let mut resolved = Vec::with_capacity(entities.len());
         for expr in entities {
@@ -149,7 +146,7 @@ impl Planner {
             let value = match (self.context.parameters.get(name), &parameter.default) {
                 (Some(text), _) => self.parameter_value(name, *scalar_type, text)?,
                 (None, Some(default)) => {
-                    self.constant(Scalar::from_literal(default), *scalar_type, "declare query_parameters")?
+                    self.constant(&Scalar::from_literal(default), *scalar_type, "declare query_parameters")?
                 }
                 (None, None) => {
                     return Err(located(

@@ -26,7 +26,7 @@ use super::{
     functions::conversion::{as_dynamic, convert, never_null},
     naming::{Namer, implied},
     operators::condition,
-    pipeline::no_dynamic,
+    pipeline::{no_dynamic, one_row},
     planner::{Planner, located},
     relation::{BoundColumn, Relation, by_id, planning, unique_name},
     scalar::Scalar,
@@ -137,6 +137,7 @@ impl Planner {
         let plan = input
             .builder()
             .aggregate(keys.iter().map(|key| by_id(&key.id)).collect::<Vec<_>>(), collected.into_inner().expressions)
+            .and_then(|builder| if keys.is_empty() { one_row(builder) } else { Ok(builder) })
             .and_then(LogicalPlanBuilder::build)
             .map_err(planning)?;
         let mut columns: Vec<(String, Scalar)> = keys.iter().map(|key| (key.name.clone(), key.scalar())).collect();
@@ -386,7 +387,7 @@ impl Binder<'_> {
         let Some(first) = arguments.first() else { return Err(arguments_error(function, "an argument")) };
         let value = rows.bind(&first.value)?;
         let last = arguments.get(1 + usize::from(conditional));
-        self.of_value(function, &value, filter, last).map(|(expr, scalar_type, empty)| {
+        self.of_value(function, &value, filter.as_ref(), last).map(|(expr, scalar_type, empty)| {
             let scalar = self.add(aggregates, expr, scalar_type);
             match empty {
                 Some(empty) => {
@@ -403,16 +404,15 @@ impl Binder<'_> {
         &self,
         function: &str,
         value: &Scalar,
-        filter: Option<PlanExpr>,
+        filter: Option<&PlanExpr>,
         last: Option<&Argument>,
     ) -> Result<(PlanExpr, ScalarType, Option<PlanExpr>), KustoError> {
         use ScalarType as T;
         let stem = function.trim_end_matches("_if").trim_end_matches("if");
         let call = |function: Arc<AggregateUDF>, value: &Scalar, distinct: bool| {
-            aggregate_call(function, value.expr.clone(), distinct, filter.clone(), Vec::new())
+            aggregate_call(function, value.expr.clone(), distinct, filter.cloned(), Vec::new())
         };
-        // A dynamic value counts as the number it holds.
-        let number = if value.scalar_type == T::Dynamic
+        if value.scalar_type == T::Dynamic
             && matches!(stem, "sum" | "avg" | "stdev" | "stdevp" | "variance" | "variancep")
         {
             return Err(KustoError::semantic(
@@ -421,9 +421,7 @@ impl Binder<'_> {
                     "{function}(): a value of type dynamic cannot be added up; convert it, for instance by toreal()"
                 ),
             ));
-        } else {
-            value
-        };
+        }
         let size = |last: Option<&Argument>| match last {
             Some(argument) => self
                 .over_rows()
@@ -434,7 +432,7 @@ impl Binder<'_> {
                 .ok_or_else(|| arguments_error(function, "a size that is not negative")),
             None => Ok(MAX_ELEMENTS),
         };
-        Ok(match (stem, number.scalar_type) {
+        Ok(match (stem, value.scalar_type) {
             ("sum", T::Int | T::Long) => (call(sum_udaf(), &convert(value, T::Long), false), T::Long, Some(lit(0_i64))),
             ("sum", T::Real) => (call(sum_udaf(), value, false), T::Real, Some(lit(0.0))),
             ("sum", T::Timespan) => (call(sum_udaf(), value, false), T::Timespan, Some(lit(0_i64))),

@@ -37,7 +37,7 @@ fn options(clause: &UnionClause, scope: &Scope) -> Result<Options, KustoError> {
             ("kind", ParameterValue::Name(kind)) if kind.name == "inner" => options.inner = true,
             ("kind", ParameterValue::Name(kind)) if kind.name == "outer" => options.inner = false,
             ("withsource" | "with_source", ParameterValue::Name(name)) => {
-                options.source_column = Some(name.name.clone())
+                options.source_column = Some(name.name.clone());
             }
             ("isfuzzy", value) => options.fuzzy = flag(value, parameter, scope)?,
             (name, _) => {
@@ -111,14 +111,14 @@ impl Planner {
                 .map(|(label, table)| Ok((label.clone(), self.with_source(table, &name, &label)?)))
                 .collect::<Result<_, KustoError>>()?;
         }
-        self.unite(tables.into_iter().map(|(_, table)| table).collect(), options.inner)
+        let tables: Vec<Relation> = tables.into_iter().map(|(_, table)| table).collect();
+        self.unite(&tables, options.inner)
     }
 
     /// What `withsource` calls a table: its name, with its database if that is another, or its place in the union.
     fn label(&self, expr: &Expr, relation: Relation, position: usize, scope: &Scope) -> (String, Relation) {
         let own = || format!("union_arg{position}");
         let label = match &expr.kind {
-            ExprKind::Name(name) => relation.label.clone().or_else(|| Some(name.clone())),
             ExprKind::Member { target, member } => self.qualified(target, &member.name, scope),
             ExprKind::MemberCall { target, name, .. } if name.name == "table" => {
                 relation.label.clone().and_then(|table| self.qualified(target, &table, scope))
@@ -169,7 +169,7 @@ impl Planner {
     }
 
     /// One table of several. A column that has two types becomes one for each: `b_long`, `b_string`.
-    pub(crate) fn unite(&self, tables: Vec<Relation>, inner: bool) -> Result<Relation, KustoError> {
+    pub(crate) fn unite(&self, tables: &[Relation], inner: bool) -> Result<Relation, KustoError> {
         let schemas: Vec<Schema> = tables.iter().map(Relation::schema).collect();
         let united = united_columns(&schemas, inner);
         let columns: Vec<BoundColumn> = united
@@ -182,7 +182,7 @@ impl Planner {
             .collect();
         let timed = tables.iter().any(|table| table.ingestion_time.is_some()).then(|| self.ids.next());
         let mut inputs: Vec<Arc<LogicalPlan>> = Vec::with_capacity(tables.len());
-        for table in &tables {
+        for table in tables {
             let mut expressions: Vec<PlanExpr> = Vec::with_capacity(columns.len() + 1);
             for (wanted, bound) in united.iter().zip(&columns) {
                 let present = table.column(&wanted.origin).filter(|column| column.scalar_type == bound.scalar_type);

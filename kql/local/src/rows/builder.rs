@@ -198,7 +198,7 @@ fn whole(value: &Value) -> Option<i64> {
 
 #[allow(clippy::cast_possible_truncation)] // The range is checked first.
 fn truncated(value: f64) -> Option<i64> {
-    (value.is_finite() && value.abs() < 9.2e18).then(|| value as i64)
+    (value.is_finite() && value.abs() < 9.2e18).then_some(value as i64)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! A server in this process with two small tables, and the ways the engine's tests ask it.
 
+#![allow(clippy::panic)] // A failed expectation is what a test is for.
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use kusto_local::{
@@ -11,14 +13,16 @@ use kusto_local::{
 use serde_json::{Value, json};
 
 /// A server and what queries on it run in.
-pub struct World {
-    pub server: Server,
-    pub context: QueryContext,
+#[allow(dead_code)] // Each test file uses a part.
+pub(crate) struct World {
+    pub(crate) server: Server,
+    pub(crate) context: QueryContext,
 }
 
+#[allow(dead_code)] // Each test file uses a part.
 impl World {
     /// `Requests(id, url, duration)` with three rows and `Errors(id, code)` with two.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let world = Self::empty().await;
         world.command(".create table Requests (id:long, url:string, duration:long)").await;
         world.command(".create table Errors (id:long, code:long)").await;
@@ -28,8 +32,13 @@ impl World {
     }
 
     /// Without tables.
-    pub async fn empty() -> Self {
-        let server = Server::start(ServerOptions::default()).await.unwrap();
+    pub(crate) async fn empty() -> Self {
+        Self::started(ServerOptions::default()).await
+    }
+
+    /// A server of these options, without tables.
+    pub(crate) async fn started(options: ServerOptions) -> Self {
+        let server = Server::start(options).await.unwrap();
         let context = QueryContext {
             catalog: Arc::clone(server.catalog()),
             database: DEFAULT_DATABASE.to_owned(),
@@ -43,7 +52,7 @@ impl World {
     }
 
     /// Runs a management command over the wire; it must succeed.
-    pub async fn command(&self, text: &str) {
+    pub(crate) async fn command(&self, text: &str) {
         let response = reqwest::Client::new()
             .post(format!("{}/v1/rest/mgmt", self.server.url()))
             .json(&json!({ "db": DEFAULT_DATABASE, "csl": text }))
@@ -56,12 +65,12 @@ impl World {
     }
 
     /// Runs a query text.
-    pub async fn run(&self, text: &str) -> Result<Vec<Rows>, KustoError> {
+    pub(crate) async fn run(&self, text: &str) -> Result<Vec<Rows>, KustoError> {
         run_query(&self.context, text).await
     }
 
     /// The one result of a query that must succeed.
-    pub async fn one(&self, text: &str) -> Rows {
+    pub(crate) async fn one(&self, text: &str) -> Rows {
         match self.run(text).await {
             Ok(mut tables) if tables.len() == 1 => tables.remove(0),
             Ok(tables) => panic!("{text}: {} results", tables.len()),
@@ -70,13 +79,13 @@ impl World {
     }
 
     /// Exactly these rows in this order.
-    pub async fn values(&self, text: &str, expected: Value) {
+    pub(crate) async fn values(&self, text: &str, expected: Value) {
         let rows = self.one(text).await;
         assert_eq!(json!(rows.json()), expected, "{text}");
     }
 
     /// Exactly these columns and rows.
-    pub async fn table(&self, text: &str, columns: &[&str], expected: Value) {
+    pub(crate) async fn table(&self, text: &str, columns: &[&str], expected: Value) {
         let rows = self.one(text).await;
         let found: Vec<String> =
             rows.schema.columns().iter().map(|column| format!("{}:{}", column.name, column.scalar_type)).collect();
@@ -85,7 +94,7 @@ impl World {
     }
 
     /// A semantic error with this code, whose message says this.
-    pub async fn fails(&self, text: &str, code: &str, part: &str) {
+    pub(crate) async fn fails(&self, text: &str, code: &str, part: &str) {
         match self.run(text).await {
             Ok(_) => panic!("{text} succeeded"),
             Err(error) => {

@@ -30,7 +30,7 @@ impl Parser<'_> {
             }
             let member = self.reference("a name")?;
             if self.at("(")? {
-                ExprKind::MemberCall { target, name: member, arguments: self.arguments()? }
+                ExprKind::MemberCall { target, name: member, arguments: self.arguments(false)? }
             } else {
                 ExprKind::Member { target, member }
             }
@@ -79,10 +79,13 @@ impl Parser<'_> {
     }
 
     fn name_or_call(&mut self) -> Result<Box<Expr>> {
-        let name = self.reference("an expression")?;
+        let token = self.peek()?;
+        // Two calls have a grammar of their own in Kusto: their argument may be a pipeline without parentheses, and their names are keywords.
+        let takes_pipeline = keywords::takes_pipeline(token.text) && self.ahead(1).is_some_and(|next| next.is("("));
+        let name = if takes_pipeline { self.name()? } else { self.reference("an expression")? };
         let start = name.span.start;
         let kind = if self.at("(")? {
-            let arguments = self.arguments()?;
+            let arguments = self.arguments(takes_pipeline)?;
             self.grow()?;
             ExprKind::Call { name, arguments }
         } else {
@@ -97,28 +100,25 @@ impl Parser<'_> {
         if token.kind == TokenKind::Word {
             let called = self.ahead(1).is_some_and(|next| next.is("("));
             self.check_supported_word(token, called)?;
-            if called && !keywords::reserved_where_called(token.text) {
-                return self.name();
-            }
         }
         self.checked_name(what, keywords::reserved_where_referred)
     }
 
-    /// `(a, b = c, *)`
-    fn arguments(&mut self) -> Result<Vec<Argument>> {
+    /// `(a, b = c, *)`, or a pipeline where the function takes one.
+    fn arguments(&mut self, pipeline: bool) -> Result<Vec<Argument>> {
         self.open("(")?;
         let mut arguments = vec![];
         if !self.at(")")? {
-            self.push_argument(&mut arguments)?;
+            self.push_argument(&mut arguments, pipeline)?;
             while self.eat(",")? {
-                self.push_argument(&mut arguments)?;
+                self.push_argument(&mut arguments, pipeline)?;
             }
         }
         self.close(")")?;
         Ok(arguments)
     }
 
-    fn push_argument(&mut self, arguments: &mut Vec<Argument>) -> Result<()> {
+    fn push_argument(&mut self, arguments: &mut Vec<Argument>, pipeline: bool) -> Result<()> {
         let token = self.peek()?;
         let name = self.eat_name_before_equals()?;
         let value = if name.is_some() {
@@ -128,7 +128,7 @@ impl Parser<'_> {
         } else {
             self.boxed_pipeline()?
         };
-        let alone = arguments.is_empty() && !self.at(",")?;
+        let alone = pipeline && arguments.is_empty() && !self.at(",")?;
         self.check_alone(&value, token.span.start, alone)?;
         arguments.push(Argument { name, value: *value });
         Ok(())
@@ -149,7 +149,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Refuses a pipeline without parentheses among other values, as Kusto does: its own commas would take the next value.
+    /// Refuses a pipeline without parentheses where others may stand beside it, as Kusto does: its own commas would take them.
     fn check_alone(&self, value: &Expr, start: usize, alone: bool) -> Result<()> {
         let tabular = match &value.kind {
             ExprKind::Pipeline { .. } => true,
@@ -159,7 +159,7 @@ impl Parser<'_> {
         // A span leaves out the parentheses around it, so a bare pipeline is one that begins where the value begins.
         let bare = tabular && value.span.start == start;
         if bare && !alone {
-            let message = "a tabular expression among other values needs parentheses around it";
+            let message = "a tabular expression needs parentheses around it here";
             return Err(self.error_at(SyntaxErrorKind::Syntax, start, message));
         }
         Ok(())

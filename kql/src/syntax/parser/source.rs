@@ -173,18 +173,17 @@ impl Parser<'_> {
         Ok(table)
     }
 
-    /// A name with `*` in it, `*` standing for any characters, if one is next.
+    /// A name with `*` in it, `*` standing for any characters, if one is next. It begins with `*` or a name, and holds those and digits.
     pub(super) fn eat_wildcard(&mut self) -> Result<Option<Ident>> {
         let first = self.peek()?;
         let mut ahead = self.clone();
         let mut end = first.span.start;
-        while let Ok(token) = ahead.peek() {
-            let part = token.is("*") || token.text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-            if !part || token.span.start != end || token.kind == TokenKind::End {
+        while let Ok(token) = ahead.next_token() {
+            let digits = token.kind == TokenKind::Long && end > first.span.start;
+            if !(token.is("*") || token.kind == TokenKind::Word || digits) || token.span.start != end {
                 break;
             }
             end = token.span.end;
-            ahead.next_token()?;
         }
         let name = &self.text()[first.span.start..end];
         if !name.contains('*') {

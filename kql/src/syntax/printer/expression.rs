@@ -71,7 +71,7 @@ fn bare(f: &mut Formatter<'_>, expr: &Expr) -> fmt::Result {
             scalar(f, index)?;
             f.write_str("]")
         }
-        ExprKind::Call { name, arguments } => call(f, name, arguments),
+        ExprKind::Call { name, arguments } => free_call(f, name, arguments),
         ExprKind::Unary { op, operand } => {
             f.write_str(match op {
                 UnaryOp::Minus => "-",
@@ -84,7 +84,8 @@ fn bare(f: &mut Formatter<'_>, expr: &Expr) -> fmt::Result {
             expression(f, target, EQUALITY + 1)?;
             let spelling = IN.iter().find(|(known, _)| known == op).map_or("in", |(_, spelling)| spelling);
             write!(f, " {spelling} (")?;
-            alone_or_scalar(f, list, expression)?;
+            let least = if list.len() == 1 { ANY } else { SCALAR };
+            separated(f, list, |f, value| expression(f, value, least))?;
             f.write_str(")")
         }
         ExprKind::Between { negated, target, low, high } => {
@@ -120,7 +121,23 @@ fn binary(f: &mut Formatter<'_>, op: BinaryOp, left: &Expr, right: &Expr) -> fmt
     expression(f, right, own + 1)
 }
 
-/// The name of a call is bare where a bracketed one would be another thing: `count()`, `database('b')`, `materialize(T)`.
+/// A call that no dot precedes: two functions take a pipeline as it is.
+fn free_call(f: &mut Formatter<'_>, name: &Ident, arguments: &[Argument]) -> fmt::Result {
+    if !keywords::takes_pipeline(&name.name) {
+        return call(f, name, arguments);
+    }
+    f.write_str(&name.name)?;
+    match arguments {
+        [Argument { name: None, value }] => {
+            f.write_str("(")?;
+            expression(f, value, ANY)?;
+            f.write_str(")")
+        }
+        _ => self::arguments(f, arguments),
+    }
+}
+
+/// The name of a call is bare where a bracketed one would be another thing: `count()`, `database('b')`.
 fn call(f: &mut Formatter<'_>, name: &Ident, arguments: &[Argument]) -> fmt::Result {
     let name = name.name.as_str();
     if is_identifier(name) && keywords::boolean(name).is_none() && !keywords::reserved_where_called(name) {
@@ -128,25 +145,18 @@ fn call(f: &mut Formatter<'_>, name: &Ident, arguments: &[Argument]) -> fmt::Res
     } else {
         f.write_str(&literal::bracketed(name))?;
     }
-    f.write_str("(")?;
-    alone_or_scalar(f, arguments, |f, argument, least| match &argument.name {
-        Some(name) => {
-            write!(f, "{} = ", Name(&name.name))?;
-            scalar(f, &argument.value)
-        }
-        None => expression(f, &argument.value, least),
-    })?;
-    f.write_str(")")
+    self::arguments(f, arguments)
 }
 
-/// The items of a list in brackets: a pipeline needs no parentheses if it is the only one.
-fn alone_or_scalar<T>(
-    f: &mut Formatter<'_>,
-    items: &[T],
-    print: impl Fn(&mut Formatter<'_>, &T, Place) -> fmt::Result,
-) -> fmt::Result {
-    let least = if items.len() == 1 { ANY } else { SCALAR };
-    separated(f, items, |f, item| print(f, item, least))
+fn arguments(f: &mut Formatter<'_>, arguments: &[Argument]) -> fmt::Result {
+    f.write_str("(")?;
+    separated(f, arguments, |f, argument| {
+        if let Some(name) = &argument.name {
+            write!(f, "{} = ", Name(&name.name))?;
+        }
+        scalar(f, &argument.value)
+    })?;
+    f.write_str(")")
 }
 
 /// `name = expr` or `expr`

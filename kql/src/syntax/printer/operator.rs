@@ -7,8 +7,9 @@ use super::{
     expression::{self, OPERAND, expression, is_wildcard, named, scalar},
     separated, word,
 };
-use crate::syntax::ast::{
-    Expr, Ident, MvExpandColumn, OperatorKind, OperatorParameter, ParameterValue, Reordering, SortKey,
+use crate::syntax::{
+    ast::{Expr, Ident, MvExpandColumn, OperatorKind, OperatorParameter, ParameterValue, Reordering, SortKey},
+    keywords,
 };
 
 pub(super) fn operator(f: &mut Formatter<'_>, kind: &OperatorKind) -> fmt::Result {
@@ -132,6 +133,10 @@ fn parameter(f: &mut Formatter<'_>, parameter: &OperatorParameter) -> fmt::Resul
     }
     f.write_str("=")?;
     match &parameter.value {
+        // `withsource` and `with_itemindex` declare a column.
+        ParameterValue::Name(name) if keywords::reserved_where_referred(&name.name) => {
+            write!(f, "{}", Name(&name.name))
+        }
         ParameterValue::Name(name) => word(f, &name.name),
         ParameterValue::Literal(literal) => write!(f, "{literal}"),
     }

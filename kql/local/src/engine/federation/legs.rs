@@ -57,9 +57,7 @@ pub(crate) struct Tolerance {
 
 impl Tolerance {
     fn forgives(self, error: &KustoError) -> bool {
-        // The caller's own time-out is no failure of a leg.
-        let any = self.best_effort && error.kind != KustoErrorKind::TimedOut;
-        any || ((self.fuzzy || self.best_effort) && is_unresolved(error))
+        self.best_effort || (self.fuzzy && is_unresolved(error))
     }
 }
 
@@ -174,7 +172,10 @@ impl Planner {
             });
             if twice {
                 let entity = Entity { cluster: target.cluster, database: target.database };
-                return Err(KustoError::semantic("SEM0614", format!("The entity {} is in the group twice", entity.text())));
+                return Err(KustoError::semantic(
+                    "SEM0614",
+                    format!("The entity {} is in the group twice", entity.text()),
+                ));
             }
             targets.push(target);
         }
@@ -194,16 +195,13 @@ impl Planner {
             let schema = relation.schema();
             return Ok(Waiting::Known(Described { leg: Leg::Local(relation), schema }));
         }
-        let shipment =
-            Shipment { planner: self, scope_name: Some(&expand.scope.name), target, scope, now: None };
+        let shipment = Shipment { planner: self, scope_name: Some(&expand.scope.name), target, scope, now: None };
         // The text whose columns are asked for does not change from one query to the next: now() stays in it.
-        let stable = RemoteLeg {
-            target: target.clone(),
-            statements: shipment.statements(&expand.body)?,
-            operators: Vec::new(),
-        };
+        let stable =
+            RemoteLeg { target: target.clone(), statements: shipment.statements(&expand.body)?, operators: Vec::new() };
         let timed = Shipment { now: Some(self.context.now), ..shipment };
-        let leg = RemoteLeg { statements: timed.statements(&expand.body)?, target: target.clone(), operators: Vec::new() };
+        let leg =
+            RemoteLeg { statements: timed.statements(&expand.body)?, target: target.clone(), operators: Vec::new() };
         Ok(Waiting::Remote(leg, stable.text()))
     }
 
@@ -228,7 +226,10 @@ impl Planner {
             }
             let value: Scalar = self.fold(binder.bind(&argument.value)?)?;
             let value = value.to_literal().ok_or_else(|| {
-                KustoError::semantic("SEM0120", format!("The arguments of '{}' on another server are constants", name.name))
+                KustoError::semantic(
+                    "SEM0120",
+                    format!("The arguments of '{}' on another server are constants", name.name),
+                )
             })?;
             sent.push(Argument { name: argument.name.clone(), value: ship::literal(value) });
         }
@@ -247,7 +248,8 @@ impl Planner {
         let text = leg.text();
         let waiting = [(0, leg, text)];
         let schema = self.remote_schemas(&waiting)?.pop();
-        let schema = schema.unwrap_or_else(|| Err(KustoError::internal("A remote table was not asked for its columns.")))?;
+        let schema =
+            schema.unwrap_or_else(|| Err(KustoError::internal("A remote table was not asked for its columns.")))?;
         let [(_, leg, _)] = waiting;
         let described = Described { leg: Leg::Remote(leg), schema };
         self.same_columns(vec![described], false, Tolerance::default()).map(Planned::Legs)
@@ -279,10 +281,7 @@ impl Planner {
 
     fn leg_limits(&self) -> Limits {
         let kusto = Limits::default();
-        Limits {
-            rows: kusto.rows.min(self.context.limits.rows),
-            bytes: kusto.bytes.min(self.context.limits.bytes),
-        }
+        Limits { rows: kusto.rows.min(self.context.limits.rows), bytes: kusto.bytes.min(self.context.limits.bytes) }
     }
 
     /// Gives every leg the columns of the union of all: renamed where types differ, null where a leg has none.
@@ -315,7 +314,10 @@ impl Planner {
                 let present = relation
                     .column(&wanted.origin)
                     .filter(|column| column.scalar_type == wanted.column.scalar_type)
-                    .map_or_else(|| Scalar::null(wanted.column.scalar_type), crate::engine::relation::BoundColumn::scalar);
+                    .map_or_else(
+                        || Scalar::null(wanted.column.scalar_type),
+                        crate::engine::relation::BoundColumn::scalar,
+                    );
                 (wanted.column.name.clone(), present)
             })
             .collect();
@@ -361,7 +363,7 @@ impl Planner {
         }
         match failure {
             Some(failure) if tables.is_empty() => Err(failure),
-            _ => self.unite(tables, false),
+            _ => self.unite(&tables, false),
         }
     }
 
@@ -392,7 +394,9 @@ fn options(expand: &MacroExpand, scope: &Scope) -> Result<(bool, Tolerance), Kus
             ("best_effort", value) => tolerance.best_effort = flag(value, parameter, scope)?,
             (name, _) if name.starts_with("hint.") => {}
             (name, _) => {
-                let error = KustoError::unsupported(format!("macro-expand: the parameter '{name}' has a value this server does not know"));
+                let error = KustoError::unsupported(format!(
+                    "macro-expand: the parameter '{name}' has a value this server does not know"
+                ));
                 return Err(located(scope, parameter.name.span, error));
             }
         }
@@ -405,13 +409,18 @@ fn adjust_remote(own: &Schema, united: &[UnitedColumn]) -> Operator {
     let columns = united
         .iter()
         .map(|wanted| {
-            let present = own.columns().iter().any(|column| {
-                column.name == wanted.origin && column.scalar_type == wanted.column.scalar_type
-            });
+            let present = own
+                .columns()
+                .iter()
+                .any(|column| column.name == wanted.origin && column.scalar_type == wanted.column.scalar_type);
             let value = if present {
                 plain(ExprKind::Name(wanted.origin.clone()))
             } else {
-                ship::literal(Scalar::null(wanted.column.scalar_type).to_literal().unwrap_or(Literal::Dynamic(serde_json::Value::Null)))
+                ship::literal(
+                    Scalar::null(wanted.column.scalar_type)
+                        .to_literal()
+                        .unwrap_or(Literal::Dynamic(serde_json::Value::Null)),
+                )
             };
             NamedExpr { name: Some(ident(&wanted.column.name)), value }
         })
@@ -421,7 +430,8 @@ fn adjust_remote(own: &Schema, united: &[UnitedColumn]) -> Operator {
 
 /// The columns that an answer to `getschema` lists.
 fn described_schema(cluster: &str, rows: &Rows) -> Result<Schema, KustoError> {
-    let (Some(name), Some(scalar_type)) = (rows.schema.index_of("ColumnName"), rows.schema.index_of("ColumnType")) else {
+    let (Some(name), Some(scalar_type)) = (rows.schema.index_of("ColumnName"), rows.schema.index_of("ColumnType"))
+    else {
         return Err(KustoError::remote_failed(format!("The cluster '{cluster}' did not describe its columns.")));
     };
     rows.json()
@@ -430,7 +440,9 @@ fn described_schema(cluster: &str, rows: &Rows) -> Result<Schema, KustoError> {
             let scalar_type = row[scalar_type].as_str().and_then(|name| name.parse().ok());
             match (row[name].as_str(), scalar_type) {
                 (Some(name), Some(scalar_type)) => Ok(Column::new(name, scalar_type)),
-                _ => Err(KustoError::remote_failed(format!("The cluster '{cluster}' described a column without a type."))),
+                _ => Err(KustoError::remote_failed(format!(
+                    "The cluster '{cluster}' described a column without a type."
+                ))),
             }
         })
         .collect()

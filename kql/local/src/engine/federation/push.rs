@@ -6,9 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use kql::syntax::ast::{
-    Argument, Expr, ExprKind, Literal, NamedExpr, Operator, OperatorKind, SortKey, UnaryOp,
-};
+use kql::syntax::ast::{Argument, Expr, ExprKind, Literal, NamedExpr, Operator, OperatorKind, SortKey, UnaryOp};
 
 use super::{
     legs::{Leg, Legs, operator},
@@ -221,8 +219,7 @@ impl Closer<'_> {
                 }
                 let values = self.planner.first_column(only, self.scope)?;
                 let Some(target) = self.expr(target)? else { return Ok(Part::Stays) };
-                let literals: Option<Vec<Expr>> =
-                    values.iter().map(|value| value.to_literal().map(literal)).collect();
+                let literals: Option<Vec<Expr>> = values.iter().map(|value| value.to_literal().map(literal)).collect();
                 match literals {
                     Some(list) if (1..=MAX_SHIPPED_VALUES).contains(&list.len()) => {
                         Part::Replaced(plain(ExprKind::In { op: *op, target: Box::new(target), list }))
@@ -287,10 +284,9 @@ enum Part {
 /// A literal as an expression; a negative number is a minus and a number.
 fn signed(value: Literal) -> Expr {
     match value {
-        Literal::Long(Some(number)) if number < 0 && number != i64::MIN => plain(ExprKind::Unary {
-            op: UnaryOp::Minus,
-            operand: Box::new(literal(Literal::Long(Some(-number)))),
-        }),
+        Literal::Long(Some(number)) if number < 0 && number != i64::MIN => {
+            plain(ExprKind::Unary { op: UnaryOp::Minus, operand: Box::new(literal(Literal::Long(Some(-number)))) })
+        }
         other => literal(other),
     }
 }

@@ -91,15 +91,18 @@ impl RemoteClusters {
                 "The query reaches the cluster '{cluster}', and the request does not allow remote entities (request_remote_entities_disabled)."
             )));
         }
-        let endpoint = kql::endpoint::ClusterEndpoint::parse(cluster)
-            .map_err(|error| KustoError::remote_failed(format!("The cluster '{cluster}' cannot be reached: {error}.")))?;
+        let endpoint = kql::endpoint::ClusterEndpoint::parse(cluster).map_err(|error| {
+            KustoError::remote_failed(format!("The cluster '{cluster}' cannot be reached: {error}."))
+        })?;
         if !endpoint.is_loopback() {
             return Err(KustoError::remote_failed(format!(
                 "The cluster '{cluster}' cannot be reached: this server talks to servers on this machine only."
             )));
         }
         let client = self.client.as_ref().ok_or_else(|| KustoError::internal("No HTTP client could be made."))?;
-        let left = deadline.map_or(QUERY_TIMEOUT, |deadline| deadline.saturating_duration_since(Instant::now()));
+        // A leg gives up a little earlier than the query, so that best_effort can still answer without it.
+        let left =
+            deadline.map_or(QUERY_TIMEOUT, |deadline| deadline.saturating_duration_since(Instant::now()) / 10 * 9);
         let body = json!({
             "db": database,
             "csl": text,
@@ -132,7 +135,9 @@ impl RemoteClusters {
             check_caps(0, u64::try_from(bytes.len()).unwrap_or(u64::MAX), Limits { bytes: most, ..limits })?;
         }
         let answer: Value = serde_json::from_slice(&bytes).map_err(|error| {
-            KustoError::remote_failed(format!("The cluster '{cluster}' answered with {status} and a body that is no JSON: {error}."))
+            KustoError::remote_failed(format!(
+                "The cluster '{cluster}' answered with {status} and a body that is no JSON: {error}."
+            ))
         })?;
         if !status.is_success() {
             return Err(reported(cluster, &answer));
@@ -143,7 +148,8 @@ impl RemoteClusters {
 
 /// An endpoint in one spelling; what is no endpoint stays as it is.
 pub(super) fn canonical(cluster: &str) -> String {
-    kql::endpoint::ClusterEndpoint::parse(cluster).map_or_else(|_| cluster.to_owned(), |endpoint| endpoint.as_str().to_owned())
+    kql::endpoint::ClusterEndpoint::parse(cluster)
+        .map_or_else(|_| cluster.to_owned(), |endpoint| endpoint.as_str().to_owned())
 }
 
 fn innermost(error: &reqwest::Error) -> String {
@@ -178,7 +184,8 @@ fn reported(cluster: &str, answer: &Value) -> KustoError {
 
 /// The rows of the first primary result. An error anywhere in the frames discards all of them: a part would look like the whole.
 fn primary_result(cluster: &str, answer: &Value, limits: Limits) -> Result<Rows, KustoError> {
-    let malformed = || KustoError::remote_failed(format!("The cluster '{cluster}' answered in a form that is not Kusto's."));
+    let malformed =
+        || KustoError::remote_failed(format!("The cluster '{cluster}' answered in a form that is not Kusto's."));
     let frames = answer.as_array().ok_or_else(malformed)?;
     for frame in frames {
         if frame["HasErrors"] == true {

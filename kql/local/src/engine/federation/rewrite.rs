@@ -46,9 +46,7 @@ pub(crate) fn expr(expr: &Expr, place: Place, decide: &mut Decide<'_>) -> Result
             };
             ExprKind::Call { name: name.clone(), arguments: arguments_of(arguments, place, decide)? }
         }
-        ExprKind::Unary { op, operand } => {
-            ExprKind::Unary { op: *op, operand: boxed(operand, Place::Value, decide)? }
-        }
+        ExprKind::Unary { op, operand } => ExprKind::Unary { op: *op, operand: boxed(operand, Place::Value, decide)? },
         ExprKind::Binary { op, left, right } => ExprKind::Binary {
             op: *op,
             left: boxed(left, Place::Value, decide)?,
@@ -147,9 +145,7 @@ pub(crate) fn operator(operator: &Operator, decide: &mut Decide<'_>) -> Result<O
             parameters: parameters.clone(),
             columns: columns
                 .iter()
-                .map(|column| {
-                    Ok(MvExpandColumn { value: one_named(&column.value, decide)?, to_type: column.to_type })
-                })
+                .map(|column| Ok(MvExpandColumn { value: one_named(&column.value, decide)?, to_type: column.to_type }))
                 .collect::<Result<_, KustoError>>()?,
             limit: limit.as_ref().map(|limit| expr(limit, Place::Value, decide)).transpose()?,
         },

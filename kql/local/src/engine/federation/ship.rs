@@ -103,9 +103,7 @@ impl Shipment<'_> {
         own: &BTreeSet<String>,
         luggage: &mut Luggage,
     ) -> Result<Option<Expr>, KustoError> {
-        let is_scope = |target: &Expr| {
-            matches!(&target.kind, ExprKind::Name(name) if Some(name.as_str()) == self.scope_name && !own.contains(name))
-        };
+        let is_scope = |target: &Expr| matches!(&target.kind, ExprKind::Name(name) if Some(name.as_str()) == self.scope_name && !own.contains(name));
         match &expr.kind {
             ExprKind::Member { target, member } if is_scope(target) => Ok(Some(match member.name.as_str() {
                 "$current_cluster_endpoint" => {
@@ -142,13 +140,7 @@ impl Shipment<'_> {
         }
     }
 
-    fn name(
-        &self,
-        name: &str,
-        place: Place,
-        scope: &Scope,
-        luggage: &mut Luggage,
-    ) -> Result<Option<Expr>, KustoError> {
+    fn name(&self, name: &str, place: Place, scope: &Scope, luggage: &mut Luggage) -> Result<Option<Expr>, KustoError> {
         match scope.lookup(name) {
             Some(Binding::Scalar(value)) => {
                 // A `let` in front, not a literal in place: a column of that name must go on hiding it.
@@ -235,9 +227,7 @@ impl Shipment<'_> {
                 let now = literal(Literal::DateTime(Some(now)));
                 let op = if name.name == "now" { BinaryOp::Add } else { BinaryOp::Subtract };
                 Ok(Some(match argument(0)? {
-                    Some(distance) => {
-                        plain(ExprKind::Binary { op, left: Box::new(now), right: Box::new(distance) })
-                    }
+                    Some(distance) => plain(ExprKind::Binary { op, left: Box::new(now), right: Box::new(distance) }),
                     None => now,
                 }))
             }
@@ -252,7 +242,9 @@ impl Shipment<'_> {
             ("table", _) => Err(KustoError::unsupported(
                 "table() of a local table inside a macro-expand that reaches other servers is not supported",
             )),
-            (function, _) if functions::is_known(function) || crate::engine::summarize::is_aggregate(function) => Ok(None),
+            (function, _) if functions::is_known(function) || crate::engine::summarize::is_aggregate(function) => {
+                Ok(None)
+            }
             _ => {
                 if !self.planner.is_tabular(expr, scope) {
                     return Err(KustoError::unsupported(format!(

@@ -152,7 +152,7 @@ fn to_whole(from: &Scalar, to: ScalarType) -> Scalar {
             // The low 32 bits, as Kusto's toint() takes them.
             kernel::long(name, to, &[from], |cells, row| cells.long(0, row).map(|value| i64::from(low_bits(value))))
         }
-        ScalarType::Real => kernel::long(name, to, &[from], |cells, row| truncate(cells.real(0, row)?)),
+        ScalarType::Real => kernel::long(name, to, &[from], move |cells, row| saturate(cells.real(0, row)?, to)),
         ScalarType::Decimal => kernel::long(name, to, &[from], |cells, row| {
             i64::try_from(cells.decimal(0, row)? / 1_000_000_000_000_000_000).ok()
         }),
@@ -187,6 +187,32 @@ const fn low_bits(value: i64) -> i32 {
 #[allow(clippy::cast_possible_truncation)] // The range is checked first.
 pub(crate) fn truncate(value: f64) -> Option<i64> {
     (value.is_finite() && value.abs() < 9.223_372_036_854_775e18).then(|| value.trunc() as i64)
+}
+
+/// A real without its fraction, or the type's least or greatest value; not a number is null.
+#[allow(clippy::cast_possible_truncation)] // Saturating is the point.
+fn saturate(value: f64, to: ScalarType) -> Option<i64> {
+    if value.is_nan() {
+        return None;
+    }
+    Some(if to == ScalarType::Int { i64::from(value as i32) } else { value as i64 })
+}
+
+/// An element of `mv-expand` as the type it is asked for: unlike `tolong()` and its kin, a text is no number and no bool.
+pub(crate) fn element(from: &Scalar, to: ScalarType) -> Scalar {
+    match to {
+        ScalarType::Bool | ScalarType::Int | ScalarType::Long | ScalarType::Real | ScalarType::Decimal => {
+            let numbers_only = to != ScalarType::Bool;
+            let name = format!("plain_{numbers_only}");
+            let plain = kernel::text(name, ScalarType::Dynamic, &[from], move |cells, row| {
+                let json = cells.json(0, row)?;
+                let text = json.starts_with('"') || (numbers_only && matches!(json, "true" | "false"));
+                (!text).then_some(Cow::Borrowed(json))
+            });
+            convert(&plain, to)
+        }
+        other => convert(from, other),
+    }
 }
 
 /// A long as a real; beyond 2^53 to the nearest one, as in Kusto.

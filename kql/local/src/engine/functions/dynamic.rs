@@ -168,7 +168,10 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
             call.arity(2, 2)?;
             Ok(kernel::text(call.name, ScalarType::String, &[&call.dynamic(0)?, &call.text(1)?], |cells, row| {
                 let items = json::elements(cells.json(0, row)?)?;
-                let texts: Vec<Cow<'_, str>> = items.into_iter().map(json::to_text).collect();
+                let texts: Vec<Cow<'_, str>> = items
+                    .into_iter()
+                    .map(|item| if item == "null" { "".into() } else { json::to_text(item) })
+                    .collect();
                 Some(Cow::Owned(texts.join(cells.text(1, row))))
             }))
         }

@@ -96,6 +96,14 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
                 Some(body(cells.real(0, row)?, cells.real(1, row)?))
             }))
         }
+        "sign" => {
+            call.arity(1, 1)?;
+            // The sign of null is 0, as measured on Microsoft's emulator.
+            Ok(kernel::real("sign", &[&call.real(0)?], |cells, row| {
+                let value = cells.real(0, row).unwrap_or(0.0);
+                Some(if value == 0.0 { 0.0 } else { value.signum() })
+            }))
+        }
         "pi" => {
             call.arity(0, 0)?;
             Ok(Scalar::real(std::f64::consts::PI))
@@ -114,7 +122,6 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
                 "log" => f64::ln,
                 "log10" => f64::log10,
                 "log2" => f64::log2,
-                "sign" => |value| if value == 0.0 { 0.0 } else { value.signum() },
                 "sin" => f64::sin,
                 "sqrt" => f64::sqrt,
                 _ => f64::tan,
