@@ -25,11 +25,13 @@ pub struct Pace {
     pub time_to_live: &'static str,
     /// `reconcileInterval`
     pub reconcile: &'static str,
+    /// `heartbeatRetention`
+    pub retention: &'static str,
 }
 
 impl Pace {
     /// A partition that falls silent leaves within seconds.
-    pub const FAST: Self = Self { heartbeat: "500ms", time_to_live: "4s", reconcile: "500ms" };
+    pub const FAST: Self = Self { heartbeat: "500ms", time_to_live: "4s", reconcile: "500ms", retention: "7d" };
 }
 
 /// One hub, some partitions, and a folder for documents and recordings.
@@ -85,7 +87,7 @@ impl Fleet {
 
     /// The hub's document.
     pub fn hub_document(&self) -> PathBuf {
-        let Pace { heartbeat, time_to_live, reconcile } = self.pace;
+        let Pace { heartbeat, time_to_live, reconcile, retention } = self.pace;
         let endpoint = &self.hub.url;
         self.write_document(
             "hub",
@@ -103,6 +105,7 @@ spec:
     heartbeatTable: Heartbeats
     heartbeatTTL: {time_to_live}
     heartbeatInterval: {heartbeat}
+    heartbeatRetention: {retention}
     reconcileInterval: {reconcile}
     macroExpand:
       functionPrefix: federated_
@@ -152,10 +155,16 @@ spec:
 
     /// `operator standalone` over all documents.
     pub fn start_operator(&self) -> Process {
+        self.start_operator_with(&[])
+    }
+
+    /// The same with arguments after the documents.
+    pub fn start_operator_with(&self, more: &[&str]) -> Process {
         let mut arguments = vec!["standalone".to_owned()];
         for document in self.documents() {
             arguments.extend(["-f".to_owned(), document.display().to_string()]);
         }
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
         Process::start("operator standalone", "operator", &arguments)
     }
 

@@ -373,6 +373,9 @@ async fn stored_functions_take_arguments_and_refuse_recursion() {
     world.values("Errors | count", json!([[1]])).await;
     world.values("table('Errors') | count", json!([[2]])).await;
     world.fails("Loop()", "SEM0101", "calls itself").await;
+    // The body stands where the call does: it sees the caller's names.
+    world.values("let Requests = datatable(duration:long) [500]; Slow | count", json!([[1]])).await;
+    world.fails("let v = 1; let v = 2; print v", "SEM0102", "'v'").await;
 }
 
 #[tokio::test]

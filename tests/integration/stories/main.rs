@@ -6,3 +6,4 @@ mod membership;
 mod schemas;
 mod supervision;
 mod support;
+mod watching;

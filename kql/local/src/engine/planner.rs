@@ -103,7 +103,8 @@ impl Planner {
         })
     }
 
-    /// The scope of a stored function's body.
+    /// The scope of a stored function's body. Kusto puts the body where the call stands, so the caller's names are seen in it (measured on Microsoft's
+    /// emulator); a function of another database is called by its own.
     pub(crate) fn function_scope(
         &self,
         caller: &Scope,
@@ -128,12 +129,9 @@ impl Planner {
             )));
         }
         calls.push(name);
-        Ok(Scope::new(Place {
-            database: database.to_owned(),
-            text: None,
-            calls,
-            in_macro_expand: caller.place.in_macro_expand,
-        }))
+        let place =
+            Place { database: database.to_owned(), text: None, calls, in_macro_expand: caller.place.in_macro_expand };
+        Ok(if caller.place.database == database { caller.in_place(place) } else { Scope::new(place) })
     }
 
     /// A database of this server.

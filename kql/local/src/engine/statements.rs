@@ -1,11 +1,12 @@
 //! Statements: `let`, `set`, `declare query_parameters`, and the bodies of functions. Blocking; the entry is [`Planner::run`].
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kql::{
     syntax::{
         ast::{
-            Argument, ExprKind, FunctionLiteral, Ident, LetValue, Literal, Parameter, ParameterType, Query, Statement,
+            Argument, ExprKind, FunctionLiteral, Ident, LetValue, Literal, Parameter, ParameterType, Query, Span,
+            Statement,
         },
         parser,
     },
@@ -27,6 +28,7 @@ impl Planner {
     /// A whole query: one table for every tabular statement.
     pub(crate) fn run(&self, query: &Query, text: &str) -> Result<Vec<Rows>, KustoError> {
         let mut scope = self.root(Some(text));
+        declared_once(&query.statements, &[]).map_err(|(span, error)| located(&scope, span, error))?;
         let mut results = Vec::new();
         for statement in &query.statements {
             match statement {
@@ -195,6 +197,7 @@ impl Planner {
         caller: &Scope,
         inner: &Scope,
     ) -> Result<Scope, KustoError> {
+        declared_once(&literal.body, &literal.parameters).map_err(|(span, error)| located(inner, span, error))?;
         let mut values: Vec<Option<&Argument>> = vec![None; literal.parameters.len()];
         for (position, argument) in arguments.iter().enumerate() {
             let index = match &argument.name {
@@ -276,6 +279,27 @@ impl Planner {
             }
         }
     }
+}
+
+/// A name is declared once in a query, in a function with its parameters, in a body.
+pub(crate) fn declared_once(statements: &[Statement], parameters: &[Parameter]) -> Result<(), (Span, KustoError)> {
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let queried = statements.iter().flat_map(|statement| match statement {
+        Statement::QueryParameters(parameters) => parameters.as_slice(),
+        _ => &[],
+    });
+    let names = parameters.iter().chain(queried).map(|parameter| &parameter.name);
+    let lets = statements.iter().filter_map(|statement| match statement {
+        Statement::Let { name, .. } => Some(name),
+        _ => None,
+    });
+    for name in names.chain(lets) {
+        if !seen.insert(&name.name) {
+            let message = format!("A variable with the name '{}' has already been declared", name.name);
+            return Err((name.span, KustoError::semantic("SEM0102", message)));
+        }
+    }
+    Ok(())
 }
 
 /// Request properties that change no row here. Others are refused: a query that asks for something must get it or be told.

@@ -329,7 +329,7 @@ impl Planner {
                 None => self.context.catalog.database(&scope.place.database).is_some_and(|database| {
                     database
                         .function(name)
-                        .is_some_and(|function| self.literal_is_tabular(&function.literal, &self.root(None), depth))
+                        .is_some_and(|function| self.literal_is_tabular(&function.literal, scope, depth))
                         || database.table(name).is_some()
                 }),
             },
@@ -343,7 +343,7 @@ impl Planner {
                     .catalog
                     .database(&scope.place.database)
                     .and_then(|database| database.function(&name.name))
-                    .is_some_and(|function| self.literal_is_tabular(&function.literal, &self.root(None), depth)),
+                    .is_some_and(|function| self.literal_is_tabular(&function.literal, scope, depth)),
             },
             ExprKind::Member { target, member } => {
                 !member.name.starts_with('$') && self.looks_like_entity(target, scope)

@@ -16,6 +16,7 @@ use crate::{
         relation::Relation,
         scalar::Scalar,
         scope::{Binding, Place, Scope, Target},
+        statements::declared_once,
         tabular::Planned,
         union::{UnitedColumn, flag, is_unresolved, united_columns},
     },
@@ -109,6 +110,7 @@ impl Planner {
         if scope.place.in_macro_expand {
             return Err(nested());
         }
+        declared_once(&expand.body, &[]).map_err(|(span, error)| located(scope, span, error))?;
         let (inner, tolerance) = options(expand, scope)?;
         let targets = self.targets(&expand.group, scope)?;
         let mut described = Vec::with_capacity(targets.len());

@@ -1,0 +1,130 @@
+//! What those who watch see: probes, metrics, status.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::{
+    fleet::{Fleet, Pace},
+    process::Process,
+    telemetry::REGIONS,
+};
+use tokio::time;
+
+use crate::support::{SOON, end, until_regions};
+
+/// The address that a program printed for its admin port.
+async fn admin_url(process: &Process) -> String {
+    let deadline = time::Instant::now() + SOON;
+    loop {
+        let output = process.output();
+        let printed = output.lines().find_map(|line| line.strip_prefix("admin "));
+        if let Some(url) = printed {
+            return url.to_owned();
+        }
+        assert!(time::Instant::now() < deadline, "no admin address in:\n{output}");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn get(url: &str, path: &str) -> (u16, String) {
+    let answer = reqwest::get(format!("{url}{path}")).await.expect("the admin port answers");
+    (answer.status().as_u16(), answer.text().await.expect("the answer is text"))
+}
+
+/// Asks until the answer fits.
+async fn until(url: &str, path: &str, fits: impl Fn(u16, &str) -> bool) -> String {
+    let deadline = time::Instant::now() + SOON;
+    loop {
+        let (status, body) = get(url, path).await;
+        if fits(status, &body) {
+            return body;
+        }
+        assert!(time::Instant::now() < deadline, "{path} still gives {status}:\n{body}");
+        time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn probes_metrics_and_status_tell_what_goes_on_and_a_partition_that_left_takes_its_labels() {
+    let fleet = Fleet::start(Pace { retention: "6s", ..Pace::FAST }).await.expect("the servers take the telemetry");
+    let admin = ["--admin", "127.0.0.1:0"];
+    let hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &admin);
+    let mut agents = Vec::new();
+    for (region, server) in REGIONS.iter().zip(&fleet.partitions) {
+        agents.push(fleet.start_agent("agent-partition", &fleet.partition_document(region, server), &admin));
+    }
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+
+    let partition_url = admin_url(&agents[0]).await;
+    assert_eq!(get(&partition_url, "/livez").await.0, 200);
+    until(&partition_url, "/readyz", |status, _| status == 200).await;
+    let metrics = until(&partition_url, "/metrics", |_, body| body.contains("heartbeat_last_success")).await;
+    let sent = format!("adx_federation_heartbeats_sent_total{{hub=\"{}\",outcome=\"accepted\"}}", fleet.hub.url);
+    assert!(metrics.contains(&sent), "{metrics}");
+    let status: Value = serde_json::from_str(&get(&partition_url, "/status").await.1).expect("status is JSON");
+    assert_eq!(status["inventory"]["databases"], serde_json::json!({"Logs": 2, "Metrics": 1}), "{status:#}");
+    assert!(status["hubs"][&fleet.hub.url]["lastSuccess"].is_string(), "{status:#}");
+
+    let hub_url = admin_url(&hub).await;
+    until(&hub_url, "/readyz", |status, _| status == 200).await;
+    let europe = fleet.partitions[0].url.clone();
+    let metrics = until(&hub_url, "/metrics", |_, body| body.contains("partitions{state=\"live\"} 3")).await;
+    for family in ["partition_last_heartbeat_timestamp_seconds", "missed_heartbeats_total"] {
+        let line = format!("adx_federation_{family}{{partition=\"{europe}\"}}");
+        assert!(metrics.contains(&line), "{line} in\n{metrics}");
+    }
+    for family in [
+        "passes_total{",
+        "pass_duration_seconds_count",
+        "changes_total{object=\"function\",action=\"create\",outcome=\"applied\"} 3",
+    ] {
+        assert!(metrics.contains(&format!("adx_federation_{family}")), "{family} in\n{metrics}");
+    }
+    let status: Value = serde_json::from_str(&get(&hub_url, "/status").await.1).expect("status is JSON");
+    assert_eq!(status["partitions"].as_array().map(Vec::len), Some(3), "{status:#}");
+    assert_eq!(
+        status["objects"]["Logs"]["functions"],
+        serde_json::json!(["federated_ApplicationLogs", "federated_Requests"])
+    );
+    assert!(status["lastPass"]["outcome"].is_string(), "{status:#}");
+
+    agents[0].kill().await;
+    until(&hub_url, "/metrics", |_, body| body.contains("partitions{state=\"expired\"} 1")).await;
+    let missed = format!("missed_heartbeats_total{{partition=\"{europe}\"}} 0\n");
+    until(&hub_url, "/metrics", |_, body| !body.contains(&missed)).await;
+    until(&hub_url, "/metrics", |_, body| !body.contains(&europe)).await;
+
+    for agent in &mut agents {
+        agent.kill().await;
+    }
+    until(&hub_url, "/metrics", |_, body| body.contains("guard_active{reason=\"no_live_heartbeat\"} 1")).await;
+    assert_eq!(get(&hub_url, "/readyz").await.0, 200, "holding is its job");
+    end(fleet, agents.into_iter().chain([hub])).await;
+}
+
+#[tokio::test]
+async fn the_supervisor_lists_its_agents_with_their_own_admin_ports() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let operator = fleet.start_operator_with(&["--admin", "127.0.0.1:0"]);
+    let url = admin_url(&operator).await;
+    until(&url, "/readyz", |status, _| status == 200).await;
+    let all = |_: u16, body: &str| body.matches("\"admin\":\"http://127.0.0.1:").count() == 4;
+    let status: Value = serde_json::from_str(&until(&url, "/status", all).await).expect("status is JSON");
+    assert_eq!(status["europe"]["program"], "agent-partition");
+    let hub_admin = status["hub"]["admin"].as_str().expect("the hub agent has an admin port");
+    until(hub_admin, "/metrics", |_, body| body.contains("adx_federation_passes_total")).await;
+    end(fleet, [operator]).await;
+}
+
+#[tokio::test]
+async fn a_hub_that_cannot_be_reached_fails_a_beat_and_a_pass() {
+    let mut fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let hub_document = fleet.hub_document();
+    let document = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
+    fleet.hub.process().kill().await;
+    for (agent, document) in [("agent-partition", document), ("agent-hub", hub_document)] {
+        let mut agent = fleet.start_agent(agent, &document, &["--once"]);
+        assert_eq!(agent.exited_within(SOON).await.code(), Some(1), "{}", agent.output());
+    }
+    end(fleet, []).await;
+}
