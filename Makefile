@@ -28,7 +28,7 @@ demo: toolchain programs ## The main job on local Kusto servers; ONCE=1 exits af
 
 .PHONY: test
 test: ## Everything, cheap things first
-	@.ci/steps toolchain format kql lint build unit -- judges stories
+	@.ci/steps toolchain format kql lint build generated unit -- judges stories
 
 .PHONY: toolchain
 toolchain: ## Check that what we cannot install is there
@@ -69,6 +69,22 @@ judges: judges-install programs ## The corpus and the official SDK against kusto
 .PHONY: stories
 stories: judges-install programs ## Integration tests: our programs as processes; Microsoft's parser reads every text they send
 	$(CARGO_TEST) --no-fail-fast --test '*'
+
+.PHONY: bench
+bench: toolchain ## Figures of the release build; its first build takes a quarter of an hour
+	@echo "Building the programs for release into $(CARGO_TARGET_DIR) ..."
+	@cargo build --release --workspace --bins --locked
+	@cargo bench --package tests --bench figures --locked
+
+.PHONY: generate
+generate: ## Write the files that are generated and committed
+	@mkdir -p deploy/crds
+	cargo build --workspace --bins --locked
+	$(CARGO_TARGET_DIR)/debug/operator crds > deploy/crds/adxclusters.yaml
+
+.PHONY: generated
+generated: ## Check that the generated files are those that `make generate` writes (after `build`)
+	@$(CARGO_TARGET_DIR)/debug/operator crds | diff -u deploy/crds/adxclusters.yaml - || { echo "Run 'make generate' and commit what it writes."; exit 1; }
 
 .PHONY: judges-install
 judges-install: $(ORACLE)/node_modules/.package-lock.json $(VENV)/complete

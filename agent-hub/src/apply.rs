@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use kql::{
-    names::{DatabaseName, EntityGroupName},
-    statements::{IngestInline, scripts},
+    names::DatabaseName,
+    statements::{IngestInline, members_hash, scripts},
 };
 use shared::{
     document::HubConfig,
@@ -16,7 +16,7 @@ use shared::{
 };
 
 use crate::{
-    plan::{Change, Plan},
+    plan::{Change, Plan, Record, RecordState},
     setup::ownership_table,
 };
 
@@ -34,72 +34,74 @@ pub struct Applied {
 
 /// Makes all changes; each database's in the plan's order, databases side by side.
 pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Timestamp) -> Vec<Applied> {
-    let mut by_database = BTreeMap::<DatabaseName, Vec<Change>>::new();
-    for change in plan.changes {
-        by_database.entry(change.database().clone()).or_default().push(change);
-    }
+    let Plan { changes, mut records, problems: _ } = plan;
     // Recorded before it is made: a group without a record would never be ours to change again. A record without a group does no harm.
-    let created = created_groups(by_database.values().flatten());
-    if let Err(why) = record(hub, config, &created, true, now).await {
+    records.extend(changes.iter().filter_map(intention));
+    if let Err(why) = write_records(hub, config, &records, now).await {
         let why = format!("not tried, because the record of our groups could not be written: {why}");
-        return by_database
-            .into_values()
-            .flatten()
-            .map(|change| Applied { change, result: Err(why.clone()) })
-            .collect();
+        return changes.into_iter().map(|change| Applied { change, result: Err(why.clone()) }).collect();
+    }
+    let mut by_database = BTreeMap::<DatabaseName, Vec<Change>>::new();
+    for change in changes {
+        by_database.entry(change.database().clone()).or_default().push(change);
     }
     let databases = stream::iter(by_database)
         .map(async |(database, changes)| run_scripts(hub, &database, changes).await)
         .buffer_unordered(CONCURRENT_DATABASES);
     let applied: Vec<Applied> = databases.collect::<Vec<_>>().await.into_iter().flatten().collect();
-    let gone = groups_no_longer_ours(&applied);
-    if let Err(why) = record(hub, config, &gone, false, now).await {
-        // The next pass finds no group of these names; until one is made by a person, the stale record has no effect.
-        tracing::warn!(error = why, "failed to record that entity groups are gone");
+    let outcomes: Vec<Record> = applied.iter().filter_map(outcome).collect();
+    if let Err(why) = write_records(hub, config, &outcomes, now).await {
+        // The next pass sees what is there, and settles the record by it.
+        tracing::warn!(error = why, "failed to record what became of entity groups");
     }
     applied
 }
 
-type Groups = Vec<(DatabaseName, EntityGroupName)>;
-
-fn created_groups<'a>(changes: impl Iterator<Item = &'a Change>) -> Groups {
-    changes
-        .filter_map(|change| match change {
-            Change::CreateGroup { database, group, .. } => Some((database.clone(), group.clone())),
-            _ => None,
-        })
-        .collect()
+/// What is recorded before a change.
+fn intention(change: &Change) -> Option<Record> {
+    match change {
+        Change::CreateGroup { database, group, members } => Some(Record {
+            database: database.clone(),
+            group: group.clone(),
+            state: RecordState::Intended(members_hash(members)),
+        }),
+        _ => None,
+    }
 }
 
-/// Dropped groups, and those whose creation Kusto refused: somebody else made one of that name in the meantime.
-fn groups_no_longer_ours(applied: &[Applied]) -> Groups {
-    applied
-        .iter()
-        .filter_map(|applied| match (&applied.change, &applied.result) {
-            (Change::DropGroup { database, group }, Ok(())) | (Change::CreateGroup { database, group, .. }, Err(_)) => {
-                Some((database.clone(), group.clone()))
-            }
-            _ => None,
-        })
-        .collect()
+/// What is recorded after a change. Nothing where it failed: the answer may be what was lost, or another hub agent was faster.
+fn outcome(Applied { change, result }: &Applied) -> Option<Record> {
+    let (database, group, state) = match (change, result) {
+        (Change::CreateGroup { database, group, .. }, Ok(())) => (database, group, RecordState::Made),
+        (Change::DropGroup { database, group }, Ok(())) => (database, group, RecordState::Gone),
+        _ => return None,
+    };
+    Some(Record { database: database.clone(), group: group.clone(), state })
 }
 
-async fn record(
+async fn write_records(
     hub: &KustoClient,
     config: &HubConfig,
-    groups: &Groups,
-    present: bool,
+    records: &[Record],
     now: Timestamp,
 ) -> Result<(), String> {
-    if groups.is_empty() {
+    if records.is_empty() {
         return Ok(());
     }
-    // Names hold no comma, quote or line break (Kusto's rule for names), so they are CSV fields as they stand.
-    let records: String =
-        groups.iter().map(|(database, group)| format!("{now},{database},EntityGroup,{group},{present}\n")).collect();
+    let lines: String = records.iter().map(|record| csv_line(record, now)).collect();
     let request =
-        IngestInline { database: &config.heartbeat_database, table: &ownership_table(), records: &records }.request();
+        IngestInline { database: &config.heartbeat_database, table: &ownership_table(), records: &lines }.request();
     hub.send(&request).await.map(drop).map_err(|error| chain(&error))
+}
+
+/// Names hold no comma, quote or line break (Kusto's rule for names); the quotes keep blanks at their ends.
+fn csv_line(Record { database, group, state }: &Record, now: Timestamp) -> String {
+    let (state, content) = match state {
+        RecordState::Intended(content) => ("Intended", content.as_str()),
+        RecordState::Made => ("Made", ""),
+        RecordState::Gone => ("Gone", ""),
+    };
+    format!("{now},\"{database}\",EntityGroup,\"{group}\",{state},{content}\n")
 }
 
 async fn run_scripts(hub: &KustoClient, database: &DatabaseName, changes: Vec<Change>) -> Vec<Applied> {

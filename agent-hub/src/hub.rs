@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kql::{
     endpoint::ClusterEndpoint,
     names::{DatabaseName, EntityGroupName, FunctionName},
-    statements::{Entity, PutFunction},
+    statements::{Entity, PutFunction, members_hash},
     syntax::{
         ast::{ExprKind, Literal},
         parser::parse_expression,
@@ -17,8 +17,25 @@ use kql::{
 pub struct Hub {
     /// Its databases.
     pub databases: BTreeMap<DatabaseName, HubDatabase>,
-    /// The groups that our record says we made.
-    pub owned_groups: BTreeSet<(DatabaseName, EntityGroupName)>,
+    /// What our record says of groups.
+    pub claims: BTreeMap<(DatabaseName, EntityGroupName), Claim>,
+}
+
+/// What our record says of one group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// We made it: Kusto said so.
+    pub is_made: bool,
+    /// We were about to make it with members of these hashes, and do not know how that ended.
+    pub intended: BTreeSet<String>,
+}
+
+impl Claim {
+    /// Whether a group that exists is the one that we made. After a lost answer only its members can tell: a person's group of that name has others.
+    pub fn covers(&self, group: &ExistingGroup) -> bool {
+        self.is_made
+            || matches!(group, ExistingGroup::Members(members) if self.intended.contains(&members_hash(members)))
+    }
 }
 
 /// One database of the hub.
@@ -76,6 +93,11 @@ impl Hub {
         self.databases.get_key_value(database).map(|(spelling, _)| spelling)
     }
 
+    /// Whether a group that exists is ours.
+    pub fn owns(&self, database: &DatabaseName, name: &EntityGroupName, group: &ExistingGroup) -> bool {
+        self.claims.get(&(database.clone(), name.clone())).is_some_and(|claim| claim.covers(group))
+    }
+
     /// The databases of a partition that some group of ours lists now.
     pub fn memberships_of<'a>(&'a self, cluster: &'a ClusterEndpoint) -> impl Iterator<Item = &'a Entity> + 'a {
         self.databases
@@ -83,7 +105,7 @@ impl Hub {
             .flat_map(|(database, content)| {
                 content.groups.iter().flatten().map(move |(name, group)| (database, name, group))
             })
-            .filter(|(database, name, _)| self.owned_groups.contains(&((*database).clone(), (*name).clone())))
+            .filter(|(database, name, group)| self.owns(database, name, group))
             .filter_map(|(_, _, group)| match group {
                 ExistingGroup::Members(members) => Some(members),
                 ExistingGroup::Foreign => None,

@@ -28,6 +28,10 @@ impl AsRef<CommonArgs> for Args {
 
 fn main() -> ExitCode {
     runtime::main("agent-hub", document::hub_config, async |args: Args, config, world| {
-        if args.plan { agent_hub::preview(config, world).await } else { agent_hub::run(config, world).await }
+        if args.plan {
+            Box::pin(agent_hub::preview(config, world)).await
+        } else {
+            Box::pin(agent_hub::run(config, world)).await
+        }
     })
 }

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use kql::{endpoint::ClusterEndpoint, names::DatabaseName, statements::ClearRemoteSchema};
 use shared::{
     document::HubConfig,
-    kusto::{ClientError, KustoClient},
+    kusto::{ClientError, Cloud, KustoClient},
     runtime::{Exit, PassOutcome, World, chain},
 };
 
@@ -63,7 +63,14 @@ impl HubAgent {
             Err(error) => return self.failed(now, error.is_auth(), &error),
         };
         self.report.set_up(set_up);
-        let reading = match read_heartbeats(&self.hub, &self.config, &mut self.memory).await {
+        let reading = match read_heartbeats(
+            &self.hub,
+            &self.config,
+            &mut self.memory,
+            may_be_partition(&self.config, self.world.cloud),
+        )
+        .await
+        {
             Ok(reading) => reading,
             Err(error) => {
                 self.setup.doubt();
@@ -116,6 +123,12 @@ impl HubAgent {
     }
 }
 
+/// A partition is a Kusto cluster of the hub's cloud; beside a hub on this machine, also one on this machine.
+fn may_be_partition(config: &HubConfig, cloud: Cloud) -> impl Fn(&ClusterEndpoint) -> bool {
+    let local = config.endpoint.is_loopback();
+    move |endpoint| cloud.trusts(endpoint) || (local && endpoint.is_loopback())
+}
+
 fn settings(config: &HubConfig) -> Settings {
     let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
     Settings {
@@ -156,7 +169,7 @@ async fn preview_text(config: HubConfig, world: &World) -> Result<(String, Exit)
         lines.push(format!("held: {reason}"));
         Ok((lines.join("\n"), Exit::Held))
     };
-    let reading = match read_heartbeats(&hub, &config, &mut memory).await {
+    let reading = match read_heartbeats(&hub, &config, &mut memory, may_be_partition(&config, world.cloud)).await {
         Ok(reading) => reading,
         Err(error) => return held(lines, HoldReason::IncompleteRead { why: chain(&error) }),
     };

@@ -62,8 +62,32 @@ impl HoldReason {
 pub struct Plan {
     /// Groups before the functions that use them; removals last, functions before groups.
     pub changes: Vec<Change>,
+    /// What the record of our groups lacks, whatever becomes of the changes.
+    pub records: Vec<Record>,
     /// What a person should look at, in sentences.
     pub problems: Vec<String>,
+}
+
+/// One line of the record of our groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The hub database.
+    pub database: DatabaseName,
+    /// The group.
+    pub group: EntityGroupName,
+    /// What is recorded of it.
+    pub state: RecordState,
+}
+
+/// What is recorded of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordState {
+    /// We are about to make it with members of this hash.
+    Intended(String),
+    /// It is there, and we made it.
+    Made,
+    /// It is not there any more.
+    Gone,
 }
 
 /// One change of the hub.
@@ -215,6 +239,7 @@ struct Steps {
     put_functions: Vec<Change>,
     drop_functions: Vec<Change>,
     drop_groups: Vec<Change>,
+    records: Vec<Record>,
     problems: Vec<String>,
 }
 
@@ -226,12 +251,11 @@ impl Steps {
         desired: &Desired,
         hub: &Hub,
     ) {
-        let owned = |group: &EntityGroupName| hub.owned_groups.contains(&(database.clone(), group.clone()));
         for (group, members) in &desired.groups {
             let (database, group, members) = (database.clone(), group.clone(), members.clone());
             match present.get(&group) {
                 None => self.put_groups.push(Change::CreateGroup { database, group, members }),
-                Some(_) if !owned(&group) => self.problems.push(format!(
+                Some(existing) if !hub.owns(&database, &group, existing) => self.problems.push(format!(
                     "the entity group '{group}' in '{database}' was not made by us and is left alone: rename it to have ours made"
                 )),
                 Some(ExistingGroup::Members(before)) if *before == members => {}
@@ -244,8 +268,29 @@ impl Steps {
                 }
             }
         }
-        for group in present.keys().filter(|group| owned(group) && !desired.groups.contains_key(*group)) {
-            self.drop_groups.push(Change::DropGroup { database: database.clone(), group: group.clone() });
+        for (group, existing) in present {
+            if !desired.groups.contains_key(group) && hub.owns(database, group, existing) {
+                self.drop_groups.push(Change::DropGroup { database: database.clone(), group: group.clone() });
+            }
+        }
+        self.settle_claims(database, present, desired, hub);
+    }
+
+    /// Brings the record up to what is seen: an intention that came true, and a group of ours that somebody else dropped and nobody needs.
+    fn settle_claims(
+        &mut self,
+        database: &DatabaseName,
+        present: &BTreeMap<EntityGroupName, ExistingGroup>,
+        desired: &Desired,
+        hub: &Hub,
+    ) {
+        for ((_, group), claim) in hub.claims.iter().filter(|((claimed, _), _)| claimed == database) {
+            let state = match present.get(group) {
+                Some(existing) if !claim.is_made && claim.covers(existing) => RecordState::Made,
+                None if !desired.groups.contains_key(group) => RecordState::Gone,
+                _ => continue,
+            };
+            self.records.push(Record { database: database.clone(), group: group.clone(), state });
         }
     }
 
@@ -289,9 +334,9 @@ impl Steps {
     }
 
     fn ordered(self) -> Plan {
-        let Self { put_groups, put_functions, drop_functions, drop_groups, problems } = self;
+        let Self { put_groups, put_functions, drop_functions, drop_groups, records, problems } = self;
         let changes = [put_groups, put_functions, drop_functions, drop_groups].into_iter().flatten().collect();
-        Plan { changes, problems }
+        Plan { changes, records, problems }
     }
 }
 

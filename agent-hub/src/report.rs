@@ -248,9 +248,9 @@ fn objects(hub: &Hub, folder: &str, applied: &[Applied]) -> BTreeMap<String, Obj
         let place = objects.entry(database.to_string()).or_default();
         let ours = content.functions.iter().filter(|(_, function)| function.is_ours(folder));
         place.functions.extend(ours.map(|(name, _)| name.to_string()));
-        let present = content.groups.iter().flatten().map(|(name, _)| name);
-        let owned = present.filter(|name| hub.owned_groups.contains(&(database.clone(), (*name).clone())));
-        place.entity_groups.extend(owned.map(ToString::to_string));
+        let present = content.groups.iter().flatten();
+        let owned = present.filter(|(name, group)| hub.owns(database, name, group));
+        place.entity_groups.extend(owned.map(|(name, _)| name.to_string()));
     }
     for Applied { change, result } in applied {
         if result.is_ok() {

@@ -11,7 +11,7 @@ mod script;
 mod tests;
 
 pub use discovery::{ShowDatabases, ShowHubEntities, ShowInventory};
-pub use entity_groups::{AlterEntityGroup, CreateEntityGroup, DropEntityGroup, Entity, ShowEntityGroups};
+pub use entity_groups::{AlterEntityGroup, CreateEntityGroup, DropEntityGroup, Entity, ShowEntityGroups, members_hash};
 pub use functions::{ClearRemoteSchema, DropFunction, FederatedBody, Members, PutFunction};
 pub use heartbeats::{
     AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, EnableStreaming, HeartbeatPolicy,
@@ -21,6 +21,8 @@ pub use ownership::{CreateOwnershipTable, ReadOwnership};
 pub use script::{MAX_SCRIPT_BYTES, scripts};
 
 use std::collections::BTreeMap;
+
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     names::DatabaseName,
@@ -37,4 +39,15 @@ fn request(
     values: &[(&str, &str)],
 ) -> Request {
     Request { name, kind, database: database.cloned(), text: template::fill(file, values), parameters: BTreeMap::new() }
+}
+
+/// A hash of texts, for telling equal content: 24 hexadecimal digits of SHA-256. Not a secret and not a signature.
+fn short_hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        // The length before each part keeps two parts from being read as others with the same characters.
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }

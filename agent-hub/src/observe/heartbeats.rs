@@ -49,7 +49,8 @@ pub struct HeartbeatReading {
 const HEARTBEATS: &str = "heartbeats";
 const SCHEMAS: &str = "the heartbeats' schemas";
 
-/// Reads all heartbeats of the retention period. An error means that nothing is known: a partial list is never returned.
+/// Reads all heartbeats of the retention period. `trusted` says which endpoints may be partitions: anyone who may write heartbeats may write any endpoint,
+/// and what gets into a group is asked with the rights of the hub's users. An error means that nothing is known: a partial list is never returned.
 ///
 /// # Errors
 /// [`ObserveError`]
@@ -57,10 +58,11 @@ pub async fn read_heartbeats(
     hub: &KustoClient,
     config: &HubConfig,
     memory: &mut SchemaMemory,
+    trusted: impl Fn(&ClusterEndpoint) -> bool,
 ) -> Result<HeartbeatReading, ObserveError> {
     let (database, table, window) = (&config.heartbeat_database, &config.heartbeat_table, config.heartbeat_retention);
     let answer = hub.send(&ReadHeartbeats { database, table, window }.request()).await.map_err(asking(HEARTBEATS))?;
-    let (rows, problems) = parse_rows(&answer).map_err(decoding(HEARTBEATS))?;
+    let (rows, problems) = parse_rows(&answer, trusted).map_err(decoding(HEARTBEATS))?;
     let mut changed = BTreeSet::new();
     for endpoints in pages(rows.iter().filter(|row| memory.lacks(row))) {
         let request = ReadSchemas { database, table, window, endpoints: &endpoints }.request();
@@ -107,12 +109,19 @@ fn pages<'a>(rows: impl Iterator<Item = &'a HeartbeatRow>) -> Vec<BTreeSet<Strin
     pages
 }
 
-fn parse_rows(table: &ResultTable) -> Result<(Vec<HeartbeatRow>, Vec<String>), DecodeError> {
+fn parse_rows(
+    table: &ResultTable,
+    trusted: impl Fn(&ClusterEndpoint) -> bool,
+) -> Result<(Vec<HeartbeatRow>, Vec<String>), DecodeError> {
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     for row in table.rows() {
         let key = row.string("ClusterEndpoint")?;
         match ClusterEndpoint::parse(key) {
-            Ok(endpoint) => rows.push(parse_row(row, endpoint, key)?),
+            Ok(endpoint) if trusted(&endpoint) => rows.push(parse_row(row, endpoint, key)?),
+            Ok(endpoint) => {
+                problems
+                    .push(format!("the heartbeats of {endpoint} are ignored: it is no Kusto endpoint of this cloud"));
+            }
             Err(error) => problems.push(format!("a heartbeat row is ignored: {error}")),
         }
     }

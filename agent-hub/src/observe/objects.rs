@@ -1,6 +1,6 @@
 //! What the hub holds: databases, functions, groups, and our record of the groups that we made. I/O: two `.show` commands, one for each database, one query.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use futures::{StreamExt as _, stream};
 use kql::{
@@ -15,7 +15,7 @@ use shared::{
 
 use super::{ObserveError, asking, decoding};
 use crate::{
-    hub::{ExistingFunction, ExistingGroup, Hub, HubDatabase},
+    hub::{Claim, ExistingFunction, ExistingGroup, Hub, HubDatabase},
     setup::ownership_table,
 };
 
@@ -34,19 +34,19 @@ pub async fn read_hub(hub: &KustoClient, config: &HubConfig, has_record: bool) -
     let ownership = ReadOwnership { database: &config.heartbeat_database, table: &ownership_table() }.request();
     let entities = ShowHubEntities { function_prefix: &config.function_prefix }.request();
     let databases = ShowDatabases.request();
-    let owned = async {
+    let claims = async {
         if has_record {
-            read_owned(&hub.send(&ownership).await.map_err(asking(OWNERSHIP))?).map_err(decoding(OWNERSHIP))
+            read_claims(&hub.send(&ownership).await.map_err(asking(OWNERSHIP))?).map_err(decoding(OWNERSHIP))
         } else {
-            Ok(BTreeSet::new())
+            Ok(BTreeMap::new())
         }
     };
-    let (databases, entities, owned) = futures::join!(hub.send(&databases), hub.send(&entities), owned);
+    let (databases, entities, claims) = futures::join!(hub.send(&databases), hub.send(&entities), claims);
     let names = read_databases(&databases.map_err(asking(DATABASES))?).map_err(decoding(DATABASES))?;
     let mut databases: BTreeMap<DatabaseName, HubDatabase> =
         names.into_iter().map(|name| (name, HubDatabase::default())).collect();
     read_entities(&entities.map_err(asking(ENTITIES))?, &mut databases).map_err(decoding(ENTITIES))?;
-    let owned_groups = owned?;
+    let claims = claims?;
     let groups = stream::iter(databases.keys().cloned().collect::<Vec<_>>())
         .map(async |name| (read_groups(hub, &name).await, name))
         .buffer_unordered(CONCURRENT_DATABASES);
@@ -55,7 +55,7 @@ pub async fn read_hub(hub: &KustoClient, config: &HubConfig, has_record: bool) -
             database.groups = groups;
         }
     }
-    Ok(Hub { databases, owned_groups })
+    Ok(Hub { databases, claims })
 }
 
 /// Names that break our rules are Kusto's own (`$systemdb`): nothing of ours belongs there.
@@ -83,15 +83,17 @@ fn read_entities(table: &ResultTable, databases: &mut BTreeMap<DatabaseName, Hub
     Ok(())
 }
 
-fn read_owned(table: &ResultTable) -> Result<BTreeSet<(DatabaseName, EntityGroupName)>, DecodeError> {
-    let mut owned = BTreeSet::new();
+fn read_claims(table: &ResultTable) -> Result<BTreeMap<(DatabaseName, EntityGroupName), Claim>, DecodeError> {
+    let mut claims = BTreeMap::new();
     for row in table.rows() {
         let names = (DatabaseName::new(row.string("Database")?), EntityGroupName::new(row.string("Name")?));
-        if let (Ok(database), Ok(group)) = names {
-            owned.insert((database, group));
-        }
+        let (Ok(database), Ok(group)) = names else { continue };
+        let contents = row.dynamic("Contents")?;
+        let contents = contents.as_array().into_iter().flatten();
+        let intended = contents.filter_map(|content| content.as_str().map(str::to_owned)).collect();
+        claims.insert((database, group), Claim { is_made: row.bool("IsMade")? == Some(true), intended });
     }
-    Ok(owned)
+    Ok(claims)
 }
 
 async fn read_groups(

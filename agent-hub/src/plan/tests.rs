@@ -10,7 +10,7 @@ use shared::heartbeat::{Limits, parse_schema};
 use super::*;
 use crate::{
     fleet::{Beat, Inventory, Thresholds, judge},
-    hub::ExistingFunction,
+    hub::{Claim, ExistingFunction},
 };
 
 fn settings() -> Settings {
@@ -68,7 +68,7 @@ fn applied(mut hub: Hub, plan: &Plan) -> Hub {
         match change {
             Change::CreateGroup { database, group, members } => {
                 groups.insert(group.clone(), ExistingGroup::Members(members));
-                hub.owned_groups.insert((database, group));
+                hub.claims.insert((database, group), Claim { is_made: true, intended: BTreeSet::new() });
             }
             Change::AlterGroup { group, members, .. } => {
                 groups.insert(group, ExistingGroup::Members(members));
@@ -80,7 +80,7 @@ fn applied(mut hub: Hub, plan: &Plan) -> Hub {
             Change::DropFunction { function, .. } => drop(place.functions.remove(&function)),
             Change::DropGroup { database, group } => {
                 groups.remove(&group);
-                hub.owned_groups.remove(&(database, group));
+                hub.claims.remove(&(database, group));
             }
         }
     }
@@ -279,4 +279,36 @@ fn a_group_of_ours_that_a_person_changed_is_repaired() {
     let groups = hub.databases.get_mut(&database("Logs")).unwrap().groups.as_mut().unwrap();
     groups.insert(group("Logs_Partitions"), ExistingGroup::Foreign);
     assert_eq!(shown(&planned(&fleet, &hub)), ["alter entity group Logs_Partitions in Logs"]);
+}
+
+#[test]
+fn after_a_lost_answer_a_group_is_ours_by_the_members_that_were_meant_and_only_then() {
+    let fleet = fleet(&[("eu", 1, logs(&["A"]))]);
+    let mut hub = hub(&["Logs"]);
+    let key = (database("Logs"), group("Logs_Partitions"));
+    let meant = BTreeSet::from([kql::statements::members_hash(&entities(&["eu"], "Logs"))]);
+    hub.claims.insert(key, Claim { is_made: false, intended: meant });
+    let mut with_group = |members| {
+        let groups = hub.databases.get_mut(&database("Logs")).unwrap().groups.as_mut().unwrap();
+        groups.insert(group("Logs_Partitions"), ExistingGroup::Members(members));
+        planned(&fleet, &hub)
+    };
+    let ours = with_group(entities(&["eu"], "Logs"));
+    let made = Record { database: database("Logs"), group: group("Logs_Partitions"), state: RecordState::Made };
+    assert_eq!((shown(&ours), ours.records), (vec!["create function federated_A in Logs".to_owned()], vec![made]));
+    let theirs = with_group(entities(&["mine"], "Logs"));
+    assert_eq!(theirs.records, []);
+    assert!(theirs.problems[0].contains("was not made by us"), "{:?}", theirs.problems);
+}
+
+#[test]
+fn a_group_of_ours_that_a_person_dropped_is_made_again_or_forgotten() {
+    let before = json!([{"database": "Logs", "tables": []}, {"database": "Metrics", "tables": []}]);
+    let hub = hub(&["Other"]);
+    let mut hub = applied(hub.clone(), &planned(&fleet(&[("eu", 1, before)]), &hub));
+    hub.databases.get_mut(&database("Other")).unwrap().groups.as_mut().unwrap().clear();
+    let plan = planned(&fleet(&[("eu", 1, logs(&[]))]), &hub);
+    assert_eq!(shown(&plan), ["create entity group Logs_Partitions in Other"]);
+    let gone = Record { database: database("Other"), group: group("Metrics_Partitions"), state: RecordState::Gone };
+    assert_eq!(plan.records, [gone]);
 }

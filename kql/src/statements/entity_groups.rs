@@ -7,7 +7,7 @@ use crate::{
     literal,
     names::{DatabaseName, EntityGroupName},
     request::{Request, RequestKind},
-    statements::request,
+    statements::{request, short_hash},
 };
 
 /// One member of a group: a database of a cluster.
@@ -29,6 +29,11 @@ impl Entity {
 /// Members in one line, sorted, so that equal sets give equal texts.
 pub(super) fn render_entities(entities: &BTreeSet<Entity>) -> String {
     entities.iter().map(Entity::render).collect::<Vec<_>>().join(", ")
+}
+
+/// Equal members have equal hashes, in any order: 24 hexadecimal digits.
+pub fn members_hash(entities: &BTreeSet<Entity>) -> String {
+    short_hash([render_entities(entities).as_str()])
 }
 
 /// The groups of one database. Columns, both strings: Name, Entities (a JSON array of entity texts).

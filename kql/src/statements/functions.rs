@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use sha2::{Digest as _, Sha256};
-
 use crate::{
     endpoint::ClusterEndpoint,
     literal,
     names::{DatabaseName, EntityGroupName, FunctionName, TableName},
     request::{Request, RequestKind},
-    statements::{Entity, entity_groups::render_entities, request},
+    statements::{Entity, entity_groups::render_entities, request, short_hash},
     template,
 };
 
@@ -72,13 +70,7 @@ const MARKER: &str = " [adx-federation ";
 impl PutFunction {
     /// The docstring: description and marker. Equal functions have equal docstrings, so comparing it tells whether the function must be sent again.
     pub fn docstring(&self) -> String {
-        let mut hash = Sha256::new();
-        for part in [self.function.as_str(), &self.folder, &self.description, &self.body.render()] {
-            // The length before each part keeps two parts from being read as others with the same characters.
-            hash.update(part.len().to_le_bytes());
-            hash.update(part);
-        }
-        let digest: String = hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        let digest = short_hash([self.function.as_str(), &self.folder, &self.description, &self.body.render()]);
         format!("{}{MARKER}{digest}]", self.description)
     }
 

@@ -6,7 +6,7 @@ use crate::{
     statements::request,
 };
 
-/// The table of records. Columns: Timestamp:datetime, Database:string, Kind:string, Name:string, Present:bool.
+/// The table of records. Columns: Timestamp:datetime, then the strings Database, Kind, Name, State, Content.
 #[derive(Debug, Clone, Copy)]
 pub struct CreateOwnershipTable<'a> {
     /// The heartbeat database.
@@ -28,7 +28,8 @@ impl CreateOwnershipTable<'_> {
     }
 }
 
-/// The groups that we made and have not removed. Columns, both strings: Database, Name.
+/// The groups that we made or meant to make, since they were last gone. Columns: Database:string, Name:string, IsMade:bool, Contents:dynamic (hashes of the
+/// members that were meant).
 #[derive(Debug, Clone, Copy)]
 pub struct ReadOwnership<'a> {
     /// The heartbeat database.
