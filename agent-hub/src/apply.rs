@@ -7,7 +7,7 @@ use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use kql::{
     names::DatabaseName,
-    statements::{IngestInline, members_hash, scripts},
+    statements::{IngestInline, scripts},
 };
 use shared::{
     document::HubConfig,
@@ -34,12 +34,14 @@ pub struct Applied {
 
 /// Makes all changes; each database's in the plan's order, databases side by side.
 pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Timestamp) -> Vec<Applied> {
-    let Plan { changes, mut records, problems: _ } = plan;
+    let Plan { mut changes, records, .. } = plan;
+    let mut applied = Vec::new();
     // Recorded before it is made: a group without a record would never be ours to change again. A record without a group does no harm.
-    records.extend(changes.iter().filter_map(intention));
     if let Err(why) = write_records(hub, config, &records, now).await {
+        tracing::error!(error = why, "failed to record what becomes of entity groups");
         let why = format!("not tried, because the record of our groups could not be written: {why}");
-        return changes.into_iter().map(|change| Applied { change, result: Err(why.clone()) }).collect();
+        let untried = changes.extract_if(.., |change| matches!(change, Change::CreateGroup { .. }));
+        applied.extend(untried.map(|change| Applied { change, result: Err(why.clone()) }));
     }
     let mut by_database = BTreeMap::<DatabaseName, Vec<Change>>::new();
     for change in changes {
@@ -48,25 +50,13 @@ pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Times
     let databases = stream::iter(by_database)
         .map(async |(database, changes)| run_scripts(hub, &database, changes).await)
         .buffer_unordered(CONCURRENT_DATABASES);
-    let applied: Vec<Applied> = databases.collect::<Vec<_>>().await.into_iter().flatten().collect();
+    applied.extend(databases.collect::<Vec<_>>().await.into_iter().flatten());
     let outcomes: Vec<Record> = applied.iter().filter_map(outcome).collect();
     if let Err(why) = write_records(hub, config, &outcomes, now).await {
         // The next pass sees what is there, and settles the record by it.
         tracing::warn!(error = why, "failed to record what became of entity groups");
     }
     applied
-}
-
-/// What is recorded before a change.
-fn intention(change: &Change) -> Option<Record> {
-    match change {
-        Change::CreateGroup { database, group, members } => Some(Record {
-            database: database.clone(),
-            group: group.clone(),
-            state: RecordState::Intended(members_hash(members)),
-        }),
-        _ => None,
-    }
 }
 
 /// What is recorded after a change. Nothing where it failed: the answer may be what was lost, or another hub agent was faster.

@@ -82,7 +82,8 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
             }
         };
         if hub.databases.contains_key(&database) {
-            let functions = functions(&spelling, &group, &members, settings, &mut desired.problems);
+            let group = (!hub.is_taken(&database, &group)).then_some(&group);
+            let functions = functions(&spelling, group, &members, settings, &mut desired.problems);
             desired.functions.insert(spelling, functions);
         } else {
             let partitions = members.members.len();
@@ -106,7 +107,9 @@ fn databases(fleet: &Fleet, hub: &Hub) -> BTreeMap<DatabaseName, DatabaseMembers
                 for (database, content) in &inventory.0 {
                     let entity = Entity { cluster: cluster.clone(), database: database.clone() };
                     let members = databases.entry(database.clone()).or_default();
-                    members.spelling.get_or_insert_with(|| hub.spelling_of(database).unwrap_or(database).clone());
+                    members.spelling.get_or_insert_with(|| {
+                        hub.spelling_of(database, GROUP_SUFFIX).unwrap_or_else(|| database.clone())
+                    });
                     members.members.insert(entity.clone());
                     for table in content.tables.keys() {
                         members.tables.entry(table.clone()).or_default().insert(entity.clone());
@@ -116,9 +119,9 @@ fn databases(fleet: &Fleet, hub: &Hub) -> BTreeMap<DatabaseName, DatabaseMembers
             Inventory::Unknown => {
                 for entity in hub.memberships_of(cluster) {
                     let members = databases.entry(entity.database.clone()).or_default();
-                    members
-                        .spelling
-                        .get_or_insert_with(|| hub.spelling_of(&entity.database).unwrap_or(&entity.database).clone());
+                    members.spelling.get_or_insert_with(|| {
+                        hub.spelling_of(&entity.database, GROUP_SUFFIX).unwrap_or_else(|| entity.database.clone())
+                    });
                     members.members.insert(entity.clone());
                     members.unknown.insert(entity.clone());
                 }
@@ -128,9 +131,10 @@ fn databases(fleet: &Fleet, hub: &Hub) -> BTreeMap<DatabaseName, DatabaseMembers
     databases
 }
 
+/// `group`: the database's stored group, unless a person's group has its name: our functions must not answer from somebody else's list.
 fn functions(
     database: &DatabaseName,
-    group: &EntityGroupName,
+    group: Option<&EntityGroupName>,
     members: &DatabaseMembers,
     settings: &Settings,
     problems: &mut Vec<Problem>,
@@ -152,7 +156,10 @@ fn functions(
         } else {
             format!("{table} of the partitions of {database} that have it")
         };
-        let members = if all { Members::Group(group.clone()) } else { Members::Entities(having) };
+        let members = match group {
+            Some(group) if all => Members::Group(group.clone()),
+            _ => Members::Entities(having),
+        };
         let put = PutFunction {
             database: database.clone(),
             function: function.clone(),

@@ -42,12 +42,14 @@ pub struct Partition {
     pub state: PartitionState,
     /// How many beats are overdue since the newest.
     pub missed_beats: u64,
+    /// Expired, and still federated: too many went silent at once for this to be believed.
+    pub is_kept: bool,
 }
 
 impl Partition {
     /// Whether its data belongs into groups and functions. A suspect partition stays: keeping a dead one costs a warning, losing a live one costs data.
     pub const fn is_federated(&self) -> bool {
-        !matches!(self.state, PartitionState::Expired)
+        self.is_kept || !matches!(self.state, PartitionState::Expired)
     }
 }
 
@@ -63,8 +65,8 @@ pub struct Thresholds {
     pub interval: SignedDuration,
 }
 
-/// Beats have up to 25 % jitter: one is missed only when it is later than that.
-const JITTER_ALLOWANCE: f64 = 1.25;
+/// Beats come early by up to a quarter of the interval and never late by design; a quarter is left for the way, and for slow machines.
+const LATE_ALLOWANCE: f64 = 0.25;
 
 /// How far the writer's clock may be from the hub's before it is reported.
 const CLOCK_SKEW_ALLOWANCE: SignedDuration = SignedDuration::from_mins(5);
@@ -83,7 +85,7 @@ pub fn judge(beats: Vec<Beat>, now: Timestamp, thresholds: Thresholds) -> Fleet 
         beat.problems.extend(clock_problem(&beat));
         let older = fleet.get(&beat.endpoint).is_some_and(|known: &Partition| known.beat.received >= beat.received);
         if !older {
-            fleet.insert(beat.endpoint.clone(), Partition { beat, state, missed_beats });
+            fleet.insert(beat.endpoint.clone(), Partition { beat, state, missed_beats, is_kept: false });
         }
     }
     fleet
@@ -91,7 +93,7 @@ pub fn judge(beats: Vec<Beat>, now: Timestamp, thresholds: Thresholds) -> Fleet 
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturating float to integer is what is wanted: negative ages miss nothing.
 fn missed_beats(age: SignedDuration, interval: SignedDuration) -> u64 {
-    (age.as_secs_f64() / (interval.as_secs_f64() * JITTER_ALLOWANCE)) as u64
+    (age.as_secs_f64() / interval.as_secs_f64() - LATE_ALLOWANCE) as u64
 }
 
 fn clock_problem(beat: &Beat) -> Option<String> {
@@ -139,8 +141,8 @@ mod tests {
             (mins(0), PartitionState::Live, 0),
             (mins(12), PartitionState::Live, 0),
             (mins(13), PartitionState::Suspect, 1),
-            (mins(60), PartitionState::Suspect, 4),
-            (mins(61), PartitionState::Expired, 4),
+            (mins(60), PartitionState::Suspect, 5),
+            (mins(61), PartitionState::Expired, 5),
             (mins(-3), PartitionState::Live, 0),
         ] {
             let expected = vec![("eu.kusto.windows.net".to_owned(), state, missed)];

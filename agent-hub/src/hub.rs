@@ -65,9 +65,14 @@ pub struct ExistingFunction {
 }
 
 impl ExistingFunction {
-    /// Whether we made it, whatever its content.
-    pub fn is_ours(&self, folder: &str) -> bool {
-        self.folder == folder && PutFunction::is_marked(&self.docstring)
+    /// Whether we made it, in whatever folder and with whatever content.
+    pub fn is_ours(&self) -> bool {
+        PutFunction::is_marked(&self.docstring)
+    }
+
+    /// Whether it is ours to drop: also in our folder, since another hub agent of ours may keep functions of its own in another.
+    pub fn is_droppable(&self, folder: &str) -> bool {
+        self.folder == folder && self.is_ours()
     }
 }
 
@@ -88,9 +93,20 @@ impl ExistingGroup {
 }
 
 impl Hub {
-    /// How the hub spells a database that it has.
-    pub fn spelling_of(&self, database: &DatabaseName) -> Option<&DatabaseName> {
-        self.databases.get_key_value(database).map(|(spelling, _)| spelling)
+    /// How a database is spelled in our names: as the hub spells it, else as a group of ours (its name less the suffix) already does. A partition that
+    /// joins with another spelling renames nothing.
+    pub fn spelling_of(&self, database: &DatabaseName, suffix: &str) -> Option<DatabaseName> {
+        let own = self.databases.get_key_value(database).map(|(spelling, _)| spelling.clone());
+        own.or_else(|| {
+            let groups = self.claims.keys().filter_map(|(_, group)| group.as_str().strip_suffix(suffix));
+            groups.filter_map(|spelling| DatabaseName::new(spelling).ok()).find(|spelling| spelling == database)
+        })
+    }
+
+    /// Whether a group of this name exists that is not ours.
+    pub fn is_taken(&self, database: &DatabaseName, name: &EntityGroupName) -> bool {
+        let groups = self.databases.get(database).and_then(|content| content.groups.as_ref().ok());
+        groups.and_then(|groups| groups.get(name)).is_some_and(|group| !self.owns(database, name, group))
     }
 
     /// Whether a group that exists is ours.

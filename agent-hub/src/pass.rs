@@ -1,6 +1,8 @@
 //! The pass of the hub agent, and its dry run. I/O: all of it, through the steps.
 
-use futures::{StreamExt as _, stream};
+use std::{collections::BTreeSet, io::Write as _, mem};
+
+use futures::{StreamExt as _, future, stream};
 use jiff::{SignedDuration, Timestamp};
 use kql::{endpoint::ClusterEndpoint, names::DatabaseName, statements::ClearRemoteSchema};
 use shared::{
@@ -14,7 +16,7 @@ use crate::{
     fleet::{Thresholds, judge},
     observe::{ObserveError, SchemaMemory, read_heartbeats, read_hub},
     plan::{Decision, HoldReason, plan},
-    report::Report,
+    report::{Report, Work},
     settings::Settings,
     setup::{self, Setup},
 };
@@ -29,6 +31,8 @@ struct HubAgent {
     settings: Settings,
     setup: Setup,
     memory: SchemaMemory,
+    /// Partition databases whose columns changed, and of which the hub has not been told yet.
+    stale: BTreeSet<(ClusterEndpoint, DatabaseName)>,
     report: Report,
     world: World,
 }
@@ -54,7 +58,8 @@ impl HubAgent {
         let hub = KustoClient::new(config.endpoint.clone(), &config.credential, world.client_options())?;
         let report = Report::new(world.clone(), &config);
         let settings = settings(&config);
-        Ok(Self { hub, config, settings, setup: Setup::default(), memory: SchemaMemory::default(), report, world })
+        let (setup, memory, stale) = Default::default();
+        Ok(Self { hub, config, settings, setup, memory, stale, report, world })
     }
 
     async fn pass(&mut self, now: Timestamp) -> PassOutcome {
@@ -75,9 +80,10 @@ impl HubAgent {
             Err(error) => {
                 self.setup.doubt();
                 self.count_auth_failure(error.is_auth());
-                return self.report.held(now, &HoldReason::IncompleteRead { why: chain(&error) });
+                return self.report.held(now, &HoldReason::IncompleteRead { why: chain(&error) }, Vec::new());
             }
         };
+        self.stale.extend(reading.changed);
         let fleet = judge(reading.beats, reading.now, self.settings.thresholds);
         self.report.fleet(&fleet);
         let hub = match read_hub(&self.hub, &self.config, true).await {
@@ -87,28 +93,27 @@ impl HubAgent {
                 return self.failed(now, error.is_auth(), &error);
             }
         };
-        let plan = match plan(&fleet, &hub, &self.settings) {
+        let mut plan = match plan(&fleet, &hub, &self.settings) {
             Decision::Apply(plan) => plan,
-            Decision::Hold(reason) => return self.report.held(now, &reason),
+            Decision::Hold(reason) => return self.report.held(now, &reason, reading.problems),
         };
-        let problems = [reading.problems, plan.problems.clone()].concat();
-        let applied = apply(&self.hub, &self.config, plan, now).await;
-        self.clear_remote_schemas(reading.changed).await;
-        self.report.done(now, &hub, &self.settings.folder, set_up, &applied, problems)
+        plan.problems.extend(reading.problems);
+        let applied = apply(&self.hub, &self.config, plan.clone(), now).await;
+        self.clear_remote_schemas().await;
+        self.report.done(now, &hub, &self.settings.folder, &Work { set_up, plan: &plan, applied: &applied })
     }
 
     /// The hub remembers partitions' columns; where they changed, it must ask again, or queries go on with the old ones.
-    async fn clear_remote_schemas(&self, changed: impl IntoIterator<Item = (ClusterEndpoint, DatabaseName)>) {
-        let database = &self.config.heartbeat_database;
-        let clears = stream::iter(changed).map(async |(cluster, remote_database)| {
+    async fn clear_remote_schemas(&mut self) {
+        let (hub, database) = (&self.hub, &self.config.heartbeat_database);
+        let clears = stream::iter(mem::take(&mut self.stale)).map(async |(cluster, remote_database)| {
             let request =
                 ClearRemoteSchema { database, cluster: &cluster, remote_database: &remote_database }.request();
-            match self.hub.send(&request).await {
-                Ok(_) => tracing::info!(partition = %cluster, database = %remote_database, "remote schema cleared"),
-                Err(error) => tracing::warn!(error = chain(&error), "failed to clear a remote schema"),
-            }
+            let error = hub.send(&request).await.err()?;
+            tracing::warn!(error = chain(&error), "failed to clear a remote schema, which is tried again");
+            Some((cluster, remote_database))
         });
-        clears.buffer_unordered(CONCURRENT_CLEARS).collect::<()>().await;
+        self.stale = clears.buffer_unordered(CONCURRENT_CLEARS).filter_map(future::ready).collect().await;
     }
 
     fn failed(&mut self, now: Timestamp, is_auth: bool, error: &dyn std::error::Error) -> PassOutcome {
@@ -144,9 +149,14 @@ fn settings(config: &HubConfig) -> Settings {
 
 /// Prints what a pass would do and why, and changes nothing.
 pub async fn preview(config: HubConfig, world: World) -> Exit {
-    match preview_text(config, &world).await {
+    let preview = tokio::select! {
+        preview = preview_text(config, &world) => preview,
+        () = world.stop.cancelled() => return Exit::Failed,
+    };
+    match preview {
         Ok((text, exit)) => {
-            println!("{text}");
+            // Where nobody reads any more, as behind `| head`, there is nobody to tell.
+            let _ = writeln!(std::io::stdout(), "{text}");
             exit
         }
         Err(why) => {
@@ -165,26 +175,29 @@ async fn preview_text(config: HubConfig, world: &World) -> Result<(String, Exit)
         lines.push("The rest follows from the heartbeats, and there is no heartbeat table yet.".to_owned());
         return Ok((lines.join("\n"), Exit::Done));
     }
-    let held = |mut lines: Vec<String>, reason: HoldReason| {
+    let held = |mut lines: Vec<String>, reason: HoldReason, problems: &[String]| {
         lines.push(format!("held: {reason}"));
+        lines.extend(problems.iter().map(|problem| format!("problem: {problem}")));
         Ok((lines.join("\n"), Exit::Held))
     };
     let reading = match read_heartbeats(&hub, &config, &mut memory, may_be_partition(&config, world.cloud)).await {
         Ok(reading) => reading,
-        Err(error) => return held(lines, HoldReason::IncompleteRead { why: chain(&error) }),
+        Err(error) => return held(lines, HoldReason::IncompleteRead { why: chain(&error) }, &[]),
     };
     let fleet = judge(reading.beats, reading.now, settings.thresholds);
     let present = read_hub(&hub, &config, !missing.ownership_table).await.map_err(|error| chain(&error))?;
     let plan = match plan(&fleet, &present, &settings) {
         Decision::Apply(plan) => plan,
-        Decision::Hold(reason) => return held(lines, reason),
+        Decision::Hold(reason) => return held(lines, reason, &reading.problems),
     };
+    let exit = if plan.held.is_some() { Exit::Held } else { Exit::Done };
+    lines.extend(plan.held.iter().map(|reason| format!("held: {reason}")));
     lines.extend(plan.changes.iter().map(|change| format!("{change}: {}", change.reason())));
     if lines.is_empty() {
         lines.push("Nothing has to change.".to_owned());
     }
     lines.extend(reading.problems.iter().chain(&plan.problems).map(|problem| format!("problem: {problem}")));
-    Ok((lines.join("\n"), Exit::Done))
+    Ok((lines.join("\n"), exit))
 }
 
 impl ObserveError {

@@ -8,13 +8,15 @@ use std::{
 use kql::{
     names::{DatabaseName, EntityGroupName, FunctionName},
     request::Request,
-    statements::{AlterEntityGroup, CreateEntityGroup, DropEntityGroup, DropFunction, Entity, PutFunction},
+    statements::{
+        AlterEntityGroup, CreateEntityGroup, DropEntityGroup, DropFunction, Entity, PutFunction, members_hash,
+    },
 };
-use shared::runtime::{ChangeAction, ChangeObject, GuardReason};
+use shared::runtime::{ChangeAction, ChangeObject, GuardReason, PartitionState};
 
 use crate::{
     desired::{self, Desired},
-    fleet::Fleet,
+    fleet::{Fleet, Partition},
     hub::{ExistingGroup, Hub, HubDatabase},
     settings::Settings,
 };
@@ -39,6 +41,16 @@ pub enum HoldReason {
         /// How many partitions the table remembers.
         known: usize,
     },
+    /// So many fell silent together that their agents' network, or the hub's ingestion, is the likelier cause. They stay federated; the rest goes on.
+    #[error(
+        "{silent} of {of} partitions have missed beats: those older than heartbeatTTL stay federated until beats return or their rows are gone (heartbeatRetention)"
+    )]
+    MassExpiry {
+        /// Partitions that missed beats, of those that the hub federates.
+        silent: usize,
+        /// Partitions that the hub federates.
+        of: usize,
+    },
     /// The heartbeats could not be read completely. A partial list would look like partitions that died.
     #[error("the heartbeats could not be read completely, so groups and functions stay as they are: {why}")]
     IncompleteRead {
@@ -52,6 +64,7 @@ impl HoldReason {
     pub const fn label(&self) -> GuardReason {
         match self {
             Self::NoLiveHeartbeat { .. } => GuardReason::NoLiveHeartbeat,
+            Self::MassExpiry { .. } => GuardReason::MassExpiry,
             Self::IncompleteRead { .. } => GuardReason::IncompleteRead,
         }
     }
@@ -66,6 +79,10 @@ pub struct Plan {
     pub records: Vec<Record>,
     /// What a person should look at, in sentences.
     pub problems: Vec<String>,
+    /// How many hub databases are left as they are, because they could not be read.
+    pub unread_databases: usize,
+    /// Why removals that would have been due are not among the changes.
+    pub held: Option<HoldReason>,
 }
 
 /// One line of the record of our groups.
@@ -169,7 +186,8 @@ impl Change {
             Self::AlterGroup { database, group, members, before: _ } => {
                 AlterEntityGroup { database, group, entities: members }.request()
             }
-            Self::PutFunction { function, .. } => function.request(),
+            Self::PutFunction { function, replaces: true } => function.request(),
+            Self::PutFunction { function, replaces: false } => function.create_request(),
             Self::DropFunction { database, function } => DropFunction { database, function }.request(),
             Self::DropGroup { database, group } => DropEntityGroup { database, group }.request(),
         }
@@ -212,11 +230,13 @@ impl fmt::Display for Change {
     }
 }
 
-/// Decides. A fleet without one federated partition changes nothing.
+/// Decides. A fleet without one federated partition changes nothing; one of which most fell silent together loses none of them.
 pub fn plan(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Decision {
-    if !fleet.values().any(|partition| partition.is_federated()) {
+    if !fleet.values().any(Partition::is_federated) {
         return Decision::Hold(HoldReason::NoLiveHeartbeat { known: fleet.len() });
     }
+    let held = mass_expiry(fleet, hub);
+    let fleet = &if held.is_some() { keeping_members(fleet, hub) } else { fleet.clone() };
     let desired = desired::desired(fleet, hub, settings);
     let mut steps = Steps::default();
     steps.problems.extend(desired.problems.iter().map(ToString::to_string));
@@ -226,10 +246,41 @@ pub fn plan(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Decision {
                 steps.compare_groups(database, groups, &desired, hub);
                 steps.compare_functions(database, present, &desired, settings);
             }
-            Err(why) => steps.problems.push(format!("the hub database '{database}' is left as it is: {why}")),
+            Err(why) => {
+                steps.unread_databases += 1;
+                steps.problems.push(format!("the hub database '{database}' is left as it is: {why}"));
+            }
         }
     }
-    Decision::Apply(steps.ordered())
+    Decision::Apply(Plan { held, ..steps.ordered() })
+}
+
+/// The share of the fleet, in percent, whose silence is not believed: Kubernetes' node lifecycle controller stops evicting there.
+const MASS_PERCENT: usize = 55;
+
+/// How many partitions must be silent for it, unless all are: of three, one may die alone.
+const MASS_PARTITIONS: usize = 3;
+
+/// Beats that stop together do not expire together: their last ones are spread over an interval. So whoever has missed a beat counts, as soon as the first of
+/// them expires.
+fn mass_expiry(fleet: &Fleet, hub: &Hub) -> Option<HoldReason> {
+    let is_member = |partition: &Partition| hub.memberships_of(&partition.beat.endpoint).next().is_some();
+    let expired = |partition: &Partition| partition.state == PartitionState::Expired && is_member(partition);
+    let expiring = fleet.values().filter(|partition| expired(partition)).count();
+    let suspect = fleet.values().filter(|partition| partition.state == PartitionState::Suspect).count();
+    let live = fleet.values().filter(|partition| partition.state == PartitionState::Live).count();
+    let (silent, of) = (expiring + suspect, expiring + suspect + live);
+    let most = silent * 100 >= of * MASS_PERCENT && (silent >= MASS_PARTITIONS || silent == of);
+    (expiring > 0 && most).then_some(HoldReason::MassExpiry { silent, of })
+}
+
+/// The fleet with every partition federated that some group of ours lists.
+fn keeping_members(fleet: &Fleet, hub: &Hub) -> Fleet {
+    let mut fleet = fleet.clone();
+    for (endpoint, partition) in &mut fleet {
+        partition.is_kept = hub.memberships_of(endpoint).next().is_some();
+    }
+    fleet
 }
 
 /// Changes by kind, so that each database's order comes out of one pass over it.
@@ -241,6 +292,7 @@ struct Steps {
     drop_groups: Vec<Change>,
     records: Vec<Record>,
     problems: Vec<String>,
+    unread_databases: usize,
 }
 
 impl Steps {
@@ -254,7 +306,10 @@ impl Steps {
         for (group, members) in &desired.groups {
             let (database, group, members) = (database.clone(), group.clone(), members.clone());
             match present.get(&group) {
-                None => self.put_groups.push(Change::CreateGroup { database, group, members }),
+                None => {
+                    self.intend(&database, &group, &members, hub);
+                    self.put_groups.push(Change::CreateGroup { database, group, members });
+                }
                 Some(existing) if !hub.owns(&database, &group, existing) => self.problems.push(format!(
                     "the entity group '{group}' in '{database}' was not made by us and is left alone: rename it to have ours made"
                 )),
@@ -274,6 +329,16 @@ impl Steps {
             }
         }
         self.settle_claims(database, present, desired, hub);
+    }
+
+    /// Recorded before a group is made; once is enough, however often making it fails.
+    fn intend(&mut self, database: &DatabaseName, group: &EntityGroupName, members: &BTreeSet<Entity>, hub: &Hub) {
+        let key = (database.clone(), group.clone());
+        let hash = members_hash(members);
+        if hub.claims.get(&key).is_none_or(|claim| !claim.is_made && !claim.intended.contains(&hash)) {
+            let (database, group) = key;
+            self.records.push(Record { database, group, state: RecordState::Intended(hash) });
+        }
     }
 
     /// Brings the record up to what is seen: an intention that came true, and a group of ours that somebody else dropped and nobody needs.
@@ -312,7 +377,7 @@ impl Steps {
             }
             let replaces = match present.functions.get(name) {
                 None => false,
-                Some(existing) if !existing.is_ours(&settings.folder) => {
+                Some(existing) if !existing.is_ours() => {
                     self.problems.push(format!(
                         "the function '{name}' in '{database}' was not made by us and is left alone: rename it to have ours made"
                     ));
@@ -327,16 +392,16 @@ impl Steps {
             return;
         }
         for (name, existing) in &present.functions {
-            if existing.is_ours(&settings.folder) && !wanted.contains_key(name) {
+            if existing.is_droppable(&settings.folder) && !wanted.contains_key(name) {
                 self.drop_functions.push(Change::DropFunction { database: database.clone(), function: name.clone() });
             }
         }
     }
 
     fn ordered(self) -> Plan {
-        let Self { put_groups, put_functions, drop_functions, drop_groups, records, problems } = self;
+        let Self { put_groups, put_functions, drop_functions, drop_groups, records, problems, unread_databases } = self;
         let changes = [put_groups, put_functions, drop_functions, drop_groups].into_iter().flatten().collect();
-        Plan { changes, records, problems }
+        Plan { changes, records, problems, unread_databases, held: None }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use kql::{endpoint::ClusterEndpoint, names::DatabaseName};
+use kql::endpoint::ClusterEndpoint;
 use serde::Serialize;
 use serde_json::Value;
 use shared::{
@@ -15,7 +15,7 @@ use crate::{
     apply::Applied,
     fleet::{Fleet, Inventory, Partition},
     hub::Hub,
-    plan::{Change, HoldReason},
+    plan::{Change, HoldReason, Plan},
 };
 
 /// Remembers what was reported, so that counters count each thing once and logs say each thing once.
@@ -24,6 +24,17 @@ pub struct Report {
     world: World,
     status: Status,
     missed: BTreeMap<ClusterEndpoint, Missed>,
+}
+
+/// What a pass set out to do, and how it went.
+#[derive(Debug, Clone, Copy)]
+pub struct Work<'a> {
+    /// Commands that set up the heartbeat table.
+    pub set_up: usize,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Its changes.
+    pub applied: &'a [Applied],
 }
 
 /// The missed beats that were counted since a partition's newest beat.
@@ -142,38 +153,41 @@ impl Report {
     }
 
     /// The pass changed nothing, to be safe.
-    pub fn held(&mut self, at: Timestamp, reason: &HoldReason) -> PassOutcome {
+    pub fn held(&mut self, at: Timestamp, reason: &HoldReason, problems: Vec<String>) -> PassOutcome {
+        self.log_new_problems(&problems);
         tracing::warn!(reason = %reason, "pass is held");
         let sees = !matches!(reason, HoldReason::IncompleteRead { .. });
         self.world.admin.set_ready(sees, format!("the last pass was held: {reason}"));
         let held = Some(reason.to_string());
-        self.end(LastPass { held, ..LastPass::new(at, PassOutcome::Held) }, Some(reason.label()))
+        self.end(LastPass { held, problems, ..LastPass::new(at, PassOutcome::Held) }, Some(reason.label()))
     }
 
     /// The pass did what it could.
-    pub fn done(
-        &mut self,
-        at: Timestamp,
-        hub: &Hub,
-        folder: &str,
-        set_up: usize,
-        applied: &[Applied],
-        problems: Vec<String>,
-    ) -> PassOutcome {
+    pub fn done(&mut self, at: Timestamp, hub: &Hub, folder: &str, work: &Work<'_>) -> PassOutcome {
+        let Work { set_up, plan, applied } = *work;
         for applied in applied {
             self.change(applied);
         }
-        self.log_new_problems(&problems);
+        self.log_new_problems(&plan.problems);
         self.status.objects = objects(hub, folder, applied);
-        let failed = applied.iter().filter(|applied| applied.result.is_err()).count();
-        let outcome = match (failed, applied.len() + set_up) {
-            (0, 0) => PassOutcome::Unchanged,
-            (0, _) => PassOutcome::Done,
-            _ => PassOutcome::Partial,
+        let failed = applied.iter().filter(|applied| applied.result.is_err()).count() + plan.unread_databases;
+        let outcome = match (failed, &plan.held) {
+            (1.., _) => PassOutcome::Partial,
+            (0, Some(_)) => PassOutcome::Held,
+            (0, None) if applied.len() + set_up > 0 => PassOutcome::Done,
+            (0, None) => PassOutcome::Unchanged,
         };
+        if let Some(reason) = &plan.held {
+            tracing::warn!(reason = %reason, "removals are held");
+        }
         self.world.admin.set_ready(true, format!("the last pass ended: {outcome}"));
-        let changes = applied.iter().map(change_status).collect();
-        self.end(LastPass { changes, problems, ..LastPass::new(at, outcome) }, None)
+        let pass = LastPass {
+            held: plan.held.as_ref().map(ToString::to_string),
+            changes: applied.iter().map(change_status).collect(),
+            problems: plan.problems.clone(),
+            ..LastPass::new(at, outcome)
+        };
+        self.end(pass, plan.held.as_ref().map(HoldReason::label))
     }
 
     fn change(&self, Applied { change, result }: &Applied) {
@@ -219,7 +233,7 @@ impl LastPass {
 }
 
 fn partition_status(partition: &Partition) -> PartitionStatus {
-    let Partition { beat, state, missed_beats } = partition;
+    let Partition { beat, state, missed_beats, is_kept: _ } = partition;
     let databases = match &beat.inventory {
         Inventory::Known(inventory) => {
             Some(inventory.0.iter().map(|(name, content)| (name.to_string(), content.tables.len())).collect())
@@ -246,7 +260,7 @@ fn objects(hub: &Hub, folder: &str, applied: &[Applied]) -> BTreeMap<String, Obj
     let mut objects: BTreeMap<String, Objects> = BTreeMap::new();
     for (database, content) in &hub.databases {
         let place = objects.entry(database.to_string()).or_default();
-        let ours = content.functions.iter().filter(|(_, function)| function.is_ours(folder));
+        let ours = content.functions.iter().filter(|(_, function)| function.is_droppable(folder));
         place.functions.extend(ours.map(|(name, _)| name.to_string()));
         let present = content.groups.iter().flatten();
         let owned = present.filter(|(name, group)| hub.owns(database, name, group));
@@ -254,14 +268,10 @@ fn objects(hub: &Hub, folder: &str, applied: &[Applied]) -> BTreeMap<String, Obj
     }
     for Applied { change, result } in applied {
         if result.is_ok() {
-            adjust(objects.entry(spelling(hub, change.database())).or_default(), change);
+            adjust(objects.entry(change.database().to_string()).or_default(), change);
         }
     }
     objects
-}
-
-fn spelling(hub: &Hub, database: &DatabaseName) -> String {
-    hub.spelling_of(database).unwrap_or(database).to_string()
 }
 
 fn adjust(place: &mut Objects, change: &Change) {

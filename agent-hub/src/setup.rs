@@ -15,6 +15,7 @@ use serde_json::Value;
 use shared::{
     document::HubConfig,
     kusto::{Failure, KustoClient, KustoError},
+    runtime::chain,
 };
 
 /// How often the tables and policies are looked at. They change only when a person changes them, so not every pass pays for the look.
@@ -64,22 +65,31 @@ impl SetupError {
 }
 
 impl Setup {
-    /// Makes tables and policies as they should be, if it is time to look. Returns how many commands were sent.
+    /// Makes tables and policies as they should be, if it is time to look. Returns how many commands were done. A policy that the hub refuses is logged and
+    /// tried again when it is time: heartbeats arrive and are read without it.
     ///
     /// # Errors
-    /// [`SetupError`]; the next pass looks again.
+    /// [`SetupError`] if there is no table to read; the next pass looks again.
     pub async fn ensure(&mut self, hub: &KustoClient, config: &HubConfig) -> Result<usize, SetupError> {
         if self.right_since.is_some_and(|since| since.elapsed() < LOOK_AGAIN_AFTER) {
             return Ok(0);
         }
         let missing = look(hub, config).await?;
+        let mut done = 0;
         for command in &missing.commands {
-            let failed = |source| SetupError { command: command.name(), source };
-            hub.send(command).await.map_err(failed)?;
-            tracing::info!(command = command.text(), "heartbeat table set up");
+            match hub.send(command).await {
+                Ok(_) => {
+                    done += 1;
+                    tracing::info!(command = command.text(), "heartbeat table set up");
+                }
+                Err(source) if command.name().starts_with("create_") => {
+                    return Err(SetupError { command: command.name(), source });
+                }
+                Err(error) => tracing::warn!(error = chain(&error), "a policy of the heartbeat table was refused"),
+            }
         }
         self.right_since = Some(Instant::now());
-        Ok(missing.commands.len())
+        Ok(done)
     }
 
     /// Looks again in the next pass: the hub did not answer as one that is set up.

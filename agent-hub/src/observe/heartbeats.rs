@@ -16,6 +16,7 @@ use shared::{
     document::HubConfig,
     heartbeat::{Limits, SchemaInventory, parse_metadata, parse_schema},
     kusto::{DecodeError, KustoClient, ResultTable, Row},
+    runtime::chain,
 };
 
 use super::{ObserveError, asking, decoding};
@@ -62,17 +63,28 @@ pub async fn read_heartbeats(
 ) -> Result<HeartbeatReading, ObserveError> {
     let (database, table, window) = (&config.heartbeat_database, &config.heartbeat_table, config.heartbeat_retention);
     let answer = hub.send(&ReadHeartbeats { database, table, window }.request()).await.map_err(asking(HEARTBEATS))?;
-    let (rows, problems) = parse_rows(&answer, trusted).map_err(decoding(HEARTBEATS))?;
+    let (rows, mut problems) = parse_rows(&answer, trusted).map_err(decoding(HEARTBEATS))?;
     let mut changed = BTreeSet::new();
-    for endpoints in pages(rows.iter().filter(|row| memory.lacks(row))) {
-        let request = ReadSchemas { database, table, window, endpoints: &endpoints }.request();
-        let answer = hub.send(&request).await.map_err(asking(SCHEMAS))?;
-        changed.extend(memory.learn(&answer).map_err(decoding(SCHEMAS))?);
+    for endpoints in pages(rows.values().filter(|row| memory.lacks(row))) {
+        // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
+        match read_schemas(hub, config, &endpoints).await {
+            Ok(answer) => changed.extend(memory.learn(&answer).map_err(decoding(SCHEMAS))?),
+            Err(error) => problems.push(format!("{} schema(s) could not be read: {}", endpoints.len(), chain(&error))),
+        }
     }
-    let now = rows.iter().map(|row| row.now).max().unwrap_or(Timestamp::UNIX_EPOCH);
-    memory.0.retain(|endpoint, _| rows.iter().any(|row| row.endpoint == *endpoint));
-    let beats = rows.into_iter().map(|row| memory.beat(row)).collect();
+    let now = rows.values().map(|row| row.now).max().unwrap_or(Timestamp::UNIX_EPOCH);
+    memory.0.retain(|endpoint, _| rows.contains_key(endpoint));
+    let beats = rows.into_values().map(|row| memory.beat(row)).collect();
     Ok(HeartbeatReading { now, beats, changed, problems })
+}
+
+async fn read_schemas(
+    hub: &KustoClient,
+    config: &HubConfig,
+    endpoints: &BTreeSet<String>,
+) -> Result<ResultTable, ObserveError> {
+    let (database, table, window) = (&config.heartbeat_database, &config.heartbeat_table, config.heartbeat_retention);
+    hub.send(&ReadSchemas { database, table, window, endpoints }.request()).await.map_err(asking(SCHEMAS))
 }
 
 /// One row of [`ReadHeartbeats`].
@@ -109,21 +121,34 @@ fn pages<'a>(rows: impl Iterator<Item = &'a HeartbeatRow>) -> Vec<BTreeSet<Strin
     pages
 }
 
+/// The most refused rows that are told one by one.
+const MAX_TOLD: usize = 20;
+
+/// The newest row of each endpoint: one cluster may be written in several spellings, as adx-mon and we write it.
 fn parse_rows(
     table: &ResultTable,
     trusted: impl Fn(&ClusterEndpoint) -> bool,
-) -> Result<(Vec<HeartbeatRow>, Vec<String>), DecodeError> {
-    let (mut rows, mut problems) = (Vec::new(), Vec::new());
+) -> Result<(BTreeMap<ClusterEndpoint, HeartbeatRow>, Vec<String>), DecodeError> {
+    let (mut rows, mut problems) = (BTreeMap::<_, HeartbeatRow>::new(), Vec::new());
     for row in table.rows() {
         let key = row.string("ClusterEndpoint")?;
         match ClusterEndpoint::parse(key) {
-            Ok(endpoint) if trusted(&endpoint) => rows.push(parse_row(row, endpoint, key)?),
+            Ok(endpoint) if trusted(&endpoint) => {
+                let row = parse_row(row, endpoint.clone(), key)?;
+                if rows.get(&endpoint).is_none_or(|known| known.received < row.received) {
+                    rows.insert(endpoint, row);
+                }
+            }
             Ok(endpoint) => {
                 problems
                     .push(format!("the heartbeats of {endpoint} are ignored: it is no Kusto endpoint of this cloud"));
             }
             Err(error) => problems.push(format!("a heartbeat row is ignored: {error}")),
         }
+    }
+    if problems.len() > MAX_TOLD {
+        let untold = problems.split_off(MAX_TOLD).len();
+        problems.push(format!("{untold} more heartbeat rows are ignored"));
     }
     Ok((rows, problems))
 }
@@ -134,7 +159,8 @@ fn parse_row(row: Row<'_>, endpoint: ClusterEndpoint, key: &str) -> Result<Heart
         endpoint,
         key: key.to_owned(),
         received: row.datetime("Received")?.unwrap_or(Timestamp::UNIX_EPOCH),
-        written: row.datetime("Timestamp")?,
+        // A time that no calendar of ours holds is as good as none.
+        written: row.datetime("Timestamp").unwrap_or_default(),
         metadata,
         schema_hash: row.string("SchemaHash")?.to_owned(),
         schema_bytes: usize::try_from(row.long("SchemaBytes")?.unwrap_or(0)).unwrap_or(0),

@@ -286,7 +286,7 @@ fn after_a_lost_answer_a_group_is_ours_by_the_members_that_were_meant_and_only_t
     let fleet = fleet(&[("eu", 1, logs(&["A"]))]);
     let mut hub = hub(&["Logs"]);
     let key = (database("Logs"), group("Logs_Partitions"));
-    let meant = BTreeSet::from([kql::statements::members_hash(&entities(&["eu"], "Logs"))]);
+    let meant = BTreeSet::from([members_hash(&entities(&["eu"], "Logs"))]);
     hub.claims.insert(key, Claim { is_made: false, intended: meant });
     let mut with_group = |members| {
         let groups = hub.databases.get_mut(&database("Logs")).unwrap().groups.as_mut().unwrap();
@@ -311,4 +311,63 @@ fn a_group_of_ours_that_a_person_dropped_is_made_again_or_forgotten() {
     assert_eq!(shown(&plan), ["create entity group Logs_Partitions in Other"]);
     let gone = Record { database: database("Other"), group: group("Metrics_Partitions"), state: RecordState::Gone };
     assert_eq!(plan.records, [gone]);
+}
+
+#[test]
+fn partitions_that_fall_silent_together_stay_and_one_alone_leaves() {
+    let partitions = |ages: [i64; 4]| {
+        let hosts = ["asia", "au", "eu", "us"];
+        fleet(&hosts.iter().zip(ages).map(|(host, age)| (*host, age, logs(&["A"]))).collect::<Vec<_>>())
+    };
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&partitions([1; 4]), &hub));
+    // Beats stopped together, so the first expires while the others are suspect.
+    for (ages, silent) in [([61, 59, 58, 1], 3), ([61, 62, 63, 1], 3), ([61, 59, 58, 57], 4)] {
+        let plan = planned(&partitions(ages), &hub);
+        assert_eq!((shown(&plan), plan.held), (vec![], Some(HoldReason::MassExpiry { silent, of: 4 })), "{ages:?}");
+    }
+    for ages in [[61, 1, 1, 1], [61, 59, 1, 1]] {
+        let plan = planned(&partitions(ages), &hub);
+        assert_eq!(plan.held, None);
+        assert_eq!(plan.changes[0].reason(), "joined: none; left: https://asia.kusto.windows.net");
+    }
+    // What has left long ago weighs nothing.
+    let without = applied(hub.clone(), &planned(&partitions([61, 1, 1, 1]), &hub));
+    assert_eq!(planned(&partitions([9999, 1, 1, 1]), &without), Plan::default());
+}
+
+#[test]
+fn while_removals_are_held_what_joins_is_added() {
+    let three = |age, tables: &[&str]| {
+        fleet(&[
+            ("asia", age, logs(&["A"])),
+            ("au", age, logs(&["A"])),
+            ("eu", age, logs(&["A"])),
+            ("us", 1, logs(tables)),
+        ])
+    };
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&three(1, &["A"]), &hub));
+    let plan = planned(&three(61, &["A", "New"]), &hub);
+    assert!(plan.held.is_some());
+    assert_eq!(shown(&plan), ["create function federated_New in Logs"]);
+}
+
+#[test]
+fn functions_never_answer_from_a_persons_group() {
+    let mut hub = hub(&["Logs"]);
+    let groups = hub.databases.get_mut(&database("Logs")).unwrap().groups.as_mut().unwrap();
+    groups.insert(group("Logs_Partitions"), ExistingGroup::Members(entities(&["mine"], "Logs")));
+    let plan = planned(&fleet(&[("eu", 1, logs(&["A"]))]), &hub);
+    let Change::PutFunction { function, .. } = &plan.changes[0] else { panic!("{:?}", plan.changes) };
+    assert!(function.body.render().contains("entity_group [cluster('https://eu.kusto.windows.net')"));
+}
+
+#[test]
+fn a_partition_with_another_spelling_renames_no_group() {
+    let hub = hub(&["Other"]);
+    let first = fleet(&[("us", 1, logs(&["A"]))]);
+    let hub = applied(hub.clone(), &planned(&first, &hub));
+    let joined = fleet(&[("asia", 1, json!([{"database": "LOGS", "tables": ["A"]}])), ("us", 1, logs(&["A"]))]);
+    assert_eq!(shown(&planned(&joined, &hub)), ["alter entity group Logs_Partitions in Other"]);
 }

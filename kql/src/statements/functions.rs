@@ -82,20 +82,24 @@ impl PutFunction {
         })
     }
 
-    /// Renders the command.
+    /// Renders the command that replaces the function.
     pub fn request(&self) -> Request {
-        request(
-            "put_function",
-            RequestKind::IdempotentControl,
-            Some(&self.database),
-            include_str!("../../text/put_function.kql"),
-            &[
-                ("folder", &literal::string(&self.folder)),
-                ("docstring", &literal::string(&self.docstring())),
-                ("function", &self.function.quoted()),
-                ("body", &self.body.render()),
-            ],
-        )
+        self.render("put_function", RequestKind::IdempotentControl, include_str!("../../text/put_function.kql"))
+    }
+
+    /// Renders the command that makes the function, and fails if there is one of its name.
+    pub fn create_request(&self) -> Request {
+        self.render("create_function", RequestKind::Control, include_str!("../../text/create_function.kql"))
+    }
+
+    fn render(&self, name: &'static str, kind: RequestKind, file: &str) -> Request {
+        let values = [
+            ("folder", &*literal::string(&self.folder)),
+            ("docstring", &literal::string(&self.docstring())),
+            ("function", &self.function.quoted()),
+            ("body", &self.body.render()),
+        ];
+        request(name, kind, Some(&self.database), file, &values)
     }
 }
 

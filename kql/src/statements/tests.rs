@@ -52,6 +52,7 @@ fn every_statement_renders_as_reviewed() {
         DropEntityGroup { database, group }.request(),
         put.clone(),
         put_function(Members::Entities(entities())).request(),
+        put_function(Members::Entities(entities())).create_request(),
         DropFunction { database, function }.request(),
         ClearRemoteSchema { database, cluster, remote_database: &DatabaseName::new("Logs").unwrap() }.request(),
         CreateHeartbeatTable { database, table }.request(),

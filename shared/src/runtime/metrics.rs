@@ -133,6 +133,8 @@ label! {
     GuardReason {
         /// No partition beats: more likely the hub's own trouble than the fleet's end.
         NoLiveHeartbeat = "no_live_heartbeat",
+        /// Too large a part of the fleet went silent at once.
+        MassExpiry = "mass_expiry",
         /// What was read may be only a part.
         IncompleteRead = "incomplete_read",
     }
