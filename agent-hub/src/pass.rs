@@ -149,8 +149,15 @@ fn settings(config: &HubConfig) -> Settings {
 
 /// Prints what a pass would do and why, and changes nothing.
 pub async fn preview(config: HubConfig, world: World) -> Exit {
+    let agent = match HubAgent::new(config, world.clone()) {
+        Ok(agent) => agent,
+        Err(error) => {
+            tracing::error!(error = chain(&error), "the hub cannot be used");
+            return Exit::BadConfiguration;
+        }
+    };
     let preview = tokio::select! {
-        preview = preview_text(config, &world) => preview,
+        preview = preview_text(agent) => preview,
         () = world.stop.cancelled() => return Exit::Failed,
     };
     match preview {
@@ -166,9 +173,8 @@ pub async fn preview(config: HubConfig, world: World) -> Exit {
     }
 }
 
-async fn preview_text(config: HubConfig, world: &World) -> Result<(String, Exit), String> {
-    let HubAgent { hub, config, settings, mut memory, .. } =
-        HubAgent::new(config, world.clone()).map_err(|error| chain(&error))?;
+async fn preview_text(agent: HubAgent) -> Result<(String, Exit), String> {
+    let HubAgent { hub, config, settings, mut memory, world, .. } = agent;
     let missing = setup::look(&hub, &config).await.map_err(|error| chain(&error))?;
     let mut lines: Vec<String> = missing.commands.iter().map(|command| format!("set up: {}", command.text())).collect();
     if missing.heartbeat_table {

@@ -33,6 +33,11 @@ pub enum Decision {
 /// Why a pass changes nothing. Federation goes on with what the hub has; it ends by itself when the reason is gone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HoldReason {
+    /// The heartbeat table has no row of any partition.
+    #[error(
+        "the heartbeat table has no heartbeat yet: start agent-partition beside a cluster, and check its heartbeatDatabase and heartbeatTable"
+    )]
+    NoHeartbeatYet,
     /// No partition has a heartbeat younger than the TTL. More likely the hub's ingestion or network is down than the whole fleet.
     #[error(
         "none of the {known} partition(s) in the heartbeat table has a beat younger than heartbeatTTL: groups and functions stay as they are"
@@ -63,7 +68,7 @@ impl HoldReason {
     /// The label of `guard_active{reason}`.
     pub const fn label(&self) -> GuardReason {
         match self {
-            Self::NoLiveHeartbeat { .. } => GuardReason::NoLiveHeartbeat,
+            Self::NoHeartbeatYet | Self::NoLiveHeartbeat { .. } => GuardReason::NoLiveHeartbeat,
             Self::MassExpiry { .. } => GuardReason::MassExpiry,
             Self::IncompleteRead { .. } => GuardReason::IncompleteRead,
         }
@@ -232,6 +237,9 @@ impl fmt::Display for Change {
 
 /// Decides. A fleet without one federated partition changes nothing; one of which most fell silent together loses none of them.
 pub fn plan(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Decision {
+    if fleet.is_empty() {
+        return Decision::Hold(HoldReason::NoHeartbeatYet);
+    }
     if !fleet.values().any(Partition::is_federated) {
         return Decision::Hold(HoldReason::NoLiveHeartbeat { known: fleet.len() });
     }

@@ -24,6 +24,9 @@ pub enum InventoryError {
     /// It took too long.
     #[error("the cluster did not list its databases, tables and views within {0:?}")]
     Late(Duration),
+    /// It lists nothing any more, though it did before.
+    #[error("the cluster lists no database, table or view any more: has the agent lost its Viewer or Monitor role?")]
+    Vanished,
 }
 
 impl InventoryError {

@@ -14,13 +14,14 @@ use tokio::time;
 
 use crate::{
     compose::compose,
-    inventory::{InventoryError, discover},
+    inventory::{Found, InventoryError, discover},
     publish::Publisher,
     report::Report,
 };
 
-/// How long the cluster may take to tell what it holds before the beat goes out with what was known: liveness does not wait for discovery.
-const INVENTORY_PATIENCE: Duration = Duration::from_secs(30);
+/// The longest time that the cluster may take to tell what it holds, and then each hub to take the heartbeat. Never more than half an interval: liveness does
+/// not wait for discovery, and a hub that hangs does not keep beats from the others.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// By a cron schedule beats may be far apart; readiness then goes by this.
 const CRON_INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -31,6 +32,7 @@ struct PartitionAgent {
     config: PartitionConfig,
     publishers: Vec<Publisher>,
     inventory: Option<SchemaInventory>,
+    patience: Duration,
     report: Report,
 }
 
@@ -60,26 +62,38 @@ impl PartitionAgent {
             Schedule::Cron(_) => CRON_INTERVAL,
         };
         let report = Report::new(world, &config, interval);
-        Ok(Self { cluster, config, publishers, inventory: None, report })
+        let patience = LONGEST_PATIENCE.min(interval / 2);
+        Ok(Self { cluster, config, publishers, inventory: None, patience, report })
     }
 
     async fn beat(&mut self, now: Timestamp) -> PassOutcome {
-        let found = match time::timeout(INVENTORY_PATIENCE, discover(&self.cluster)).await {
-            Ok(found) => found,
-            Err(_) => Err(InventoryError::Late(INVENTORY_PATIENCE)),
-        };
+        let found = self.discover().await;
         self.report.inventory(&self.config.endpoint, &found, now);
         if let Ok(found) = found {
             self.inventory = Some(found.inventory);
         }
         let heartbeat = &compose(&self.config, self.inventory.as_ref(), now);
+        let patience = self.patience;
         let sending = self.publishers.iter_mut().map(async |publisher| {
-            let result = publisher.publish(heartbeat).await;
+            let result = match time::timeout(patience, publisher.publish(heartbeat)).await {
+                Ok(result) => result,
+                Err(_) => Err(publisher.late(patience)),
+            };
             (publisher.target().endpoint.clone(), result)
         });
         for (hub, result) in join_all(sending).await {
             self.report.sent(&hub, &result, now);
         }
         self.report.end(now)
+    }
+
+    /// What the cluster holds. A cluster that shows nothing where it showed something has more likely lost our rights than its databases.
+    async fn discover(&self) -> Result<Found, InventoryError> {
+        let found = match time::timeout(self.patience, discover(&self.cluster)).await {
+            Ok(found) => found?,
+            Err(_) => return Err(InventoryError::Late(self.patience)),
+        };
+        let known = self.inventory.as_ref().is_some_and(|known| !known.0.is_empty());
+        if known && found.inventory.0.is_empty() { Err(InventoryError::Vanished) } else { Ok(found) }
     }
 }

@@ -1,11 +1,14 @@
 //! Sends a heartbeat to one hub. I/O: one request, two where streaming is refused.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use kql::statements::IngestInline;
 use shared::{
     document::HubTarget,
     heartbeat::Heartbeat,
     kusto::{ClientError, ClientOptions, Failure, KustoClient, KustoError},
+    runtime::chain,
 };
 
 /// After so many beats by command, streaming is tried again: a hub whose table was just made enables it moments later.
@@ -47,8 +50,8 @@ impl Publisher {
         }
         match self.hub.ingest_csv(&self.target.database, &self.target.table, &records).await {
             Ok(()) => Ok(Timestamp::now()),
-            Err(KustoError { failure: Failure::Rejected { permanent: true, code, message, .. }, .. }) => {
-                tracing::info!(hub = %self.target.endpoint, code, message, "streaming was refused: heartbeat goes by command");
+            Err(error) if may_take_commands(&error.failure) => {
+                tracing::info!(hub = %self.target.endpoint, error = chain(&error), "streaming failed: the heartbeat goes by command");
                 let sent = self.send_inline(&records).await?;
                 self.inline_beats = TRY_STREAMING_EVERY;
                 Ok(sent)
@@ -57,9 +60,33 @@ impl Publisher {
         }
     }
 
+    /// The hub did not take the heartbeat in time.
+    pub fn late(&self, after: Duration) -> KustoError {
+        KustoError {
+            endpoint: self.target.endpoint.clone(),
+            request: "heartbeat",
+            failure: Failure::TimedOut { after },
+        }
+    }
+
     async fn send_inline(&self, records: &str) -> Result<Timestamp, KustoError> {
         let HubTarget { database, table, .. } = &self.target;
         self.hub.send(&IngestInline { database, table, records }.request()).await?;
         Ok(Timestamp::now())
+    }
+}
+
+/// Whether a hub that did not take a stream may still take a command: not if it refused who we are, asked for patience, or cannot be reached.
+const fn may_take_commands(failure: &Failure) -> bool {
+    match failure {
+        Failure::Rejected { .. } | Failure::NotKusto { .. } | Failure::TooLarge { .. } | Failure::Incomplete { .. } => {
+            true
+        }
+        Failure::Transport { .. }
+        | Failure::TimedOut { .. }
+        | Failure::Credential(_)
+        | Failure::Unauthorized { .. }
+        | Failure::Throttled { .. }
+        | Failure::Redirected { .. } => false,
     }
 }

@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use operator::standalone::{self, Standalone};
+use shared::kusto::Cloud;
 use shared::runtime::{self, Admin, AdminServer, Exit, LogFormat, Metrics, chain, stop_on_signals};
 use tokio::time;
 
@@ -36,6 +37,27 @@ struct StandaloneArgs {
     /// How log lines are written to standard error; RUST_LOG chooses which
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t, env = "ADX_FEDERATION_LOG_FORMAT")]
     log_format: LogFormat,
+
+    /// The Azure cloud of the clusters: which hosts are trusted with a token
+    #[arg(long, value_enum, value_name = "CLOUD", default_value_t, env = "ADX_FEDERATION_CLOUD")]
+    cloud: Cloud,
+}
+
+impl StandaloneArgs {
+    /// What every agent gets of them.
+    fn for_agents(&self) -> Vec<String> {
+        let mut arguments = vec!["--log-format".to_owned(), name_of(&self.log_format)];
+        arguments.extend(["--cloud".to_owned(), name_of(&self.cloud)]);
+        if self.admin.is_some() {
+            arguments.extend(["--admin", "127.0.0.1:0"].map(str::to_owned));
+        }
+        arguments
+    }
+}
+
+/// A value as the command line takes it.
+fn name_of(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 #[tokio::main]
@@ -59,8 +81,8 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn supervise(StandaloneArgs { file, admin, log_format: _ }: StandaloneArgs) -> Exit {
-    let standalone = match Standalone::prepare(&file, admin.is_some()) {
+async fn supervise(args: StandaloneArgs) -> Exit {
+    let standalone = match Standalone::prepare(&args.file, &args.for_agents()) {
         Ok(standalone) => Arc::new(standalone),
         Err(error) => {
             tracing::error!(error = chain(&error), "no agent was started");
@@ -75,7 +97,7 @@ async fn supervise(StandaloneArgs { file, admin, log_format: _ }: StandaloneArgs
         }
     };
     let published = Admin::new(Metrics::new());
-    if let Some(address) = admin {
+    if let Some(address) = args.admin {
         match AdminServer::start(address, published.clone()).await {
             Ok(server) => println!("admin http://{}", server.address()),
             Err(error) => {

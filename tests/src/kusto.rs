@@ -103,6 +103,11 @@ impl KustoServer {
         self.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("the URL ends with its port")
     }
 
+    /// Its process id; 0 once it has ended.
+    pub fn pid(&self) -> u32 {
+        self.process.pid().unwrap_or_default()
+    }
+
     /// The process, for signals and output.
     pub const fn process(&mut self) -> &mut Process {
         &mut self.process

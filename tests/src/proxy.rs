@@ -26,6 +26,8 @@ pub enum Fault {
     Redirect,
     /// Kusto's throttling.
     Throttled,
+    /// 401: not who we must be.
+    Unauthorized,
 }
 
 /// Requests whose text holds `containing` meet `fault`.
@@ -111,6 +113,9 @@ async fn forward(State(world): State<World>, method: Method, uri: Uri, headers: 
         Some(Fault::Unavailable) => return answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"down".to_vec()),
         Some(Fault::Html) => return answer(StatusCode::OK, "text/html", b"<html>please sign in</html>".to_vec()),
         Some(Fault::Throttled) => return answer(StatusCode::TOO_MANY_REQUESTS, "application/json", b"{}".to_vec()),
+        Some(Fault::Unauthorized) => {
+            return answer(StatusCode::UNAUTHORIZED, "application/json", b"{}".to_vec());
+        }
         Some(Fault::Redirect) => {
             let mut response = answer(StatusCode::TEMPORARY_REDIRECT, "text/plain", Vec::new());
             response.headers_mut().insert("location", "http://127.0.0.1:9/elsewhere".parse().expect("a valid value"));

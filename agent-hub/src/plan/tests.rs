@@ -194,7 +194,8 @@ fn what_no_partition_has_any_more_is_dropped_functions_before_groups() {
 fn zero_live_heartbeats_hold_everything() {
     let hub = hub(&["Logs"]);
     let hub = applied(hub.clone(), &planned(&fleet(&[("eu", 1, logs(&["A"]))]), &hub));
-    for dark in [fleet(&[]), fleet(&[("eu", 61, logs(&["A"])), ("us", 500, logs(&["A"]))])] {
+    assert_eq!(plan(&fleet(&[]), &hub, &settings()), Decision::Hold(HoldReason::NoHeartbeatYet));
+    for dark in [fleet(&[("eu", 700, logs(&["A"]))]), fleet(&[("eu", 61, logs(&["A"])), ("us", 500, logs(&["A"]))])] {
         let known = dark.len();
         assert_eq!(plan(&dark, &hub, &settings()), Decision::Hold(HoldReason::NoLiveHeartbeat { known }));
     }

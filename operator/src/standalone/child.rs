@@ -6,15 +6,20 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader},
     process::{Child, ChildStdin, Command},
     sync::watch,
+    task::JoinHandle,
     time,
 };
 
 /// How long an agent may take to stop before it is killed. Together with the rest of the supervisor's stop it stays below 5 s.
 const GRACE: Duration = Duration::from_secs(4);
+
+/// How long the last lines of a stopped agent are waited for.
+const LAST_LINES: Duration = Duration::from_millis(300);
 
 /// What an agent prints on stdout once its admin server listens.
 const ADMIN_LINE: &str = "admin ";
@@ -28,25 +33,25 @@ pub(super) struct AgentCommand {
     pub program: PathBuf,
     /// Its document.
     pub document: PathBuf,
-    /// Whether it should serve probes and metrics on a port of its own.
-    pub admin: bool,
+    /// What every agent gets after its document: `--log-format`, `--cloud`, `--admin`.
+    pub arguments: Vec<String>,
 }
 
 /// A running agent. Its standard input is a pipe whose closing tells it to stop: the kernel closes it too, however this process dies.
 pub(super) struct Agent {
+    name: String,
     child: Child,
     alive: ChildStdin,
+    output: [JoinHandle<()>; 2],
 }
 
 impl Agent {
     /// Starts the agent. Its admin server's URL goes into `admin_url` when it has printed it.
     pub(super) fn start(command: &AgentCommand, admin_url: watch::Sender<Option<String>>) -> std::io::Result<Self> {
-        let mut process = Command::new(&command.program);
-        process.arg("--config").arg(&command.document);
-        if command.admin {
-            process.args(["--admin", "127.0.0.1:0"]);
-        }
-        let mut child = process
+        let mut child = Command::new(&command.program)
+            .arg("--config")
+            .arg(&command.document)
+            .args(&command.arguments)
             .env(shared::runtime::PARENT_PIPE, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -57,13 +62,15 @@ impl Agent {
         let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
         let stderr = child.stderr.take().expect("stderr was asked to be a pipe");
         let name = command.name.clone();
-        tokio::spawn(pass_on(name.clone(), stderr, tokio::io::stderr(), |_| {}));
-        tokio::spawn(pass_on(name, stdout, tokio::io::stdout(), move |line| {
-            if let Some(url) = line.strip_prefix(ADMIN_LINE) {
-                admin_url.send_replace(Some(url.to_owned()));
-            }
-        }));
-        Ok(Self { child, alive })
+        let output = [
+            tokio::spawn(pass_on(name.clone(), stderr, tokio::io::stderr(), |_| {})),
+            tokio::spawn(pass_on(name.clone(), stdout, tokio::io::stdout(), move |line| {
+                if let Some(url) = line.strip_prefix(ADMIN_LINE) {
+                    admin_url.send_replace(Some(url.to_owned()));
+                }
+            })),
+        ];
+        Ok(Self { name, child, alive, output })
     }
 
     /// Waits until it ends by itself.
@@ -73,13 +80,15 @@ impl Agent {
 
     /// Tells it to stop, and kills it if it does not.
     pub(super) async fn stop(self) {
-        let Self { mut child, alive } = self;
+        let Self { name, mut child, alive, output } = self;
         drop(alive);
         if time::timeout(GRACE, child.wait()).await.is_err() {
-            tracing::warn!("an agent did not stop in time and is killed");
+            tracing::warn!(agent = name, "an agent did not stop in time and is killed");
             // An error means that it is gone already.
             let _ = child.kill().await;
         }
+        // Its last lines.
+        let _ = time::timeout(LAST_LINES, join_all(output)).await;
     }
 }
 
@@ -90,11 +99,15 @@ async fn pass_on(
     mut to: impl AsyncWrite + Unpin,
     mut seen: impl FnMut(&str),
 ) {
-    let mut lines = BufReader::new(from).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        seen(&line);
+    let mut from = BufReader::new(from);
+    let mut line = Vec::new();
+    while from.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end();
+        seen(text);
         // One write for the whole line: other agents write to the same stream. Where nobody reads, the line is lost and the agent goes on.
-        let _ = to.write_all(format!("[{name}] {line}\n").as_bytes()).await;
+        let _ = to.write_all(format!("[{name}] {text}\n").as_bytes()).await;
         let _ = to.flush().await;
+        line.clear();
     }
 }

@@ -75,23 +75,25 @@ pub struct AgentStatus {
 }
 
 impl Standalone {
-    /// Reads and checks all documents, and finds the programs. Every agent gets exactly the document that it was given.
+    /// Reads and checks all documents, and finds the programs. Every agent gets exactly the document that it was given, and `arguments` after it.
     ///
     /// # Errors
     /// [`StandaloneError`]
-    pub fn prepare(files: &[PathBuf], admin: bool) -> Result<Self, StandaloneError> {
+    pub fn prepare(files: &[PathBuf], arguments: &[String]) -> Result<Self, StandaloneError> {
         let documents = tempfile::Builder::new().prefix("adx-federation-").tempdir().map_err(StandaloneError::Write)?;
         let mut agents = Vec::new();
         for file in files {
             for cluster in document::load_documents(file)? {
-                let agent = agent_command(&cluster, file, documents.path(), admin)?;
+                let agent = agent_command(&cluster, file, documents.path(), arguments)?;
                 if agents.iter().any(|other: &AgentCommand| other.name == agent.name) {
                     return Err(StandaloneError::Double { name: agent.name });
                 }
                 agents.push(agent);
             }
         }
-        Ok(Self { agents, state: Arc::default(), _documents: documents })
+        let not_started = |agent: &AgentCommand| (agent.name.clone(), AgentStatus::default());
+        let state = Arc::new(Mutex::new(agents.iter().map(not_started).collect()));
+        Ok(Self { agents, state, _documents: documents })
     }
 
     /// What `/status` shows: every agent by its document's name.
@@ -108,7 +110,7 @@ fn agent_command(
     cluster: &ADXCluster,
     file: &Path,
     folder: &Path,
-    admin: bool,
+    arguments: &[String],
 ) -> Result<AgentCommand, StandaloneError> {
     let name = cluster.metadata.name.clone().unwrap_or_default();
     let invalid = |source| StandaloneError::Invalid { file: file.to_owned(), name: name.clone(), source };
@@ -126,7 +128,7 @@ fn agent_command(
     // JSON is YAML; one serializer serves.
     let text = serde_json::to_string_pretty(cluster).map_err(|error| StandaloneError::Write(error.into()))?;
     fs::write(&path, text).map_err(StandaloneError::Write)?;
-    Ok(AgentCommand { name, program, document: path, admin })
+    Ok(AgentCommand { name, program, document: path, arguments: arguments.to_vec() })
 }
 
 /// Runs all agents until `stop`; returns when all have stopped.

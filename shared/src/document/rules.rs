@@ -33,6 +33,14 @@ const TTL_INTERVALS: u32 = 3;
 #[derive(Default)]
 pub(super) struct Rules(Vec<Violation>);
 
+/// RFC 1123's subdomain, Kubernetes' rule for objects' names. Names of files and prefixes of log lines are made of it.
+fn is_object_name(name: &str) -> bool {
+    let is_edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let bytes = name.as_bytes();
+    let inner = |byte: &u8| is_edge(Some(byte)) || matches!(byte, b'-' | b'.');
+    bytes.len() <= 253 && bytes.iter().all(inner) && is_edge(bytes.first()) && is_edge(bytes.last())
+}
+
 impl Rules {
     pub(super) fn breaks(&mut self, path: impl Into<String>, value: impl fmt::Display, rule: impl fmt::Display) {
         // The value may be anything: no line breaks or terminal escapes in a message, and no novels.
@@ -128,8 +136,14 @@ impl Rules {
     /// What holds for every role; the document's name.
     fn common(&mut self, cluster: &ADXCluster) -> Option<String> {
         let name = cluster.metadata.name.clone().filter(|name| !name.is_empty());
-        if name.is_none() {
-            self.breaks("metadata.name", ABSENT, "must be given");
+        match &name {
+            None => self.breaks("metadata.name", ABSENT, "must be given"),
+            Some(name) if !is_object_name(name) => self.breaks(
+                "metadata.name",
+                quoted(name),
+                "must be 1 to 253 lower-case letters, digits, '-' and '.', with a letter or digit at both ends, as Kubernetes names objects",
+            ),
+            Some(_) => {}
         }
         let cluster_name = &cluster.spec.cluster_name;
         let well_formed = cluster_name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');

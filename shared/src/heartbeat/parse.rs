@@ -63,9 +63,10 @@ impl Problems {
             self.untold += 1;
             return;
         }
-        // Parts of it are a stranger's text: no control characters in our logs, and no novels.
-        let at = at.to_string().chars().take(128).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        self.told.push(Problem { at, what: what.to_string() });
+        // Parts of both are a stranger's text: no control characters in our logs, and no novels.
+        let shown =
+            |text: String| text.chars().take(200).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        self.told.push(Problem { at: shown(at.to_string()), what: shown(what.to_string()) });
     }
 
     fn finish(mut self) -> Vec<Problem> {

@@ -1,6 +1,6 @@
 //! The admin port: is the process alive, is it ready and why, what does it count, what does it see. I/O: serves HTTP on one address.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -11,10 +11,13 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
+
+/// How long open requests may take after the stop.
+const GRACE: Duration = Duration::from_millis(300);
 
 /// What OpenMetrics says its text is.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -123,7 +126,9 @@ impl AdminServer {
     /// Takes no more requests and ends when the open ones are answered.
     pub async fn stop(self) {
         self.stop.cancel();
-        match self.task.await {
+        // A request that never ends must not keep the process.
+        let Ok(ended) = timeout(GRACE, self.task).await else { return };
+        match ended {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "admin port failed"),
             Err(error) => tracing::warn!(%error, "admin port broke off"),
@@ -164,7 +169,7 @@ mod tests {
 
         admin.set_ready(true, "a hub accepted a heartbeat 3 s ago");
         admin.set_status(&json!({"hubs": [{"endpoint": "https://hub"}]}));
-        metrics.pass(PassOutcome::Done, std::time::Duration::from_secs(1));
+        metrics.pass(PassOutcome::Done, Duration::from_secs(1));
         let (status, _, body) = ask("/readyz").await;
         assert_eq!((status, body.as_str()), (200, "a hub accepted a heartbeat 3 s ago\n"));
         let (_, kind, body) = ask("/status").await;

@@ -96,7 +96,7 @@ where
         }
     };
     let exit = runtime.block_on(surround(agent, &common, |world| run(args, config, world)));
-    runtime.shutdown_timeout(Duration::from_secs(5));
+    runtime.shutdown_timeout(Duration::from_millis(500));
     ExitCode::from(exit.code())
 }
 

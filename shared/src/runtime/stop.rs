@@ -35,7 +35,7 @@ fn stop_with_parent(stop: CancellationToken) {
         let mut input = std::io::stdin().lock();
         let mut buffer = [0; 256];
         while matches!(input.read(&mut buffer), Ok(1..)) {}
-        tracing::info!("parent is gone, stopping");
+        tracing::info!("asked to stop by the supervisor, or it is gone");
         stop.cancel();
     });
 }

@@ -61,6 +61,12 @@ async fn once_and_plan_tell_by_their_exit_codes_what_happened() {
     };
     let (code, output) = run(&["--plan"]).await;
     assert_eq!(code, Some(0), "{output}");
+    let recording =
+        std::fs::read_to_string(fleet.hub.recording.as_ref().expect("it records")).expect("the file is there");
+    for line in recording.lines() {
+        let sent: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
+        assert!(sent["csl"].as_str().is_some_and(|text| text.starts_with(".show")), "a plan only looks: {line}");
+    }
     assert!(output.contains("set up: .create-merge table ['Heartbeats']"), "{output}");
     let (code, output) = run(&["--once"]).await;
     assert_eq!(code, Some(3), "no partition has beaten yet: {output}");

@@ -1,5 +1,7 @@
 //! Stories with real processes: local Kusto servers, the agents, the supervisor. Each test names the rule that it proves.
 
+mod beats;
+mod demo;
 mod faults;
 mod hostile;
 mod lifecycle;

@@ -43,14 +43,45 @@ async fn a_partition_whose_server_died_leaves_the_others_answers_intact() {
 #[tokio::test]
 async fn a_partition_whose_agent_stopped_is_out_after_the_ttl_and_back_when_it_beats_again() {
     let (fleet, hub, mut agents) = with_own_agents().await;
+    fleet.partitions[0]
+        .command("Logs", ".create table OnlyEurope (a:long)")
+        .await
+        .expect("the partition takes a table");
+    let only = ".show functions | where Name == 'federated_OnlyEurope'";
+    fleet.hub_until("Logs", only, SOON, |table| table.rows.len() == 1).await;
     agents[0].signal(Signal::SIGTERM);
     until_regions(&fleet, &["america", "asia"]).await;
+    fleet.hub_until("Logs", only, SOON, |table| table.rows.is_empty()).await;
     let url = &fleet.partitions[0].url;
     let group = fleet.hub.command("Metrics", GROUP).await.expect("the group is in every hub database");
     assert!(!group.column("Entities")[0].contains(url.as_str()), "{group:?}");
     agents.push(start(&fleet, &fleet.partition_document(&REGIONS[0], &fleet.partitions[0])));
     until_regions(&fleet, &["america", "asia", "europe"]).await;
+    fleet.hub_until("Logs", only, SOON, |table| table.rows.len() == 1).await;
     end(fleet, agents.into_iter().chain([hub])).await;
+}
+
+#[tokio::test]
+async fn a_persons_own_functions_and_groups_stay_as_they_are() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let mine = [
+        ".create function federated_Requests() { print Mine = 1 }",
+        ".create function federated_Old() { print Mine = 2 }",
+        ".create entity_group Metrics_Partitions (cluster('https://mine.kusto.windows.net').database('Metrics'))",
+        ".create entity_group Old_Partitions (cluster('https://mine.kusto.windows.net').database('Old'))",
+    ];
+    for command in mine {
+        fleet.hub.command("Logs", command).await.expect("the hub takes the command");
+    }
+    let before = hub_content(&fleet).await;
+    let operator = fleet.start_operator();
+    let made = "federated_ApplicationLogs() | count";
+    fleet.hub_until("Logs", made, SOON, |table| table.column("Count") == ["30"]).await;
+    time::sleep(Duration::from_secs(2)).await;
+    let after = hub_content(&fleet).await;
+    assert!(before.iter().all(|line| after.contains(line)), "before {before:#?} after {after:#?}");
+    assert!(operator.output().contains("was not made by us and is left alone"), "{}", operator.output());
+    end(fleet, [operator]).await;
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ fn alive(pid: i32) -> bool {
 
 #[tokio::test]
 async fn sigterm_stops_all_agents_within_five_seconds() {
-    let (_fleet, mut operator) = federated().await;
+    let (fleet, mut operator) = federated().await;
     let agents = children(operator.pid().expect("it runs")).await;
     assert_eq!(agents.len(), 4);
     let asked = Instant::now();
@@ -29,11 +29,23 @@ async fn sigterm_stops_all_agents_within_five_seconds() {
     assert_eq!(operator.exited_within(Duration::from_secs(5)).await.code(), Some(0));
     assert!(asked.elapsed() < Duration::from_secs(5));
     assert!(!agents.into_iter().any(alive), "agents outlived their supervisor");
+    end(fleet, []).await;
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_an_agent_that_hangs_too() {
+    let (fleet, mut operator) = federated().await;
+    let agents = children(operator.pid().expect("it runs")).await;
+    signal::kill(Pid::from_raw(agents[0]), Signal::SIGSTOP).expect("it runs");
+    operator.signal(Signal::SIGINT);
+    assert_eq!(operator.exited_within(Duration::from_secs(5)).await.code(), Some(0), "{}", operator.output());
+    assert!(!agents.into_iter().any(alive), "agents outlived their supervisor");
+    end(fleet, []).await;
 }
 
 #[tokio::test]
 async fn a_dead_supervisor_leaves_no_children() {
-    let (_fleet, mut operator) = federated().await;
+    let (fleet, mut operator) = federated().await;
     let agents = children(operator.pid().expect("it runs")).await;
     operator.kill().await;
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -41,6 +53,7 @@ async fn a_dead_supervisor_leaves_no_children() {
         assert!(Instant::now() < deadline, "agents outlived their killed supervisor");
         time::sleep(Duration::from_millis(50)).await;
     }
+    end(fleet, []).await;
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tests::{
     fleet::{Fleet, Pace},
     process::Process,
+    proxy::{Fault, FaultProxy},
     telemetry::REGIONS,
 };
 use tokio::time;
@@ -127,4 +128,27 @@ async fn a_hub_that_cannot_be_reached_fails_a_beat_and_a_pass() {
         assert_eq!(agent.exited_within(SOON).await.code(), Some(1), "{}", agent.output());
     }
     end(fleet, []).await;
+}
+
+#[tokio::test]
+async fn a_refused_identity_is_counted_by_endpoint() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let proxy = FaultProxy::start(&fleet.hub.url).await;
+    proxy.spoil("", Fault::Unauthorized);
+    let rewritten = |path: std::path::PathBuf, name: &str| {
+        let document = std::fs::read_to_string(path).expect("the document was just written");
+        fleet.write_document(name, &document.replace(&fleet.hub.url, &proxy.url))
+    };
+    let hub = rewritten(fleet.hub_document(), "hub-by-proxy");
+    let partition = rewritten(fleet.partition_document(&REGIONS[0], &fleet.partitions[0]), "partition-by-proxy");
+    let admin = ["--admin", "127.0.0.1:0"];
+    let agents =
+        [fleet.start_agent("agent-hub", &hub, &admin), fleet.start_agent("agent-partition", &partition, &admin)];
+    let counted = format!("adx_federation_auth_failures_total{{endpoint=\"{}\"}}", proxy.url);
+    for agent in &agents {
+        let url = admin_url(agent).await;
+        until(&url, "/metrics", |_, body| body.contains(&counted)).await;
+        assert_eq!(get(&url, "/readyz").await.0, 503);
+    }
+    end(fleet, agents).await;
 }

@@ -7,12 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::Signal;
 use tests::{
     fleet::{Fleet, HUB_DATABASES, Pace},
     kusto::Table,
+    process::Process,
     telemetry::REGIONS,
 };
-use tokio::time;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time,
+};
 
 /// How long the agents may take to make the first functions.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,21 +50,44 @@ async fn main() -> ExitCode {
     println!("... ready after {:.1} s.\n", started.elapsed().as_secs_f64());
     let right = show(&fleet, &functions).await;
     if once {
+        stop(fleet, operator).await;
         return if right { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     println!("Any Kusto client can ask (no sign-in; the hub's database is Logs or Metrics):");
-    println!("  hub      {}", fleet.hub.url);
+    println!("  hub      {}  (process {})", fleet.hub.url, fleet.hub.pid());
     for (region, server) in REGIONS.iter().zip(&fleet.partitions) {
-        println!("  {:<8} {}", region.name, server.url);
+        println!("  {:<8} {}  (process {})", region.name, server.url, server.pid());
     }
+    println!("\nTry: stop a server above (kill its process) and ask the hub again; it answers from the others.");
     println!("Ctrl-C stops everything.");
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => ExitCode::SUCCESS,
+    let exit = tokio::select! {
+        () = asked_to_stop() => ExitCode::SUCCESS,
         status = operator.exited_within(Duration::MAX) => {
             println!("operator standalone stopped ({status}); it printed:\n{}", operator.output());
             ExitCode::FAILURE
         }
+    };
+    stop(fleet, operator).await;
+    exit
+}
+
+/// Ctrl-C, SIGTERM, or the terminal's end.
+async fn asked_to_stop() {
+    let listen = |kind| signal(kind).expect("a process can listen to signals");
+    let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(listen);
+    let [interrupt, terminate, hangup] = &mut signals;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
     }
+}
+
+/// The agents first, so that they do not see their servers go.
+async fn stop(fleet: Fleet, mut operator: Process) {
+    operator.signal(Signal::SIGTERM);
+    operator.exited_within(Duration::from_secs(10)).await;
+    drop(fleet);
 }
 
 /// Waits until every region's tables have their functions and all partitions are in.

@@ -2,12 +2,15 @@
 //! and, for values in management commands, by the local server.
 
 use super::{Parser, Result};
-use crate::syntax::{
-    ast::Literal,
-    error::SyntaxErrorKind,
-    keywords, string,
-    time::{read_datetime, read_timespan},
-    token::{Token, TokenKind},
+use crate::{
+    literal::{TICKS_PER_DAY, days_from_civil},
+    syntax::{
+        ast::Literal,
+        error::SyntaxErrorKind,
+        keywords, string,
+        time::{read_datetime, read_timespan},
+        token::{Token, TokenKind},
+    },
 };
 
 /// More digits than Kusto's 128-bit decimal holds.
@@ -149,7 +152,7 @@ fn null(word: &str) -> Literal {
 fn typed_value(word: &str, inside: &str) -> Option<Literal> {
     Some(match word {
         "bool" => Literal::Bool(Some(keywords::boolean(inside)?)),
-        "datetime" | "date" => Literal::DateTime(Some(read_datetime(inside)?)),
+        "datetime" | "date" => Literal::DateTime(Some(read_datetime(inside).or_else(|| read_parts(inside))?)),
         "decimal" => Literal::Decimal(Some(read_decimal(inside)?)),
         "guid" => Literal::Guid(Some(read_guid(inside)?)),
         "int" => Literal::Int(Some(i32::try_from(read_signed_long(inside)?).ok()?)),
@@ -240,4 +243,11 @@ fn read_guid(text: &str) -> Option<String> {
     }
     let digits = digits.to_ascii_lowercase();
     Some([&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-"))
+}
+
+/// `2025, 1, 2`: year, month and day.
+fn read_parts(inside: &str) -> Option<i64> {
+    let parts: Vec<i64> = inside.split(',').map(|part| part.trim().parse().ok()).collect::<Option<_>>()?;
+    let [year, month, day] = parts[..] else { return None };
+    Some(days_from_civil(year, month, day)? * TICKS_PER_DAY)
 }

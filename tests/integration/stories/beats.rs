@@ -1,0 +1,102 @@
+//! The partition agent's heartbeats under trouble.
+
+use std::{fs, time::Duration};
+
+use nix::sys::signal::Signal;
+use tests::{
+    fleet::{Fleet, Pace},
+    kusto::KustoServer,
+    proxy::{Fault, FaultProxy},
+    telemetry::REGIONS,
+};
+use tokio::time;
+
+use crate::support::{SOON, end};
+
+const BEATS: &str = "Heartbeats | summarize Beats = count(), WithTables = countif(tostring(Schema) has 'Requests')";
+
+/// A fleet whose heartbeat table exists; no agent runs.
+async fn with_table() -> Fleet {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let mut hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &["--once"]);
+    assert_eq!(hub.exited_within(SOON).await.code(), Some(3), "{}", hub.output());
+    fleet
+}
+
+async fn beats(fleet: &Fleet) -> (u64, u64) {
+    let table = fleet.hub.query("FleetDiscovery", BEATS).await.expect("the hub counts");
+    let count = |name: &str| table.column(name)[0].parse().expect("a count is a number");
+    (count("Beats"), count("WithTables"))
+}
+
+#[tokio::test]
+async fn when_discovery_fails_beats_go_on_with_the_last_known_schema() {
+    let fleet = with_table().await;
+    let proxy = FaultProxy::start(&fleet.partitions[0].url).await;
+    let document =
+        fs::read_to_string(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])).expect("just written");
+    let document = fleet.write_document("by-proxy", &document.replace(&fleet.partitions[0].url, &proxy.url));
+    let agent = fleet.start_agent("agent-partition", &document, &[]);
+    fleet.hub_until("FleetDiscovery", BEATS, SOON, |table| table.column("WithTables") != ["0"]).await;
+    for fault in [Fault::Unavailable, Fault::Cut, Fault::Unauthorized, Fault::Html] {
+        proxy.spoil(".show databases entities", fault);
+        let (before, _) = beats(&fleet).await;
+        time::sleep(Duration::from_secs(3)).await;
+        let (all, with_tables) = beats(&fleet).await;
+        assert!(all > before, "beats go on under {fault:?}:\n{}", agent.output());
+        assert_eq!(all, with_tables, "every beat has the schema under {fault:?}");
+        assert!(proxy.heal() > 0);
+    }
+    end(fleet, [agent]).await;
+}
+
+#[tokio::test]
+async fn a_beat_without_any_known_schema_still_tells_that_the_partition_lives() {
+    let fleet = with_table().await;
+    let proxy = FaultProxy::start(&fleet.partitions[0].url).await;
+    proxy.spoil(".show databases entities", Fault::Unavailable);
+    let document =
+        fs::read_to_string(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])).expect("just written");
+    let document = fleet.write_document("by-proxy", &document.replace(&fleet.partitions[0].url, &proxy.url));
+    let mut agent = fleet.start_agent("agent-partition", &document, &["--once"]);
+    assert_eq!(agent.exited_within(SOON).await.code(), Some(1), "partly done: {}", agent.output());
+    let row = "Heartbeats | project HasSchema = isnotnull(Schema), Geo = tostring(PartitionMetadata.geo)";
+    let table = fleet.hub.query("FleetDiscovery", row).await.expect("the hub answers");
+    assert_eq!((table.column("HasSchema"), table.column("Geo")), (vec!["false".to_owned()], vec!["EU".to_owned()]));
+    end(fleet, []).await;
+}
+
+#[tokio::test]
+async fn where_streaming_is_off_heartbeats_go_by_command() {
+    let fleet = with_table().await;
+    let off = ".alter table Heartbeats policy streamingingestion disable";
+    fleet.hub.command("FleetDiscovery", off).await.expect("the hub takes the policy");
+    let document = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
+    let mut agent = fleet.start_agent("agent-partition", &document, &["--once"]);
+    assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
+    assert_eq!(beats(&fleet).await, (1, 1));
+    let recording = fs::read_to_string(fleet.hub.recording.as_ref().expect("it records")).expect("the file is there");
+    assert!(recording.contains(".ingest inline into table ['Heartbeats']"));
+    end(fleet, []).await;
+}
+
+#[tokio::test]
+async fn a_hub_that_hangs_keeps_no_beat_from_another() {
+    let fleet = with_table().await;
+    let hanging = KustoServer::start(0, &["FleetDiscovery"], None, &[]).await;
+    let document =
+        fs::read_to_string(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])).expect("just written");
+    let second = format!(
+        "    partitioning:\n      geo: EU\n    federatedClusters:\n      - endpoint: \"{}\"\n        heartbeatDatabase: FleetDiscovery\n        heartbeatTable: Heartbeats\n",
+        hanging.url
+    );
+    let (head, _) = document.split_once("    partitioning:").expect("the document has that section");
+    let document = fleet.write_document("two-hubs", &head.replace("    federatedClusters:\n", &second));
+    let mut hanging = hanging;
+    hanging.process().signal(Signal::SIGSTOP);
+    let agent = fleet.start_agent("agent-partition", &document, &[]);
+    let many = |table: &tests::kusto::Table| table.column("Beats")[0].parse::<u64>().is_ok_and(|beats| beats >= 5);
+    fleet.hub_until("FleetDiscovery", BEATS, Duration::from_secs(10), many).await;
+    assert!(agent.output().contains("no full answer came within"), "the hanging hub is told:\n{}", agent.output());
+    end(fleet, [agent]).await;
+}
