@@ -23,12 +23,16 @@ help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: toolchain programs ## The main job on local Kusto servers; ONCE=1 exits after the queries
+demo: rust programs ## The main job on local Kusto servers; ONCE=1 exits after the queries
 	@$(CARGO_TARGET_DIR)/debug/demo $(if $(ONCE),--once)
 
 .PHONY: test
 test: ## Everything, cheap things first
 	@.ci/steps toolchain format kql lint build generated unit -- judges stories
+
+.PHONY: rust
+rust:
+	@command -v cargo > /dev/null || { echo "Missing on this machine: cargo. Needed: Rust $$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer."; exit 1; }
 
 .PHONY: toolchain
 toolchain: ## Check that what we cannot install is there
@@ -71,10 +75,10 @@ stories: judges-install programs ## Integration tests: our programs as processes
 	$(CARGO_TEST) --no-fail-fast --test '*'
 
 .PHONY: bench
-bench: toolchain ## Figures of the release build; its first build takes a quarter of an hour
+bench: rust ## Figures of the release build; its first build takes a quarter of an hour
 	@echo "Building the programs for release into $(CARGO_TARGET_DIR) ..."
 	@cargo build --release --workspace --bins --locked
-	@cargo bench --package tests --bench figures --locked
+	@cargo bench --workspace --bench figures --locked
 
 .PHONY: generate
 generate: ## Write the files that are generated and committed

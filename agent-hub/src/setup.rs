@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use kql::{
-    names::TableName,
+    names::{DatabaseName, TableName},
     request::Request,
     statements::{
         AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, CreateOwnershipTable, EnableStreaming,
-        HeartbeatPolicy, ShowPolicy,
+        HeartbeatPolicy, ShowDatabases, ShowPolicy,
     },
 };
 use serde_json::Value;
@@ -49,18 +49,26 @@ pub struct Missing {
     pub ownership_table: bool,
 }
 
-/// A command of the set-up that failed.
+/// Why there is no table to read.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to set up the heartbeat table ({command})")]
-pub struct SetupError {
-    command: &'static str,
-    source: KustoError,
+pub enum SetupError {
+    /// The hub has no such database. Databases are a person's, or the operator's, to make.
+    #[error("the hub has no database '{0}': make it, or correct heartbeatDatabase")]
+    NoDatabase(DatabaseName),
+    /// A command failed.
+    #[error("failed to set up the tables of the heartbeat database ({command})")]
+    Command {
+        /// The command's name.
+        command: &'static str,
+        /// Why.
+        source: KustoError,
+    },
 }
 
 impl SetupError {
     /// Whether the hub refused who we are.
     pub const fn is_auth(&self) -> bool {
-        self.source.is_auth()
+        matches!(self, Self::Command { source, .. } if source.is_auth())
     }
 }
 
@@ -83,7 +91,7 @@ impl Setup {
                     tracing::info!(command = command.text(), "heartbeat table set up");
                 }
                 Err(source) if command.name().starts_with("create_") => {
-                    return Err(SetupError { command: command.name(), source });
+                    return Err(SetupError::Command { command: command.name(), source });
                 }
                 Err(error) => tracing::warn!(error = chain(&error), "a policy of the heartbeat table was refused"),
             }
@@ -128,7 +136,19 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, Setu
         }
         missing.commands.push(command(policy, config));
     }
+    if missing.ownership_table || missing.heartbeat_table {
+        require_database(hub, database).await?;
+    }
     Ok(missing)
+}
+
+/// A missing database refuses like a missing table; only the list of databases tells them apart.
+async fn require_database(hub: &KustoClient, database: &DatabaseName) -> Result<(), SetupError> {
+    let request = ShowDatabases.request();
+    let answer = hub.send(&request).await;
+    let answer = answer.map_err(|source| SetupError::Command { command: request.name(), source })?;
+    let mut names = answer.rows().filter_map(|row| DatabaseName::new(row.string("DatabaseName").ok()?).ok());
+    if names.any(|name| name == *database) { Ok(()) } else { Err(SetupError::NoDatabase(database.clone())) }
 }
 
 const POLICIES: [HeartbeatPolicy; 4] = [
@@ -159,7 +179,7 @@ async fn show(
     let answer = match hub.send(&request).await {
         Ok(answer) => answer,
         Err(KustoError { failure: Failure::Rejected { permanent: true, .. }, .. }) => return Ok(None),
-        Err(source) => return Err(SetupError { command: request.name(), source }),
+        Err(source) => return Err(SetupError::Command { command: request.name(), source }),
     };
     let text = answer.rows().next().and_then(|row| row.string("Policy").ok().map(str::to_owned)).unwrap_or_default();
     // Most policies are JSON; the encoding policy is a bare word.

@@ -215,3 +215,100 @@ fn differences<'a>(before: &'a SchemaInventory, after: &'a SchemaInventory) -> i
         .filter(|(name, content)| before.0.get(*name).is_some_and(|old| old != *content))
         .map(|(name, _)| name.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use kql::types::ScalarType;
+    use serde_json::json;
+    use shared::kusto::ColumnInfo;
+
+    use super::*;
+
+    const NOW: &str = "2025-05-03T12:00:00Z";
+
+    fn table(names: &[&str], rows: Vec<Vec<Value>>) -> ResultTable {
+        let column = |name: &&str| ColumnInfo { name: (*name).to_owned(), scalar_type: ScalarType::String };
+        ResultTable::new(names.iter().map(column).collect(), rows)
+    }
+
+    /// Rows of [`ReadHeartbeats`]: endpoint, when received, schema hash, schema bytes.
+    fn rows(rows: &[(&str, &str, &str, usize)]) -> BTreeMap<ClusterEndpoint, HeartbeatRow> {
+        let names =
+            ["ClusterEndpoint", "Received", "Timestamp", "PartitionMetadata", "SchemaHash", "SchemaBytes", "Now"];
+        let cells = |(endpoint, received, hash, bytes): &(&str, &str, &str, usize)| {
+            vec![
+                json!(endpoint),
+                json!(received),
+                json!("9999-12-31T23:59:59.9999999Z"),
+                json!({}),
+                json!(hash),
+                json!(bytes),
+                json!(NOW),
+            ]
+        };
+        let table = table(&names, rows.iter().map(cells).collect());
+        parse_rows(&table, |endpoint| endpoint.host().ends_with(".kusto.windows.net")).unwrap().0
+    }
+
+    fn schemas(endpoint: &str, hash: &str, text: &str) -> ResultTable {
+        let names = ["ClusterEndpoint", "Received", "SchemaHash", "SchemaText"];
+        table(&names, vec![vec![json!(endpoint), json!(NOW), json!(hash), json!(text)]])
+    }
+
+    #[test]
+    fn two_spellings_of_one_endpoint_are_one_partition_with_its_newest_beat() {
+        let (slash, plain) = ("https://eu.kusto.windows.net/", "https://eu.kusto.windows.net");
+        let (old, new) = ("2025-05-03T11:00:00Z", "2025-05-03T11:59:00Z");
+        for both in [[(slash, old, "a", 1), (plain, new, "b", 1)], [(plain, new, "b", 1), (slash, old, "a", 1)]] {
+            let rows = rows(&both);
+            assert_eq!(rows.len(), 1);
+            assert_eq!(rows.values().next().unwrap().key, plain);
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_not_trusted_or_no_endpoint_is_no_partition_and_a_strange_time_is_no_obstacle() {
+        let rows = rows(&[
+            ("https://evil.example", NOW, "a", 1),
+            ("x", NOW, "a", 1),
+            ("https://eu.kusto.windows.net", NOW, "a", 1),
+        ]);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows.values().next().unwrap().written, None);
+    }
+
+    #[test]
+    fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
+        let endpoint = "https://eu.kusto.windows.net";
+        let mut memory = SchemaMemory::default();
+        let lacks =
+            |memory: &SchemaMemory, hash| memory.lacks(rows(&[(endpoint, NOW, hash, 9)]).values().next().unwrap());
+        assert!(lacks(&memory, "1"));
+        let known = r#"[{"database": "Logs", "tables": ["A"]}]"#;
+        assert_eq!(memory.learn(&schemas(endpoint, "1", known)).unwrap(), BTreeSet::new());
+        assert!(!lacks(&memory, "1") && lacks(&memory, "2"));
+        memory.learn(&schemas(endpoint, "2", "7")).unwrap();
+        assert!(!lacks(&memory, "2"), "what cannot be read is not fetched again and again");
+        let beat = memory.beat(rows(&[(endpoint, NOW, "2", 9)]).into_values().next().unwrap());
+        let Inventory::Known(inventory) = beat.inventory else { panic!("the last readable schema counts") };
+        assert_eq!(inventory.to_json(), json!([{"database": "Logs", "tables": ["A"]}]));
+        let changed = r#"[{"database": "Logs", "tables": ["A", "B"]}]"#;
+        let changed = memory.learn(&schemas(endpoint, "3", changed)).unwrap();
+        assert_eq!(changed.len(), 1, "the hub must forget the old columns of Logs");
+    }
+
+    #[test]
+    fn schemas_are_fetched_in_pages_and_a_huge_one_alone() {
+        let rows = rows(&[
+            ("https://a.kusto.windows.net", NOW, "1", 1),
+            ("https://b.kusto.windows.net", NOW, "1", PAGE_BYTES + 1),
+            ("https://c.kusto.windows.net", NOW, "1", PAGE_BYTES - 1),
+            ("https://d.kusto.windows.net", NOW, "1", 1),
+            ("https://e.kusto.windows.net", NOW, "1", 1),
+        ]);
+        let hosts = |page: &BTreeSet<String>| {
+            page.iter().map(|key| key["https://".len()..][..1].to_owned()).collect::<String>()
+        };
+        assert_eq!(pages(rows.values()).iter().map(hosts).collect::<Vec<_>>(), ["a", "b", "cd", "e"]);
+    }
+}

@@ -32,8 +32,14 @@ pub enum DocumentError {
         /// Where and what.
         source: ParseError,
     },
-    /// Another count of documents than one.
-    #[error("the file {} must hold exactly one ADXCluster document; it holds {count}", path.display())]
+    /// No document at all.
+    #[error("the file {} holds no ADXCluster document", .0.display())]
+    Empty(PathBuf),
+    /// More documents than one.
+    #[error(
+        "the file {} must hold exactly one ADXCluster document; it holds {count} (`operator standalone` takes several)",
+        path.display()
+    )]
     NotOne {
         /// The file.
         path: PathBuf,
@@ -72,7 +78,7 @@ pub fn load_documents(path: &Path) -> Result<Vec<ADXCluster>, DocumentError> {
     let text = fs::read_to_string(path).map_err(|source| DocumentError::Read { path: path.to_owned(), source })?;
     let documents = parse_documents(&text).map_err(|source| DocumentError::Parse { path: path.to_owned(), source })?;
     if documents.is_empty() {
-        return Err(DocumentError::NotOne { path: path.to_owned(), count: 0 });
+        return Err(DocumentError::Empty(path.to_owned()));
     }
     Ok(documents)
 }
@@ -282,6 +288,7 @@ spec:
         let mut file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().to_owned();
         let count = |result| match result {
+            Err(DocumentError::Empty(_)) => 0,
             Err(DocumentError::NotOne { count, .. }) => count,
             other => panic!("{other:?}"),
         };

@@ -68,7 +68,11 @@ pub fn validate(cluster: &ADXCluster) -> Result<Validated, Violations> {
 pub fn partition_config(cluster: &ADXCluster) -> Result<PartitionConfig, Violations> {
     let mut rules = Rules::default();
     if cluster.spec.role.unwrap_or_default() != ClusterRole::Partition {
-        rules.breaks("spec.role", "Federated", "must be Partition for agent-partition");
+        rules.breaks(
+            "spec.role",
+            "Federated",
+            "must be Partition for agent-partition; agent-hub works from this document",
+        );
         return rules.finish(None);
     }
     let config = rules.partition(cluster);
@@ -86,7 +90,7 @@ pub fn hub_config(cluster: &ADXCluster) -> Result<HubConfig, Violations> {
     let mut rules = Rules::default();
     if cluster.spec.role.unwrap_or_default() != ClusterRole::Federated {
         let value = if cluster.spec.role.is_some() { "Partition" } else { "absent, which means Partition" };
-        rules.breaks("spec.role", value, "must be Federated for agent-hub");
+        rules.breaks("spec.role", value, "must be Federated for agent-hub; agent-partition works from this document");
         return rules.finish(None);
     }
     let config = rules.hub(cluster);
@@ -373,16 +377,16 @@ spec:
         let message = |violations: Violations| violations.0[0].to_string();
         assert_eq!(
             message(partition_config(&document(HUB)).unwrap_err()),
-            "spec.role = Federated: must be Partition for agent-partition"
+            "spec.role = Federated: must be Partition for agent-partition; agent-hub works from this document"
         );
         assert_eq!(
             message(hub_config(&document(PARTITION)).unwrap_err()),
-            "spec.role = Partition: must be Federated for agent-hub"
+            "spec.role = Partition: must be Federated for agent-hub; agent-partition works from this document"
         );
         let none = with(PARTITION, &[("/spec/role", Value::Null)]);
         assert_eq!(
             message(hub_config(&none).unwrap_err()),
-            "spec.role = absent, which means Partition: must be Federated for agent-hub"
+            "spec.role = absent, which means Partition: must be Federated for agent-hub; agent-partition works from this document"
         );
         assert!(partition_config(&none).is_ok());
         let plain = with(PARTITION, &[("/spec/federation", Value::Null)]);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tests::{
     fleet::{Fleet, Pace},
+    kusto::KustoServer,
     process::Process,
     telemetry::REGIONS,
 };
@@ -37,6 +38,12 @@ async fn a_partition_whose_server_died_leaves_the_others_answers_intact() {
     let table =
         fleet.hub.query("Logs", "federated_Requests() | summarize count() by Region | order by Region asc").await;
     assert_eq!(table.expect("the hub answers from the others").column("count_"), ["60", "240"]);
+    // And it comes back, empty as a server in memory does, under its old address.
+    let record = fleet.recording("america-again");
+    let again = KustoServer::start(fleet.partitions[1].port(), &["Logs", "Metrics"], Some(&record), &[]).await;
+    REGIONS[1].load(&again).await.expect("the server takes the telemetry");
+    fleet.partitions[1] = again;
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
     end(fleet, [operator]).await;
 }
 

@@ -1,6 +1,9 @@
 //! Partitions that differ.
 
+use std::time::Duration;
+
 use tests::fleet::{Fleet, Pace};
+use tokio::time;
 
 use crate::support::{SOON, end, federated, hub_content, until_regions};
 
@@ -76,5 +79,45 @@ async fn partitions_that_write_adx_mons_rows_are_federated_alike() {
     assert_eq!(hub.exited_within(SOON).await.code(), Some(0), "{}", hub.output());
     until_regions(&fleet, &["america", "asia", "europe"]).await;
     assert_eq!(hub_content(&fleet).await.len(), 2 * 3 + 3, "two groups in three databases, three functions");
+    end(fleet, []).await;
+}
+
+#[tokio::test]
+async fn a_new_column_reaches_the_hub_which_forgets_the_old_ones() {
+    let (fleet, operator) = federated().await;
+    let sent = |text: &str| {
+        let recording =
+            std::fs::read_to_string(fleet.hub.recording.as_ref().expect("it records")).expect("the file is there");
+        recording.matches(text).count()
+    };
+    time::sleep(Duration::from_secs(2)).await;
+    let (schemas, clears) = (sent("SchemaText\"") + sent("_endpoints"), sent(".clear cache remote-schema"));
+    time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(sent("SchemaText\"") + sent("_endpoints"), schemas, "an unchanged schema is not fetched again");
+    for server in &fleet.partitions {
+        server.command("Logs", ".alter-merge table Requests (Added:long)").await.expect("the partition takes a column");
+    }
+    fleet
+        .hub_until("Logs", "federated_Requests() | where isnull(Added) | count", SOON, |table| {
+            table.column("Count") == ["420"]
+        })
+        .await;
+    let deadline = time::Instant::now() + SOON;
+    while sent(".clear cache remote-schema") < clears + 3 {
+        assert!(time::Instant::now() < deadline, "the hub was not told to forget:\n{}", operator.output());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    end(fleet, [operator]).await;
+}
+
+#[tokio::test]
+async fn a_missing_heartbeat_database_is_named_and_made_by_nobody() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    fleet.hub.command("Logs", ".drop database FleetDiscovery").await.expect("the hub drops the database");
+    for how in ["--plan", "--once"] {
+        let mut hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &[how]);
+        assert_eq!(hub.exited_within(SOON).await.code(), Some(1), "{}", hub.output());
+        assert!(hub.output().contains("the hub has no database 'FleetDiscovery'"), "{}", hub.output());
+    }
     end(fleet, []).await;
 }

@@ -53,7 +53,10 @@ async fn a_dead_supervisor_leaves_no_children() {
         assert!(Instant::now() < deadline, "agents outlived their killed supervisor");
         time::sleep(Duration::from_millis(50)).await;
     }
-    end(fleet, []).await;
+    let operator = fleet.start_operator();
+    fleet.partitions[0].command("Logs", ".create table After (a:long)").await.expect("the partition takes a table");
+    fleet.hub_until("Logs", "federated_After() | count", SOON, |table| table.rows.len() == 1).await;
+    end(fleet, [operator]).await;
 }
 
 #[tokio::test]
