@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from azure.kusto.data import KustoClient
@@ -25,11 +26,16 @@ def kusto_local_path() -> Path:
     return path
 
 
+# What every server of this run was sent, in files named after their ports; `test_texts.py` has it read by Microsoft's parser.
+RECORDINGS = TemporaryDirectory(prefix="judges-")
+
+
 @contextmanager
 def kusto_local(*databases: str) -> Iterator[str]:
     """A server with these databases, on a free port; yields its URL and ends it afterwards."""
     arguments = [argument for name in databases for argument in ("--database", name)]
-    command = [str(kusto_local_path()), "--listen", "127.0.0.1:0", *arguments]
+    record = Path(RECORDINGS.name) / "starting"
+    command = [str(kusto_local_path()), "--listen", "127.0.0.1:0", "--record", str(record), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout
@@ -37,6 +43,8 @@ def kusto_local(*databases: str) -> Iterator[str]:
         url = line[line.find("http://") :].strip()
         if not url.startswith("http://"):
             raise RuntimeError(f"{' '.join(command)} printed {line!r} where its URL belongs; exit code {process.poll()}")
+        # The server goes on writing to the open file.
+        record.rename(record.with_name(f"{url.rpartition(':')[2]}.jsonl"))
         yield url
     finally:
         process.terminate()
