@@ -19,9 +19,11 @@ use crate::{
     report::Report,
 };
 
-/// The longest time that the cluster may take to tell what it holds, and then each hub to take the heartbeat. Never more than half an interval: liveness does
-/// not wait for discovery, and a hub that hangs does not keep beats from the others.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
+/// The longest time that the cluster may take to tell what it holds. Never more than half an interval: liveness does not wait for discovery.
+const INVENTORY_PATIENCE: Duration = Duration::from_secs(120);
+
+/// The longest time that a hub may take a heartbeat. Never more than half an interval: a hub that hangs does not keep beats from the others.
+const HUB_PATIENCE: Duration = Duration::from_secs(30);
 
 /// By a cron schedule beats may be far apart; readiness then goes by this.
 const CRON_INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -32,7 +34,8 @@ struct PartitionAgent {
     config: PartitionConfig,
     publishers: Vec<Publisher>,
     inventory: Option<SchemaInventory>,
-    patience: Duration,
+    /// Half of the time between two beats.
+    half_interval: Duration,
     report: Report,
 }
 
@@ -62,8 +65,7 @@ impl PartitionAgent {
             Schedule::Cron(_) => CRON_INTERVAL,
         };
         let report = Report::new(world, &config, interval);
-        let patience = LONGEST_PATIENCE.min(interval / 2);
-        Ok(Self { cluster, config, publishers, inventory: None, patience, report })
+        Ok(Self { cluster, config, publishers, inventory: None, half_interval: interval / 2, report })
     }
 
     async fn beat(&mut self, now: Timestamp) -> PassOutcome {
@@ -73,7 +75,7 @@ impl PartitionAgent {
             self.inventory = Some(found.inventory);
         }
         let heartbeat = &compose(&self.config, self.inventory.as_ref(), now);
-        let patience = self.patience;
+        let patience = HUB_PATIENCE.min(self.half_interval);
         let sending = self.publishers.iter_mut().map(async |publisher| {
             let result = match time::timeout(patience, publisher.publish(heartbeat)).await {
                 Ok(result) => result,
@@ -89,9 +91,10 @@ impl PartitionAgent {
 
     /// What the cluster holds. A cluster that shows nothing where it showed something has more likely lost our rights than its databases.
     async fn discover(&self) -> Result<Found, InventoryError> {
-        let found = match time::timeout(self.patience, discover(&self.cluster)).await {
+        let patience = INVENTORY_PATIENCE.min(self.half_interval);
+        let found = match time::timeout(patience, discover(&self.cluster)).await {
             Ok(found) => found?,
-            Err(_) => return Err(InventoryError::Late(self.patience)),
+            Err(_) => return Err(InventoryError::Late(patience)),
         };
         let known = self.inventory.as_ref().is_some_and(|known| !known.0.is_empty());
         if known && found.inventory.0.is_empty() { Err(InventoryError::Vanished) } else { Ok(found) }

@@ -190,12 +190,7 @@ name!(
     EntityGroupName,
     "entity group"
 );
-name!(
-    /// An ingestion mapping.
-    MappingName,
-    "mapping"
-);
-case_sensitive!(TableName, ColumnName, FunctionName, EntityGroupName, MappingName);
+case_sensitive!(TableName, ColumnName, FunctionName, EntityGroupName);
 
 impl DatabaseName {
     /// The form in which two spellings of one database are equal.
