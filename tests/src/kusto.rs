@@ -171,9 +171,14 @@ impl Table {
         self.rows.iter().map(|row| cell_text(&row[index])).collect()
     }
 
+    /// All cells as text.
+    pub fn text_rows(&self) -> Vec<Vec<String>> {
+        self.rows.iter().map(|row| row.iter().map(cell_text).collect()).collect()
+    }
+
     /// A table for people: columns padded, numbers to the right.
     pub fn to_text(&self) -> String {
-        let cells: Vec<Vec<String>> = self.rows.iter().map(|row| row.iter().map(cell_text).collect()).collect();
+        let cells = self.text_rows();
         let width = |index: usize| {
             let longest = cells.iter().map(|row| row[index].chars().count()).max().unwrap_or(0);
             longest.max(self.columns[index].chars().count())

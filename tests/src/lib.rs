@@ -7,4 +7,5 @@ pub mod kusto;
 pub mod oracle;
 pub mod process;
 pub mod proxy;
+pub mod queries;
 pub mod telemetry;

@@ -48,13 +48,33 @@ impl Process {
         process
     }
 
-    /// The same, but hands out its standard output.
+    /// The same with variables in its environment.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_with_environment(binary_name: &str, arguments: &[String], environment: &[(&str, String)]) -> Self {
+        let (mut process, stdout) = Self::spawn(binary_name, binary_name, arguments, environment);
+        process.collect(stdout);
+        process
+    }
+
+    /// The same as [`start`](Self::start), but hands out its standard output.
     ///
     /// # Panics
     /// If it cannot be started.
     pub fn start_with_stdout(name: &str, binary_name: &str, arguments: &[String]) -> (Self, ChildStdout) {
+        Self::spawn(name, binary_name, arguments, &[])
+    }
+
+    fn spawn(
+        name: &str,
+        binary_name: &str,
+        arguments: &[String],
+        environment: &[(&str, String)],
+    ) -> (Self, ChildStdout) {
         let mut child = Command::new(binary(binary_name))
             .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

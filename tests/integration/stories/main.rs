@@ -4,6 +4,7 @@ mod beats;
 mod demo;
 mod faults;
 mod hostile;
+mod identity;
 mod lifecycle;
 mod membership;
 mod schemas;

@@ -7,6 +7,7 @@ use tests::{
     fleet::{Fleet, Pace},
     kusto::KustoServer,
     process::Process,
+    queries::queries,
     telemetry::REGIONS,
 };
 use tokio::time;
@@ -28,6 +29,19 @@ async fn with_own_agents() -> (Fleet, Process, Vec<Process>) {
 
 fn start(fleet: &Fleet, document: &std::path::Path) -> Process {
     fleet.start_agent("agent-partition", document, &[])
+}
+
+#[tokio::test]
+async fn functions_groups_and_joins_of_groups_answer_with_rows_of_every_partition() {
+    let (fleet, operator) = federated().await;
+    fleet
+        .hub_until("Metrics", "federated_PrometheusData() | count", SOON, |table| table.column("Count") == ["30"])
+        .await;
+    for query in queries(&fleet) {
+        let table = fleet.hub.query(query.database, query.text).await.expect("the hub answers");
+        assert_eq!(table.text_rows(), query.expected, "{}", query.text);
+    }
+    end(fleet, [operator]).await;
 }
 
 #[tokio::test]

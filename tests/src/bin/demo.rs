@@ -12,6 +12,7 @@ use tests::{
     fleet::{Fleet, HUB_DATABASES, Pace},
     kusto::Table,
     process::Process,
+    queries::queries,
     telemetry::REGIONS,
 };
 use tokio::{
@@ -21,14 +22,6 @@ use tokio::{
 
 /// How long the agents may take to make the first functions.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A query of the demo with the rows that it must give.
-struct Query {
-    title: &'static str,
-    database: &'static str,
-    text: &'static str,
-    expected: Vec<Vec<String>>,
-}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -120,7 +113,7 @@ async fn show(fleet: &Fleet, functions: &Table) -> bool {
     for query in queries(fleet) {
         println!("# {} (database {})\n\n{}\n", query.title, query.database, query.text);
         right &=
-            print_table(fleet.hub.query(query.database, query.text).await, |table| text_rows(table) == query.expected);
+            print_table(fleet.hub.query(query.database, query.text).await, |table| table.text_rows() == query.expected);
     }
     println!("{}\n", if right { "Every query was answered rightly." } else { "Some answers were wrong: see above." });
     right
@@ -138,50 +131,4 @@ fn print_table<E: std::fmt::Display>(answer: Result<Table, E>, is_right: impl Fn
             false
         }
     }
-}
-
-fn text_rows(table: &Table) -> Vec<Vec<String>> {
-    let text = |cell: &serde_json::Value| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned);
-    table.rows.iter().map(|row| row.iter().map(text).collect()).collect()
-}
-
-fn queries(fleet: &Fleet) -> Vec<Query> {
-    let mut regions: Vec<_> = REGIONS.iter().zip(&fleet.partitions).collect();
-    regions.sort_by_key(|(region, _)| region.name);
-    let by_level = regions.iter().flat_map(|(region, _)| {
-        ["Error", "Warning"]
-            .map(|level| vec![region.name.to_owned(), level.to_owned(), region.requests_of(level).to_string()])
-    });
-    let by_partition = regions
-        .iter()
-        .map(|(region, server)| vec![region.name.to_owned(), region.requests.to_string(), server.url.clone()]);
-    vec![
-        Query {
-            title: "A federated function: one table over all partitions",
-            database: "Logs",
-            text: "federated_Requests()\n| where Timestamp > ago(1h) and Level != 'Info'\n| summarize count() by Region, Level\n\
-                   | order by Region asc, Level asc",
-            expected: by_level.collect(),
-        },
-        Query {
-            title: "An entity group: a query of one's own that runs in each partition",
-            database: "Logs",
-            text: "macro-expand Logs_Partitions as X (\n    X.Requests\n    | where Timestamp > ago(1h)\n    | summarize Requests = count() by Region\n    \
-                   | extend Partition = X.$current_cluster_endpoint\n)\n| order by Region asc",
-            expected: by_partition.collect(),
-        },
-        Query {
-            title: "Metrics and logs of all partitions, joined",
-            database: "Logs",
-            text: "let MetricsData = materialize(\n    macro-expand Metrics_Partitions as X (\n        X.PrometheusData | project TimeGenerated, MetricName, Value, \
-                   Partition = X.$current_cluster_endpoint\n    )\n);\nlet LogsData = materialize(\n    macro-expand Logs_Partitions as Y (\n        \
-                   Y.ApplicationLogs | project TimeGenerated, Level, Message, Partition = Y.$current_cluster_endpoint\n    )\n);\n\
-                   MetricsData\n| join kind=inner LogsData on TimeGenerated, Partition\n| summarize Partitions = dcount(Partition), Rows = count(), Highest = max(Value) by Level\n\
-                   | order by Level asc",
-            expected: vec![
-                ["Error", "3", "6", "5.0"].map(str::to_owned).to_vec(),
-                ["Info", "3", "24", "9.0"].map(str::to_owned).to_vec(),
-            ],
-        },
-    ]
 }

@@ -1,0 +1,128 @@
+//! Who an agent signs in as, and to whom it shows that. Azure is not here: the token's issuer and the way out are doubles on loopback, so nothing leaves the
+//! machine, and what would leave is seen.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{Method, StatusCode, Uri},
+    response::IntoResponse,
+};
+use serde_json::json;
+use tests::process::Process;
+use tokio::{net::TcpListener, time};
+
+const TOKEN: &str = "a-token-that-nobody-may-print";
+
+type Seen = Arc<Mutex<Vec<String>>>;
+
+/// An issuer of tokens (GET) and a proxy that lets nothing out (CONNECT); notes every request as `METHOD uri`.
+async fn double() -> (String, Seen) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port can be bound");
+    let url = format!("http://{}", listener.local_addr().expect("a bound listener has an address"));
+    let seen = Seen::default();
+    let router = Router::new().fallback(answer).with_state(Arc::clone(&seen));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, seen)
+}
+
+async fn answer(State(seen): State<Seen>, method: Method, uri: Uri) -> impl IntoResponse {
+    seen.lock().expect("no holder of this lock panics").push(format!("{method} {uri}"));
+    let token = json!({"access_token": TOKEN, "expires_on": "4102444800", "token_type": "Bearer", "resource": "r"});
+    let status = if method == Method::GET { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
+    (status, token.to_string())
+}
+
+/// Runs one beat of a partition's agent whose cluster and hub are in Azure, by name.
+async fn beat(cluster: &str, credential: &str, environment: &[(&str, String)]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let document = folder.path().join("partition.yaml");
+    let text = format!(
+        "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata:\n  name: europe\nspec:\n  clusterName: europe\n  endpoint: {cluster}\n  \
+         role: Partition\n  federation:\n    heartbeatInterval: 20s\n{credential}    federatedClusters:\n      - endpoint: https://hub.kusto.windows.net\n        \
+         heartbeatDatabase: FleetDiscovery\n        heartbeatTable: Heartbeats\n        managedIdentityClientId: client-at-the-hub\n"
+    );
+    fs::write(&document, text).expect("the folder can be written");
+    let arguments = ["--config", &document.display().to_string(), "--once"].map(str::to_owned);
+    let mut agent = Process::start_with_environment("agent-partition", &arguments, environment);
+    let status = agent.exited_within(Duration::from_secs(60)).await;
+    time::sleep(Duration::from_millis(100)).await;
+    (status.code(), agent.output())
+}
+
+#[tokio::test]
+async fn managed_identities_are_asked_for_our_audience_and_no_token_is_printed() {
+    let (url, seen) = double().await;
+    let environment = [
+        ("IDENTITY_ENDPOINT", format!("{url}/token")),
+        ("IDENTITY_HEADER", "header".to_owned()),
+        ("HTTPS_PROXY", url.clone()),
+        ("RUST_LOG", "trace".to_owned()),
+    ];
+    let credential = "    credential:\n      managedIdentity:\n        clientId: client-at-home\n";
+    let (code, output) = beat("https://europe.kusto.windows.net", credential, &environment).await;
+    assert_eq!(code, Some(1), "nothing can be reached: {output}");
+    let seen = seen.lock().expect("no holder of this lock panics").join("\n");
+    for client in ["client-at-home", "client-at-the-hub"] {
+        let asked = seen.lines().any(|line| {
+            line.starts_with("GET /token") && line.contains(client) && line.contains("kusto.kusto.windows.net")
+        });
+        assert!(asked, "{client} in\n{seen}");
+    }
+    assert!(seen.contains("CONNECT europe.kusto.windows.net:443"), "{seen}");
+    assert!(seen.contains("CONNECT hub.kusto.windows.net:443"), "{seen}");
+    assert!(!output.contains(TOKEN), "a token was printed");
+}
+
+#[tokio::test]
+async fn the_azure_cli_is_asked_where_the_document_says_so() {
+    let (url, seen) = double().await;
+    let tools = tempfile::tempdir().expect("a temporary folder can be made");
+    let (az, asked) = (tools.path().join("az"), tools.path().join("asked"));
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >> {}\necho '{{\"accessToken\": \"{TOKEN}\", \"expiresOn\": \"2099-01-01 00:00:00.000000\", \"expires_on\": 4070908800, \"tokenType\": \"Bearer\"}}'\n",
+        asked.display()
+    );
+    fs::write(&az, script).expect("the folder can be written");
+    fs::set_permissions(&az, fs::Permissions::from_mode(0o755)).expect("the file is ours");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let environment = [
+        ("PATH", format!("{}:{path}", tools.path().display())),
+        ("IDENTITY_ENDPOINT", format!("{url}/token")),
+        ("IDENTITY_HEADER", "header".to_owned()),
+        ("HTTPS_PROXY", url),
+    ];
+    let (code, output) =
+        beat("https://europe.kusto.windows.net", "    credential:\n      azureCli: {}\n", &environment).await;
+    assert_eq!(code, Some(1), "nothing can be reached: {output}");
+    let asked = fs::read_to_string(asked).unwrap_or_default();
+    assert!(
+        asked.contains("get-access-token") && asked.contains("https://kusto.kusto.windows.net"),
+        "{asked}\n{output}"
+    );
+    let seen = seen.lock().expect("no holder of this lock panics").join("\n");
+    assert!(seen.contains("CONNECT europe.kusto.windows.net:443"), "{seen}");
+    assert!(!output.contains(TOKEN), "a token was printed");
+}
+
+#[tokio::test]
+async fn a_host_that_is_no_kusto_endpoint_gets_no_request_and_no_token_is_asked_for() {
+    let (url, seen) = double().await;
+    let environment = [
+        ("IDENTITY_ENDPOINT", format!("{url}/token")),
+        ("IDENTITY_HEADER", "header".to_owned()),
+        ("HTTPS_PROXY", url.clone()),
+    ];
+    for cluster in ["https://europe.kusto.windows.net.evil.example", "https://evilkusto.windows.net"] {
+        let (code, output) = beat(cluster, "", &environment).await;
+        assert_eq!(code, Some(2), "{output}");
+        assert!(output.contains("is not a trusted Kusto endpoint"), "{output}");
+    }
+    assert!(seen.lock().expect("no holder of this lock panics").is_empty(), "{seen:?}");
+}
