@@ -30,6 +30,9 @@ pub struct Pace {
 }
 
 impl Pace {
+    /// For agents that run once: what they wrote stays fresh for the whole story, on however slow a machine.
+    pub const PATIENT: Self = Self { time_to_live: "5m", ..Self::FAST };
+
     /// A partition that falls silent leaves within seconds.
     pub const FAST: Self = Self { heartbeat: "500ms", time_to_live: "4s", reconcile: "500ms", retention: "7d" };
 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use nix::{
     sys::signal::{self, Signal},
     unistd::Pid,
@@ -15,6 +16,7 @@ use nix::{
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     process::{Child, ChildStdout, Command},
+    task::JoinHandle,
     time,
 };
 
@@ -35,6 +37,7 @@ pub struct Process {
     name: String,
     child: Child,
     output: Arc<Mutex<String>>,
+    collectors: Vec<JoinHandle<()>>,
 }
 
 impl Process {
@@ -83,7 +86,7 @@ impl Process {
             .unwrap_or_else(|error| panic!("failed to start {binary_name}: {error}"));
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
-        let mut process = Self { name: name.to_owned(), child, output: Arc::default() };
+        let mut process = Self { name: name.to_owned(), child, output: Arc::default(), collectors: Vec::new() };
         process.collect(stderr);
         (process, stdout)
     }
@@ -91,14 +94,14 @@ impl Process {
     /// Adds a stream's lines to the output.
     pub fn collect(&mut self, stream: impl AsyncRead + Unpin + Send + 'static) {
         let output = Arc::clone(&self.output);
-        tokio::spawn(async move {
+        self.collectors.push(tokio::spawn(async move {
             let mut lines = BufReader::new(stream).lines();
             while let Ok(Some(line)) = lines.next_line().await {
                 let mut output = output.lock().expect("no holder of this lock panics");
                 output.push_str(&line);
                 output.push('\n');
             }
-        });
+        }));
     }
 
     /// All it has printed so far.
@@ -118,14 +121,26 @@ impl Process {
         }
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for the last of its output.
     ///
     /// # Panics
     /// If it still runs after `limit`.
     pub async fn exited_within(&mut self, limit: Duration) -> ExitStatus {
         match time::timeout(limit, self.child.wait()).await {
-            Ok(status) => status.expect("a child of ours can be waited for"),
+            Ok(status) => {
+                // A grandchild may hold the streams for longer.
+                let _ = time::timeout(Duration::from_secs(1), join_all(self.collectors.drain(..))).await;
+                status.expect("a child of ours can be waited for")
+            }
             Err(_) => panic!("{} still runs after {limit:?}; its output:\n{}", self.name, self.output()),
+        }
+    }
+
+    /// Asks it to stop, and kills it if it does not.
+    pub async fn stop(&mut self) {
+        self.signal(Signal::SIGTERM);
+        if time::timeout(Duration::from_secs(5), self.child.wait()).await.is_err() {
+            self.kill().await;
         }
     }
 

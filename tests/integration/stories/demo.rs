@@ -10,7 +10,6 @@ use tokio::{process::Command, time};
 async fn once_shows_every_answer_and_exits_0() {
     let mut demo = Process::start("demo", "demo", &["--once".to_owned()]);
     let status = demo.exited_within(Duration::from_secs(60)).await;
-    time::sleep(Duration::from_millis(100)).await;
     let output = demo.output();
     assert_eq!(status.code(), Some(0), "{output}");
     for shown in [

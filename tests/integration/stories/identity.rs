@@ -16,7 +16,7 @@ use axum::{
 };
 use serde_json::json;
 use tests::process::Process;
-use tokio::{net::TcpListener, time};
+use tokio::net::TcpListener;
 
 const TOKEN: &str = "a-token-that-nobody-may-print";
 
@@ -52,7 +52,6 @@ async fn beat(cluster: &str, credential: &str, environment: &[(&str, String)]) -
     let arguments = ["--config", &document.display().to_string(), "--once"].map(str::to_owned);
     let mut agent = Process::start_with_environment("agent-partition", &arguments, environment);
     let status = agent.exited_within(Duration::from_secs(60)).await;
-    time::sleep(Duration::from_millis(100)).await;
     (status.code(), agent.output())
 }
 

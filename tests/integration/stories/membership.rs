@@ -12,7 +12,7 @@ use tests::{
 };
 use tokio::time;
 
-use crate::support::{SOON, end, federated, hub_content, until_regions};
+use crate::support::{SOON, end, federated, hub_content, until_printed, until_regions};
 
 const GROUP: &str = ".show entity_group Logs_Partitions | project Entities";
 
@@ -101,7 +101,7 @@ async fn a_persons_own_functions_and_groups_stay_as_they_are() {
     time::sleep(Duration::from_secs(2)).await;
     let after = hub_content(&fleet).await;
     assert!(before.iter().all(|line| after.contains(line)), "before {before:#?} after {after:#?}");
-    assert!(operator.output().contains("was not made by us and is left alone"), "{}", operator.output());
+    until_printed(&operator, "was not made by us and is left alone").await;
     end(fleet, [operator]).await;
 }
 
@@ -113,11 +113,7 @@ async fn when_all_agents_stop_nothing_is_ever_removed() {
         agent.signal(Signal::SIGSTOP);
     }
     // Past the TTL (4 s) by several passes.
-    let deadline = time::Instant::now() + SOON;
-    while !hub.output().contains("pass is held") {
-        assert!(time::Instant::now() < deadline, "the hub agent never held:\n{}", hub.output());
-        time::sleep(Duration::from_millis(100)).await;
-    }
+    until_printed(&hub, "pass is held").await;
     time::sleep(Duration::from_secs(2)).await;
     assert_eq!(hub_content(&fleet).await, before);
     for agent in &agents {

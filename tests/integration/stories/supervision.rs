@@ -8,7 +8,7 @@ use nix::{
 };
 use tokio::{process::Command, time};
 
-use crate::support::{SOON, end, federated, until_regions};
+use crate::support::{SOON, end, federated, until_printed, until_regions};
 
 async fn children(pid: u32) -> Vec<i32> {
     let listing = Command::new("ps").args(["-o", "pid=", "--ppid", &pid.to_string()]).output().await.expect("ps runs");
@@ -74,6 +74,6 @@ async fn a_killed_agent_is_started_again() {
     fleet.partitions[0].command("Logs", ".create table After (a:long)").await.expect("the partition takes a table");
     fleet.hub_until("Logs", "federated_After() | count", SOON, |table| table.rows.len() == 1).await;
     until_regions(&fleet, &["america", "asia", "europe"]).await;
-    assert!(operator.output().contains("[europe]"), "output is prefixed with the document's name");
+    until_printed(&operator, "[europe]").await;
     end(fleet, [operator]).await;
 }

@@ -11,6 +11,7 @@ use tests::{
     oracle::Oracle,
     process::Process,
 };
+use tokio::time;
 
 /// How long a change may take to show at the hub at [`Pace::FAST`]: a beat, a pass, and a slow machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -31,6 +32,15 @@ pub(crate) async fn until_regions(fleet: &Fleet, regions: &[&str]) -> Table {
     fleet.hub_until("Logs", REGIONS_SEEN, SOON, |table| table.column("Region") == regions).await
 }
 
+/// Waits until a process has printed a text: it may act first and tell afterwards.
+pub(crate) async fn until_printed(process: &Process, text: &str) {
+    let deadline = time::Instant::now() + SOON;
+    while !process.output().contains(text) {
+        assert!(time::Instant::now() < deadline, "{text:?} was not printed in:\n{}", process.output());
+        time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// All that is ours on the hub: names of functions and groups with their content.
 pub(crate) async fn hub_content(fleet: &Fleet) -> Vec<String> {
     let mut content = Vec::new();
@@ -49,7 +59,7 @@ pub(crate) async fn hub_content(fleet: &Fleet) -> Vec<String> {
 pub(crate) async fn end(fleet: Fleet, agents: impl IntoIterator<Item = Process>) {
     static ORACLE: OnceLock<Mutex<Oracle>> = OnceLock::new();
     for mut agent in agents {
-        agent.kill().await;
+        agent.stop().await;
     }
     let folder = fleet.stop().await;
     let oracle = ORACLE.get_or_init(|| Mutex::new(Oracle::start().expect("node runs")));
