@@ -1,7 +1,7 @@
 //! Queries over small tables, run by the engine: exact columns and rows, one test for each rule. Expected values were checked against Microsoft's parser
 //! (columns and types) and duckdb-kql (values).
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
 
 mod engine_cases;
 

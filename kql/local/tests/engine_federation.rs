@@ -1,6 +1,6 @@
 //! `macro-expand` over servers in this process: a hub and two partitions. What travels, what is united, what is left out.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
 
 mod engine_cases;
 

@@ -1,6 +1,6 @@
 //! No text may stop the engine: mutated queries are parsed, planned and run; each gives rows or an error that is no bug's.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
 
 mod engine_cases;
 

@@ -1,7 +1,7 @@
 //! The server over HTTP: one test for each rule of the protocol, the commands and the ingestion. Every test starts a server of its own.
 
 // A test fails by panicking, and so do its helpers.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic)] // A test fails by panicking.
 
 #[path = "server/support.rs"]
 mod support;

@@ -216,7 +216,7 @@ pub(crate) fn element(from: &Scalar, to: ScalarType) -> Scalar {
 }
 
 /// A long as a real; beyond 2^53 to the nearest one, as in Kusto.
-#[allow(clippy::cast_precision_loss)]
+#[allow(clippy::cast_precision_loss)] // Rounding is the point.
 pub(crate) const fn as_real(value: i64) -> f64 {
     value as f64
 }
