@@ -14,6 +14,8 @@ pub struct Beat {
     pub endpoint: ClusterEndpoint,
     /// When the hub stored it: the hub server's clock.
     pub received: Timestamp,
+    /// How many beats came since the last complete reading, this one among them.
+    pub new_beats: u64,
     /// The writer's clock; reported when absurd, never decided on.
     pub written: Option<Timestamp>,
     /// What the partition holds.
@@ -51,6 +53,20 @@ impl Partition {
     pub const fn is_federated(&self) -> bool {
         self.is_kept || !matches!(self.state, PartitionState::Expired)
     }
+
+    /// A partition that is kept although the heartbeat table remembers it no more.
+    pub const fn known_by_membership(endpoint: ClusterEndpoint) -> Self {
+        let beat = Beat {
+            endpoint,
+            received: Timestamp::UNIX_EPOCH,
+            new_beats: 0,
+            written: None,
+            inventory: Inventory::Unknown,
+            metadata: BTreeMap::new(),
+            problems: Vec::new(),
+        };
+        Self { beat, state: PartitionState::Expired, missed_beats: 0, is_kept: true }
+    }
 }
 
 /// All partitions that the heartbeat table remembers.
@@ -76,7 +92,7 @@ pub fn judge(beats: Vec<Beat>, now: Timestamp, thresholds: Thresholds) -> Fleet 
     let mut fleet = Fleet::new();
     for mut beat in beats {
         let age = now.duration_since(beat.received);
-        let missed_beats = missed_beats(age, thresholds.interval);
+        let missed_beats = missed_beats(age, 0, thresholds.interval);
         let state = match missed_beats {
             _ if age > thresholds.time_to_live => PartitionState::Expired,
             0 => PartitionState::Live,
@@ -91,9 +107,11 @@ pub fn judge(beats: Vec<Beat>, now: Timestamp, thresholds: Thresholds) -> Fleet 
     fleet
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Saturating float to integer is what is wanted: negative ages miss nothing.
-fn missed_beats(age: SignedDuration, interval: SignedDuration) -> u64 {
-    (age.as_secs_f64() / interval.as_secs_f64() - LATE_ALLOWANCE) as u64
+/// How many beats are missing in a time that began with a beat, and in which some more came.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+// Saturating float to integer is what is wanted: a negative number of beats is none.
+pub fn missed_beats(time: SignedDuration, came: u64, interval: SignedDuration) -> u64 {
+    (time.as_secs_f64() / interval.as_secs_f64() - came as f64 - LATE_ALLOWANCE) as u64
 }
 
 fn clock_problem(beat: &Beat) -> Option<String> {
@@ -118,6 +136,7 @@ mod tests {
         Beat {
             endpoint: ClusterEndpoint::parse(&format!("https://{host}.kusto.windows.net")).unwrap(),
             received,
+            new_beats: 1,
             written: Some(received),
             inventory: Inventory::Unknown,
             metadata: BTreeMap::new(),
@@ -147,6 +166,16 @@ mod tests {
         ] {
             let expected = vec![("eu.kusto.windows.net".to_owned(), state, missed)];
             assert_eq!(judged(vec![beat("eu", age)]), expected, "{age}");
+        }
+    }
+
+    #[test]
+    fn beats_that_were_missed_between_two_that_came_are_told_by_how_many_came() {
+        let mins = SignedDuration::from_mins;
+        for (gap, came_between, missed) in
+            [(10, 0, 0), (12, 0, 0), (20, 0, 1), (45, 0, 4), (20, 1, 0), (30, 1, 1), (15, 3, 0)]
+        {
+            assert_eq!(missed_beats(mins(gap), came_between, mins(10)), missed, "{gap} min, {came_between} between");
         }
     }
 

@@ -116,6 +116,11 @@ impl Hub {
 
     /// The databases of a partition that some group of ours lists now.
     pub fn memberships_of<'a>(&'a self, cluster: &'a ClusterEndpoint) -> impl Iterator<Item = &'a Entity> + 'a {
+        self.members().filter(move |entity| entity.cluster == *cluster)
+    }
+
+    /// Everything that some group of ours lists now; what several groups list comes several times.
+    pub fn members(&self) -> impl Iterator<Item = &Entity> + '_ {
         self.databases
             .iter()
             .flat_map(|(database, content)| {
@@ -127,7 +132,6 @@ impl Hub {
                 ExistingGroup::Foreign => None,
             })
             .flatten()
-            .filter(move |entity| entity.cluster == *cluster)
     }
 }
 

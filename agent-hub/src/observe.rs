@@ -3,7 +3,7 @@
 mod heartbeats;
 mod objects;
 
-pub use heartbeats::{HeartbeatReading, SchemaMemory, read_heartbeats};
+pub use heartbeats::{HeartbeatMemory, HeartbeatReading, read_heartbeats};
 pub use objects::read_hub;
 
 use shared::kusto::{DecodeError, KustoError};

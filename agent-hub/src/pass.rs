@@ -14,8 +14,8 @@ use shared::{
 use crate::{
     apply::apply,
     fleet::{Thresholds, judge},
-    observe::{ObserveError, SchemaMemory, read_heartbeats, read_hub},
-    plan::{Decision, HoldReason, plan},
+    observe::{HeartbeatMemory, read_heartbeats, read_hub},
+    plan::{Decision, HoldReason, Recovery, plan},
     report::{Report, Work},
     settings::Settings,
     setup::{self, Setup},
@@ -30,9 +30,10 @@ struct HubAgent {
     config: HubConfig,
     settings: Settings,
     setup: Setup,
-    memory: SchemaMemory,
+    memory: HeartbeatMemory,
     /// Partition databases whose columns changed, and of which the hub has not been told yet.
     stale: BTreeSet<(ClusterEndpoint, DatabaseName)>,
+    recovery: Recovery,
     report: Report,
     world: World,
 }
@@ -58,16 +59,16 @@ impl HubAgent {
         let hub = KustoClient::new(config.endpoint.clone(), &config.credential, world.client_options())?;
         let report = Report::new(world.clone(), &config);
         let settings = settings(&config);
-        let (setup, memory, stale) = Default::default();
-        Ok(Self { hub, config, settings, setup, memory, stale, report, world })
+        let (setup, memory, stale, recovery) = Default::default();
+        Ok(Self { hub, config, settings, setup, memory, stale, recovery, report, world })
     }
 
     async fn pass(&mut self, now: Timestamp) -> PassOutcome {
         let set_up = match self.setup.ensure(&self.hub, &self.config).await {
             Ok(commands) => commands,
-            Err(error) => return self.failed(now, error.is_auth(), &error),
+            Err(error) => return self.failed(now, &error),
         };
-        self.report.set_up(set_up);
+        self.report.set_up(&set_up);
         let reading = match read_heartbeats(
             &self.hub,
             &self.config,
@@ -79,7 +80,6 @@ impl HubAgent {
             Ok(reading) => reading,
             Err(error) => {
                 self.setup.doubt();
-                self.count_auth_failure(error.is_auth());
                 return self.report.held(now, &HoldReason::IncompleteRead { why: chain(&error) }, Vec::new());
             }
         };
@@ -90,17 +90,19 @@ impl HubAgent {
             Ok(hub) => hub,
             Err(error) => {
                 self.setup.doubt();
-                return self.failed(now, error.is_auth(), &error);
+                return self.failed(now, &error);
             }
         };
-        let mut plan = match plan(&fleet, &hub, &self.settings) {
+        let decision = plan(&fleet, &hub, &self.settings, self.recovery.until());
+        self.recovery.note(&decision, reading.now, self.settings.thresholds.time_to_live);
+        let mut plan = match decision {
             Decision::Apply(plan) => plan,
             Decision::Hold(reason) => return self.report.held(now, &reason, reading.problems),
         };
         plan.problems.extend(reading.problems);
         let applied = apply(&self.hub, &self.config, plan.clone(), now).await;
         self.clear_remote_schemas().await;
-        self.report.done(now, &hub, &self.settings.folder, &Work { set_up, plan: &plan, applied: &applied })
+        self.report.done(now, &hub, &self.settings.folder, &Work { set_up: &set_up, plan: &plan, applied: &applied })
     }
 
     /// The hub remembers partitions' columns; where they changed, it must ask again, or queries go on with the old ones.
@@ -116,15 +118,8 @@ impl HubAgent {
         self.stale = clears.buffer_unordered(CONCURRENT_CLEARS).filter_map(future::ready).collect().await;
     }
 
-    fn failed(&mut self, now: Timestamp, is_auth: bool, error: &dyn std::error::Error) -> PassOutcome {
-        self.count_auth_failure(is_auth);
+    fn failed(&mut self, now: Timestamp, error: &dyn std::error::Error) -> PassOutcome {
         self.report.failed(now, chain(error))
-    }
-
-    fn count_auth_failure(&self, is_auth: bool) {
-        if is_auth {
-            self.world.metrics.auth_failure(&self.config.endpoint);
-        }
     }
 }
 
@@ -192,7 +187,8 @@ async fn preview_text(agent: HubAgent) -> Result<(String, Exit), String> {
     };
     let fleet = judge(reading.beats, reading.now, settings.thresholds);
     let present = read_hub(&hub, &config, !missing.ownership_table).await.map_err(|error| chain(&error))?;
-    let plan = match plan(&fleet, &present, &settings) {
+    // A dry run remembers no guard of an earlier pass.
+    let plan = match plan(&fleet, &present, &settings, None) {
         Decision::Apply(plan) => plan,
         Decision::Hold(reason) => return held(lines, reason, &reading.problems),
     };
@@ -204,10 +200,4 @@ async fn preview_text(agent: HubAgent) -> Result<(String, Exit), String> {
     }
     lines.extend(reading.problems.iter().chain(&plan.problems).map(|problem| format!("problem: {problem}")));
     Ok((lines.join("\n"), exit))
-}
-
-impl ObserveError {
-    fn is_auth(&self) -> bool {
-        matches!(self, Self::Ask { source, .. } if source.is_auth())
-    }
 }

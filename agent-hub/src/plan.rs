@@ -5,7 +5,9 @@ use std::{
     fmt,
 };
 
+use jiff::{SignedDuration, Timestamp};
 use kql::{
+    endpoint::ClusterEndpoint,
     names::{DatabaseName, EntityGroupName, FunctionName},
     request::Request,
     statements::{
@@ -56,6 +58,16 @@ pub enum HoldReason {
         /// Partitions that the hub federates.
         of: usize,
     },
+    /// A guard of the whole fleet held a short while ago. Beats that stopped together do not return together.
+    #[error(
+        "beats have returned to a fleet that was held: {silent} expired partition(s) stay federated until {until}, one heartbeatTTL after the hold"
+    )]
+    Recovering {
+        /// Partitions that are expired and not back yet.
+        silent: usize,
+        /// When they are believed to be gone.
+        until: Timestamp,
+    },
     /// The heartbeats could not be read completely. A partial list would look like partitions that died.
     #[error("the heartbeats could not be read completely, so groups and functions stay as they are: {why}")]
     IncompleteRead {
@@ -70,6 +82,7 @@ impl HoldReason {
         match self {
             Self::NoHeartbeatYet | Self::NoLiveHeartbeat { .. } => GuardReason::NoLiveHeartbeat,
             Self::MassExpiry { .. } => GuardReason::MassExpiry,
+            Self::Recovering { .. } => GuardReason::Recovering,
             Self::IncompleteRead { .. } => GuardReason::IncompleteRead,
         }
     }
@@ -235,16 +248,49 @@ impl fmt::Display for Change {
     }
 }
 
-/// Decides. A fleet without one federated partition changes nothing; one of which most fell silent together loses none of them.
-pub fn plan(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Decision {
+/// Remembers that a guard of the whole fleet held: every partition has one time to live after that to beat again.
+#[derive(Debug, Default)]
+pub struct Recovery(Option<Timestamp>);
+
+impl Recovery {
+    /// Until when expired partitions are kept; `None` if no guard has held.
+    pub const fn until(&self) -> Option<Timestamp> {
+        self.0
+    }
+
+    /// Takes in what a pass decided. `now` is the hub server's clock.
+    pub fn note(&mut self, decision: &Decision, now: Timestamp, time_to_live: SignedDuration) {
+        let held = match decision {
+            Decision::Hold(reason) => Some(reason),
+            Decision::Apply(plan) => plan.held.as_ref(),
+        };
+        let guards = matches!(
+            held,
+            Some(HoldReason::NoHeartbeatYet | HoldReason::NoLiveHeartbeat { .. } | HoldReason::MassExpiry { .. })
+        );
+        if guards {
+            self.0 = now.checked_add(time_to_live).ok();
+        } else if self.0.is_some_and(|until| until <= now) {
+            self.0 = None;
+        }
+    }
+}
+
+/// Decides. A fleet without one federated partition changes nothing; one of which most fell silent together loses none of them, and neither does one that comes
+/// back from that (`recovering_until`, see [`Recovery`]).
+pub fn plan(fleet: &Fleet, hub: &Hub, settings: &Settings, recovering_until: Option<Timestamp>) -> Decision {
     if fleet.is_empty() {
         return Decision::Hold(HoldReason::NoHeartbeatYet);
     }
     if !fleet.values().any(Partition::is_federated) {
         return Decision::Hold(HoldReason::NoLiveHeartbeat { known: fleet.len() });
     }
-    let held = mass_expiry(fleet, hub);
-    let fleet = &if held.is_some() { keeping_members(fleet, hub) } else { fleet.clone() };
+    let held = mass_expiry(fleet, hub).or_else(|| recovering(fleet, hub, recovering_until?));
+    let fleet = &match held {
+        Some(HoldReason::Recovering { .. }) => keeping_forgotten(keeping_members(fleet, hub), hub),
+        Some(_) => keeping_members(fleet, hub),
+        None => fleet.clone(),
+    };
     let desired = desired::desired(fleet, hub, settings);
     let mut steps = Steps::default();
     steps.problems.extend(desired.problems.iter().map(ToString::to_string));
@@ -272,9 +318,7 @@ const MASS_PARTITIONS: usize = 3;
 /// Beats that stop together do not expire together: their last ones are spread over an interval. So whoever has missed a beat counts, as soon as the first of
 /// them expires.
 fn mass_expiry(fleet: &Fleet, hub: &Hub) -> Option<HoldReason> {
-    let is_member = |partition: &Partition| hub.memberships_of(&partition.beat.endpoint).next().is_some();
-    let expired = |partition: &Partition| partition.state == PartitionState::Expired && is_member(partition);
-    let expiring = fleet.values().filter(|partition| expired(partition)).count();
+    let expiring = expiring(fleet, hub);
     let suspect = fleet.values().filter(|partition| partition.state == PartitionState::Suspect).count();
     let live = fleet.values().filter(|partition| partition.state == PartitionState::Live).count();
     let (silent, of) = (expiring + suspect, expiring + suspect + live);
@@ -282,11 +326,36 @@ fn mass_expiry(fleet: &Fleet, hub: &Hub) -> Option<HoldReason> {
     (expiring > 0 && most).then_some(HoldReason::MassExpiry { silent, of })
 }
 
+/// Whoever is not back yet, those among them whose rows are gone already: the silence may have outlasted `heartbeatRetention`.
+fn recovering(fleet: &Fleet, hub: &Hub, until: Timestamp) -> Option<HoldReason> {
+    let silent = expiring(fleet, hub) + forgotten(fleet, hub).len();
+    (silent > 0).then_some(HoldReason::Recovering { silent, until })
+}
+
+/// Clusters that our groups list and the heartbeat table remembers no more.
+fn forgotten<'a>(fleet: &Fleet, hub: &'a Hub) -> BTreeSet<&'a ClusterEndpoint> {
+    hub.members().map(|entity| &entity.cluster).filter(|cluster| !fleet.contains_key(*cluster)).collect()
+}
+
+/// How many partitions would leave: expired, and listed by a group of ours.
+fn expiring(fleet: &Fleet, hub: &Hub) -> usize {
+    let is_member = |partition: &Partition| hub.memberships_of(&partition.beat.endpoint).next().is_some();
+    fleet.values().filter(|partition| partition.state == PartitionState::Expired && is_member(partition)).count()
+}
+
 /// The fleet with every partition federated that some group of ours lists.
 fn keeping_members(fleet: &Fleet, hub: &Hub) -> Fleet {
     let mut fleet = fleet.clone();
     for (endpoint, partition) in &mut fleet {
         partition.is_kept = hub.memberships_of(endpoint).next().is_some();
+    }
+    fleet
+}
+
+/// The fleet and whoever it has forgotten, of whom nothing but their membership is known.
+fn keeping_forgotten(mut fleet: Fleet, hub: &Hub) -> Fleet {
+    for cluster in forgotten(&fleet, hub) {
+        fleet.insert(cluster.clone(), Partition::known_by_membership(cluster.clone()));
     }
     fleet
 }

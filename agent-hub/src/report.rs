@@ -2,20 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kql::endpoint::ClusterEndpoint;
 use serde::Serialize;
 use serde_json::Value;
 use shared::{
     document::HubConfig,
-    runtime::{ChangeAction, ChangeObject, ChangeOutcome, GuardReason, PartitionState, PassOutcome, World},
+    runtime::{ChangeObject, ChangeOutcome, GuardReason, PartitionState, PassOutcome, World},
 };
 
 use crate::{
     apply::Applied,
-    fleet::{Fleet, Inventory, Partition},
+    fleet::{Fleet, Inventory, Partition, missed_beats},
     hub::Hub,
     plan::{Change, HoldReason, Plan},
+    setup::SetUp,
 };
 
 /// Remembers what was reported, so that counters count each thing once and logs say each thing once.
@@ -23,14 +24,16 @@ use crate::{
 pub struct Report {
     world: World,
     status: Status,
+    /// How often partitions beat.
+    interval: SignedDuration,
     missed: BTreeMap<ClusterEndpoint, Missed>,
 }
 
 /// What a pass set out to do, and how it went.
 #[derive(Debug, Clone, Copy)]
 pub struct Work<'a> {
-    /// Commands that set up the heartbeat table.
-    pub set_up: usize,
+    /// What was done to set up the tables.
+    pub set_up: &'a [SetUp],
     /// The plan.
     pub plan: &'a Plan,
     /// Its changes.
@@ -100,7 +103,8 @@ impl Report {
     /// Nothing has happened yet.
     pub fn new(world: World, config: &HubConfig) -> Self {
         let status = Status { hub: config.endpoint.to_string(), ..Status::default() };
-        Self { world, status, missed: BTreeMap::new() }
+        let interval = SignedDuration::try_from(config.heartbeat_interval).unwrap_or(SignedDuration::MAX);
+        Self { world, status, interval, missed: BTreeMap::new() }
     }
 
     /// The fleet as it was judged: partitions in metrics and status.
@@ -114,6 +118,10 @@ impl Report {
             let missed = self.missed.entry(endpoint.clone());
             let missed = missed.or_insert(Missed { since: partition.beat.received, counted: partition.missed_beats });
             if missed.since != partition.beat.received {
+                // What was missed before the newest beat came and had not been counted while it was awaited.
+                let gap = partition.beat.received.duration_since(missed.since);
+                let between = missed_beats(gap, partition.beat.new_beats.saturating_sub(1), self.interval);
+                metrics.missed_heartbeats(endpoint, between.saturating_sub(missed.counted));
                 *missed = Missed { since: partition.beat.received, counted: 0 };
             }
             metrics.missed_heartbeats(endpoint, partition.missed_beats.saturating_sub(missed.counted));
@@ -170,11 +178,12 @@ impl Report {
         }
         self.log_new_problems(&plan.problems);
         self.status.objects = objects(hub, folder, applied);
-        let failed = applied.iter().filter(|applied| applied.result.is_err()).count() + plan.unread_databases;
+        let refused = set_up.iter().filter(|set_up| set_up.outcome == ChangeOutcome::Failed).count();
+        let failed = applied.iter().filter(|applied| applied.result.is_err()).count() + plan.unread_databases + refused;
         let outcome = match (failed, &plan.held) {
             (1.., _) => PassOutcome::Partial,
             (0, Some(_)) => PassOutcome::Held,
-            (0, None) if applied.len() + set_up > 0 => PassOutcome::Done,
+            (0, None) if applied.len() + set_up.len() > 0 => PassOutcome::Done,
             (0, None) => PassOutcome::Unchanged,
         };
         if let Some(reason) = &plan.held {
@@ -202,9 +211,9 @@ impl Report {
     }
 
     /// The set-up sent commands.
-    pub fn set_up(&self, commands: usize) {
-        for _ in 0..commands {
-            self.world.metrics.change(ChangeObject::Table, ChangeAction::Alter, ChangeOutcome::Applied);
+    pub fn set_up(&self, commands: &[SetUp]) {
+        for SetUp { action, outcome } in commands {
+            self.world.metrics.change(ChangeObject::Table, *action, *outcome);
         }
     }
 

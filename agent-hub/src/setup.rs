@@ -15,7 +15,7 @@ use serde_json::Value;
 use shared::{
     document::HubConfig,
     kusto::{Failure, KustoClient, KustoError},
-    runtime::chain,
+    runtime::{ChangeAction, ChangeOutcome, chain},
 };
 
 /// How often the tables and policies are looked at. They change only when a person changes them, so not every pass pays for the look.
@@ -36,6 +36,15 @@ pub fn ownership_table() -> TableName {
 #[derive(Debug, Default)]
 pub struct Setup {
     right_since: Option<Instant>,
+}
+
+/// A command of the set-up: what it does to a table, and whether the hub did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetUp {
+    /// Makes a table, or changes a policy of it.
+    pub action: ChangeAction,
+    /// A policy may be refused: heartbeats arrive and are read without it.
+    pub outcome: ChangeOutcome,
 }
 
 /// What the set-up lacks.
@@ -65,38 +74,37 @@ pub enum SetupError {
     },
 }
 
-impl SetupError {
-    /// Whether the hub refused who we are.
-    pub const fn is_auth(&self) -> bool {
-        matches!(self, Self::Command { source, .. } if source.is_auth())
-    }
-}
-
 impl Setup {
-    /// Makes tables and policies as they should be, if it is time to look. Returns how many commands were done. A policy that the hub refuses is logged and
-    /// tried again when it is time: heartbeats arrive and are read without it.
+    /// Makes tables and policies as they should be, if it is time to look. Returns what was done. A policy that the hub refuses is logged and
+    /// tried again in the next pass: heartbeats arrive and are read without it.
     ///
     /// # Errors
     /// [`SetupError`] if there is no table to read; the next pass looks again.
-    pub async fn ensure(&mut self, hub: &KustoClient, config: &HubConfig) -> Result<usize, SetupError> {
+    pub async fn ensure(&mut self, hub: &KustoClient, config: &HubConfig) -> Result<Vec<SetUp>, SetupError> {
         if self.right_since.is_some_and(|since| since.elapsed() < LOOK_AGAIN_AFTER) {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let missing = look(hub, config).await?;
-        let mut done = 0;
+        let mut done = Vec::new();
         for command in &missing.commands {
+            let creates = command.name().starts_with("create_");
+            let action = if creates { ChangeAction::Create } else { ChangeAction::Alter };
             match hub.send(command).await {
                 Ok(_) => {
-                    done += 1;
+                    done.push(SetUp { action, outcome: ChangeOutcome::Applied });
                     tracing::info!(command = command.text(), "heartbeat table set up");
                 }
-                Err(source) if command.name().starts_with("create_") => {
+                Err(source) if creates => {
                     return Err(SetupError::Command { command: command.name(), source });
                 }
-                Err(error) => tracing::warn!(error = chain(&error), "a policy of the heartbeat table was refused"),
+                Err(error) => {
+                    done.push(SetUp { action, outcome: ChangeOutcome::Failed });
+                    tracing::warn!(error = chain(&error), "a policy of the heartbeat table was refused");
+                }
             }
         }
-        self.right_since = Some(Instant::now());
+        let is_right = done.iter().all(|set_up| set_up.outcome == ChangeOutcome::Applied);
+        self.right_since = is_right.then(Instant::now);
         Ok(done)
     }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use jiff::Timestamp;
@@ -22,9 +23,13 @@ use shared::{
 use super::{ObserveError, asking, decoding};
 use crate::fleet::{Beat, Inventory};
 
-/// The schemas that were read before, so that only changed ones are fetched again. Lives as long as the process.
+/// What was read before: schemas, so that only changed ones are fetched again, and when, so that beats are counted once. Lives as long as the process.
 #[derive(Debug, Default)]
-pub struct SchemaMemory(BTreeMap<ClusterEndpoint, Remembered>);
+pub struct HeartbeatMemory {
+    schemas: BTreeMap<ClusterEndpoint, Remembered>,
+    /// The hub server's clock at the last complete reading.
+    read_at: Option<Timestamp>,
+}
 
 #[derive(Debug, Clone)]
 struct Remembered {
@@ -58,11 +63,13 @@ const SCHEMAS: &str = "the heartbeats' schemas";
 pub async fn read_heartbeats(
     hub: &KustoClient,
     config: &HubConfig,
-    memory: &mut SchemaMemory,
+    memory: &mut HeartbeatMemory,
     trusted: impl Fn(&ClusterEndpoint) -> bool,
 ) -> Result<HeartbeatReading, ObserveError> {
     let (database, table, window) = (&config.heartbeat_database, &config.heartbeat_table, config.heartbeat_retention);
-    let answer = hub.send(&ReadHeartbeats { database, table, window }.request()).await.map_err(asking(HEARTBEATS))?;
+    let since = memory.read_at.map_or(UNIX_EPOCH, SystemTime::from);
+    let request = ReadHeartbeats { database, table, window, since }.request();
+    let answer = hub.send(&request).await.map_err(asking(HEARTBEATS))?;
     let (rows, mut problems) = parse_rows(&answer, trusted).map_err(decoding(HEARTBEATS))?;
     let mut changed = BTreeSet::new();
     for endpoints in pages(rows.values().filter(|row| memory.lacks(row))) {
@@ -73,7 +80,8 @@ pub async fn read_heartbeats(
         }
     }
     let now = rows.values().map(|row| row.now).max().unwrap_or(Timestamp::UNIX_EPOCH);
-    memory.0.retain(|endpoint, _| rows.contains_key(endpoint));
+    memory.schemas.retain(|endpoint, _| rows.contains_key(endpoint));
+    memory.read_at = (!rows.is_empty()).then_some(now);
     let beats = rows.into_values().map(|row| memory.beat(row)).collect();
     Ok(HeartbeatReading { now, beats, changed, problems })
 }
@@ -93,6 +101,7 @@ struct HeartbeatRow {
     /// ClusterEndpoint as the query gave it: lower case, perhaps with a slash at its end.
     key: String,
     received: Timestamp,
+    new_beats: u64,
     written: Option<Timestamp>,
     metadata: BTreeMap<String, Value>,
     schema_hash: String,
@@ -159,6 +168,7 @@ fn parse_row(row: Row<'_>, endpoint: ClusterEndpoint, key: &str) -> Result<Heart
         endpoint,
         key: key.to_owned(),
         received: row.datetime("Received")?.unwrap_or(Timestamp::UNIX_EPOCH),
+        new_beats: row.long("NewBeats")?.and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
         // A time that no calendar of ours holds is as good as none.
         written: row.datetime("Timestamp").unwrap_or_default(),
         metadata,
@@ -169,10 +179,10 @@ fn parse_row(row: Row<'_>, endpoint: ClusterEndpoint, key: &str) -> Result<Heart
     })
 }
 
-impl SchemaMemory {
+impl HeartbeatMemory {
     /// Whether a row has a schema that is not remembered.
     fn lacks(&self, row: &HeartbeatRow) -> bool {
-        row.schema_bytes > 0 && self.0.get(&row.endpoint).is_none_or(|known| known.hash != row.schema_hash)
+        row.schema_bytes > 0 && self.schemas.get(&row.endpoint).is_none_or(|known| known.hash != row.schema_hash)
     }
 
     /// Takes in the answer of [`ReadSchemas`]; returns what changed of what was known before.
@@ -184,26 +194,26 @@ impl SchemaMemory {
             let text = Value::String(row.string("SchemaText")?.to_owned());
             let (inventory, problems) = parse_schema(&text, Limits::default());
             let problems = problems.iter().map(ToString::to_string).collect();
-            let before = self.0.remove(&endpoint).and_then(|known| known.inventory);
+            let before = self.schemas.remove(&endpoint).and_then(|known| known.inventory);
             let inventory = inventory.map(Arc::new);
             if let (Some(before), Some(after)) = (&before, &inventory) {
                 changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));
             }
-            self.0.insert(endpoint, Remembered { hash, inventory: inventory.or(before), problems });
+            self.schemas.insert(endpoint, Remembered { hash, inventory: inventory.or(before), problems });
         }
         Ok(changed)
     }
 
     /// The beat of a row, with its own schema or, if that was left out or could not be stored, the last one that was read.
     fn beat(&self, row: HeartbeatRow) -> Beat {
-        let HeartbeatRow { endpoint, received, written, metadata, schema_bytes, mut problems, .. } = row;
-        let known = self.0.get(&endpoint);
+        let HeartbeatRow { endpoint, received, new_beats, written, metadata, schema_bytes, mut problems, .. } = row;
+        let known = self.schemas.get(&endpoint);
         if schema_bytes == 0 {
             problems.push("its newest heartbeat has no schema: what is known of it is kept".to_owned());
         }
         problems.extend(known.into_iter().flat_map(|known| known.problems.iter().cloned()));
         let inventory = known.and_then(|known| known.inventory.clone()).map_or(Inventory::Unknown, Inventory::Known);
-        Beat { endpoint, received, written, inventory, metadata, problems }
+        Beat { endpoint, received, new_beats, written, inventory, metadata, problems }
     }
 }
 
@@ -233,12 +243,21 @@ mod tests {
 
     /// Rows of [`ReadHeartbeats`]: endpoint, when received, schema hash, schema bytes.
     fn rows(rows: &[(&str, &str, &str, usize)]) -> BTreeMap<ClusterEndpoint, HeartbeatRow> {
-        let names =
-            ["ClusterEndpoint", "Received", "Timestamp", "PartitionMetadata", "SchemaHash", "SchemaBytes", "Now"];
+        let names = [
+            "ClusterEndpoint",
+            "Received",
+            "NewBeats",
+            "Timestamp",
+            "PartitionMetadata",
+            "SchemaHash",
+            "SchemaBytes",
+            "Now",
+        ];
         let cells = |(endpoint, received, hash, bytes): &(&str, &str, &str, usize)| {
             vec![
                 json!(endpoint),
                 json!(received),
+                json!(1),
                 json!("9999-12-31T23:59:59.9999999Z"),
                 json!({}),
                 json!(hash),
@@ -280,9 +299,9 @@ mod tests {
     #[test]
     fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
         let endpoint = "https://eu.kusto.windows.net";
-        let mut memory = SchemaMemory::default();
+        let mut memory = HeartbeatMemory::default();
         let lacks =
-            |memory: &SchemaMemory, hash| memory.lacks(rows(&[(endpoint, NOW, hash, 9)]).values().next().unwrap());
+            |memory: &HeartbeatMemory, hash| memory.lacks(rows(&[(endpoint, NOW, hash, 9)]).values().next().unwrap());
         assert!(lacks(&memory, "1"));
         let known = r#"[{"database": "Logs", "tables": ["A"]}]"#;
         assert_eq!(memory.learn(&schemas(endpoint, "1", known)).unwrap(), BTreeSet::new());

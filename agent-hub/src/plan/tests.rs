@@ -46,7 +46,15 @@ fn fleet(partitions: &[(&str, i64, Value)]) -> Fleet {
         let schema = parse_schema(schema, Limits::default()).0;
         let inventory = schema.map_or(Inventory::Unknown, |schema| Inventory::Known(Arc::new(schema)));
         let endpoint = cluster(host);
-        Beat { endpoint, received, written: Some(received), inventory, metadata: BTreeMap::new(), problems: Vec::new() }
+        Beat {
+            endpoint,
+            received,
+            new_beats: 1,
+            written: Some(received),
+            inventory,
+            metadata: BTreeMap::new(),
+            problems: Vec::new(),
+        }
     });
     judge(beats.collect(), now, settings().thresholds)
 }
@@ -88,7 +96,7 @@ fn applied(mut hub: Hub, plan: &Plan) -> Hub {
 }
 
 fn planned(fleet: &Fleet, hub: &Hub) -> Plan {
-    match plan(fleet, hub, &settings()) {
+    match plan(fleet, hub, &settings(), None) {
         Decision::Apply(plan) => plan,
         Decision::Hold(reason) => panic!("{reason}"),
     }
@@ -194,11 +202,41 @@ fn what_no_partition_has_any_more_is_dropped_functions_before_groups() {
 fn zero_live_heartbeats_hold_everything() {
     let hub = hub(&["Logs"]);
     let hub = applied(hub.clone(), &planned(&fleet(&[("eu", 1, logs(&["A"]))]), &hub));
-    assert_eq!(plan(&fleet(&[]), &hub, &settings()), Decision::Hold(HoldReason::NoHeartbeatYet));
+    assert_eq!(plan(&fleet(&[]), &hub, &settings(), None), Decision::Hold(HoldReason::NoHeartbeatYet));
     for dark in [fleet(&[("eu", 700, logs(&["A"]))]), fleet(&[("eu", 61, logs(&["A"])), ("us", 500, logs(&["A"]))])] {
         let known = dark.len();
-        assert_eq!(plan(&dark, &hub, &settings()), Decision::Hold(HoldReason::NoLiveHeartbeat { known }));
+        assert_eq!(plan(&dark, &hub, &settings(), None), Decision::Hold(HoldReason::NoLiveHeartbeat { known }));
     }
+}
+
+#[test]
+fn a_fleet_that_comes_back_has_one_time_to_live_for_it() {
+    let hub = hub(&["Logs"]);
+    let all = |ages: [i64; 3]| {
+        let named = ["asia", "eu", "us"].into_iter().zip(ages);
+        fleet(&named.map(|(host, age)| (host, age, logs(&["A"]))).collect::<Vec<_>>())
+    };
+    let hub = applied(hub.clone(), &planned(&all([1, 1, 1]), &hub));
+    let ttl = settings().thresholds.time_to_live;
+    let now = Timestamp::from_second(1_700_000_000).unwrap();
+    let mut recovery = Recovery::default();
+    let mut decide = |fleet: &Fleet, now| {
+        let decision = plan(fleet, &hub, &settings(), recovery.until());
+        recovery.note(&decision, now, ttl);
+        decision
+    };
+    assert!(matches!(decide(&all([90, 90, 90]), now), Decision::Hold(_)));
+    let until = now + ttl;
+    let kept =
+        |silent| Decision::Apply(Plan { held: Some(HoldReason::Recovering { silent, until }), ..Plan::default() });
+    // Two of three are back, one is not; then its row is gone, too.
+    assert_eq!(decide(&all([1, 1, 90]), now), kept(1));
+    let us_forgotten = fleet(&[("asia", 1, logs(&["A"])), ("eu", 1, logs(&["A"]))]);
+    assert_eq!(decide(&us_forgotten, now), kept(1));
+    // One time to live after the hold it is believed to be gone.
+    assert_eq!(decide(&all([1, 1, 1]), until), Decision::Apply(Plan::default()));
+    let Decision::Apply(plan) = decide(&us_forgotten, until) else { panic!("beats are there") };
+    assert_eq!(plan.changes[0].reason(), "joined: none; left: https://us.kusto.windows.net");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The heartbeat table: its set-up, and how heartbeats are written and read.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use crate::{
     literal,
@@ -13,6 +16,13 @@ use crate::{
 fn timespan_literal(duration: Duration) -> String {
     let ticks = i64::try_from(duration.as_nanos() / 100).unwrap_or(i64::MAX);
     format!("time({})", literal::timespan(ticks))
+}
+
+/// A time after 1970 as a datetime literal.
+fn datetime_literal(time: SystemTime) -> String {
+    let nanos = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let ticks = i64::try_from(nanos / 100).unwrap_or(i64::MAX);
+    format!("datetime({})", literal::datetime(ticks.saturating_add(literal::UNIX_EPOCH_TICKS)))
 }
 
 /// A period as policy commands document it: a number and its unit, `7d`.
@@ -166,7 +176,7 @@ impl IngestInline<'_> {
 }
 
 /// The newest heartbeat of each partition, without the schemas' texts.
-/// Columns: ClusterEndpoint:string, Received:datetime, Timestamp:datetime, PartitionMetadata:dynamic, SchemaHash:string, SchemaBytes:long, Now:datetime.
+/// Columns: ClusterEndpoint:string, Received:datetime, NewBeats:long, Timestamp:datetime, PartitionMetadata:dynamic, SchemaHash:string, SchemaBytes:long, Now:datetime.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadHeartbeats<'a> {
     /// The heartbeat database.
@@ -175,6 +185,8 @@ pub struct ReadHeartbeats<'a> {
     pub table: &'a TableName,
     /// How far back to look, by the server's clock.
     pub window: Duration,
+    /// When this reader last read, by the server's clock: `NewBeats` counts the beats since.
+    pub since: SystemTime,
 }
 
 impl ReadHeartbeats<'_> {
@@ -184,6 +196,7 @@ impl ReadHeartbeats<'_> {
         let values = [("table", &*self.table.quoted())];
         let mut request = request("read_heartbeats", RequestKind::Query, Some(self.database), file, &values);
         request.parameters.insert("_window", timespan_literal(self.window));
+        request.parameters.insert("_since", datetime_literal(self.since));
         request
     }
 }

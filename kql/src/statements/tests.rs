@@ -1,6 +1,11 @@
 //! Every statement as it is sent, in one snapshot: a change of any text shows in review.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use super::*;
 use crate::{
@@ -61,7 +66,7 @@ fn every_statement_renders_as_reviewed() {
         AlterRetention { database, table, period: 7 * 24 * hour }.request(),
         AlterCaching { database, table, period: 24 * hour }.request(),
         IngestInline { database, table, records: "2025-05-03T12:34:56Z,x,[],{}\n" }.request(),
-        ReadHeartbeats { database, table, window: hour }.request(),
+        ReadHeartbeats { database, table, window: hour, since: UNIX_EPOCH + hour }.request(),
         ReadSchemas {
             database,
             table,
@@ -117,4 +122,23 @@ fn scripts_keep_order_and_split_by_size() {
     let sent: Vec<_> = packed.iter().flat_map(|(script, _)| script.text().lines().skip(1)).collect();
     assert_eq!(sent, commands.iter().map(Request::text).collect::<Vec<_>>());
     assert!(scripts(database, &[]).is_empty());
+}
+
+#[test]
+fn every_text_says_what_it_is_for_who_may_send_it_and_what_it_is_given() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("text");
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let comments: Vec<&str> = text.lines().take_while(|line| line.starts_with("//")).collect();
+        let comment = comments.join("\n");
+        let statement = text.lines().skip(comments.len()).collect::<Vec<_>>().join("\n");
+        for part in ["// Purpose: ", "// Permission: "] {
+            assert!(comment.contains(part), "{}: {part}", path.display());
+        }
+        for placeholder in statement.split("{{").skip(1).filter_map(|rest| rest.split_once("}}")) {
+            let named = format!("{{{{{}}}}}", placeholder.0);
+            assert!(comment.contains(&named), "{}: {named}", path.display());
+        }
+    }
 }

@@ -135,6 +135,8 @@ label! {
         NoLiveHeartbeat = "no_live_heartbeat",
         /// Too large a part of the fleet went silent at once.
         MassExpiry = "mass_expiry",
+        /// Such a guard held until a short while ago; the fleet has one time to live to come back.
+        Recovering = "recovering",
         /// What was read may be only a part.
         IncompleteRead = "incomplete_read",
     }
