@@ -29,13 +29,6 @@ pub enum InventoryError {
     Vanished,
 }
 
-impl InventoryError {
-    /// Whether the cluster refused who we are.
-    pub const fn is_auth(&self) -> bool {
-        matches!(self, Self::Ask(error) if error.is_auth())
-    }
-}
-
 /// What was found, and what was left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {

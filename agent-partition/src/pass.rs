@@ -70,7 +70,7 @@ impl PartitionAgent {
 
     async fn beat(&mut self, now: Timestamp) -> PassOutcome {
         let found = self.discover().await;
-        self.report.inventory(&self.config.endpoint, &found, now);
+        self.report.inventory(&found, now);
         if let Ok(found) = found {
             self.inventory = Some(found.inventory);
         }

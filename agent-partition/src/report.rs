@@ -66,7 +66,7 @@ impl Report {
     }
 
     /// The cluster was asked for its content.
-    pub fn inventory(&mut self, own: &ClusterEndpoint, found: &Result<Found, InventoryError>, now: Timestamp) {
+    pub fn inventory(&mut self, found: &Result<Found, InventoryError>, now: Timestamp) {
         let status = &mut self.status.inventory;
         match found {
             Ok(found) => {
@@ -79,9 +79,6 @@ impl Report {
                 status.failure = None;
             }
             Err(error) => {
-                if error.is_auth() {
-                    self.world.metrics.auth_failure(own);
-                }
                 let failure = chain(error);
                 tracing::warn!(error = failure, "inventory failed: the heartbeat goes out with what was known");
                 status.failure = Some(failure);
@@ -99,9 +96,6 @@ impl Report {
                 HeartbeatOutcome::Accepted
             }
             Err(error) => {
-                if error.is_auth() {
-                    self.world.metrics.auth_failure(hub);
-                }
                 let failure = chain(error);
                 tracing::warn!(hub = %hub, error = failure, "heartbeat failed");
                 status.failure = Some(failure);

@@ -349,6 +349,15 @@ spec:
     }
 
     #[test]
+    fn a_cron_expression_may_stand_in_place_of_an_interval() {
+        let cluster = with(PARTITION, &[("/spec/federation/heartbeatSchedule", json!("*/5 * * * *"))]);
+        let config = partition_config(&cluster).unwrap();
+        assert_eq!(config.schedule, Schedule::Cron("*/5 * * * *".parse().unwrap()));
+        let cluster = with(HUB, &[("/spec/federation/reconcileSchedule", json!("7 * * * *"))]);
+        assert_eq!(hub_config(&cluster).unwrap().schedule, Schedule::Cron("7 * * * *".parse().unwrap()));
+    }
+
+    #[test]
     fn all_broken_rules_are_told_at_once() {
         let cluster = with(
             HUB,

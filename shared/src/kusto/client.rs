@@ -29,7 +29,10 @@ use super::{
     table::ResultTable,
     trust::Cloud,
 };
-use crate::credential::{CredentialConfig, TokenSource};
+use crate::{
+    credential::{CredentialConfig, TokenSource},
+    runtime::Metrics,
+};
 
 /// How a client behaves; the same for all clusters of a process.
 #[derive(Debug, Clone)]
@@ -52,6 +55,8 @@ pub struct ClientOptions {
     pub requests_per_second: NonZeroU32,
     /// Before a request is sent again for the first time; doubles with each repeat.
     pub first_pause: Duration,
+    /// Where refused identities are counted; nowhere in a client that no metrics watch.
+    pub metrics: Option<Metrics>,
 }
 
 impl Default for ClientOptions {
@@ -66,6 +71,7 @@ impl Default for ClientOptions {
             max_answer_bytes: 80 * 1024 * 1024,
             requests_per_second: const { NonZeroU32::new(20).expect("20 is not zero") },
             first_pause: Duration::from_secs(1),
+            metrics: None,
         }
     }
 }
@@ -208,7 +214,11 @@ impl KustoClient {
             };
             let pause = retry::pause(&failure, call.repeatable, repeats, self.0.options.first_pause, rand::random());
             let Some(pause) = pause else {
-                return Err(KustoError { endpoint: self.0.endpoint.clone(), request: call.name, failure });
+                let error = KustoError { endpoint: self.0.endpoint.clone(), request: call.name, failure };
+                if let Some(metrics) = self.0.options.metrics.as_ref().filter(|_| error.is_auth()) {
+                    metrics.auth_failure(&self.0.endpoint);
+                }
+                return Err(error);
             };
             tracing::debug!(endpoint = %self.0.endpoint, request = call.name, %failure, ?pause, "request is sent again");
             sleep(pause).await;

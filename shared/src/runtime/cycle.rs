@@ -145,6 +145,18 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_cycle_by_cron_waits_for_the_expressions_next_minute() {
+        let world = World::new("test");
+        let mut cycle = world.cycle(Schedule::Cron("*/5 * * * *".parse().unwrap()));
+        let (clock, started) = (Timestamp::now(), Instant::now());
+        cycle.next().await.unwrap();
+        let waited = started.elapsed();
+        let due = 300 - clock.as_second() % 300;
+        let seconds = i64::try_from(waited.as_secs()).unwrap();
+        assert!((due - 1..=due + 1).contains(&seconds), "waited {seconds} s of {due}");
+    }
+
     #[tokio::test]
     async fn passes_follow_one_another_until_the_stop_which_is_no_failure() {
         let world = World::new("test");

@@ -54,6 +54,7 @@ impl World {
         ClientOptions {
             cloud: self.cloud,
             application: format!("adx-federation/{}", self.agent),
+            metrics: Some(self.metrics.clone()),
             ..ClientOptions::default()
         }
     }

@@ -96,7 +96,13 @@ fn database() -> DatabaseName {
 
 fn query() -> Request {
     let (database, table) = (database(), TableName::new("Heartbeats").unwrap());
-    ReadHeartbeats { database: &database, table: &table, window: Duration::from_secs(3_600) }.request()
+    ReadHeartbeats {
+        database: &database,
+        table: &table,
+        window: Duration::from_secs(3_600),
+        since: std::time::UNIX_EPOCH,
+    }
+    .request()
 }
 
 fn show() -> Request {
