@@ -22,7 +22,7 @@ use super::{
     scope::{Binding, Scope, TableBinding},
     tabular::Planned,
 };
-use crate::{catalog::Entity, error::KustoError, rows::Rows};
+use crate::{catalog::Entity, error::KustoError, rows::Rows, wire::options};
 
 impl Planner {
     /// A whole query: one table for every tabular statement.
@@ -302,7 +302,8 @@ pub(crate) fn declared_once(statements: &[Statement], parameters: &[Parameter]) 
     Ok(())
 }
 
-/// Request properties that change no row here. Others are refused: a query that asks for something must get it or be told.
+/// Request properties that the server has taken from the text already ([`crate::wire::options`]) and those that change no row here. Others are refused: a query
+/// that asks for something must get it or be told.
 fn set_option(option: &Ident, value: Option<&Literal>) -> Result<(), KustoError> {
     const WITHOUT_EFFECT: &[&str] = &[
         "client_max_redirect_count",
@@ -310,8 +311,6 @@ fn set_option(option: &Ident, value: Option<&Literal>) -> Result<(), KustoError>
         "materialized_view_shuffle",
         "max_memory_consumption_per_query_per_node",
         "maxmemoryconsumptionperiterator",
-        "norequesttimeout",
-        "notruncation",
         "query_datascope",
         "query_fanout_nodes_percent",
         "query_fanout_threads_percent",
@@ -319,13 +318,11 @@ fn set_option(option: &Ident, value: Option<&Literal>) -> Result<(), KustoError>
         "query_results_cache_per_shard",
         "request_app_name",
         "request_description",
-        "request_readonly",
         "request_user",
         "results_progressive_enabled",
-        "servertimeout",
     ];
     let name = option.name.to_lowercase();
-    if WITHOUT_EFFECT.contains(&name.as_str()) {
+    if WITHOUT_EFFECT.contains(&name.as_str()) || options::EFFECTIVE.contains(&name.as_str()) {
         return Ok(());
     }
     let written = value.map(|value| format!("={value}")).unwrap_or_default();

@@ -158,7 +158,10 @@ async fn answer(
             let raw = RawBody::read(&sent)?;
             let body = raw.validate();
             RawBody { database: line.db, csl: line.csl, properties: line.properties } = raw;
-            let body = body?;
+            let mut body = body?;
+            if exchange.kind == ExchangeKind::Query {
+                body.options.read_statements(&body.csl)?;
+            }
             let timeout = body.options.timeout(match exchange.kind {
                 ExchangeKind::Command => DEFAULT_COMMAND_TIMEOUT,
                 ExchangeKind::Query | ExchangeKind::Ingest | ExchangeKind::Other => DEFAULT_QUERY_TIMEOUT,

@@ -5,6 +5,10 @@
 
 use std::time::Duration;
 
+use kql::syntax::{
+    ast::{Literal, Statement},
+    parser::parse_query,
+};
 use serde_json::{Map, Value};
 
 use crate::{error::KustoError, rows::parse_timespan};
@@ -19,6 +23,18 @@ pub const DEFAULT_QUERY_TIMEOUT: Duration = Duration::from_secs(4 * 60);
 pub const DEFAULT_COMMAND_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// The longest `servertimeout`; Kusto refuses more.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// The names of the options that have an effect here, in lower case.
+pub const EFFECTIVE: &[&str] = &[
+    "servertimeout",
+    "norequesttimeout",
+    "request_readonly",
+    "request_readonly_hardline",
+    "truncationmaxrecords",
+    "truncationmaxsize",
+    "notruncation",
+    "request_remote_entities_disabled",
+];
 
 /// The options that have an effect here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,19 +63,37 @@ impl Options {
     pub fn read(options: &Map<String, Value>) -> Result<Self, KustoError> {
         let mut read = Self::default();
         for (name, value) in options {
-            // Names of options are looked up without regard to case by the service.
-            match name.to_ascii_lowercase().as_str() {
-                "servertimeout" => read.server_timeout = timeout(name, value)?,
-                "norequesttimeout" => read.no_request_timeout = boolean(name, value)?,
-                "request_readonly" | "request_readonly_hardline" => read.read_only |= boolean(name, value)?,
-                "truncationmaxrecords" => read.max_records = number(name, value)?,
-                "truncationmaxsize" => read.max_bytes = number(name, value)?,
-                "notruncation" => read.no_truncation = boolean(name, value)?,
-                "request_remote_entities_disabled" => read.remote_entities_disabled = boolean(name, value)?,
-                _ => {}
-            }
+            read.take(name, value)?;
         }
         Ok(read)
+    }
+
+    /// Takes in the `set` statements of a query's text, which win over the request's properties. A text that is no query says so when it is run.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_statements(&mut self, csl: &str) -> Result<(), KustoError> {
+        for statement in parse_query(csl).map(|query| query.statements).unwrap_or_default() {
+            if let Statement::Set { option, value } = statement {
+                self.take(&option.name, &value.map_or(Value::Bool(true), as_property))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, name: &str, value: &Value) -> Result<(), KustoError> {
+        // Names of options are looked up without regard to case by the service.
+        match name.to_ascii_lowercase().as_str() {
+            "servertimeout" => self.server_timeout = timeout(name, value)?,
+            "norequesttimeout" => self.no_request_timeout = boolean(name, value)?,
+            "request_readonly" | "request_readonly_hardline" => self.read_only |= boolean(name, value)?,
+            "truncationmaxrecords" => self.max_records = number(name, value)?,
+            "truncationmaxsize" => self.max_bytes = number(name, value)?,
+            "notruncation" => self.no_truncation = boolean(name, value)?,
+            "request_remote_entities_disabled" => self.remote_entities_disabled = boolean(name, value)?,
+            _ => {}
+        }
+        Ok(())
     }
 
     /// The caps on rows and bytes of the result.
@@ -86,6 +120,18 @@ pub struct Caps {
     pub records: usize,
     /// Bytes of each result table, as they go over the wire before compression.
     pub bytes: usize,
+}
+
+/// A literal as the request's properties would hold it.
+fn as_property(literal: Literal) -> Value {
+    match literal {
+        Literal::Bool(value) => value.into(),
+        Literal::Long(value) => value.into(),
+        Literal::Int(value) => value.into(),
+        Literal::Timespan(Some(ticks)) => kql::literal::timespan(ticks).into(),
+        Literal::String(text) => text.into(),
+        other => other.to_string().into(),
+    }
 }
 
 fn boolean(name: &str, value: &Value) -> Result<bool, KustoError> {

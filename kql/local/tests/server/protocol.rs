@@ -125,6 +125,14 @@ async fn a_result_past_the_caps_is_an_error_inside_a_success() {
     let options = json!({ "truncationmaxrecords": 5, "notruncation": true });
     let body = json!({ "db": "Logs", "csl": csl, "properties": { "Options": options } });
     assert_eq!(local.send("/v2/rest/query", body).await.1[2]["Rows"].as_array().unwrap().len(), 10);
+    // The text's own options win over the request's.
+    let capped = json!({ "Options": { "truncationmaxrecords": 5 } });
+    let body = json!({ "db": "Logs", "csl": format!("set notruncation; {csl}"), "properties": capped });
+    assert_eq!(local.send("/v2/rest/query", body).await.1[2]["Rows"].as_array().unwrap().len(), 10);
+    let body = json!({ "db": "Logs", "csl": format!("set truncationmaxrecords=3; {csl}"), "properties": capped });
+    assert_eq!(local.send("/v2/rest/query", body).await.1[2]["Rows"].as_array().unwrap().len(), 3 + 1);
+    let body = json!({ "db": "Logs", "csl": format!("set servertimeout=time(1tick); {csl}") });
+    assert_eq!(local.send("/v2/rest/query", body).await.0, 504);
     let body = json!({ "db": "Logs", "csl": csl, "properties": { "Options": { "truncationmaxrecords": 5 } } });
     let (status, body) = local.send("/v1/rest/query", body).await;
     assert_eq!(status, 200);
