@@ -8,6 +8,8 @@ ADX_FEDERATION_CACHE ?= $(HOME)/.cache/adx-federation
 export CARGO_TARGET_DIR := $(ADX_FEDERATION_CACHE)/target
 export PIP_CACHE_DIR := $(ADX_FEDERATION_CACHE)/pip
 export npm_config_cache := $(ADX_FEDERATION_CACHE)/npm
+export GOMODCACHE := $(ADX_FEDERATION_CACHE)/go/mod
+export GOCACHE := $(ADX_FEDERATION_CACHE)/go/build
 
 ORACLE := tests/kql-oracle
 JUDGES := tests/judges

@@ -114,18 +114,22 @@ async fn federated(partitions: &[(&str, KustoServer, std::path::PathBuf)]) {
         hub.command("Logs", &command).await.expect("the hub takes the command");
     }
     println!("Macro-expand over {} partitions x {ROWS} rows", partitions.len());
-    for (name, text) in [
+    let whole = ["Timestamp", "Region", "Level", "Message", "DurationMs", "Properties"];
+    for (name, columns, text) in [
         (
             "filter after the function, summarize",
+            &["Region", "DurationMs"][..],
             "federated_Requests() | where Level == 'Error' and DurationMs > 990 | summarize count(), avg(DurationMs) by Region",
         ),
-        ("filter after the function, take", "federated_Requests() | where Message has 'timeout' | take 10"),
+        ("filter after the function, take", &whole[..], "federated_Requests() | where Message has 'timeout' | take 10"),
     ] {
         let (fastest, median) = timed(RUNS, || ask(&hub, text)).await;
         line(name, &format!("{} (median {})", millis(fastest), millis(median)));
         for (region, server, record) in partitions {
             let (leg, bytes) = last_query(record);
-            let rows = server.query("Logs", &leg).await.expect("the leg runs again").rows.len();
+            let sent = server.query("Logs", &leg).await.expect("the leg runs again");
+            assert_eq!(sent.columns, columns, "a leg sends the columns that are asked for");
+            let rows = sent.rows.len();
             assert!(rows < ROWS / 100, "a leg sends only what the aggregates need, not its table");
             line(&format!("  leg {region}"), &format!("{rows} rows, {bytes} bytes sent back"));
         }

@@ -2,12 +2,24 @@
 //! query. Needs Node and `make judges-install`.
 
 use std::{
+    collections::BTreeSet,
     fs, iter,
     path::Path,
     sync::{Mutex, MutexGuard, OnceLock},
+    time::Duration,
 };
 
-use kql::literal::{bracketed, string};
+use kql::{
+    endpoint::ClusterEndpoint,
+    literal::{bracketed, string},
+    names::{DatabaseName, EntityGroupName, FunctionName, TableName},
+    request::Request,
+    statements::{
+        AlterCaching, AlterEntityGroup, AlterRetention, AlterSchemaEncoding, ClearRemoteSchema, CreateEntityGroup,
+        CreateHeartbeatTable, CreateOwnershipTable, DropEntityGroup, DropFunction, EnableStreaming, Entity,
+        FederatedBody, Members, PutFunction,
+    },
+};
 use serde_json::json;
 use tests::oracle::{Kind, Oracle, Question, Reading};
 
@@ -147,6 +159,90 @@ fn an_entity_group_of_hostile_places_is_one_command() {
             read("groups", Kind::Command, &format!(".create entity_group {name} (cluster({place}).database({place}))"));
         assert_eq!(reading.strings, [&*text, &text, &text]);
         assert_eq!(reading.commands.len(), 1);
+    }
+}
+
+/// Names that Kusto accepts and that look like something else.
+fn strange_names() -> Vec<String> {
+    let names =
+        ["where", "a.b-c d", "drop table X", "1", "take 10", "cluster", "datetime", "true", "_", "project-away", "a b"];
+    names.into_iter().map(str::to_owned).chain([iter::repeat_n('n', 1000).collect()]).collect()
+}
+
+#[test]
+fn the_names_in_our_statements_are_read_back_equal() {
+    for text in strange_names() {
+        let database = DatabaseName::new(text.clone()).expect("the name follows Kusto's rules");
+        let table = TableName::new(text.clone()).expect("the name follows Kusto's rules");
+        let group = EntityGroupName::new(text.clone()).expect("the name follows Kusto's rules");
+        let function = FunctionName::new(text.clone()).expect("the name follows Kusto's rules");
+        let cluster = ClusterEndpoint::parse("https://eu.kusto.windows.net").expect("an endpoint");
+        let entities = BTreeSet::from([Entity { cluster: cluster.clone(), database: database.clone() }]);
+        let (database, period) = (&database, Duration::from_secs(60));
+        let put = PutFunction {
+            database: database.clone(),
+            function: function.clone(),
+            folder: text.clone(),
+            description: text.clone(),
+            body: FederatedBody { members: Members::Group(group.clone()), table: table.clone(), best_effort: true },
+        };
+        let listed = PutFunction {
+            body: FederatedBody { members: Members::Entities(entities.clone()), ..put.body.clone() },
+            ..put.clone()
+        };
+        let group_texts = [cluster.as_str(), &text];
+        // The command, how often the name stands in it as a name, and its string literals.
+        let statements: Vec<(Request, &str, usize, Vec<&str>)> = vec![
+            (
+                CreateEntityGroup { database, group: &group, entities: &entities }.request(),
+                "CreateEntityGroupCommand",
+                0,
+                [&[&*text][..], &group_texts].concat(),
+            ),
+            (
+                AlterEntityGroup { database, group: &group, entities: &entities }.request(),
+                "AlterEntityGroup",
+                0,
+                [&[&*text][..], &group_texts].concat(),
+            ),
+            (DropEntityGroup { database, group: &group }.request(), "DropEntityGroup", 0, vec![&text]),
+            (DropFunction { database, function: &function }.request(), "DropFunction", 1, vec![&text]),
+            (CreateHeartbeatTable { database, table: &table }.request(), "CreateMergeTable", 1, vec![&text]),
+            (CreateOwnershipTable { database, table: &table }.request(), "CreateMergeTable", 1, vec![&text]),
+            (
+                EnableStreaming { database, table: &table }.request(),
+                "AlterTablePolicyStreamingIngestion",
+                1,
+                vec![&text],
+            ),
+            (AlterSchemaEncoding { database, table: &table }.request(), "AlterColumnPolicyEncoding", 1, vec![&text]),
+            (
+                AlterRetention { database, table: &table, period }.request(),
+                "AlterMergeTablePolicyRetention",
+                1,
+                vec![&text],
+            ),
+            (AlterCaching { database, table: &table, period }.request(), "AlterTablePolicyCaching", 1, vec![&text]),
+            (
+                ClearRemoteSchema { database, cluster: &cluster, remote_database: database }.request(),
+                "ClearRemoteClusterDatabaseSchema",
+                0,
+                group_texts.to_vec(),
+            ),
+            (put.request(), "CreateOrAlterFunction", 1, vec![&text]),
+            (put.create_request(), "CreateFunction", 1, vec![&text]),
+            (listed.request(), "CreateOrAlterFunction", 1, [&[&*text][..], &group_texts].concat()),
+        ];
+        for (request, command, names, strings) in statements {
+            let reading = read("our statements", Kind::Command, request.text());
+            assert_eq!(reading.commands, [command], "{}", request.text());
+            let found = reading.names.iter().filter(|name| **name == text).count();
+            assert!(found >= names, "{text:?} stands {found} times as a name in {}", request.text());
+            for string in strings {
+                let read_back = reading.strings.iter().chain(&reading.names).any(|read| read == string);
+                assert!(read_back, "{string:?} is not read back from {}", request.text());
+            }
+        }
     }
 }
 

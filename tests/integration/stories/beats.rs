@@ -83,7 +83,7 @@ async fn where_streaming_is_off_heartbeats_go_by_command() {
 #[tokio::test]
 async fn a_hub_that_hangs_keeps_no_beat_from_another() {
     let fleet = with_table().await;
-    let hanging = KustoServer::start(0, &["FleetDiscovery"], None, &[]).await;
+    let hanging = KustoServer::start(0, &["FleetDiscovery"], Some(&fleet.recording("hanging")), &[]).await;
     let document =
         fs::read_to_string(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])).expect("just written");
     let second = format!(
@@ -99,4 +99,48 @@ async fn a_hub_that_hangs_keeps_no_beat_from_another() {
     fleet.hub_until("FleetDiscovery", BEATS, Duration::from_secs(10), many).await;
     until_printed(&agent, "no full answer came within").await;
     end(fleet, [agent]).await;
+}
+
+#[tokio::test]
+async fn every_hub_is_streamed_the_whole_schema_after_one_look_at_the_cluster() {
+    let fleet = with_table().await;
+    for command in [
+        ".create table ['Odd table'] (['odd column']:dynamic, When:datetime)",
+        ".create function with (view=true) AView() { Requests | take 1 }",
+    ] {
+        fleet.partitions[0].command("Logs", command).await.expect("the partition takes the command");
+    }
+    let second = KustoServer::start(0, &["FleetDiscovery"], Some(&fleet.recording("second")), &[]).await;
+    for command in [
+        ".create table Heartbeats (Timestamp:datetime, ClusterEndpoint:string, Schema:dynamic, PartitionMetadata:dynamic)",
+        ".alter table Heartbeats policy streamingingestion enable",
+    ] {
+        second.command("FleetDiscovery", command).await.expect("the second hub takes the command");
+    }
+    let document =
+        fs::read_to_string(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])).expect("just written");
+    let more = format!(
+        "      - endpoint: \"{}\"\n        heartbeatDatabase: FleetDiscovery\n        heartbeatTable: Heartbeats\n    partitioning:",
+        second.url
+    );
+    let document = fleet.write_document("two-hubs", &document.replace("    partitioning:", &more));
+    let mut agent = fleet.start_agent("agent-partition", &document, &["--once"]);
+    assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
+    let logs = "Heartbeats | mv-expand Database = Schema | where Database.database == 'Logs' | project Views = tostring(Database['views']), Columns = tostring(Database.tableSchemas['Odd table'])";
+    for hub in [&fleet.hub, &second] {
+        let row = hub.query("FleetDiscovery", logs).await.expect("the hub answers");
+        assert_eq!(row.column("Views"), ["[\"AView\"]"]);
+        assert!(
+            row.column("Columns")[0].contains("odd column") && row.column("Columns")[0].contains("dynamic"),
+            "{row:?}"
+        );
+        let sent = fs::read_to_string(hub.recording.as_ref().expect("it records")).expect("the file is there");
+        assert!(
+            sent.contains("/v1/rest/ingest/FleetDiscovery/Heartbeats") && !sent.contains(".ingest inline"),
+            "{sent}"
+        );
+    }
+    let asked = fs::read_to_string(fleet.partitions[0].recording.as_ref().expect("it records")).expect("it is there");
+    assert_eq!(asked.matches(".show databases entities").count(), 1, "one look at the cluster for each beat");
+    end(fleet, []).await;
 }

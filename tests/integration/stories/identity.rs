@@ -4,6 +4,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -16,7 +17,11 @@ use axum::{
 };
 use serde_json::json;
 use tests::process::Process;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+use tokio_rustls::{TlsAcceptor, rustls};
 
 const TOKEN: &str = "a-token-that-nobody-may-print";
 
@@ -108,6 +113,83 @@ async fn the_azure_cli_is_asked_where_the_document_says_so() {
     let seen = seen.lock().expect("no holder of this lock panics").join("\n");
     assert!(seen.contains("CONNECT europe.kusto.windows.net:443"), "{seen}");
     assert!(!output.contains(TOKEN), "a token was printed");
+}
+
+/// A token issuer behind TLS, as workload identity demands one; its CA's certificate is in the folder. Notes what it was sent.
+async fn tls_double(folder: &Path) -> (String, Seen) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate can be made");
+    fs::write(folder.join("ca.pem"), made.cert.pem()).expect("the folder can be written");
+    let key =
+        rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key of a known kind");
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the default versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("the key is the certificate's");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port can be bound");
+    let url = format!("https://{}", listener.local_addr().expect("a bound listener has an address"));
+    let seen = Seen::default();
+    let noted = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = Vec::new();
+            // The form is short and ends with the assertion's type or scope; its length is not worth a parser.
+            while !String::from_utf8_lossy(&request).contains("client_assertion=") {
+                let mut part = [0; 4096];
+                match stream.read(&mut part).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(read) => request.extend_from_slice(&part[..read]),
+                }
+            }
+            noted.lock().expect("no holder of this lock panics").push(String::from_utf8_lossy(&request).into_owned());
+            let body = json!({"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"}).to_string();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    (url, seen)
+}
+
+#[tokio::test]
+async fn workload_identity_shows_the_federated_token_and_asks_for_our_audience() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let (issuer, issued) = tls_double(folder.path()).await;
+    let (proxy, seen) = double().await;
+    let file = folder.path().join("token");
+    fs::write(&file, "the-federated-token").expect("the folder can be written");
+    let environment = [
+        ("AZURE_AUTHORITY_HOST", issuer),
+        ("SSL_CERT_FILE", folder.path().join("ca.pem").display().to_string()),
+        ("AZURE_FEDERATED_TOKEN_FILE", file.display().to_string()),
+        ("AZURE_CLIENT_ID", "client-of-the-pod".to_owned()),
+        ("AZURE_TENANT_ID", "11111111-1111-1111-1111-111111111111".to_owned()),
+        ("HTTPS_PROXY", proxy),
+        ("NO_PROXY", "127.0.0.1".to_owned()),
+        ("IDENTITY_ENDPOINT", "http://127.0.0.1:9/not-asked".to_owned()),
+        ("IDENTITY_HEADER", "header".to_owned()),
+    ];
+    let credential = "    credential:\n      workloadIdentity: {}\n";
+    let (code, output) = beat("https://europe.kusto.windows.net", credential, &environment).await;
+    assert_eq!(code, Some(1), "nothing can be reached: {output}");
+    let issued = issued.lock().expect("no holder of this lock panics").join("\n");
+    for part in [
+        "POST /11111111-1111-1111-1111-111111111111/",
+        "client-of-the-pod",
+        "the-federated-token",
+        "kusto.kusto.windows.net",
+    ] {
+        assert!(issued.contains(part), "{part} in\n{issued}\n{output}");
+    }
+    let seen = seen.lock().expect("no holder of this lock panics").join("\n");
+    assert!(seen.contains("CONNECT europe.kusto.windows.net:443"), "{seen}\n{output}");
+    assert!(!output.contains(TOKEN) && !output.contains("the-federated-token"), "a token was printed");
 }
 
 #[tokio::test]

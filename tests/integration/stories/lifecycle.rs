@@ -85,3 +85,78 @@ async fn once_and_plan_tell_by_their_exit_codes_what_happened() {
     assert!(agent.output().contains("spec.federation.heartbeatTTL"), "{}", agent.output());
     end(fleet, []).await;
 }
+
+/// Policies of a table in the heartbeat database, as JSON text.
+async fn policies(fleet: &Fleet) -> Vec<String> {
+    let mut policies = Vec::new();
+    for (entity, policy) in [
+        ("table Heartbeats", "retention"),
+        ("table Heartbeats", "caching"),
+        ("table Heartbeats", "streamingingestion"),
+        ("column Heartbeats.Schema", "encoding"),
+        ("table AdxFederationObjects", "retention"),
+    ] {
+        let shown =
+            fleet.hub.command("FleetDiscovery", &format!(".show {entity} policy {policy} | project Policy")).await;
+        policies.extend(shown.expect("the hub shows its policies").column("Policy"));
+    }
+    policies
+}
+
+#[tokio::test]
+async fn the_heartbeat_table_has_its_policies_and_gets_them_back() {
+    let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
+    let once = async |document: &std::path::Path| {
+        let mut agent = fleet.start_agent("agent-hub", document, &["--once"]);
+        assert_eq!(agent.exited_within(SOON).await.code(), Some(3), "no heartbeat yet: {}", agent.output());
+    };
+    let document = fleet.hub_document();
+    once(&document).await;
+    let made = policies(&fleet).await;
+    for (policy, part) in
+        made.iter().zip(["7.00:00:00", "1.00:00:00", "\"IsEnabled\":true", "BigObject32", "36500.00:00:00"])
+    {
+        assert!(policy.replace(' ', "").contains(part), "{part} in {policy}");
+    }
+    for command in [
+        ".alter-merge table Heartbeats policy retention softdelete = 1d",
+        ".alter table Heartbeats policy caching hot = 2d",
+        ".alter table Heartbeats policy streamingingestion disable",
+        ".alter column Heartbeats.Schema policy encoding type='Null'",
+        ".alter-merge table AdxFederationObjects policy retention softdelete = 1d",
+    ] {
+        fleet.hub.command("FleetDiscovery", command).await.expect("the hub takes the policy");
+    }
+    assert!(policies(&fleet).await.iter().zip(&made).all(|(spoilt, made)| spoilt != made));
+    once(&document).await;
+    assert_eq!(policies(&fleet).await, made);
+    let longer = std::fs::read_to_string(&document).expect("just written").replace("Retention: 7d", "Retention: 9d");
+    once(&fleet.write_document("longer", &longer)).await;
+    assert!(policies(&fleet).await[0].contains("9.00:00:00"));
+    end(fleet, []).await;
+}
+
+#[tokio::test]
+async fn a_schema_of_more_than_a_mebibyte_is_federated() {
+    let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
+    let hub = fleet.hub_document();
+    let mut agent = fleet.start_agent("agent-hub", &hub, &["--once"]);
+    agent.exited_within(SOON).await;
+    let columns: Vec<String> = (0..100).map(|number| format!("A{}_{number}:string", "Long".repeat(230))).collect();
+    let columns = columns.join(", ");
+    for table in 0..13 {
+        let command = format!(".create table Wide_{table} ({columns})");
+        fleet.partitions[0].command("Logs", &command).await.expect("the partition takes the table");
+    }
+    let document = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
+    let mut agent = fleet.start_agent("agent-partition", &document, &["--once"]);
+    assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
+    let length = fleet.hub.query("FleetDiscovery", "Heartbeats | project Length = strlen(tostring(Schema))").await;
+    let length: usize = length.expect("the hub answers").column("Length")[0].parse().expect("a length is a number");
+    assert!(length > 1 << 20, "{length} bytes");
+    let mut agent = fleet.start_agent("agent-hub", &hub, &["--once"]);
+    assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
+    let wide = fleet.hub.query("Logs", "federated_Wide_12 | count").await;
+    assert_eq!(wide.expect("the function is there").column("Count"), ["0"]);
+    end(fleet, []).await;
+}

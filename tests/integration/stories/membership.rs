@@ -113,13 +113,72 @@ async fn when_all_agents_stop_nothing_is_ever_removed() {
         agent.signal(Signal::SIGSTOP);
     }
     // Past the TTL (4 s) by several passes.
-    until_printed(&hub, "pass is held").await;
+    until_printed(&hub, "none of the 3 partition(s) in the heartbeat table has a beat younger than heartbeatTTL").await;
     time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(hub_content(&fleet).await, before);
+    // One comes back: the others have one time to live for it, and the next comes in that time.
+    agents[0].signal(Signal::SIGCONT);
+    until_printed(&hub, "beats have returned to a fleet that was held: 2 expired partition(s) stay federated").await;
+    time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(hub_content(&fleet).await, before);
+    agents[1].signal(Signal::SIGCONT);
+    // The third does not, and is believed to be gone in the end.
+    until_regions(&fleet, &["america", "europe"]).await;
+    agents[2].signal(Signal::SIGCONT);
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+    end(fleet, agents.into_iter().chain([hub])).await;
+}
+
+#[tokio::test]
+async fn nothing_is_removed_even_when_the_last_row_is_gone() {
+    let fleet = Fleet::start(Pace { retention: "5s", ..Pace::FAST }).await.expect("the servers take the telemetry");
+    let hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &[]);
+    let partitions = REGIONS.iter().zip(&fleet.partitions);
+    let agents: Vec<_> =
+        partitions.map(|(region, server)| start(&fleet, &fleet.partition_document(region, server))).collect();
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+    until_printed(&hub, "pass ended").await;
+    let before = hub_content(&fleet).await;
+    for agent in &agents {
+        agent.signal(Signal::SIGSTOP);
+    }
+    fleet.hub_until("FleetDiscovery", "Heartbeats | count", SOON, |table| table.column("Count") == ["0"]).await;
+    until_printed(&hub, "the heartbeat table has no heartbeat").await;
+    assert_eq!(hub_content(&fleet).await, before);
+    // The first to come back does not push the others out.
+    agents[0].signal(Signal::SIGCONT);
+    until_printed(&hub, "beats have returned to a fleet that was held: 2 expired partition(s) stay federated").await;
     assert_eq!(hub_content(&fleet).await, before);
     for agent in &agents {
         agent.signal(Signal::SIGCONT);
     }
     until_regions(&fleet, &["america", "asia", "europe"]).await;
+    end(fleet, agents.into_iter().chain([hub])).await;
+}
+
+#[tokio::test]
+async fn functions_are_made_as_the_document_says() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let document = std::fs::read_to_string(fleet.hub_document()).expect("just written");
+    let document = document
+        .replace("functionPrefix: federated_", "functionPrefix: every_")
+        .replace("bestEffort: true", "bestEffort: false")
+        .replace("folder: federation_facades", "folder: 'of the fleet'");
+    let hub = fleet.start_agent("agent-hub", &fleet.write_document("other-settings", &document), &[]);
+    let partitions = REGIONS.iter().zip(&fleet.partitions);
+    let agents: Vec<_> =
+        partitions.map(|(region, server)| start(&fleet, &fleet.partition_document(region, server))).collect();
+    let all = "every_Requests() | distinct Region | order by Region asc";
+    fleet.hub_until("Logs", all, SOON, |table| table.column("Region") == ["america", "asia", "europe"]).await;
+    let functions = fleet.hub.command("Logs", ".show functions | project Name, Folder, Body").await;
+    let functions = functions.expect("the hub answers");
+    assert_eq!(functions.column("Folder"), ["of the fleet", "of the fleet"]);
+    assert!(functions.column("Name").iter().all(|name| name.starts_with("every_")), "{functions:?}");
+    assert!(functions.column("Body").iter().all(|body| !body.contains("best_effort=true")), "{functions:?}");
+    // Without best effort a partition that is down fails the query, rather than being left out.
+    let mut fleet = fleet;
+    fleet.partitions[0].process().kill().await;
+    fleet.hub.query("Logs", all).await.expect_err("the partition is down");
     end(fleet, agents.into_iter().chain([hub])).await;
 }
 

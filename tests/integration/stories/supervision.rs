@@ -6,6 +6,10 @@ use nix::{
     sys::signal::{self, Signal},
     unistd::Pid,
 };
+use tests::{
+    fleet::{Fleet, Pace},
+    process::Process,
+};
 use tokio::{process::Command, time};
 
 use crate::support::{SOON, end, federated, until_printed, until_regions};
@@ -76,4 +80,37 @@ async fn a_killed_agent_is_started_again() {
     until_regions(&fleet, &["america", "asia", "europe"]).await;
     until_printed(&operator, "[europe]").await;
     end(fleet, [operator]).await;
+}
+
+#[tokio::test]
+async fn a_wrong_document_starts_nothing_and_is_told_by_file_path_value_and_rule() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let good = fleet.hub_document();
+    let text = std::fs::read_to_string(&good).expect("just written");
+    let wrong = |name: &str, from: &str, to: &str| fleet.write_document(name, &text.replace(from, to));
+    let cases = [
+        (wrong("unknown-field", "heartbeatTable:", "heartbeatTabel:"), "spec.federation.heartbeatTabel: unknown field"),
+        (
+            wrong("short-ttl", "heartbeatTTL: 4s", "heartbeatTTL: 1s"),
+            "spec.federation.heartbeatTTL = 1s: must be at least 3 x",
+        ),
+        (fleet.folder.path().join("missing.yaml"), "failed to read the document"),
+        (wrong("double", "x", "x"), "two documents are named 'hub'"),
+        (wrong("two-in-one", "apiVersion", &format!("{text}---\napiVersion")), "two documents are named 'hub'"),
+    ];
+    for (document, message) in cases {
+        let arguments = ["standalone", "-f"].map(str::to_owned);
+        let files = [good.display().to_string(), document.display().to_string()];
+        let mut operator = Process::start("operator", "operator", &[&arguments[..], &files[..]].concat());
+        assert_eq!(operator.exited_within(SOON).await.code(), Some(2), "{message}: {}", operator.output());
+        assert!(operator.output().contains(message), "{message} in\n{}", operator.output());
+        assert!(!operator.output().contains("agent started"), "{}", operator.output());
+    }
+    for arguments in [&["--no-such-flag"][..], &["--config", "/nowhere/x.yaml"], &["--once", "--plan", "--config", "x"]]
+    {
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut agent = Process::start("agent-hub", "agent-hub", &arguments);
+        assert_eq!(agent.exited_within(SOON).await.code(), Some(2), "{arguments:?}: {}", agent.output());
+    }
+    end(fleet, []).await;
 }

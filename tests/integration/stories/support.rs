@@ -1,6 +1,7 @@
 //! What the stories share.
 
 use std::{
+    path::Path,
     sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
@@ -57,12 +58,16 @@ pub(crate) async fn hub_content(fleet: &Fleet) -> Vec<String> {
 
 /// Ends a story: stops everything, and has Microsoft's parser read every text that any of its servers was sent.
 pub(crate) async fn end(fleet: Fleet, agents: impl IntoIterator<Item = Process>) {
-    static ORACLE: OnceLock<Mutex<Oracle>> = OnceLock::new();
     for mut agent in agents {
         agent.stop().await;
     }
-    let folder = fleet.stop().await;
+    judge(fleet.stop().await.path());
+}
+
+/// Microsoft's parser reads every text in the recordings of a folder.
+pub(crate) fn judge(folder: &Path) {
+    static ORACLE: OnceLock<Mutex<Oracle>> = OnceLock::new();
     let oracle = ORACLE.get_or_init(|| Mutex::new(Oracle::start().expect("node runs")));
     let mut oracle = oracle.lock().unwrap_or_else(PoisonError::into_inner);
-    oracle.judge_recordings(folder.path()).expect("the recordings can be read").assert_accepted();
+    oracle.judge_recordings(folder).expect("the recordings can be read").assert_accepted();
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::{
     fleet::{Fleet, Pace},
@@ -83,6 +84,16 @@ async fn probes_metrics_and_status_tell_what_goes_on_and_a_partition_that_left_t
     }
     let status: Value = serde_json::from_str(&get(&hub_url, "/status").await.1).expect("status is JSON");
     assert_eq!(status["partitions"].as_array().map(Vec::len), Some(3), "{status:#}");
+    for partition in status["partitions"].as_array().into_iter().flatten() {
+        assert_eq!(partition["state"], "live", "{status:#}");
+        let age = "print Age = now() - todatetime('{}') | project IsFresh = Age between (0s .. 20s)";
+        let age = age.replace("{}", partition["lastBeat"].as_str().expect("a beat has a time"));
+        assert_eq!(fleet.hub.query("Logs", &age).await.expect("the hub counts").column("IsFresh"), ["true"]);
+    }
+    assert_eq!(
+        status["objects"]["Metrics"]["entityGroups"],
+        serde_json::json!(["Logs_Partitions", "Metrics_Partitions"])
+    );
     assert_eq!(
         status["objects"]["Logs"]["functions"],
         serde_json::json!(["federated_ApplicationLogs", "federated_Requests"])
@@ -90,7 +101,10 @@ async fn probes_metrics_and_status_tell_what_goes_on_and_a_partition_that_left_t
     assert!(status["lastPass"]["outcome"].is_string(), "{status:#}");
 
     agents[0].kill().await;
+    until(&hub_url, "/metrics", |_, body| body.contains("partitions{state=\"suspect\"} 1")).await;
     until(&hub_url, "/metrics", |_, body| body.contains("partitions{state=\"expired\"} 1")).await;
+    let altered = "changes_total{object=\"entity_group\",action=\"alter\",outcome=\"applied\"}";
+    until(&hub_url, "/metrics", |_, body| body.contains(altered)).await;
     let missed = format!("missed_heartbeats_total{{partition=\"{europe}\"}} 0\n");
     until(&hub_url, "/metrics", |_, body| !body.contains(&missed)).await;
     until(&hub_url, "/metrics", |_, body| !body.contains(&europe)).await;
@@ -100,6 +114,51 @@ async fn probes_metrics_and_status_tell_what_goes_on_and_a_partition_that_left_t
     }
     until(&hub_url, "/metrics", |_, body| body.contains("guard_active{reason=\"no_live_heartbeat\"} 1")).await;
     assert_eq!(get(&hub_url, "/readyz").await.0, 200, "holding is its job");
+    end(fleet, agents.into_iter().chain([hub])).await;
+}
+
+#[tokio::test]
+async fn guards_and_failed_beats_show_in_metrics() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let proxy = FaultProxy::start(&fleet.hub.url).await;
+    let through_proxy = |path: std::path::PathBuf, name: &str| {
+        let document = std::fs::read_to_string(path).expect("the document was just written");
+        fleet.write_document(name, &document.replace(&fleet.hub.url, &proxy.url))
+    };
+    let admin = ["--admin", "127.0.0.1:0"];
+    let hub = fleet.start_agent("agent-hub", &through_proxy(fleet.hub_document(), "hub-by-proxy"), &admin);
+    let mut agents = Vec::new();
+    for (region, server) in REGIONS.iter().zip(&fleet.partitions) {
+        agents.push(fleet.start_agent("agent-partition", &fleet.partition_document(region, server), &admin));
+    }
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+    let url = admin_url(&hub).await;
+    proxy.spoil("SchemaHash", Fault::ErrorInside);
+    until(&url, "/metrics", |_, body| body.contains("guard_active{reason=\"incomplete_read\"} 1")).await;
+    proxy.heal();
+    until(&url, "/metrics", |_, body| body.contains("guard_active{reason=\"incomplete_read\"} 0")).await;
+    // Two of three are no mass; all three are, as soon as the first expires.
+    for agent in &agents {
+        agent.signal(Signal::SIGSTOP);
+    }
+    let guarded = |body: &str| {
+        body.contains("guard_active{reason=\"mass_expiry\"} 1")
+            || body.contains("guard_active{reason=\"no_live_heartbeat\"} 1")
+    };
+    until(&url, "/metrics", |_, body| guarded(body)).await;
+    for agent in &agents {
+        agent.signal(Signal::SIGCONT);
+    }
+    until(&url, "/metrics", |_, body| body.contains("partitions{state=\"live\"} 3") && !guarded(body)).await;
+    // No connection is tried again for half an interval.
+    let mut fleet = fleet;
+    fleet.hub.process().kill().await;
+    let failed = format!("heartbeats_sent_total{{hub=\"{}\",outcome=\"timed_out\"}}", fleet.hub.url);
+    let url = admin_url(&agents[0]).await;
+    until(&url, "/metrics", |_, body| body.contains(&failed)).await;
+    let hub_database = tests::fleet::HUB_DATABASES;
+    fleet.hub =
+        tests::kusto::KustoServer::start(fleet.hub.port(), &hub_database, Some(&fleet.recording("again")), &[]).await;
     end(fleet, agents.into_iter().chain([hub])).await;
 }
 
@@ -114,6 +173,17 @@ async fn the_supervisor_lists_its_agents_with_their_own_admin_ports() {
     assert_eq!(status["europe"]["program"], "agent-partition");
     let hub_admin = status["hub"]["admin"].as_str().expect("the hub agent has an admin port");
     until(hub_admin, "/metrics", |_, body| body.contains("adx_federation_passes_total")).await;
+    // A killed agent shows, and is started again after a pause.
+    let europe = tokio::process::Command::new("pkill")
+        .args(["-KILL", "-P", &operator.pid().expect("it runs").to_string(), "-f", "europe.yaml"])
+        .status();
+    assert!(europe.await.expect("pkill runs").success());
+    let restarted = |_: u16, body: &str| {
+        let status: Value = serde_json::from_str(body).expect("status is JSON");
+        status["europe"]["restarts"] == 1 && status["europe"]["running"] == true
+    };
+    let status: Value = serde_json::from_str(&until(&url, "/status", restarted).await).expect("status is JSON");
+    assert!(status["europe"]["lastExit"].as_str().is_some_and(|exit| exit.contains("SIGKILL")), "{status:#}");
     end(fleet, [operator]).await;
 }
 

@@ -2,7 +2,8 @@
 //! answer was right. I/O: processes, loopback HTTP, stdout.
 
 use std::{
-    env,
+    env, fs,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -20,12 +21,14 @@ use tokio::{
     time,
 };
 
-/// How long the agents may take to make the first functions.
+/// How long it may take from the start to the first functions.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let once = env::args().any(|argument| argument == "--once");
+    // For tests: where what the servers were sent is kept.
+    let recordings = env::args().skip_while(|argument| argument != "--recordings").nth(1).map(PathBuf::from);
     let started = Instant::now();
     println!("Starting four local Kusto servers (one hub, three partitions) and our agents beside each ...");
     let fleet = match Fleet::start(Pace { heartbeat: "2s", time_to_live: "10s", reconcile: "1s", ..Pace::FAST }).await {
@@ -36,14 +39,14 @@ async fn main() -> ExitCode {
         }
     };
     let mut operator = fleet.start_operator();
-    let Some(functions) = first_functions(&fleet).await else {
+    let Some(functions) = first_functions(&fleet, started).await else {
         println!("No federated functions after {PATIENCE:?}. The agents printed:\n{}", operator.output());
         return ExitCode::FAILURE;
     };
     println!("... ready after {:.1} s.\n", started.elapsed().as_secs_f64());
     let right = show(&fleet, &functions).await;
     if once {
-        stop(fleet, operator).await;
+        stop(fleet, operator, recordings.as_deref()).await;
         return if right { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     println!("Any Kusto client can ask (no sign-in; the hub's database is Logs or Metrics):");
@@ -60,7 +63,7 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     };
-    stop(fleet, operator).await;
+    stop(fleet, operator, recordings.as_deref()).await;
     exit
 }
 
@@ -77,14 +80,22 @@ async fn asked_to_stop() {
 }
 
 /// The agents first, so that they do not see their servers go.
-async fn stop(fleet: Fleet, mut operator: Process) {
+async fn stop(fleet: Fleet, mut operator: Process, recordings: Option<&Path>) {
     operator.signal(Signal::SIGTERM);
     operator.exited_within(Duration::from_secs(10)).await;
-    drop(fleet);
+    let folder = fleet.stop().await;
+    if let Some(recordings) = recordings {
+        for entry in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "jsonl") {
+                fs::copy(entry.path(), recordings.join(entry.file_name()))
+                    .expect("the folder for recordings can be written");
+            }
+        }
+    }
 }
 
 /// Waits until every region's tables have their functions and all partitions are in.
-async fn first_functions(fleet: &Fleet) -> Option<Table> {
+async fn first_functions(fleet: &Fleet, started: Instant) -> Option<Table> {
     let ready = async {
         loop {
             let regions = fleet.hub.query("Logs", "federated_Requests() | distinct Region | count").await;
@@ -97,7 +108,7 @@ async fn first_functions(fleet: &Fleet) -> Option<Table> {
             time::sleep(Duration::from_millis(200)).await;
         }
     };
-    time::timeout(PATIENCE, ready).await.ok().flatten()
+    time::timeout(PATIENCE.saturating_sub(started.elapsed()), ready).await.ok().flatten()
 }
 
 async fn show(fleet: &Fleet, functions: &Table) -> bool {

@@ -1,0 +1,100 @@
+//! What the documents say is so: examples validate, every field and metric has its line, every file of the map exists.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use jiff::Timestamp;
+use kql::endpoint::ClusterEndpoint;
+use kube::CustomResourceExt as _;
+use serde_json::Value;
+use shared::{
+    document::{ADXCluster, check, parse_documents},
+    runtime::{
+        ChangeAction, ChangeObject, ChangeOutcome, GuardReason, HeartbeatOutcome, Metrics, PartitionState, PassOutcome,
+    },
+};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).expect("the document is in the repository")
+}
+
+/// The fenced blocks of one language.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("```{language}\n");
+    text.split(fence.as_str()).skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect()
+}
+
+#[test]
+fn every_cluster_in_the_readme_is_a_valid_document() {
+    let readme = read("README.md");
+    let clusters: Vec<_> =
+        blocks(&readme, "yaml").into_iter().filter(|block| block.contains("kind: ADXCluster")).collect();
+    assert!(clusters.len() >= 2);
+    for text in clusters {
+        for cluster in parse_documents(text).expect("the example is a document") {
+            assert_eq!(check(&cluster), [], "{text}");
+        }
+    }
+}
+
+#[test]
+fn every_field_of_a_federation_has_a_line_in_the_readme() {
+    let readme = read("README.md");
+    let crd = serde_json::to_value(ADXCluster::crd()).expect("a CRD is JSON");
+    let federation =
+        &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["federation"];
+    let mut fields = Vec::new();
+    names(federation, &mut fields);
+    assert!(fields.len() > 15, "{fields:?}");
+    for field in fields {
+        assert!(readme.contains(&field), "README.md has no line for {field}");
+    }
+}
+
+fn names(schema: &Value, found: &mut Vec<String>) {
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        found.push(name.clone());
+        names(schema, found);
+        names(&schema["items"], found);
+    }
+}
+
+#[test]
+fn every_metric_has_a_line_in_the_readme() {
+    let readme = read("README.md");
+    let metrics = Metrics::new();
+    let endpoint = ClusterEndpoint::parse("https://p.kusto.windows.net").expect("an endpoint");
+    // A family without a value is not in the text.
+    metrics.heartbeat_sent(&endpoint, HeartbeatOutcome::Accepted, Timestamp::UNIX_EPOCH);
+    metrics.partition_heartbeat(&endpoint, Timestamp::UNIX_EPOCH);
+    metrics.missed_heartbeats(&endpoint, 1);
+    metrics.partitions(PartitionState::Live, 1);
+    metrics.pass(PassOutcome::Done, Duration::ZERO);
+    metrics.change(ChangeObject::Function, ChangeAction::Create, ChangeOutcome::Applied);
+    metrics.auth_failure(&endpoint);
+    metrics.guard(GuardReason::MassExpiry, true);
+    let metrics = metrics.text();
+    let families: Vec<_> = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE adx_federation_")).collect();
+    assert!(families.len() >= 10, "{metrics}");
+    for family in families {
+        let name = family.split(' ').next().unwrap_or_default();
+        assert!(readme.contains(&format!("`{name}")), "README.md has no line for {name}");
+    }
+}
+
+#[test]
+fn every_file_of_the_map_exists() {
+    let text = read("ARCHITECTURE.md");
+    let (_, map) = text.split_once("## From concept to file").expect("the map has a heading");
+    let map = map.split("\n## ").next().unwrap_or_default();
+    let mut paths = 0;
+    for name in map.split('`').skip(1).step_by(2).filter(|name| name.contains('/')) {
+        let path = name.trim_end_matches("*.kql");
+        assert!(root().join(path).exists(), "ARCHITECTURE.md names {name}, which does not exist");
+        paths += 1;
+    }
+    assert!(paths > 15, "{paths} paths");
+}
