@@ -40,7 +40,10 @@ pub(crate) enum Collect {
         most: usize,
     },
     /// One property bag of many; the first value of a key stays.
-    Bag,
+    Bag {
+        /// At most so many keys.
+        most: usize,
+    },
     /// The mean of ticks.
     AverageTicks,
     /// The mean of decimals.
@@ -63,7 +66,7 @@ impl Collect {
 
     const fn returns(self) -> DataType {
         match self {
-            Self::List { .. } | Self::Set { .. } | Self::Bag => DataType::Utf8,
+            Self::List { .. } | Self::Set { .. } | Self::Bag { .. } => DataType::Utf8,
             Self::AverageTicks | Self::PercentileWhole(_) => DataType::Int64,
             Self::PercentileReal(_) => DataType::Float64,
             Self::AverageDecimal => DataType::Decimal128(DECIMAL_PRECISION, DECIMAL_SCALE),
@@ -112,7 +115,7 @@ impl AggregateUDFImpl for CollectFunction {
         Ok(match self.collect {
             Collect::List { most, nulls } => Box::new(Texts { most, nulls, ..Texts::default() }),
             Collect::Set { most } => Box::new(Texts { most, seen: Some(HashSet::new()), ..Texts::default() }),
-            Collect::Bag => Box::new(Bag::default()),
+            Collect::Bag { most } => Box::new(Bag { most, ..Bag::default() }),
             Collect::AverageTicks => Box::new(Average::default()),
             Collect::AverageDecimal => Box::new(Average { decimal: true, ..Average::default() }),
             Collect::PercentileWhole(percentage) => {
@@ -211,6 +214,7 @@ impl Accumulator for Texts {
 
 #[derive(Debug, Default)]
 struct Bag {
+    most: usize,
     values: Map<String, Value>,
     bytes: usize,
 }
@@ -222,7 +226,9 @@ impl Accumulator for Bag {
             if let Ok(Value::Object(bag)) = serde_json::from_str(text) {
                 self.bytes += text.len();
                 for (key, value) in bag {
-                    self.values.entry(key).or_insert(value);
+                    if self.values.len() < self.most {
+                        self.values.entry(key).or_insert(value);
+                    }
                 }
             }
         }

@@ -17,7 +17,7 @@ use super::{
     json::Step,
     operators::{self, as_text, comparable, condition, or_else},
     planner::{Planner, located},
-    relation::{Relation, by_id},
+    relation::{BoundColumn, Relation, by_id},
     scalar::Scalar,
     scope::{Binding, Scope},
     summarize::Aggregates,
@@ -306,8 +306,32 @@ impl<'a> Binder<'a> {
             let written = argument.name.as_ref().map_or("", |name| &name.name);
             return Err(KustoError::syntax(format!("{}() has no named argument '{written}'", name.name)));
         }
-        let bound = arguments.iter().map(|argument| self.folded(&argument.value)).collect::<Result<Vec<_>, _>>()?;
+        let bound = match name.name.as_str() {
+            function @ ("estimate_data_size" | "pack_array") => self.columns_or_values(function, arguments)?,
+            _ => arguments.iter().map(|argument| self.folded(&argument.value)).collect::<Result<Vec<_>, _>>()?,
+        };
         functions::call(self.planner, &name.name, bound).map_err(|error| self.located(span, error))
+    }
+
+    /// The arguments of a function to which `*` means every column; `estimate_data_size()` takes nothing but columns.
+    fn columns_or_values(&self, function: &str, arguments: &[Argument]) -> Result<Vec<Scalar>, KustoError> {
+        let mut bound = Vec::with_capacity(arguments.len());
+        for Argument { value, .. } in arguments {
+            let column = match (&value.kind, self.row) {
+                (ExprKind::Star, Some(row)) => {
+                    bound.extend(row.columns.iter().map(BoundColumn::scalar));
+                    continue;
+                }
+                (ExprKind::Name(name), Some(row)) => row.column(name),
+                _ => None,
+            };
+            if column.is_none() && function == "estimate_data_size" {
+                let error = KustoError::semantic("SEM0025", "estimate_data_size() takes columns, or * for all of them");
+                return Err(self.located(value.span, error));
+            }
+            bound.push(self.folded(value)?);
+        }
+        Ok(bound)
     }
 
     fn stored_scalar(&self, name: &Ident, arguments: &[Argument]) -> Result<Scalar, KustoError> {

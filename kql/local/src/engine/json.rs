@@ -72,6 +72,28 @@ fn element(text: &str, index: i64) -> Option<&str> {
     ElementTexts::new(text)?.nth(position)
 }
 
+/// The members that a JSONPath such as `$.a['b c']` names, outermost first; `None` if the text is none, or has array subscripts.
+pub(crate) fn members(path: &str) -> Option<Vec<&str>> {
+    let mut rest = path.strip_prefix('$')?;
+    let mut members = Vec::new();
+    while !rest.is_empty() {
+        let (member, after) = if let Some(quoted) = rest.strip_prefix("['") {
+            quoted.split_once("']")?
+        } else if let Some(quoted) = rest.strip_prefix("[\"") {
+            quoted.split_once("\"]")?
+        } else {
+            let plain = rest.strip_prefix('.')?;
+            plain.split_at(plain.find(['.', '[']).unwrap_or(plain.len()))
+        };
+        if member.is_empty() {
+            return None;
+        }
+        members.push(member);
+        rest = after;
+    }
+    (!members.is_empty()).then_some(members)
+}
+
 /// The texts of an array's elements; `None` if it is no array.
 pub(crate) fn elements(text: &str) -> Option<Vec<&str>> {
     Some(ElementTexts::new(text.trim())?.collect())
@@ -202,6 +224,15 @@ mod tests {
         assert_eq!(at(text, &[member("a"), member("b"), Step::Index(2), member("c\"d")]), None);
         assert_eq!(at(text, &[member("nosuch")]), None);
         assert_eq!(at("12", &[member("a")]), None);
+    }
+
+    #[test]
+    fn a_jsonpath_names_members() {
+        assert_eq!(members("$.a.b"), Some(vec!["a", "b"]));
+        assert_eq!(members("$['a.b'].c[\"d\"]"), Some(vec!["a.b", "c", "d"]));
+        for text in ["a", "$", "$a", "$.", "$.a[0]", "$['a"] {
+            assert_eq!(members(text), None, "{text}");
+        }
     }
 
     proptest! {

@@ -204,9 +204,11 @@ fn nullable_equality(left: &Scalar, right: &Scalar, unequal: bool) -> Scalar {
     })
 }
 
-/// The condition, or a fixed answer where it is null.
+/// The condition, or a fixed answer where it is null. Not `IS TRUE`: DataFusion plans that as this very comparison, but says of the one that it is never
+/// null and of the other that it may be, and then refuses to aggregate over it.
 pub(crate) fn or_else(condition: Expr, answer: bool) -> Expr {
-    if answer { condition.is_not_false() } else { condition.is_true() }
+    let op = if answer { Operator::IsDistinctFrom } else { Operator::IsNotDistinctFrom };
+    native(condition, op, lit(!answer))
 }
 
 fn ordering(op: BinaryOp, left: &Scalar, right: &Scalar) -> Result<Scalar, KustoError> {

@@ -13,7 +13,11 @@ use datafusion::{
         sum::sum_udaf,
         variance::{var_pop_udaf, var_samp_udaf},
     },
-    logical_expr::{AggregateUDF, Expr as PlanExpr, LogicalPlanBuilder, SortExpr, expr::AggregateFunction, lit},
+    logical_expr::{
+        AggregateUDF, Expr as PlanExpr, LogicalPlanBuilder, SortExpr,
+        expr::{AggregateFunction, NullTreatment},
+        lit,
+    },
 };
 use kql::{
     syntax::ast::{Argument, Expr, ExprKind, Ident, NamedExpr},
@@ -80,8 +84,11 @@ const NAMES: &[&str] = &[
     "variancep",
 ];
 
-/// Kusto's cap on the size of lists and sets.
+/// Kusto's cap on the size of lists, sets and bags.
 const MAX_ELEMENTS: usize = 1_048_576;
+
+/// How many elements the obsolete `makelist()` and `makeset()` keep if no size is given.
+const OBSOLETE_ELEMENTS: usize = 128;
 
 /// Whether a function is an aggregate.
 pub(crate) fn is_aggregate(name: &str) -> bool {
@@ -271,14 +278,23 @@ impl Binder<'_> {
             return Err(arguments_error(name, "at least one column, or *"));
         }
         let rows = self.over_rows();
-        let mut wanted = Vec::new();
+        // The obsolete name of take_any() shows in the columns.
+        let prefix = if name == "any" { "any_" } else { "" };
+        let mut wanted: Vec<(String, Scalar)> = Vec::new();
         for (position, argument) in arguments.iter().enumerate() {
             if matches!(argument.value.kind, ExprKind::Star) {
-                let columns = row.columns.iter().filter(|column| !plain_keys.contains(&&*column.name));
-                wanted.extend(columns.map(|column| (column.name.clone(), column.scalar())));
+                for column in &row.columns {
+                    let name = format!("{prefix}{}", column.name);
+                    if !plain_keys.contains(&&*column.name) && wanted.iter().all(|(present, _)| *present != name) {
+                        wanted.push((name, column.scalar()));
+                    }
+                }
                 continue;
             }
-            let name = implied(&argument.value).unwrap_or_else(|| format!("any_arg{position}"));
+            let name = match implied(&argument.value) {
+                Some(name) => format!("{prefix}{name}"),
+                None => format!("any_arg{position}"),
+            };
             wanted.push((name, rows.bind(&argument.value)?));
         }
         self.first_values(wanted, &[])
@@ -372,7 +388,7 @@ impl Binder<'_> {
         } else {
             None
         };
-        if function == "countif" || (function == "count" && !is_star(arguments)) {
+        if matches!(function, "count" | "countif") {
             let only = match filter {
                 Some(filter) if arguments.len() == 1 => Some(filter),
                 _ => return Err(arguments_error(function, "no argument, or for countif() one condition")),
@@ -380,11 +396,14 @@ impl Binder<'_> {
             let expr = aggregate_call(count_udaf(), lit(1_i64), false, only, Vec::new());
             return Ok(self.add(aggregates, expr, ScalarType::Long));
         }
-        if function == "count" {
-            let expr = aggregate_call(count_udaf(), lit(1_i64), false, None, Vec::new());
-            return Ok(self.add(aggregates, expr, ScalarType::Long));
-        }
         let Some(first) = arguments.first() else { return Err(arguments_error(function, "an argument")) };
+        let most = 1 + usize::from(conditional) + usize::from(takes_option(function));
+        if arguments.len() > most {
+            return Err(arguments_error(
+                function,
+                &format!("at most {most} arguments, here it has {}", arguments.len()),
+            ));
+        }
         let value = rows.bind(&first.value)?;
         let last = arguments.get(1 + usize::from(conditional));
         self.of_value(function, &value, filter.as_ref(), last).map(|(expr, scalar_type, empty)| {
@@ -422,6 +441,7 @@ impl Binder<'_> {
                 ),
             ));
         }
+        let default = if matches!(stem, "makelist" | "makeset") { OBSOLETE_ELEMENTS } else { MAX_ELEMENTS };
         let size = |last: Option<&Argument>| match last {
             Some(argument) => self
                 .over_rows()
@@ -430,7 +450,7 @@ impl Binder<'_> {
                 .and_then(|size| usize::try_from(size).ok())
                 .map(|size| size.min(MAX_ELEMENTS))
                 .ok_or_else(|| arguments_error(function, "a size that is not negative")),
-            None => Ok(MAX_ELEMENTS),
+            None => Ok(default),
         };
         Ok(match (stem, value.scalar_type) {
             ("sum", T::Int | T::Long) => (call(sum_udaf(), &convert(value, T::Long), false), T::Long, Some(lit(0_i64))),
@@ -465,8 +485,11 @@ impl Binder<'_> {
                 let collect = Collect::Set { most: size(last)? };
                 (call(collect.function(), &as_dynamic(value), false), T::Dynamic, Some(lit("[]")))
             }
-            ("make_bag", T::Dynamic) => (call(Collect::Bag.function(), value, false), T::Dynamic, Some(lit("{}"))),
-            ("take_any" | "any", scalar_type) => (call(first_value_udaf(), value, false), scalar_type, None),
+            ("make_bag", T::Dynamic) => {
+                let collect = Collect::Bag { most: size(last)? };
+                (call(collect.function(), value, false), T::Dynamic, Some(lit("{}")))
+            }
+            ("take_any" | "any", scalar_type) => (any_value(value, filter.cloned()), scalar_type, None),
             (_, scalar_type) => return Err(not_for(function, scalar_type)),
         })
     }
@@ -474,6 +497,40 @@ impl Binder<'_> {
 
 fn not_for(function: &str, scalar_type: ScalarType) -> KustoError {
     KustoError::semantic("SEM0025", format!("{function}() is not defined for values of type {scalar_type}"))
+}
+
+/// Whether an aggregate takes one argument more: a size, or the accuracy of an estimate.
+fn takes_option(function: &str) -> bool {
+    matches!(
+        function,
+        "dcount"
+            | "dcountif"
+            | "make_bag"
+            | "make_bag_if"
+            | "make_list"
+            | "make_list_if"
+            | "make_set"
+            | "make_set_if"
+            | "makelist"
+            | "makeset"
+    )
+}
+
+/// Any value of a group, one that is neither null nor empty if there is one.
+fn any_value(value: &Scalar, filter: Option<PlanExpr>) -> PlanExpr {
+    let argument = if value.scalar_type == ScalarType::String {
+        datafusion::functions::expr_fn::nullif(value.expr.clone(), lit(""))
+    } else {
+        value.expr.clone()
+    };
+    PlanExpr::AggregateFunction(AggregateFunction::new_udf(
+        first_value_udaf(),
+        vec![argument],
+        false,
+        filter.map(Box::new),
+        Vec::new(),
+        Some(NullTreatment::IgnoreNulls),
+    ))
 }
 
 fn is_star(arguments: &[Argument]) -> bool {

@@ -130,7 +130,11 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
                 "totime" | "totimespan" => ScalarType::Timespan,
                 _ => ScalarType::Dynamic,
             };
-            Ok(convert(call.argument(0)?, to))
+            let argument = call.argument(0)?;
+            if to == ScalarType::Dynamic && !matches!(argument.scalar_type, ScalarType::String | ScalarType::Dynamic) {
+                return Err(call.wrong_type(0, "string or dynamic", argument.scalar_type));
+            }
+            Ok(convert(argument, to))
         }
     }
 }

@@ -36,7 +36,6 @@ pub(crate) const NAMES: &[&str] = &[
     "monthofyear",
     "now",
     "startofday",
-    "startofhour",
     "startofmonth",
     "startofweek",
     "startofyear",
@@ -84,7 +83,11 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
         "getmonth" | "monthofyear" => part_call(call, "month"),
         "getyear" => part_call(call, "year"),
         "hourofday" => part_call(call, "hour"),
-        "weekofyear" | "week_of_year" => part_call(call, "week_of_year"),
+        "week_of_year" => part_call(call, "week_of_year"),
+        "weekofyear" => {
+            call.arity(1, 1)?;
+            part_kernel(call.name, &call.of_type(0, ScalarType::DateTime)?, week_from_sunday)
+        }
         "dayofweek" => {
             call.arity(1, 1)?;
             let datetime = call.of_type(0, ScalarType::DateTime)?;
@@ -159,6 +162,12 @@ fn week_of_year(ticks: i64) -> i64 {
     let days = ticks.div_euclid(TICKS_PER_DAY);
     let thursday = days - days.rem_euclid(7) + 3;
     (day_of_year(thursday.saturating_mul(TICKS_PER_DAY)) - 1) / 7 + 1
+}
+
+/// What the obsolete `weekofyear()` counts: weeks start on Sunday, week 1 holds the first Wednesday.
+fn week_from_sunday(ticks: i64) -> i64 {
+    let wednesday = ticks.div_euclid(TICKS_PER_DAY) - days_since_sunday(ticks) + 3;
+    (day_of_year(wednesday.saturating_mul(TICKS_PER_DAY)) - 1) / 7 + 1
 }
 
 type Part = fn(i64) -> i64;
@@ -274,7 +283,6 @@ fn edge(call: &Call<'_>) -> Result<Scalar, KustoError> {
         let offset = offset.checked_add(i64::from(end))?;
         let midnight = ticks - ticks.rem_euclid(TICKS_PER_DAY);
         let start = match unit.as_str() {
-            "hour" => (ticks - ticks.rem_euclid(HOUR)).checked_add(offset.checked_mul(HOUR)?)?,
             "day" => midnight.checked_add(offset.checked_mul(TICKS_PER_DAY)?)?,
             "week" => (midnight - days_since_sunday(ticks) * TICKS_PER_DAY)
                 .checked_add(offset.checked_mul(7 * TICKS_PER_DAY)?)?,
@@ -462,6 +470,8 @@ mod tests {
     fn weeks_are_those_of_iso_8601_and_days_count_from_sunday() {
         assert_eq!(week_of_year(ticks("2020-01-01")), 1);
         assert_eq!(week_of_year(ticks("2021-01-01")), 53);
+        assert_eq!(week_from_sunday(ticks("2021-01-02")), 53);
+        assert_eq!(week_from_sunday(ticks("2021-01-03")), 1);
         assert_eq!(days_since_sunday(ticks("2020-01-01")), 3);
         assert_eq!(days_since_sunday(ticks("2017-10-29")), 0);
     }

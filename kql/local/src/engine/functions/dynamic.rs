@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use kql::types::ScalarType;
 use serde_json::{Map, Value};
 
-use super::{Call, conversion::as_dynamic};
+use super::{
+    Call,
+    conversion::{as_dynamic, to_string},
+};
 use crate::{
     engine::{
         expression::Binder,
@@ -161,12 +164,12 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
         "array_sum" => {
             call.arity(1, 1)?;
             Ok(kernel::real(call.name, &[&call.dynamic(0)?], |cells, row| {
-                array(cells, 0, row)?.iter().map(Value::as_f64).sum()
+                array(cells, 0, row)?.iter().try_fold(0.0, |sum, item| Some(sum + item.as_f64()?))
             }))
         }
         "array_strcat" | "strcat_array" => {
             call.arity(2, 2)?;
-            Ok(kernel::text(call.name, ScalarType::String, &[&call.dynamic(0)?, &call.text(1)?], |cells, row| {
+            Ok(kernel::text(call.name, ScalarType::String, &[&call.dynamic(0)?, &call.any_text(1)?], |cells, row| {
                 let items = json::elements(cells.json(0, row)?)?;
                 let texts: Vec<Cow<'_, str>> = items
                     .into_iter()
@@ -184,7 +187,8 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
         "bag_has_key" => {
             call.arity(2, 2)?;
             Ok(kernel::boolean(call.name, &[&call.dynamic(0)?, &call.text(1)?], |cells, row| {
-                Some(bag(cells, 0, row)?.contains_key(cells.text(1, row)))
+                let (bag, key) = (bag(cells, 0, row)?, cells.text(1, row));
+                Some(has_key(&bag, &json::members(key).unwrap_or_else(|| vec![key])))
             }))
         }
         "bag_merge" => {
@@ -197,7 +201,7 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
                 let mut bag = bag(cells, 0, row)?;
                 for key in array(cells, 1, row)? {
                     if let Some(key) = key.as_str() {
-                        bag.shift_remove(key);
+                        remove_key(&mut bag, &json::members(key).unwrap_or_else(|| vec![key]));
                     }
                 }
                 Some(Value::Object(bag))
@@ -205,7 +209,11 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
         }
         "dynamic_to_json" => {
             call.arity(1, 1)?;
-            Ok(kernel::text(call.name, ScalarType::String, &[&call.dynamic(0)?], |cells, row| {
+            let argument = call.argument(0)?;
+            if argument.scalar_type != ScalarType::Dynamic {
+                return Ok(to_string(argument));
+            }
+            Ok(kernel::text(call.name, ScalarType::String, &[argument], |cells, row| {
                 // Keys in order, so that equal values have equal texts.
                 let mut value: Value = serde_json::from_str(cells.json(0, row)?).ok()?;
                 value.sort_all_objects();
@@ -253,6 +261,30 @@ fn bag(cells: &Cells, argument: usize, row: usize) -> Option<Map<String, Value>>
         Value::Object(bag) => Some(bag),
         _ => None,
     }
+}
+
+/// Whether the bag has the key that lies at the end of these members.
+fn has_key(mut bag: &Map<String, Value>, members: &[&str]) -> bool {
+    for (at, member) in members.iter().enumerate() {
+        match bag.get(*member) {
+            Some(_) if at + 1 == members.len() => return true,
+            Some(Value::Object(inner)) => bag = inner,
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Takes out the key that lies at the end of these members.
+fn remove_key(mut bag: &mut Map<String, Value>, members: &[&str]) {
+    let Some((last, outer)) = members.split_last() else { return };
+    for member in outer {
+        match bag.get_mut(*member) {
+            Some(Value::Object(inner)) => bag = inner,
+            _ => return,
+        }
+    }
+    bag.shift_remove(*last);
 }
 
 fn dynamics(call: &Call<'_>) -> Result<Vec<Scalar>, KustoError> {
@@ -384,4 +416,29 @@ fn range(call: &Call<'_>) -> Result<Scalar, KustoError> {
         }
         Some((0..=count.min(MAX_RANGE - 1)).map(|index| Value::from(from + index * step)).collect())
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Map<String, Value> {
+        serde_json::from_str(r#"{"key1": 123, "key2": {"prop1": "abc", "prop2": null}, "key3": [100]}"#).expect("a bag")
+    }
+
+    #[test]
+    fn a_nested_key_is_there_even_if_its_value_is_null() {
+        let has = |members: &[&str]| has_key(&example(), members);
+        assert!(has(&["key1"]) && has(&["key2", "prop1"]) && has(&["key2", "prop2"]));
+        assert!(!has(&["prop1"]) && !has(&["key1", "prop1"]) && !has(&["key2", "prop3"]) && !has(&["key3", "0"]));
+    }
+
+    #[test]
+    fn removing_a_nested_key_leaves_its_neighbours() {
+        let mut bag = example();
+        for members in [&["key2", "prop1"][..], &["key3"], &["key1", "x"], &["nosuch", "x"]] {
+            remove_key(&mut bag, members);
+        }
+        assert_eq!(Value::Object(bag).to_string(), r#"{"key1":123,"key2":{"prop2":null}}"#);
+    }
 }

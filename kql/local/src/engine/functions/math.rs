@@ -54,9 +54,8 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
             absolute(call)
         }
         "bin" | "floor" => {
-            call.arity(if call.name == "floor" { 1 } else { 2 }, 2)?;
-            let one = Scalar::long(1);
-            bin(&number(call.argument(0)?), call.arguments.get(1).unwrap_or(&one))
+            call.arity(2, 2)?;
+            bin(&number(call.argument(0)?), call.argument(1)?)
         }
         "bin_at" => {
             call.arity(3, 3)?;
@@ -104,6 +103,14 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
                 Some(if value == 0.0 { 0.0 } else { value.signum() })
             }))
         }
+        "acos" | "asin" => {
+            call.arity(1, 1)?;
+            let body = if call.name == "acos" { f64::acos } else { f64::asin };
+            // Null outside of the domain; what is not a number stays so.
+            Ok(kernel::real(call.name, &[&call.real(0)?], move |cells, row| {
+                cells.real(0, row).filter(|value| value.is_nan() || (-1.0..=1.0).contains(value)).map(body)
+            }))
+        }
         "pi" => {
             call.arity(0, 0)?;
             Ok(Scalar::real(std::f64::consts::PI))
@@ -111,8 +118,6 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
         _ => {
             call.arity(1, 1)?;
             let body: fn(f64) -> f64 = match call.name {
-                "acos" => f64::acos,
-                "asin" => f64::asin,
                 "atan" => f64::atan,
                 "ceiling" => f64::ceil,
                 "cos" => f64::cos,

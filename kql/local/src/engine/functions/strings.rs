@@ -50,7 +50,7 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
         }
         "strcat_delim" => {
             call.arity(2, 64)?;
-            joined(call, 1, Some(call.text(0)?))
+            joined(call, 1, Some(call.any_text(0)?))
         }
         "strlen" | "string_size" => {
             call.arity(1, 1)?;
@@ -63,9 +63,14 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
         }
         "tolower" => {
             call.arity(1, 1)?;
-            Ok(text_match::lower(&call.text(0)?))
+            Ok(text_match::lower(&call.any_text(0)?))
         }
-        "toupper" => map(call, |text| Cow::Owned(text.to_uppercase())),
+        "toupper" => {
+            call.arity(1, 1)?;
+            Ok(kernel::text(call.name, ScalarType::String, &[&call.any_text(0)?], |cells, row| {
+                Some(Cow::Owned(cells.text(0, row).to_uppercase()))
+            }))
+        }
         "reverse" => {
             call.arity(1, 1)?;
             Ok(kernel::text("reverse", ScalarType::String, &[&call.any_text(0)?], |cells, row| {
@@ -109,7 +114,7 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
             extract(call)
         }
         "extract_all" => {
-            call.arity(2, 2)?;
+            call.arity(2, 3)?;
             extract_all(call)
         }
         "countof" => {
@@ -122,7 +127,7 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
         }
         "strcmp" => {
             call.arity(2, 2)?;
-            Ok(kernel::long("strcmp", ScalarType::Long, &[&call.text(0)?, &call.text(1)?], |cells, row| {
+            Ok(kernel::long("strcmp", ScalarType::Long, &[&call.any_text(0)?, &call.any_text(1)?], |cells, row| {
                 Some(i64::from(cells.text(0, row).cmp(cells.text(1, row)) as i8))
             }))
         }
@@ -137,7 +142,8 @@ pub(crate) fn call(call: &Call<'_>) -> Result<Scalar, KustoError> {
                 Some(Cow::Owned(serde_json::Value::from(fields).to_string()))
             }))
         }
-        "url_encode" | "url_encode_component" => map(call, |text| Cow::Owned(url_encode(text))),
+        "url_encode" => map(call, |text| Cow::Owned(url_encode(text, "+"))),
+        "url_encode_component" => map(call, |text| Cow::Owned(url_encode(text, "%20"))),
         "url_decode" => map(call, url_decode),
         "base64_encode_tostring" => map(call, |text| Cow::Owned(base64_encode(text.as_bytes()))),
         _ => {
@@ -175,7 +181,7 @@ fn joined(call: &Call<'_>, first: usize, delimiter: Option<Scalar>) -> Result<Sc
 }
 
 fn substring(call: &Call<'_>) -> Result<Scalar, KustoError> {
-    let mut arguments = vec![call.text(0)?, call.long(1)?];
+    let mut arguments = vec![call.any_text(0)?, call.long(1)?];
     if call.count() > 2 {
         arguments.push(call.long(2)?);
     }
@@ -218,7 +224,8 @@ fn index_of(call: &Call<'_>) -> Result<Scalar, KustoError> {
         let end = if length < 0 { size } else { start.saturating_add(length).min(size) };
         let (start, end) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?);
         let mut left = occurrence;
-        for at in start..=end.checked_sub(sought.len()).unwrap_or(start.wrapping_sub(1)) {
+        // No place if what is sought is longer than what is searched.
+        for at in start..(end + 1).saturating_sub(sought.len()) {
             if text[at..].starts_with(&sought) {
                 left -= 1;
                 if left <= 0 {
@@ -231,7 +238,7 @@ fn index_of(call: &Call<'_>) -> Result<Scalar, KustoError> {
 }
 
 fn split(call: &Call<'_>) -> Result<Scalar, KustoError> {
-    let mut arguments = vec![call.text(0)?, call.text(1)?];
+    let mut arguments = vec![call.any_text(0)?, call.text(1)?];
     if call.count() > 2 {
         arguments.push(call.long(2)?);
     }
@@ -322,23 +329,37 @@ fn extract_all(call: &Call<'_>) -> Result<Scalar, KustoError> {
     if regex.captures_len() < 2 {
         return Err(KustoError::semantic("SEM0025", "extract_all(): the pattern needs at least one group"));
     }
-    let text = call.text(1)?;
-    Ok(kernel::text(format!("extract_all {pattern:?}"), ScalarType::Dynamic, &[&text], move |cells, row| {
+    let text = call.text(call.count() - 1)?;
+    let groups = if call.count() > 2 { capture_groups(call, &regex)? } else { Vec::new() };
+    // No group asked for that there is means every group.
+    let groups = if groups.is_empty() { (1..regex.captures_len()).collect() } else { groups };
+    let name = format!("extract_all {pattern:?} {groups:?}");
+    Ok(kernel::text(name, ScalarType::Dynamic, &[&text], move |cells, row| {
         let group = |captures: &regex::Captures<'_>, index: usize| {
             serde_json::Value::from(captures.get(index).map_or("", |hit| hit.as_str()))
         };
         let hits: Vec<serde_json::Value> = regex
             .captures_iter(cells.text(0, row))
-            .map(|captures| {
-                if captures.len() == 2 {
-                    group(&captures, 1)
-                } else {
-                    (1..captures.len()).map(|index| group(&captures, index)).collect()
-                }
+            .map(|captures| match groups.as_slice() {
+                [one] => group(&captures, *one),
+                several => several.iter().map(|index| group(&captures, *index)).collect(),
             })
             .collect();
         (!hits.is_empty()).then(|| Cow::Owned(serde_json::Value::from(hits).to_string()))
     }))
+}
+
+/// The groups that the second of three arguments names by number or by name; what the pattern does not have is left out.
+fn capture_groups(call: &Call<'_>, regex: &Regex) -> Result<Vec<usize>, KustoError> {
+    let wanted = call.planner.constant(&call.dynamic(1)?, ScalarType::Dynamic, "extract_all()")?;
+    let wanted = wanted.constant_text().and_then(|json| serde_json::from_str::<Vec<serde_json::Value>>(json).ok());
+    let wanted = wanted.ok_or_else(|| KustoError::semantic("SEM0025", "extract_all(): the groups come as an array"))?;
+    let position = |group: &serde_json::Value| match group.as_str() {
+        Some(name) => regex.capture_names().position(|present| present == Some(name)),
+        None => group.as_u64().and_then(|index| usize::try_from(index).ok()),
+    };
+    let present = 1..regex.captures_len();
+    Ok(wanted.iter().filter_map(position).filter(|index| present.contains(index)).collect())
 }
 
 fn count_of(call: &Call<'_>) -> Result<Scalar, KustoError> {
@@ -371,11 +392,12 @@ fn repeat(call: &Call<'_>) -> Result<Scalar, KustoError> {
     if call.name == "repeat" {
         let value = super::conversion::as_dynamic(call.argument(0)?);
         return Ok(kernel::text("repeat", ScalarType::Dynamic, &[&value, &call.long(1)?], |cells, row| {
-            let times = usize::try_from(cells.long(1, row)?.clamp(0, MAX_REPEAT)).ok()?;
+            // Less than no element is null.
+            let times = usize::try_from(cells.long(1, row)?.min(MAX_REPEAT)).ok()?;
             Some(Cow::Owned(format!("[{}]", vec![cells.json(0, row).unwrap_or("null"); times].join(","))))
         }));
     }
-    let delimiter = if call.count() > 2 { call.text(2)? } else { Scalar::string("") };
+    let delimiter = if call.count() > 2 { call.any_text(2)? } else { Scalar::string("") };
     let arguments = [&call.any_text(0)?, &call.long(1)?, &delimiter];
     Ok(kernel::text("strrep", ScalarType::String, &arguments, |cells, row| {
         let times = usize::try_from(cells.long(1, row)?.clamp(0, MAX_REPEAT)).ok()?;
@@ -383,14 +405,17 @@ fn repeat(call: &Call<'_>) -> Result<Scalar, KustoError> {
     }))
 }
 
-fn url_encode(text: &str) -> String {
+/// Escapes are written in lower case, as .NET writes them.
+fn url_encode(text: &str, space: &str) -> String {
     use std::fmt::Write as _;
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
             encoded.push(char::from(byte));
+        } else if byte == b' ' {
+            encoded.push_str(space);
         } else {
-            write!(encoded, "%{byte:02X}").expect("writing to a String cannot fail");
+            write!(encoded, "%{byte:02x}").expect("writing to a String cannot fail");
         }
     }
     encoded
@@ -411,7 +436,8 @@ fn url_decode(text: &str) -> Cow<'_, str> {
                 at += 3;
             }
             None => {
-                decoded.push(bytes[at]);
+                // What url_encode() makes of a space.
+                decoded.push(if bytes[at] == b'+' { b' ' } else { bytes[at] });
                 at += 1;
             }
         }
@@ -452,4 +478,18 @@ fn base64_decode(text: &str) -> Option<Vec<u8>> {
         }
     }
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_encoded_as_microsoft_documents() {
+        let url = "https://www.bing.com/hello world";
+        assert_eq!(url_encode(url, "+"), "https%3a%2f%2fwww.bing.com%2fhello+world");
+        assert_eq!(url_encode(url, "%20"), "https%3a%2f%2fwww.bing.com%2fhello%20world");
+        assert_eq!(url_decode("https%3a%2f%2fwww.bing.com%2f"), "https://www.bing.com/");
+        assert_eq!(url_decode("a+b%2B%zz%"), "a b+%zz%");
+    }
 }
