@@ -50,6 +50,7 @@ pub async fn run(config: HubConfig, world: World) -> Exit {
     };
     while let Some(now) = cycle.next().await {
         cycle.pass(agent.pass(now)).await;
+        agent.tell().await;
     }
     cycle.exit()
 }
@@ -103,6 +104,13 @@ impl HubAgent {
         let applied = apply(&self.hub, &self.config, plan.clone(), now).await;
         self.clear_remote_schemas().await;
         self.report.done(now, &hub, &self.settings.folder, &Work { set_up: &set_up, plan: &plan, applied: &applied })
+    }
+
+    /// In Kubernetes: the ADXCluster's status says what this pass saw and did.
+    async fn tell(&mut self) {
+        if let Some(status) = &mut self.world.status {
+            status.write(self.report.federation()).await;
+        }
     }
 
     /// The hub remembers partitions' columns; where they changed, it must ask again, or queries go on with the old ones.

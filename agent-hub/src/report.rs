@@ -7,7 +7,10 @@ use kql::endpoint::ClusterEndpoint;
 use serde::Serialize;
 use serde_json::Value;
 use shared::{
-    document::HubConfig,
+    document::{
+        HubConfig,
+        status::{self, FederationStatus, whole_seconds},
+    },
     runtime::{ChangeObject, ChangeOutcome, GuardReason, PartitionState, PassOutcome, World},
 };
 
@@ -24,6 +27,7 @@ use crate::{
 pub struct Report {
     world: World,
     status: Status,
+    guard: Option<GuardReason>,
     /// How often partitions beat.
     interval: SignedDuration,
     missed: BTreeMap<ClusterEndpoint, Missed>,
@@ -104,7 +108,7 @@ impl Report {
     pub fn new(world: World, config: &HubConfig) -> Self {
         let status = Status { hub: config.endpoint.to_string(), ..Status::default() };
         let interval = SignedDuration::try_from(config.heartbeat_interval).unwrap_or(SignedDuration::MAX);
-        Self { world, status, interval, missed: BTreeMap::new() }
+        Self { world, status, guard: None, interval, missed: BTreeMap::new() }
     }
 
     /// The fleet as it was judged: partitions in metrics and status.
@@ -224,7 +228,43 @@ impl Report {
         }
     }
 
+    /// What the ADXCluster's status tells: the same as `/status`, without what is long.
+    pub fn federation(&self) -> FederationStatus {
+        let state =
+            |state: PartitionState| self.status.partitions.iter().filter(move |partition| partition.state == state);
+        let live = state(PartitionState::Live).count();
+        // Those that need a look first: a long list loses its end.
+        let partitions =
+            [PartitionState::Expired, PartitionState::Suspect, PartitionState::Live].into_iter().flat_map(state);
+        let partition = |partition: &PartitionStatus| status::PartitionStatus {
+            endpoint: partition.endpoint.clone(),
+            state: partition.state.to_string(),
+            last_beat: whole_seconds(partition.last_beat),
+        };
+        let count = |names: &BTreeSet<String>| i64::try_from(names.len()).unwrap_or(i64::MAX);
+        let database = |(name, objects): (&String, &Objects)| status::DatabaseStatus {
+            name: name.clone(),
+            entity_groups: count(&objects.entity_groups),
+            functions: count(&objects.functions),
+        };
+        let pass = |pass: &LastPass| status::PassStatus {
+            time: whole_seconds(pass.at),
+            outcome: pass.outcome.to_string(),
+            message: pass.failure.clone().or_else(|| pass.held.clone()),
+            problems: pass.problems.clone(),
+        };
+        FederationStatus {
+            live: Some(format!("{live}/{}", self.status.partitions.len())),
+            guard: self.guard.map(|reason| reason.to_string()),
+            last_pass: self.status.last_pass.as_ref().map(pass),
+            partitions: partitions.map(partition).collect(),
+            databases: self.status.objects.iter().map(database).collect(),
+            ..FederationStatus::default()
+        }
+    }
+
     fn end(&mut self, pass: LastPass, guard: Option<GuardReason>) -> PassOutcome {
+        self.guard = guard;
         for reason in GuardReason::ALL {
             self.world.metrics.guard(*reason, guard == Some(*reason));
         }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use shared::{
     document::{PartitionConfig, Schedule},
     heartbeat::SchemaInventory,
+    kubernetes::StatusWriter,
     kusto::{ClientError, KustoClient},
     runtime::{Exit, PassOutcome, World, chain},
 };
@@ -37,6 +38,7 @@ struct PartitionAgent {
     /// Half of the time between two beats.
     half_interval: Duration,
     report: Report,
+    status: Option<StatusWriter>,
 }
 
 /// Beats on schedule until the stop.
@@ -51,6 +53,7 @@ pub async fn run(config: PartitionConfig, world: World) -> Exit {
     };
     while let Some(now) = cycle.next().await {
         cycle.pass(agent.beat(now)).await;
+        agent.tell().await;
     }
     cycle.exit()
 }
@@ -64,8 +67,9 @@ impl PartitionAgent {
             Schedule::Interval { every } => *every,
             Schedule::Cron(_) => CRON_INTERVAL,
         };
+        let status = world.status.clone();
         let report = Report::new(world, &config, interval);
-        Ok(Self { cluster, config, publishers, inventory: None, half_interval: interval / 2, report })
+        Ok(Self { cluster, config, publishers, inventory: None, half_interval: interval / 2, report, status })
     }
 
     async fn beat(&mut self, now: Timestamp) -> PassOutcome {
@@ -87,6 +91,13 @@ impl PartitionAgent {
             self.report.sent(&hub, &result, now);
         }
         self.report.end(now)
+    }
+
+    /// In Kubernetes: the ADXCluster's status says what became of the beat.
+    async fn tell(&mut self) {
+        if let Some(status) = &mut self.status {
+            status.write(self.report.federation()).await;
+        }
     }
 
     /// What the cluster holds. A cluster that shows nothing where it showed something has more likely lost our rights than its databases.

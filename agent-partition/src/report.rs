@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use kql::endpoint::ClusterEndpoint;
 use serde::Serialize;
 use shared::{
-    document::PartitionConfig,
+    document::{
+        PartitionConfig,
+        status::{self, FederationStatus, whole_seconds},
+    },
     heartbeat::SchemaInventory,
     kusto::KustoError,
     runtime::{HeartbeatOutcome, PassOutcome, World, chain},
@@ -22,6 +25,7 @@ const READY_INTERVALS: u32 = 3;
 pub struct Report {
     world: World,
     status: Status,
+    outcome: Option<PassOutcome>,
     patience: Duration,
 }
 
@@ -62,7 +66,7 @@ impl Report {
         let hubs = config.hubs.iter().map(|hub| (hub.endpoint.to_string(), HubStatus::default())).collect();
         let inventory = InventoryStatus::default();
         let status = Status { partition: config.endpoint.to_string(), hubs, inventory, last_pass: None };
-        Self { world, status, patience: interval * READY_INTERVALS }
+        Self { world, status, outcome: None, patience: interval * READY_INTERVALS }
     }
 
     /// The cluster was asked for its content.
@@ -106,6 +110,34 @@ impl Report {
         self.world.metrics.heartbeat_sent(hub, outcome, now);
     }
 
+    /// What the ADXCluster's status tells.
+    pub fn federation(&self) -> FederationStatus {
+        let hub = |(endpoint, hub): (&String, &HubStatus)| status::HubStatus {
+            endpoint: endpoint.clone(),
+            last_success: hub.last_success.map(whole_seconds),
+            outcome: hub.outcome.map(|outcome| outcome.to_string()),
+            message: hub.failure.clone(),
+        };
+        let inventory = &self.status.inventory;
+        let failures = self
+            .status
+            .hubs
+            .iter()
+            .filter_map(|(endpoint, hub)| Some(format!("{endpoint}: {}", hub.failure.as_ref()?)));
+        let message = failures.chain(inventory.failure.clone()).next();
+        let pass = |(at, outcome): (Timestamp, PassOutcome)| status::PassStatus {
+            time: whole_seconds(at),
+            outcome: outcome.to_string(),
+            message: message.clone(),
+            problems: inventory.skipped.clone(),
+        };
+        FederationStatus {
+            last_pass: self.status.last_pass.zip(self.outcome).map(pass),
+            hubs: self.status.hubs.iter().map(hub).collect(),
+            ..FederationStatus::default()
+        }
+    }
+
     /// The beat is over: readiness and status.
     pub fn end(&mut self, now: Timestamp) -> PassOutcome {
         let last = self.status.hubs.values().filter_map(|hub| hub.last_success).max();
@@ -119,11 +151,13 @@ impl Report {
         self.status.last_pass = Some(now);
         self.world.admin.set_status(&self.status);
         let accepted = self.status.hubs.values().filter(|hub| hub.outcome == Some(HeartbeatOutcome::Accepted)).count();
-        match accepted {
+        let outcome = match accepted {
             0 => PassOutcome::Failed,
             some if some == self.status.hubs.len() && self.status.inventory.failure.is_none() => PassOutcome::Done,
             _ => PassOutcome::Partial,
-        }
+        };
+        self.outcome = Some(outcome);
+        outcome
     }
 }
 

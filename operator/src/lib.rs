@@ -1,4 +1,7 @@
-//! The operator: owns the lifecycle of agents. Without Kubernetes, [`standalone`] supervises one agent process for each document.
+//! The operator: owns the lifecycle of clusters, components and agents. In Kubernetes, [`kubernetes`] has a controller for each kind; without it, [`standalone`]
+//! supervises one agent process for each document.
 
+pub mod api;
 pub mod crds;
+pub mod kubernetes;
 pub mod standalone;

@@ -1,12 +1,16 @@
 //! `operator`: see the library.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use operator::standalone::{self, Standalone};
-use shared::kusto::Cloud;
+use operator::{
+    kubernetes::{self, Environment, Images, Settings},
+    standalone::{self, Standalone},
+};
 use shared::runtime::{self, Admin, AdminServer, Exit, LogFormat, Metrics, chain, stop_on_signals};
+use shared::{kubernetes::Lease, kusto::Cloud};
 use tokio::time;
+use tokio_util::sync::CancellationToken;
 
 /// Owns the lifecycle of federation agents
 #[derive(Debug, Parser)]
@@ -18,6 +22,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Reconcile ADXCluster, Ingestor, Collector and Alerter in a Kubernetes cluster
+    Run(RunArgs),
     /// Supervise one agent for each ADXCluster document, without Kubernetes
     Standalone(StandaloneArgs),
     /// Print the custom resource definitions
@@ -25,12 +31,63 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct StandaloneArgs {
-    /// ADXCluster documents (YAML), one or more in a file
-    #[arg(short, long = "file", value_name = "FILE", required = true, num_args = 1..)]
-    file: Vec<PathBuf>,
+struct RunArgs {
+    /// Watch this namespace only; all without it
+    #[arg(long, value_name = "NAMESPACE", env = "ADX_FEDERATION_NAMESPACE")]
+    namespace: Option<String>,
 
-    /// Serve /livez, /readyz, /metrics and /status on this address; /status lists the agents with the addresses of theirs
+    /// Labels of this cluster, which criteriaExpression may ask for
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = key_value, env = "ADX_FEDERATION_CLUSTER_LABELS")]
+    cluster_labels: Vec<(String, String)>,
+
+    /// The image of Ingestors that name none
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        default_value = "ghcr.io/azure/adx-mon/ingestor:latest",
+        env = "ADX_FEDERATION_INGESTOR_IMAGE"
+    )]
+    ingestor_image: String,
+
+    /// The image of Collectors that name none
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        default_value = "ghcr.io/azure/adx-mon/collector:latest",
+        env = "ADX_FEDERATION_COLLECTOR_IMAGE"
+    )]
+    collector_image: String,
+
+    /// The image of Alerters that name none
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        default_value = "ghcr.io/azure/adx-mon/alerter:latest",
+        env = "ADX_FEDERATION_ALERTER_IMAGE"
+    )]
+    alerter_image: String,
+
+    /// The image of agents; the operator's own without it, read from its pod (POD_NAME, POD_NAMESPACE)
+    #[arg(long, value_name = "IMAGE", env = "ADX_FEDERATION_AGENT_IMAGE")]
+    agent_image: Option<String>,
+
+    /// The namespace of the lease that one of several operators holds; POD_NAMESPACE or the kubeconfig's without it
+    #[arg(long, value_name = "NAMESPACE", env = "ADX_FEDERATION_LEASE_NAMESPACE")]
+    lease_namespace: Option<String>,
+
+    /// The name of that lease
+    #[arg(long, value_name = "NAME", default_value = "adx-federation-operator", env = "ADX_FEDERATION_LEASE_NAME")]
+    lease_name: String,
+
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// What both ways to run have.
+#[derive(Debug, clap::Args)]
+#[command(about = None, long_about = None)]
+struct CommonArgs {
+    /// Serve /livez, /readyz, /metrics and /status on this address
     #[arg(long, value_name = "ADDRESS", env = "ADX_FEDERATION_ADMIN")]
     admin: Option<SocketAddr>,
 
@@ -43,14 +100,39 @@ struct StandaloneArgs {
     cloud: Cloud,
 }
 
-impl StandaloneArgs {
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    // A name that a CEL expression can ask for.
+    if key.is_empty() || key.starts_with(|c: char| c.is_ascii_digit()) || !key.chars().all(is_name) {
+        return Err("the key must be letters, digits and underscores, not beginning with a digit".to_owned());
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[derive(Debug, clap::Args)]
+struct StandaloneArgs {
+    /// ADXCluster documents (YAML), one or more in a file
+    #[arg(short, long = "file", value_name = "FILE", required = true, num_args = 1..)]
+    file: Vec<PathBuf>,
+
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+impl CommonArgs {
     /// What every agent gets of them.
     fn for_agents(&self) -> Vec<String> {
-        let mut arguments = vec!["--log-format".to_owned(), name_of(&self.log_format)];
-        arguments.extend(["--cloud".to_owned(), name_of(&self.cloud)]);
-        if self.admin.is_some() {
-            arguments.extend(["--admin", "127.0.0.1:0"].map(str::to_owned));
-        }
+        let values = [("--log-format", name_of(&self.log_format)), ("--cloud", name_of(&self.cloud))];
+        values.map(|(name, value)| format!("{name}={value}")).into()
+    }
+}
+
+impl StandaloneArgs {
+    /// With an admin port of its own, so has each agent.
+    fn for_agents(&self) -> Vec<String> {
+        let mut arguments = self.common.for_agents();
+        arguments.extend(self.common.admin.map(|_| "--admin=127.0.0.1:0".to_owned()));
         arguments
     }
 }
@@ -63,8 +145,12 @@ fn name_of(value: &impl ValueEnum) -> String {
 #[tokio::main]
 async fn main() -> ExitCode {
     match Args::parse().command {
+        Command::Run(args) => {
+            runtime::init_logs(args.common.log_format);
+            ExitCode::from(reconcile(args).await.code())
+        }
         Command::Standalone(args) => {
-            runtime::init_logs(args.log_format);
+            runtime::init_logs(args.common.log_format);
             ExitCode::from(supervise(args).await.code())
         }
         Command::Crds => match operator::crds::yaml() {
@@ -81,6 +167,64 @@ async fn main() -> ExitCode {
     }
 }
 
+async fn reconcile(args: RunArgs) -> Exit {
+    let Some((admin, metrics, stop)) = surroundings(&args.common).await else { return Exit::Failed };
+    let client = match shared::kubernetes::connect().await {
+        Ok(client) => client,
+        Err(error) => {
+            tracing::error!(error = chain(&error), "there is no cluster to work in");
+            return Exit::Failed;
+        }
+    };
+    let settings = Settings {
+        namespace: args.namespace,
+        cluster_labels: args.cluster_labels.into_iter().collect(),
+        cloud: args.common.cloud,
+        images: Images {
+            ingestor: args.ingestor_image,
+            collector: args.collector_image,
+            alerter: args.alerter_image,
+            agent: match args.agent_image {
+                Some(image) => Some(image),
+                None => kubernetes::own_image(&client).await,
+            },
+        },
+        agent_arguments: args.common.for_agents(),
+    };
+    let own_namespace = || env::var("POD_NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
+    let lease = Lease {
+        namespace: args.lease_namespace.or_else(own_namespace).unwrap_or_else(|| client.default_namespace().to_owned()),
+        name: args.lease_name,
+        identity: shared::kubernetes::identity(),
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        namespace = settings.namespace,
+        agent_image = settings.images.agent,
+        "started"
+    );
+    kubernetes::run(settings, Environment { client, lease, admin, metrics, stop }).await;
+    tracing::info!("ended");
+    Exit::Done
+}
+
+/// Signals and the admin port; what went wrong is logged.
+async fn surroundings(args: &CommonArgs) -> Option<(Admin, Metrics, CancellationToken)> {
+    let stop = stop_on_signals().map_err(|error| tracing::error!(%error, "failed to listen to signals")).ok()?;
+    let metrics = Metrics::new();
+    let admin = Admin::new(metrics.clone());
+    if let Some(address) = args.admin {
+        match AdminServer::start(address, admin.clone()).await {
+            Ok(server) => println!("admin http://{}", server.address()),
+            Err(error) => {
+                tracing::error!(%address, %error, "failed to open the admin port");
+                return None;
+            }
+        }
+    }
+    Some((admin, metrics, stop))
+}
+
 async fn supervise(args: StandaloneArgs) -> Exit {
     let standalone = match Standalone::prepare(&args.file, &args.for_agents()) {
         Ok(standalone) => Arc::new(standalone),
@@ -89,23 +233,7 @@ async fn supervise(args: StandaloneArgs) -> Exit {
             return Exit::BadConfiguration;
         }
     };
-    let stop = match stop_on_signals() {
-        Ok(stop) => stop,
-        Err(error) => {
-            tracing::error!(%error, "failed to listen to signals");
-            return Exit::Failed;
-        }
-    };
-    let published = Admin::new(Metrics::new());
-    if let Some(address) = args.admin {
-        match AdminServer::start(address, published.clone()).await {
-            Ok(server) => println!("admin http://{}", server.address()),
-            Err(error) => {
-                tracing::error!(%address, %error, "failed to open the admin port");
-                return Exit::Failed;
-            }
-        }
-    }
+    let Some((published, _, stop)) = surroundings(&args.common).await else { return Exit::Failed };
     let watching = tokio::spawn(publish_status(Arc::clone(&standalone), published));
     standalone::run(standalone, stop).await;
     watching.abort();

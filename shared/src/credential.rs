@@ -16,7 +16,12 @@ pub enum CredentialConfig {
         client_id: Option<String>,
     },
     /// Kubernetes workload identity, from the environment its webhook sets.
-    WorkloadIdentity,
+    WorkloadIdentity {
+        /// The client id; without it the environment's.
+        client_id: Option<String>,
+        /// The tenant; without it the environment's.
+        tenant_id: Option<String>,
+    },
     /// The account that `az login` signed in.
     AzureCli,
     /// No token at all: loopback addresses only.
@@ -28,7 +33,7 @@ impl fmt::Display for CredentialConfig {
         f.write_str(match self {
             Self::ManagedIdentity { client_id: Some(_) } => "user-assigned managed identity",
             Self::ManagedIdentity { client_id: None } => "system-assigned managed identity",
-            Self::WorkloadIdentity => "workload identity",
+            Self::WorkloadIdentity { .. } => "workload identity",
             Self::AzureCli => "Azure CLI",
             Self::None => "no credential",
         })

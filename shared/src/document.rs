@@ -4,15 +4,18 @@
 mod config;
 mod cron;
 mod duration;
+mod effective;
 mod load;
 mod rules;
 mod schedule;
 pub mod spec;
+pub mod status;
 mod validate;
 
 pub use config::{HubConfig, HubTarget, PartitionConfig, defaults};
 pub use cron::{CronError, CronSchedule};
 pub use duration::{DurationError, format_duration, parse_duration};
+pub use effective::effective;
 pub use load::{DocumentError, ParseError, load_document, load_documents, parse_documents};
 pub use schedule::{JITTER, Schedule};
 pub use spec::{ADXCluster, ADXClusterSpec, ADXClusterStatus, ClusterRole};

@@ -12,7 +12,7 @@ mod stop;
 
 pub use admin::{Admin, AdminServer};
 pub use args::{CommonArgs, LogFormat};
-pub use cycle::Cycle;
+pub use cycle::{Cycle, Leadership};
 pub use logs::{chain, init as init_logs};
 pub use metrics::{ChangeAction, ChangeObject, ChangeOutcome, GuardReason, HeartbeatOutcome, Metrics, PartitionState};
 pub use outcome::{Exit, PassOutcome};

@@ -8,7 +8,7 @@ use azure_core::{
 };
 use azure_identity::{
     AzureCliCredential, ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
-    WorkloadIdentityCredential,
+    WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
 };
 use reqwest::header::HeaderValue;
 use tokio::{sync::Mutex, time::timeout};
@@ -161,7 +161,14 @@ fn set_up(config: &CredentialConfig) -> Result<Arc<dyn TokenCredential>, Credent
             }))
             .map(|credential| credential as _)
         }
-        CredentialConfig::WorkloadIdentity => WorkloadIdentityCredential::new(None).map(|credential| credential as _),
+        CredentialConfig::WorkloadIdentity { client_id, tenant_id } => {
+            WorkloadIdentityCredential::new(Some(WorkloadIdentityCredentialOptions {
+                client_id: client_id.clone(),
+                tenant_id: tenant_id.clone(),
+                ..WorkloadIdentityCredentialOptions::default()
+            }))
+            .map(|credential| credential as _)
+        }
         CredentialConfig::AzureCli => AzureCliCredential::new(None).map(|credential| credential as _),
         CredentialConfig::None => return Err(CredentialError::Unusable { credential: config.clone() }),
     };

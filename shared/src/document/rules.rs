@@ -438,7 +438,10 @@ fn credential(
     }
     let given = |id: &str| Some(id.to_owned()).filter(|id| !id.is_empty());
     match spec {
-        Some(CredentialSpec { workload_identity: Some(_), .. }) => CredentialConfig::WorkloadIdentity,
+        Some(CredentialSpec { workload_identity: Some(identity), .. }) => CredentialConfig::WorkloadIdentity {
+            client_id: identity.client_id.as_deref().and_then(given),
+            tenant_id: identity.tenant_id.as_deref().and_then(given),
+        },
         Some(CredentialSpec { azure_cli: Some(_), .. }) => CredentialConfig::AzureCli,
         Some(CredentialSpec { managed_identity: Some(identity), .. }) => {
             CredentialConfig::ManagedIdentity { client_id: identity.client_id.as_deref().and_then(given) }

@@ -1,16 +1,21 @@
 //! The ADXCluster document as it is written: the fields of the seed, of adx-mon's present operator, and ours. No I/O; nothing is checked here beyond
 //! shape, see [`validate`](super::validate). The operator derives the CRD from these types.
 
+// KubeSchema derives a copy of each struct inside an anonymous constant.
+#![allow(unreachable_pub)]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::CustomResource;
+use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::status::FederationStatus;
+
 /// One Azure Data Explorer cluster: a partition that holds data, or the hub that federates partitions.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "adx-mon.azure.com",
     version = "v1",
@@ -23,15 +28,34 @@ use serde_json::Value;
     doc = "One Azure Data Explorer cluster: a partition that holds data, or the hub that federates partitions.",
     printcolumn = r#"{"name": "Role", "type": "string", "jsonPath": ".spec.role"}"#,
     printcolumn = r#"{"name": "Endpoint", "type": "string", "jsonPath": ".status.endpoint"}"#,
-    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name": "Partitions", "type": "string", "jsonPath": ".status.federation.live", "description": "Of a hub: live partitions of all it knows"}"#,
+    printcolumn = r#"{"name": "Guard", "type": "string", "jsonPath": ".status.federation.guard", "description": "Of a hub: why removals are held"}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "priority": 1, "jsonPath": ".status.conditions[?(@.type=='Ready')].message"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
+    shortname = "adx",
+    category = "adx-mon",
+    validation = Rule::new("!has(self.spec.federation) || self.metadata.name.matches('^[a-z]([-a-z0-9]{0,50}[a-z0-9])?$')")
+        .message("metadata.name must be at most 52 lower-case letters, digits and hyphens, beginning with a letter: its agent's objects are named after it")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!has(self.role) || self.role != 'Federated' || (has(self.federation) && has(self.federation.heartbeatDatabase) && has(self.federation.heartbeatTable))")
+    .message("role Federated must have federation.heartbeatDatabase and federation.heartbeatTable"))]
+#[x_kube(validation = Rule::new("!has(self.role) || self.role != 'Federated' || !has(self.federation) || (!has(self.federation.federatedClusters) && !has(self.federation.federatedTargets) && !has(self.federation.partitioning) && !has(self.federation.heartbeatSchedule))")
+    .message("role Federated must not have federatedClusters, federatedTargets, partitioning or heartbeatSchedule: they belong to role Partition"))]
+#[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || has(self.federation.federatedClusters) != has(self.federation.federatedTargets)")
+    .message("a federation of role Partition must name its hubs, in one of federatedClusters and federatedTargets"))]
+#[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || (!has(self.federation.heartbeatDatabase) && !has(self.federation.heartbeatTable) && !has(self.federation.heartbeatRetention) && !has(self.federation.reconcileInterval) && !has(self.federation.reconcileSchedule) && !has(self.federation.macroExpand))")
+    .message("role Partition must not have heartbeatDatabase, heartbeatTable, heartbeatRetention, reconcileInterval, reconcileSchedule or macroExpand beside its hubs: they belong to role Federated"))]
+#[x_kube(validation = Rule::new(TTL_RULE).message("federation.heartbeatTTL must be at least 3 x heartbeatInterval"))]
 pub struct ADXClusterSpec {
     /// The cluster's name in Azure: 1 to 100 letters, digits and hyphens.
     #[schemars(regex(pattern = r"^[a-zA-Z0-9-]+$"), length(min = 1, max = 100))]
     pub cluster_name: String,
     /// The address of an existing cluster, such as `https://mycluster.westeurope.kusto.windows.net`. Without it the operator provisions one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = Rule::new(ENDPOINT_RULE).message(ENDPOINT_MESSAGE))]
     pub endpoint: Option<String>,
     /// The databases that the cluster must have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -41,14 +65,30 @@ pub struct ADXClusterSpec {
     pub provision: Option<ProvisionSpec>,
     /// `Partition` (the default) or `Federated`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Partition"))]
     pub role: Option<ClusterRole>,
     /// The cluster's part in a federation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub federation: Option<FederationSpec>,
     /// A CEL expression over the operator's cluster labels; the object is reconciled where it is true. Absent: everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
     pub criteria_expression: Option<String>,
+    /// While true the operator changes nothing for this object; what is there goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
 }
+
+/// In CEL: whole days before the rest, since CEL's durations know no days. Texts of another form are left to the validation that follows.
+const TTL_RULE: &str = r"!has(self.role) || self.role != 'Federated' || !has(self.federation) || [[has(self.federation.heartbeatTTL) ? self.federation.heartbeatTTL : '1h', has(self.federation.heartbeatInterval) ? self.federation.heartbeatInterval : '10m']].all(texts, texts.exists(t, !t.matches('^([0-9]+d)?([0-9]+(h|m|s|ms))*$')) || [texts.map(t, duration(string(t.matches('^[0-9]+d') ? int(t.find('^[0-9]+')) * 24 : 0) + 'h') + duration(t.matches('^[0-9]+d$') ? '0s' : t.replace(t.find('^[0-9]+d'), '')))].all(d, d[0] >= d[1] + d[1] + d[1]))";
+
+/// The form that [`kql::endpoint::ClusterEndpoint`] takes.
+const ENDPOINT_RULE: &str = r"self.matches(r'^(?i)(https://[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+/?|https?://(localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(:[0-9]{1,5})?/?)$')";
+const ENDPOINT_MESSAGE: &str = "an endpoint must be https:// and a full DNS name, such as https://mycluster.westeurope.kusto.windows.net, without user name, port, path, query or fragment; loopback addresses may have a port and plain http";
+
+/// A duration's form, for the validation that the API server does itself.
+const DURATION_RULE: &str = r"self.matches(r'^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h|d))+$')";
+const DURATION_MESSAGE: &str = "must be a duration such as 10s, 10m, 1h30m or 7d";
 
 /// What the cluster is in the federation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -69,6 +109,7 @@ pub struct DatabaseSpec {
     pub database_name: String,
     /// How many days data is kept; 30 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), extend("default" = 30))]
     pub retention_in_days: Option<i32>,
     /// An ADX retention policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,8 +130,10 @@ pub enum TelemetryType {
 }
 
 /// How the operator provisions the cluster in Azure.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("(has(self.autoScaleMin) ? self.autoScaleMin : 2) <= (has(self.autoScaleMax) ? self.autoScaleMax : 10)")
+    .message("autoScaleMin must be at most autoScaleMax"))]
 pub struct ProvisionSpec {
     /// The Azure subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,12 +158,15 @@ pub struct ProvisionSpec {
     pub managed_identity_client_id: Option<String>,
     /// Whether Azure scales the cluster; false by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
     pub auto_scale: Option<bool>,
     /// The most nodes when scaling; 10 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = 10))]
     pub auto_scale_max: Option<i32>,
     /// The fewest nodes when scaling; 2 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2), extend("default" = 2))]
     pub auto_scale_min: Option<i32>,
     /// Written by the operator of the seed's design: a JSON text of what was applied last. Read for compatibility; ours is in the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,14 +174,20 @@ pub struct ProvisionSpec {
 }
 
 /// The cluster's part in a federation. A partition uses the first four fields, a hub the rest.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!has(self.heartbeatInterval) || !has(self.heartbeatSchedule)")
+    .message("heartbeatSchedule must not be set beside heartbeatInterval"))]
+#[x_kube(validation = Rule::new("!has(self.reconcileInterval) || !has(self.reconcileSchedule)")
+    .message("reconcileSchedule must not be set beside reconcileInterval"))]
 pub struct FederationSpec {
     /// Partition: the hubs that get heartbeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
     pub federated_clusters: Option<Vec<FederatedClusterSpec>>,
     /// adx-mon's present name of `federatedClusters`; one of the two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
     pub federated_targets: Option<Vec<FederatedClusterSpec>>,
     /// Partition: attributes of this partition (geo, location, tenant, ...), each a text, number or boolean.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -153,12 +205,18 @@ pub struct FederationSpec {
     pub heartbeat_table: Option<String>,
     /// Hub: how old a partition's last heartbeat may be; `1h` by default, at least three times `heartbeatInterval`.
     #[serde(default, rename = "heartbeatTTL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(DURATION_RULE).message(DURATION_MESSAGE))]
     pub heartbeat_ttl: Option<String>,
     /// Hub: how long heartbeat rows are kept; `7d` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(DURATION_RULE).message(DURATION_MESSAGE))]
     pub heartbeat_retention: Option<String>,
     /// Hub: how often functions and entity groups are brought up to date; `10m` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(DURATION_RULE).message(DURATION_MESSAGE))]
     pub reconcile_interval: Option<String>,
     /// Hub: when they are, as five cron fields in UTC; instead of `reconcileInterval`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,7 +227,12 @@ pub struct FederationSpec {
 
     /// Both: the time between two heartbeats of a partition; `10m` by default. A hub counts missed heartbeats by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(DURATION_RULE).message(DURATION_MESSAGE))]
     pub heartbeat_interval: Option<String>,
+    /// Both: the container image of the agent; the operator's own without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Both: how the agent signs in to the document's own cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialSpec>,
@@ -179,10 +242,12 @@ pub struct FederationSpec {
 }
 
 /// One hub that gets this partition's heartbeats.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FederatedClusterSpec {
     /// The hub's address.
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = Rule::new(ENDPOINT_RULE).message(ENDPOINT_MESSAGE))]
     pub endpoint: String,
     /// The database of its heartbeat table.
     pub heartbeat_database: String,
@@ -202,25 +267,30 @@ pub struct FederatedClusterSpec {
 pub struct MacroExpandSpec {
     /// What precedes a table's name in its function's; `federated_` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "federated_"))]
     pub function_prefix: Option<String>,
     /// Whether a query goes on without the partitions that cannot be reached; true by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = true))]
     pub best_effort: Option<bool>,
     /// The folder of the functions; `federation_facades` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "federation_facades"))]
     pub folder: Option<String>,
 }
 
 /// How an agent signs in: exactly one of the three.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("[has(self.managedIdentity), has(self.workloadIdentity), has(self.azureCli)].filter(chosen, chosen).size() == 1")
+    .message("a credential must have exactly one of managedIdentity, workloadIdentity and azureCli"))]
 pub struct CredentialSpec {
     /// The managed identity of the machine or the app service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_identity: Option<ManagedIdentitySpec>,
     /// Kubernetes workload identity, from the environment its webhook sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workload_identity: Option<EmptySpec>,
+    pub workload_identity: Option<WorkloadIdentitySpec>,
     /// The account that `az login` signed in; for a person's machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub azure_cli: Option<EmptySpec>,
@@ -233,6 +303,18 @@ pub struct ManagedIdentitySpec {
     /// The client id of a user-assigned identity; without it the system-assigned one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
+}
+
+/// A workload identity.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkloadIdentitySpec {
+    /// The client id of the identity; without it the one that the service account's annotation names (`AZURE_CLIENT_ID`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// Its tenant; without it the cluster's (`AZURE_TENANT_ID`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
 }
 
 /// A choice without settings, written `{}`.
@@ -248,7 +330,14 @@ pub struct EmptySpec {}
 pub struct ADXClusterStatus {
     /// Standard Kubernetes conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// The generation of the spec that the conditions are about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What the cluster's agent sees and does; written by the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub federation: Option<FederationStatus>,
     /// The cluster's address: provisioned, or a copy of `spec.endpoint`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,

@@ -251,7 +251,7 @@ spec:
         assert_eq!(credential(&with(HUB, &[provision.clone(), section])), id("section"));
         for (spec, expected) in [
             (json!({"azureCli": {}}), CredentialConfig::AzureCli),
-            (json!({"workloadIdentity": {}}), CredentialConfig::WorkloadIdentity),
+            (json!({"workloadIdentity": {}}), CredentialConfig::WorkloadIdentity { client_id: None, tenant_id: None }),
             (json!({"managedIdentity": {"clientId": "own"}}), id("own")),
             (json!({"managedIdentity": {}}), CredentialConfig::ManagedIdentity { client_id: None }),
         ] {

@@ -21,6 +21,10 @@ pub struct CommonArgs {
     #[arg(long, value_name = "ADDRESS", env = "ADX_FEDERATION_ADMIN")]
     pub admin: Option<SocketAddr>,
 
+    /// Run in a Kubernetes cluster: one of several replicas leads, by a lease, and the ADXCluster's status tells what this agent sees
+    #[arg(long, conflicts_with = "once", env = "ADX_FEDERATION_KUBERNETES")]
+    pub kubernetes: bool,
+
     /// How log lines are written to standard error; RUST_LOG chooses which
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t, env = "ADX_FEDERATION_LOG_FORMAT")]
     pub log_format: LogFormat,

@@ -11,11 +11,15 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{
+    admin::Admin,
     metrics::Metrics,
     outcome::{Exit, PassOutcome},
 };
@@ -34,6 +38,7 @@ pub struct Cycle {
     once: bool,
     stop: CancellationToken,
     metrics: Metrics,
+    leadership: Option<Leadership>,
     number: u64,
     started: Option<(Timestamp, Instant)>,
     last: Option<PassOutcome>,
@@ -42,13 +47,26 @@ pub struct Cycle {
 impl Cycle {
     /// A cycle that has not begun. `once`: one pass, at once.
     pub const fn new(schedule: Schedule, once: bool, stop: CancellationToken, metrics: Metrics) -> Self {
-        Self { schedule, once, stop, metrics, number: 0, started: None, last: None }
+        Self { schedule, once, stop, metrics, leadership: None, number: 0, started: None, last: None }
+    }
+
+    /// The same, with passes only while this process leads.
+    #[must_use]
+    pub fn led_by(mut self, leadership: Option<Leadership>) -> Self {
+        self.leadership = leadership;
+        self
     }
 
     /// Waits for the next pass's time and gives it; `None` when there is none any more: after the stop, or after the one pass.
     pub async fn next(&mut self) -> Option<Timestamp> {
         if self.stop.is_cancelled() || (self.once && self.number > 0) {
             return None;
+        }
+        if let Some(leadership) = &mut self.leadership {
+            tokio::select! {
+                () = leadership.gained() => {}
+                () = self.stop.cancelled() => return None,
+            }
         }
         if !self.once {
             let Some(wait) = self.wait() else {
@@ -87,12 +105,17 @@ impl Cycle {
         let outcome = async {
             let mut pass = std::pin::pin!(pass);
             let ended = tokio::select! {
-                outcome = &mut pass => Some(outcome),
-                () = self.stop.cancelled() => None,
+                outcome = &mut pass => Ended::Pass(outcome),
+                () = self.stop.cancelled() => Ended::Stop,
+                () = lost(&mut self.leadership) => Ended::Leadership,
             };
             match ended {
-                Some(outcome) => outcome,
-                None => timeout(GRACE, pass).await.unwrap_or_else(|_| {
+                Ended::Pass(outcome) => outcome,
+                Ended::Leadership => {
+                    tracing::warn!("pass was dropped: another replica leads now");
+                    PassOutcome::Failed
+                }
+                Ended::Stop => timeout(GRACE, pass).await.unwrap_or_else(|_| {
                     tracing::warn!("pass was dropped: it did not end after the stop");
                     PassOutcome::Failed
                 }),
@@ -111,6 +134,48 @@ impl Cycle {
         match self.last {
             Some(outcome) if self.once => outcome.into(),
             _ => Exit::Done,
+        }
+    }
+}
+
+/// What a pass came to an end by.
+enum Ended {
+    Pass(PassOutcome),
+    Stop,
+    Leadership,
+}
+
+/// Ends when the leadership does; never without one.
+async fn lost(leadership: &mut Option<Leadership>) {
+    match leadership {
+        Some(leadership) => leadership.lost().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether this process leads, of several that are able to.
+#[derive(Debug, Clone)]
+pub struct Leadership {
+    /// See [`crate::kubernetes::lead`].
+    pub leads: watch::Receiver<bool>,
+    /// Told while another leads.
+    pub admin: Admin,
+}
+
+impl Leadership {
+    async fn gained(&mut self) {
+        if !*self.leads.borrow() {
+            self.admin.set_ready(true, "standing by: another replica leads");
+        }
+        // The sender lives until the stop.
+        if self.leads.wait_for(|leads| *leads).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    async fn lost(&mut self) {
+        if self.leads.wait_for(|leads| !leads).await.is_err() {
+            std::future::pending().await
         }
     }
 }
@@ -155,6 +220,28 @@ mod tests {
         let due = 300 - clock.as_second() % 300;
         let seconds = i64::try_from(waited.as_secs()).unwrap();
         assert!((due - 1..=due + 1).contains(&seconds), "waited {seconds} s of {due}");
+    }
+
+    #[tokio::test]
+    async fn passes_run_only_while_the_process_leads() {
+        let world = World::new("test");
+        let (leads, receiver) = watch::channel(false);
+        let leadership = Leadership { leads: receiver, admin: world.admin.clone() };
+        let mut cycle = world.cycle(every(10)).led_by(Some(leadership));
+        assert!(timeout(Duration::from_millis(100), cycle.next()).await.is_err(), "another leads");
+        assert!(world.admin.readiness().1.contains("standing by"));
+        leads.send_replace(true);
+        cycle.next().await.unwrap();
+        let outcome = cycle
+            .pass(async {
+                leads.send_replace(false);
+                std::future::pending().await
+            })
+            .await;
+        assert_eq!(outcome, PassOutcome::Failed, "it was dropped");
+        assert!(timeout(Duration::from_millis(100), cycle.next()).await.is_err());
+        leads.send_replace(true);
+        assert!(cycle.next().await.is_some());
     }
 
     #[tokio::test]

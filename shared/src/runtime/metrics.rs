@@ -2,7 +2,7 @@
 //! partition that left are taken away. No I/O: the admin server asks for the text.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -209,7 +209,8 @@ pub struct Metrics(Arc<Families>);
 
 #[derive(Debug)]
 struct Families {
-    registry: Registry,
+    /// Locked only to add a program's own families and to write the text.
+    registry: Mutex<Registry>,
     heartbeats_sent: Family<HubOutcome, Counter>,
     heartbeat_last_success: Family<Hub, Seconds>,
     partition_last_heartbeat: Family<Partition, Seconds>,
@@ -232,7 +233,7 @@ impl Metrics {
     /// Empty metrics.
     pub fn new() -> Self {
         let mut families = Families {
-            registry: Registry::with_prefix("adx_federation"),
+            registry: Mutex::new(Registry::with_prefix("adx_federation")),
             heartbeats_sent: Family::default(),
             heartbeat_last_success: Family::default(),
             partition_last_heartbeat: Family::default(),
@@ -258,6 +259,7 @@ impl Metrics {
             auth_failures,
             guard_active,
         } = &mut families;
+        let registry = registry.get_mut().expect("nobody else has it yet");
         // The encoder adds `_total` to counters.
         registry.register(
             "heartbeats_sent",
@@ -346,10 +348,17 @@ impl Metrics {
         self.0.auth_failures.remove(&Endpoint { endpoint: partition.as_str().to_owned() });
     }
 
+    /// Adds metrics of one program's own.
+    pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
+        let mut registry = self.0.registry.lock().expect("no holder of this lock panics");
+        register(&mut registry)
+    }
+
     /// The OpenMetrics text.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        encode(&mut text, &self.0.registry).expect("writing to a String cannot fail");
+        encode(&mut text, &self.0.registry.lock().expect("no holder of this lock panics"))
+            .expect("writing to a String cannot fail");
         text
     }
 }

@@ -3,12 +3,14 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::Parser;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     admin::{Admin, AdminServer},
     args::CommonArgs,
-    cycle::Cycle,
+    cycle::{Cycle, Leadership},
     logs::{self, chain},
     metrics::Metrics,
     outcome::Exit,
@@ -16,6 +18,7 @@ use super::{
 };
 use crate::{
     document::{ADXCluster, Schedule, Violations, load_document},
+    kubernetes::{self, Lease, StatusWriter},
     kusto::{ClientOptions, Cloud},
 };
 
@@ -34,6 +37,10 @@ pub struct World {
     pub once: bool,
     /// The cloud whose hosts are trusted.
     pub cloud: Cloud,
+    /// In Kubernetes: whether this replica leads.
+    pub leadership: Option<Leadership>,
+    /// In Kubernetes: where the agent tells what it sees.
+    pub status: Option<StatusWriter>,
 }
 
 impl World {
@@ -41,12 +48,13 @@ impl World {
     pub fn new(agent: &'static str) -> Self {
         let metrics = Metrics::new();
         let admin = Admin::new(metrics.clone());
-        Self { agent, metrics, admin, stop: CancellationToken::new(), once: false, cloud: Cloud::default() }
+        let (stop, cloud) = (CancellationToken::new(), Cloud::default());
+        Self { agent, metrics, admin, stop, once: false, cloud, leadership: None, status: None }
     }
 
     /// A cycle by this schedule that ends with this world.
     pub fn cycle(&self, schedule: Schedule) -> Cycle {
-        Cycle::new(schedule, self.once, self.stop.clone(), self.metrics.clone())
+        Cycle::new(schedule, self.once, self.stop.clone(), self.metrics.clone()).led_by(self.leadership.clone())
     }
 
     /// The options of this agent's Kusto clients.
@@ -86,7 +94,7 @@ where
     };
     let common = args.as_ref().clone();
     logs::init(common.log_format);
-    let Some(config) = configuration(&common.config, validate) else {
+    let Some((object, config)) = configuration(&common.config, validate) else {
         return ExitCode::from(Exit::BadConfiguration.code());
     };
     let runtime = match tokio::runtime::Runtime::new() {
@@ -96,18 +104,18 @@ where
             return ExitCode::from(Exit::Failed.code());
         }
     };
-    let exit = runtime.block_on(surround(agent, &common, |world| run(args, config, world)));
+    let exit = runtime.block_on(surround(agent, &common, &object, |world| run(args, config, world)));
     runtime.shutdown_timeout(Duration::from_millis(500));
     ExitCode::from(exit.code())
 }
 
 /// The document as a configuration; what is wrong with it is logged, each broken rule in its own line.
-fn configuration<C>(path: &Path, validate: fn(&ADXCluster) -> Result<C, Violations>) -> Option<C> {
+fn configuration<C>(path: &Path, validate: fn(&ADXCluster) -> Result<C, Violations>) -> Option<(ObjectMeta, C)> {
     let cluster = load_document(path)
         .map_err(|error| tracing::error!(error = chain(&error), "the document cannot be used"))
         .ok()?;
     match validate(&cluster) {
-        Ok(config) => Some(config),
+        Ok(config) => Some((cluster.metadata, config)),
         Err(Violations(violations)) => {
             for violation in violations {
                 tracing::error!(
@@ -123,9 +131,24 @@ fn configuration<C>(path: &Path, validate: fn(&ADXCluster) -> Result<C, Violatio
     }
 }
 
+/// Takes part in the election of the ADXCluster's agent, and tells its status.
+async fn in_kubernetes(world: &mut World, object: &ObjectMeta) -> Result<JoinHandle<()>, String> {
+    let name = object.name.clone().unwrap_or_default();
+    let Some(namespace) = object.namespace.clone() else {
+        return Err("the document has no metadata.namespace".to_owned());
+    };
+    let client = kubernetes::connect().await.map_err(|error| chain(&error))?;
+    let lease = Lease { namespace: namespace.clone(), name: format!("{name}-agent"), identity: kubernetes::identity() };
+    let (leads, election) = kubernetes::lead(client.clone(), lease, world.stop.clone());
+    world.leadership = Some(Leadership { leads, admin: world.admin.clone() });
+    world.status = Some(StatusWriter::new(client, &namespace, &name));
+    Ok(election)
+}
+
 async fn surround<F: Future<Output = Exit>>(
     agent: &'static str,
     args: &CommonArgs,
+    object: &ObjectMeta,
     run: impl FnOnce(World) -> F,
 ) -> Exit {
     let stop = match stop_on_signals() {
@@ -135,7 +158,18 @@ async fn surround<F: Future<Output = Exit>>(
             return Exit::Failed;
         }
     };
-    let world = World { stop, once: args.once, cloud: args.cloud, ..World::new(agent) };
+    let mut world = World { stop, once: args.once, cloud: args.cloud, ..World::new(agent) };
+    let mut election = None;
+    if args.kubernetes {
+        match in_kubernetes(&mut world, object).await {
+            Ok(task) => election = Some(task),
+            Err(why) => {
+                tracing::error!(error = why, "--kubernetes needs a cluster");
+                return Exit::Failed;
+            }
+        }
+    }
+    let stop = world.stop.clone();
     let server = match args.admin {
         None => None,
         Some(address) => match AdminServer::start(address, world.admin.clone()).await {
@@ -152,6 +186,11 @@ async fn surround<F: Future<Output = Exit>>(
     };
     tracing::info!(agent, version = env!("CARGO_PKG_VERSION"), "started");
     let exit = run(world).await;
+    stop.cancel();
+    if let Some(election) = election {
+        // It releases the lease, within its own time.
+        let _ = election.await;
+    }
     if let Some(server) = server {
         server.stop().await;
     }

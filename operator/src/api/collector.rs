@@ -1,0 +1,41 @@
+//! Collector.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::{ComponentStatus, NAME_MESSAGE, NAME_RULE};
+
+/// adx-mon's collector: gathers metrics and logs on every node and sends them to an ingestor.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "adx-mon.azure.com",
+    version = "v1",
+    kind = "Collector",
+    namespaced,
+    status = "ComponentStatus",
+    derive = "PartialEq",
+    category = "adx-mon",
+    doc = "adx-mon's collector: gathers metrics and logs on every node and sends them to an ingestor.",
+    printcolumn = r#"{"name": "Sends to", "type": "string", "jsonPath": ".status.endpoint"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "priority": 1, "jsonPath": ".status.conditions[?(@.type=='Ready')].message"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
+    validation = Rule::new(NAME_RULE).message(NAME_MESSAGE)
+)]
+#[serde(rename_all = "camelCase")]
+pub struct CollectorSpec {
+    /// The container image; the operator's default without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Where it sends to; without it, the endpoint of the namespace's one Ingestor, followed when that changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub ingestor_endpoint: Option<String>,
+    /// A CEL expression over the operator's cluster labels; the object is reconciled where it is true. Absent: everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub criteria_expression: Option<String>,
+    /// While true the operator changes nothing for this object; what is there goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+}

@@ -1,0 +1,229 @@
+//! The operator in Kubernetes: controllers for ADXCluster, Ingestor, Collector and Alerter.
+//!
+//! | module | what | I/O |
+//! |---|---|---|
+//! | [`watches`] | what changes in the cluster, as names of objects to reconcile | watches |
+//! | [`reconcile`] | one object: gate, plan, apply, report | through the steps |
+//! | [`kinds`] | what each kind decides | none |
+//! | [`provision`] | clusters that are to be made in Azure | none |
+//! | [`build`] | the objects that are to be | none |
+//! | [`apply`] | brings the cluster to that, and nothing else | the API server |
+//! | [`workload`] | whether pods run, and why not | lists pods |
+//! | [`conditions`] | what the status says | none |
+
+mod apply;
+mod build;
+mod child;
+mod clusters;
+mod compare;
+mod conditions;
+mod context;
+mod criteria;
+mod kinds;
+mod managed;
+mod metrics;
+mod provision;
+mod reconcile;
+mod settings;
+mod watches;
+mod workload;
+
+use std::{collections::HashMap, convert::Infallible, env, sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, channel::mpsc, future, stream};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    api::ListParams,
+    runtime::{
+        Controller,
+        controller::{Action, Config},
+        events::{Recorder, Reporter},
+        reflector::Store,
+    },
+};
+use shared::{
+    document::ADXCluster,
+    kubernetes::{Lease, lead},
+    runtime::{Admin, Metrics, chain},
+};
+use tokio::{sync::watch, time};
+use tokio_util::sync::CancellationToken;
+
+pub use self::settings::{Images, Settings};
+use self::{
+    child::Kind,
+    context::Context,
+    managed::Managed,
+    metrics::OperatorMetrics,
+    reconcile::reconcile,
+    watches::{Queues, Target, Watches},
+};
+use crate::api::{Alerter, Collector, Ingestor};
+
+/// How many objects of one kind are reconciled at once.
+const CONCURRENCY: u16 = 8;
+
+/// How often missing definitions are looked for.
+const LOOK_FOR_CRDS: Duration = Duration::from_secs(2);
+
+/// How long reconciles that are under way may take after the stop.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// What the operator runs in.
+#[allow(missing_debug_implementations)] // kube::Client has none.
+pub struct Environment {
+    /// The API server, as the operator.
+    pub client: Client,
+    /// The lease that one of several operators holds.
+    pub lease: Lease,
+    /// Probes.
+    pub admin: Admin,
+    /// Where it counts.
+    pub metrics: Metrics,
+    /// Cancelled when it is to stop.
+    pub stop: CancellationToken,
+}
+
+/// Runs until the stop: waits for the definitions, then leads or stands by.
+pub async fn run(settings: Settings, environment: Environment) {
+    let Environment { client, lease, admin, metrics, stop } = environment;
+    let counted = metrics.register(OperatorMetrics::new);
+    tokio::select! {
+        () = wait_for_definitions(&client, settings.namespace.as_deref(), &admin) => {}
+        () = stop.cancelled() => return,
+    }
+    let (mut leading, lease_task) = lead(client.clone(), lease, stop.clone());
+    loop {
+        admin.set_ready(true, "standing by: another operator leads");
+        let leads = tokio::select! {
+            leads = leading.wait_for(|leads| *leads) => leads.is_ok(),
+            () = stop.cancelled() => false,
+        };
+        if !leads {
+            break;
+        }
+        tracing::info!("leading");
+        lead_until(&client, &settings, &admin, &counted, leading.clone(), &stop).await;
+        tracing::info!("no longer leading");
+    }
+    lease_task.await.unwrap_or_default();
+}
+
+/// The image of the pod that this process runs in; `None` where it does not know its pod.
+pub async fn own_image(client: &Client) -> Option<String> {
+    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let (name, namespace) = (variable("POD_NAME")?, variable("POD_NAMESPACE")?);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    match pods.get(&name).await {
+        Ok(pod) => pod.spec?.containers.into_iter().find_map(|container| container.image),
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "the operator's own pod cannot be read");
+            None
+        }
+    }
+}
+
+/// Definitions may be installed after the operator.
+async fn wait_for_definitions(client: &Client, namespace: Option<&str>, admin: &Admin) {
+    let mut told = String::new();
+    while let Err(why) = definitions_are_there(client, namespace).await {
+        if why != told {
+            tracing::warn!(reason = why, "waiting for the custom resource definitions");
+        }
+        admin.set_ready(false, format!("waiting for the custom resource definitions: {why}"));
+        told = why;
+        time::sleep(LOOK_FOR_CRDS).await;
+    }
+}
+
+async fn definitions_are_there(client: &Client, namespace: Option<&str>) -> Result<(), String> {
+    async fn one<K: Managed>(client: &Client, namespace: Option<&str>) -> Result<(), String> {
+        let api: Api<K> = match namespace {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        };
+        let listed = api.list_metadata(&ListParams::default().limit(1)).await;
+        listed.map(drop).map_err(|error| format!("{}: {}", K::KIND.as_str(), chain(&error)))
+    }
+    one::<ADXCluster>(client, namespace).await?;
+    one::<Ingestor>(client, namespace).await?;
+    one::<Collector>(client, namespace).await?;
+    one::<Alerter>(client, namespace).await
+}
+
+/// Watches and reconciles until the lease is lost or the stop.
+async fn lead_until(
+    client: &Client,
+    settings: &Settings,
+    admin: &Admin,
+    metrics: &OperatorMetrics,
+    mut leading: watch::Receiver<bool>,
+    stop: &CancellationToken,
+) {
+    let term = stop.child_token();
+    let (queues, ends) = Queues::new();
+    let mut watches = Watches::start(client, settings.namespace.as_deref(), &queues);
+    let recorder = Recorder::new(client.clone(), Reporter::from("adx-federation-operator"));
+    let context = Context::new(client.clone(), settings.clone(), watches.stores.clone(), recorder, metrics.clone());
+    let synced = watches.synced.clone();
+    let controllers = run_controllers(&context, ends, &term);
+    let readiness = async {
+        while !synced.all() {
+            admin.set_ready(false, format!("{} watches are synced", synced.progress()));
+            time::sleep(Duration::from_millis(50)).await;
+        }
+        admin.set_ready(true, "leading, and all watches are synced");
+        future::pending::<()>().await;
+    };
+    let ending = async {
+        tokio::select! {
+            _ = leading.wait_for(|leads| !leads) => tracing::warn!("the lease is lost"),
+            () = stop.cancelled() => {}
+            () = readiness => {}
+            () = watches.ended() => tracing::error!("a watch has ended, which none should"),
+        }
+        term.cancel();
+        time::sleep(GRACE).await;
+    };
+    // Whichever is first: all reconciles have ended, or their time is over.
+    tokio::select! {
+        () = controllers => {}
+        () = ending => tracing::warn!("reconciles were dropped where they stood, which they survive"),
+    }
+}
+
+async fn run_controllers(
+    context: &Arc<Context>,
+    mut ends: HashMap<Kind, mpsc::UnboundedReceiver<Target>>,
+    term: &CancellationToken,
+) {
+    let mut end = |kind: Kind| ends.remove(&kind).expect("there is a queue for every kind");
+    let stores = &context.stores;
+    let clusters = controller(stores.clusters.clone(), end(Kind::AdxCluster), context, term);
+    let ingestors = controller(stores.ingestors.clone(), end(Kind::Ingestor), context, term);
+    let collectors = controller(stores.collectors.clone(), end(Kind::Collector), context, term);
+    let alerters = controller(stores.alerters.clone(), end(Kind::Alerter), context, term);
+    future::join4(clusters, ingestors, collectors, alerters).await;
+}
+
+/// The controller of one kind; its triggers come from the queue alone.
+async fn controller<K: Managed>(
+    store: Store<K>,
+    queue: mpsc::UnboundedReceiver<Target>,
+    context: &Arc<Context>,
+    term: &CancellationToken,
+) {
+    Controller::for_stream(stream::pending(), store)
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(queue.map(Target::object))
+        .graceful_shutdown_on(term.clone().cancelled_owned())
+        .run(
+            reconcile::<K>,
+            |_: Arc<K>, never: &Infallible, _: Arc<Context>| -> Action { match *never {} },
+            Arc::clone(context),
+        )
+        // A queued object that is gone is no error.
+        .for_each(|_| future::ready(()))
+        .await;
+}

@@ -1,0 +1,279 @@
+//! Makes the cluster hold the children that an owner should have, and no others of its own. I/O: the API server.
+//!
+//! Everything is looked at before anything is written: what a person made under a name of ours stops all writing for that owner. Nothing is sent for a child that
+//! is as it should be.
+
+use futures::{StreamExt as _, TryStreamExt as _, future, stream};
+use kube::{
+    Client,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, ValidationDirective},
+};
+use serde_json::{Value, json};
+
+use super::{
+    child::{Child, ChildRef, Owner},
+    compare::difference,
+};
+
+/// The field manager of all that the operator writes.
+pub(crate) const FIELD_MANAGER: &str = "adx-federation-operator";
+
+/// How many children of one owner are written at once.
+const CONCURRENT_WRITES: usize = 4;
+
+/// What an owner should have.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Build {
+    /// What the workload needs.
+    pub(crate) supports: Vec<Child>,
+    /// Written last: its pods need the rest.
+    pub(crate) workload: Option<Child>,
+    /// What may be there from before and must go.
+    pub(crate) unwanted: Vec<ChildRef>,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// The workload as it is now.
+    pub(crate) workload: Option<DynamicObject>,
+    /// Children that were made, changed or removed.
+    pub(crate) changed: usize,
+    /// Where children had been changed by others, in sentences.
+    pub(crate) drift: Vec<String>,
+}
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    /// An object of that name is somebody else's.
+    #[error("the {child} exists and was not made by this operator: rename or delete it")]
+    Conflict {
+        /// Which.
+        child: String,
+    },
+    /// An object of that name is about to go.
+    #[error("the {child} is still being deleted")]
+    Dying {
+        /// Which.
+        child: String,
+    },
+    /// The API server refused, or could not be asked.
+    #[error("failed to {action} the {child}")]
+    Api {
+        /// What was tried.
+        action: &'static str,
+        /// With which.
+        child: String,
+        /// Why it failed.
+        source: kube::Error,
+    },
+}
+
+impl ApplyError {
+    /// The reason of a condition.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Conflict { .. } => "Conflict",
+            Self::Dying { .. } => "WaitingForDeletion",
+            Self::Api { .. } => "ApplyFailed",
+        }
+    }
+}
+
+fn api_error(action: &'static str, child: &ChildRef) -> impl FnOnce(kube::Error) -> ApplyError {
+    move |source| ApplyError::Api { action, child: child.to_string(), source }
+}
+
+/// One look at a child.
+struct Look {
+    child: Child,
+    live: Option<DynamicObject>,
+}
+
+/// What has to be written for a child.
+enum Need {
+    Nothing,
+    Create,
+    Update { drift: Option<String> },
+}
+
+impl Look {
+    /// Compares. `spec.replicas` of what others scale is taken over from what is there.
+    fn need(&mut self) -> Need {
+        let Some(live) = &self.live else { return Need::Create };
+        let live = serde_json::to_value(live).expect("an object is JSON");
+        if self.child.is_scaled_by_others {
+            self.child.content["spec"]["replicas"] = live["spec"]["replicas"].clone();
+        }
+        match difference(&self.child.content, &live) {
+            None => Need::Nothing,
+            // With another mark it is we who changed it.
+            Some(path) => {
+                let mark = "/metadata/annotations/adx-mon.azure.com~1applied";
+                let is_drift = self.child.content.pointer(mark) == live.pointer(mark);
+                let drift = format!("{} was changed at {path}", self.child.reference);
+                Need::Update { drift: is_drift.then_some(drift) }
+            }
+        }
+    }
+}
+
+/// Brings the cluster to what `build` says.
+///
+/// # Errors
+/// [`ApplyError`]: the first thing that stood in the way.
+pub(crate) async fn apply(client: &Client, owner: &Owner, build: Build) -> Result<Applied, ApplyError> {
+    let Build { supports, workload, unwanted } = build;
+    let count = supports.len();
+    let looks = future::try_join_all(supports.into_iter().chain(workload).map(|child| look(client, owner, child)));
+    let gone = future::try_join_all(unwanted.iter().map(|child| look_at_unwanted(client, owner, child)));
+    let (mut looks, gone) = future::try_join(looks, gone).await?;
+    let workload = looks.split_off(count).pop();
+    let mut applied = Applied::default();
+    let written = stream::iter(looks).map(|look| write(client, owner, look)).buffered(CONCURRENT_WRITES);
+    for outcome in written.try_collect::<Vec<_>>().await? {
+        applied.count(&outcome);
+    }
+    if let Some(workload) = workload {
+        let outcome = write(client, owner, workload).await?;
+        applied.count(&outcome);
+        applied.workload = outcome.object;
+    }
+    for (child, uid) in gone.into_iter().flatten() {
+        remove(client, child, uid).await?;
+        applied.changed += 1;
+    }
+    Ok(applied)
+}
+
+impl Applied {
+    fn count(&mut self, Written { changed, drift, object: _ }: &Written) {
+        self.changed += usize::from(*changed);
+        self.drift.extend(drift.clone());
+    }
+}
+
+async fn look(client: &Client, owner: &Owner, child: Child) -> Result<Look, ApplyError> {
+    let live = get(client, &child.reference).await?;
+    if let Some(live) = &live {
+        let child = || child.reference.to_string();
+        if live.metadata.deletion_timestamp.is_some() {
+            return Err(ApplyError::Dying { child: child() });
+        }
+        if !owner.owns(live) {
+            return Err(ApplyError::Conflict { child: child() });
+        }
+    }
+    Ok(Look { child, live })
+}
+
+/// What is not ours is not unwanted.
+async fn look_at_unwanted<'a>(
+    client: &Client,
+    owner: &Owner,
+    child: &'a ChildRef,
+) -> Result<Option<(&'a ChildRef, Option<String>)>, ApplyError> {
+    let live = get(client, child).await?;
+    let ours = live.filter(|live| owner.owns(live) && live.metadata.deletion_timestamp.is_none());
+    Ok(ours.map(|live| (child, live.metadata.uid)))
+}
+
+async fn get(client: &Client, child: &ChildRef) -> Result<Option<DynamicObject>, ApplyError> {
+    child.api(client).get_opt(&child.name).await.map_err(api_error("read", child))
+}
+
+/// What became of one child.
+struct Written {
+    object: Option<DynamicObject>,
+    changed: bool,
+    drift: Option<String>,
+}
+
+async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written, ApplyError> {
+    let need = look.need();
+    let Look { child, live } = look;
+    let reference = &child.reference;
+    let api = reference.api(client);
+    // Strict: a field that the kind does not have would be dropped without a word, and be missing in every comparison.
+    let params =
+        PatchParams { field_validation: Some(ValidationDirective::Strict), ..PatchParams::apply(FIELD_MANAGER) };
+    match need {
+        Need::Nothing => Ok(Written { object: live, changed: false, drift: None }),
+        Need::Create => {
+            // Without force: what somebody made since we looked has other values, and stays.
+            let made = api.patch(&reference.name, &params, &Patch::Apply(&child.content)).await;
+            let made = made.map_err(api_error("create", reference))?;
+            tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, "created");
+            Ok(Written { object: Some(made), changed: true, drift: None })
+        }
+        Need::Update { drift } => {
+            let mut content = child.content.clone();
+            // Only the very object that we looked at.
+            content["metadata"]["uid"] = live.and_then(|live| live.metadata.uid).map_or(Value::Null, Value::from);
+            let changed = api.patch(&reference.name, &params.force(), &Patch::Apply(&content)).await;
+            let changed = changed.map_err(api_error("update", reference))?;
+            let drift_text = drift.as_deref();
+            tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, drift = drift_text, "updated");
+            Ok(Written { object: Some(changed), changed: true, drift })
+        }
+    }
+}
+
+async fn remove(client: &Client, child: &ChildRef, uid: Option<String>) -> Result<(), ApplyError> {
+    let params = DeleteParams {
+        preconditions: Some(Preconditions { uid, resource_version: None }),
+        propagation_policy: Some(kube::api::PropagationPolicy::Background),
+        ..DeleteParams::default()
+    };
+    match child.api(client).delete(&child.name, &params).await {
+        Ok(_) => {
+            tracing::info!(%child, "removed");
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(api_error("remove", child)(error)),
+    }
+}
+
+/// Removes the owner's cluster-scoped children, which nothing collects.
+///
+/// # Errors
+/// [`ApplyError::Api`]
+pub(crate) async fn clean_up(client: &Client, owner: &Owner, children: &[ChildRef]) -> Result<(), ApplyError> {
+    for child in children {
+        if let Some((child, uid)) = look_at_unwanted(client, owner, child).await? {
+            remove(client, child, uid).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets or takes away our finalizer, and nobody else's: a field manager of its own owns just that entry.
+///
+/// # Errors
+/// [`ApplyError::Api`]
+pub(crate) async fn set_finalizer(
+    client: &Client,
+    owner: &Owner,
+    reference: &ChildRef,
+    is_set: bool,
+) -> Result<(), ApplyError> {
+    let finalizers: &[&str] = if is_set { &[FINALIZER] } else { &[] };
+    let content = json!({
+        "apiVersion": reference.resource.api_version,
+        "kind": reference.resource.kind,
+        "metadata": {"name": reference.name, "uid": owner.uid, "finalizers": finalizers},
+    });
+    let params = PatchParams::apply(FINALIZER_MANAGER).force();
+    match reference.api(client).patch(&reference.name, &params, &Patch::Apply(&content)).await {
+        Ok(_) => Ok(()),
+        // It is gone, and another of its name may be there.
+        Err(kube::Error::Api(status)) if !is_set && matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(api_error("set the finalizer of", reference)(error)),
+    }
+}
+
+/// Keeps an owner until its cluster-scoped children are gone.
+pub(crate) const FINALIZER: &str = "adx-mon.azure.com/cluster-rbac";
+const FINALIZER_MANAGER: &str = "adx-federation-operator-finalizer";

@@ -1,0 +1,243 @@
+//! Objects that the operator makes, whatever their kind: how they are named, marked as ours and told apart. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{
+    Api, Client, Resource,
+    api::{ApiResource, DynamicObject},
+    core::{ClusterResourceScope, NamespaceResourceScope},
+};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// Who made it.
+pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "adx-federation");
+/// What it is: [`Kind::component`].
+pub(crate) const COMPONENT: &str = "app.kubernetes.io/name";
+/// The name of the object that it is made for.
+pub(crate) const INSTANCE: &str = "app.kubernetes.io/instance";
+/// The namespace of the object that it is made for; on cluster-scoped objects, which cannot have it as their owner.
+pub(crate) const NAMESPACE: &str = "adx-mon.azure.com/namespace";
+/// A hash of what we applied last: with another one, fields that are no longer wanted may be left.
+const APPLIED: &str = "adx-mon.azure.com/applied";
+
+/// The kinds that we reconcile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
+    AdxCluster,
+    Ingestor,
+    Collector,
+    Alerter,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [Self::AdxCluster, Self::Ingestor, Self::Collector, Self::Alerter];
+
+    /// The kind's name, also as a label of metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::AdxCluster => "ADXCluster",
+            Self::Ingestor => "Ingestor",
+            Self::Collector => "Collector",
+            Self::Alerter => "Alerter",
+        }
+    }
+
+    /// What is made for it, as the label [`COMPONENT`].
+    pub(crate) const fn component(self) -> &'static str {
+        match self {
+            Self::AdxCluster => "federation-agent",
+            Self::Ingestor => "ingestor",
+            Self::Collector => "collector",
+            Self::Alerter => "alerter",
+        }
+    }
+}
+
+/// The object that children are made for.
+#[derive(Debug, Clone)]
+pub(crate) struct Owner {
+    pub(crate) kind: Kind,
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) uid: String,
+}
+
+impl Owner {
+    /// The labels of its children.
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.selector();
+        labels.insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
+        labels
+    }
+
+    /// The labels that tell its pods from all others. Never changes: selectors of workloads cannot.
+    pub(crate) fn selector(&self) -> BTreeMap<String, String> {
+        [(COMPONENT, self.kind.component()), (INSTANCE, self.name.as_str())]
+            .map(|(label, value)| (label.to_owned(), value.to_owned()))
+            .into()
+    }
+
+    fn reference(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: "adx-mon.azure.com/v1".to_owned(),
+            kind: self.kind.as_str().to_owned(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }
+    }
+
+    /// Whether an object was made for this very owner, not for one of its name that is gone.
+    pub(crate) fn owns(&self, object: &DynamicObject) -> bool {
+        match &object.metadata.namespace {
+            Some(_) => object.metadata.owner_references.iter().flatten().any(|owner| owner.uid == self.uid),
+            None => {
+                let mut labels = self.labels();
+                labels.insert(NAMESPACE.to_owned(), self.namespace.clone());
+                let has = object.metadata.labels.clone().unwrap_or_default();
+                labels.iter().all(|(label, value)| has.get(label) == Some(value))
+            }
+        }
+    }
+}
+
+/// Which object.
+#[derive(Debug, Clone)]
+pub(crate) struct ChildRef {
+    pub(crate) resource: ApiResource,
+    /// `None`: cluster-scoped.
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+}
+
+impl ChildRef {
+    pub(crate) fn api(&self, client: &Client) -> Api<DynamicObject> {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &self.resource),
+            None => Api::all_with(client.clone(), &self.resource),
+        }
+    }
+
+    /// An object of a namespaced kind.
+    pub(crate) fn in_namespace<K>(owner: &Owner, name: &str) -> Self
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        let resource = ApiResource::erase::<K>(&());
+        Self { resource, namespace: Some(owner.namespace.clone()), name: name.to_owned() }
+    }
+
+    /// An object of a cluster-scoped kind.
+    pub(crate) fn in_cluster<K>(name: &str) -> Self
+    where
+        K: Resource<DynamicType = (), Scope = ClusterResourceScope>,
+    {
+        Self { resource: ApiResource::erase::<K>(&()), namespace: None, name: name.to_owned() }
+    }
+}
+
+impl std::fmt::Display for ChildRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} '{}'", self.resource.kind, self.name)
+    }
+}
+
+/// An object that is to be, marked as ours.
+#[derive(Debug, Clone)]
+pub(crate) struct Child {
+    pub(crate) reference: ChildRef,
+    pub(crate) content: Value,
+    /// Whether the content has no `spec.replicas` because an autoscaler decides on it.
+    pub(crate) is_scaled_by_others: bool,
+}
+
+impl Child {
+    /// Of a namespaced kind: owned by its owner, so that it is collected with it.
+    pub(crate) fn namespaced<K>(owner: &Owner, name: &str, content: Value) -> Self
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        let reference = ChildRef::in_namespace::<K>(owner, name);
+        let metadata = json!({
+            "name": name,
+            "namespace": owner.namespace,
+            "labels": owner.labels(),
+            "ownerReferences": [owner.reference()],
+        });
+        Self::marked(reference, metadata, content)
+    }
+
+    /// Of a cluster-scoped kind: found again by its labels, and removed by the owner's finalizer.
+    pub(crate) fn cluster<K>(owner: &Owner, name: &str, content: Value) -> Self
+    where
+        K: Resource<DynamicType = (), Scope = ClusterResourceScope>,
+    {
+        let mut labels = owner.labels();
+        labels.insert(NAMESPACE.to_owned(), owner.namespace.clone());
+        Self::marked(ChildRef::in_cluster::<K>(name), json!({"name": name, "labels": labels}), content)
+    }
+
+    /// `content` is the object without what is the same for all; annotations may be there. The API server refuses fields that its kind does not have.
+    fn marked(reference: ChildRef, mut metadata: Value, mut content: Value) -> Self {
+        if let Some(annotations) = content.pointer_mut("/metadata/annotations") {
+            metadata["annotations"] = annotations.take();
+        }
+        content["metadata"] = metadata;
+        content["apiVersion"] = reference.resource.api_version.clone().into();
+        content["kind"] = reference.resource.kind.clone().into();
+        let hash = hash(&content.to_string());
+        content["metadata"]["annotations"][APPLIED] = hash.into();
+        Self { reference, content, is_scaled_by_others: false }
+    }
+
+    /// The same, with `spec.replicas` left to an autoscaler.
+    pub(crate) fn scaled_by_others(mut self) -> Self {
+        self.is_scaled_by_others = true;
+        self
+    }
+}
+
+/// Sixteen hexadecimal digits of SHA-256.
+pub(crate) fn hash(text: &str) -> String {
+    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::{core::v1::ConfigMap, rbac::v1::ClusterRole};
+
+    use super::*;
+
+    fn owner(uid: &str) -> Owner {
+        let text = str::to_owned;
+        Owner { kind: Kind::Collector, name: text("c"), namespace: text("monitoring"), uid: text(uid) }
+    }
+
+    fn object(child: &Child) -> DynamicObject {
+        serde_json::from_value(child.content.clone()).unwrap()
+    }
+
+    #[test]
+    fn children_are_their_owners_and_nobody_elses() {
+        let (mine, earlier) = (owner("1"), owner("2"));
+        let elsewhere = Owner { namespace: "other".to_owned(), ..owner("3") };
+        let map = object(&Child::namespaced::<ConfigMap>(&mine, "c-config", json!({})));
+        assert!(mine.owns(&map) && !earlier.owns(&map));
+        let role = object(&Child::cluster::<ClusterRole>(&mine, "monitoring:c", json!({})));
+        assert!(mine.owns(&role) && !elsewhere.owns(&role));
+        assert!(!mine.owns(&DynamicObject::new("c", &ApiResource::erase::<ConfigMap>(&())).within("monitoring")));
+    }
+
+    #[test]
+    fn equal_content_has_an_equal_mark_and_other_content_another() {
+        let mark = |value: &str| {
+            let child = Child::namespaced::<ConfigMap>(&owner("1"), "x", json!({"data": {"k": value}}));
+            child.content["metadata"]["annotations"][APPLIED].as_str().unwrap().to_owned()
+        };
+        assert_eq!(mark("a"), mark("a"));
+        assert_ne!(mark("a"), mark("b"));
+    }
+}

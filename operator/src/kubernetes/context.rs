@@ -1,0 +1,84 @@
+//! What all reconciles share. Holds the stores that the watches fill, and what must outlive one reconcile.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use kube::{
+    Client,
+    runtime::{events::Recorder, reflector::Store},
+};
+use shared::document::ADXCluster;
+
+use super::{
+    child::{Kind, Owner},
+    managed::World,
+    metrics::OperatorMetrics,
+    settings::Settings,
+};
+use crate::api::{Alerter, Collector, Ingestor};
+
+/// The first wait after a failure; it doubles.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The longest wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Objects as the watches last saw them.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    pub(crate) clusters: Store<ADXCluster>,
+    pub(crate) ingestors: Store<Ingestor>,
+    pub(crate) collectors: Store<Collector>,
+    pub(crate) alerters: Store<Alerter>,
+}
+
+/// Handed to every reconcile.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) settings: Settings,
+    pub(crate) stores: Stores,
+    pub(crate) recorder: Recorder,
+    pub(crate) metrics: OperatorMetrics,
+    failures: Mutex<HashMap<(Kind, String, String), u32>>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        client: Client,
+        settings: Settings,
+        stores: Stores,
+        recorder: Recorder,
+        metrics: OperatorMetrics,
+    ) -> Arc<Self> {
+        Arc::new(Self { client, settings, stores, recorder, metrics, failures: Mutex::default() })
+    }
+
+    /// What decisions may look at.
+    pub(crate) fn world(&self) -> World<'_> {
+        World {
+            settings: &self.settings,
+            clusters: self.stores.clusters.state(),
+            ingestors: self.stores.ingestors.state(),
+        }
+    }
+
+    /// How long to wait after another failure of this object.
+    pub(crate) fn wait_after_failure(&self, owner: &Owner) -> Duration {
+        let mut failures = self.failures.lock().expect("no holder of this lock panics");
+        let count = failures.entry(key(owner)).or_default();
+        let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow((*count).min(10))).min(LONGEST_WAIT);
+        *count += 1;
+        wait
+    }
+
+    /// The object is fine again, or gone.
+    pub(crate) fn forget_failures(&self, owner: &Owner) {
+        self.failures.lock().expect("no holder of this lock panics").remove(&key(owner));
+    }
+}
+
+fn key(owner: &Owner) -> (Kind, String, String) {
+    (owner.kind, owner.namespace.clone(), owner.name.clone())
+}

@@ -1,0 +1,152 @@
+//! ADXCluster: an existing cluster is ready at once; one with a part in a federation gets its agent.
+
+use std::hash::Hash;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kql::endpoint::ClusterEndpoint;
+use shared::document::{self, ADXCluster, ClusterRole, Violation, spec::FederationSpec};
+
+use super::invalid;
+use crate::kubernetes::{
+    build::agent::{AgentParts, agent, no_agent},
+    child::{Kind, Owner},
+    conditions::{Draft, Phase},
+    managed::{Managed, Plan, World},
+    provision,
+};
+
+impl Managed for ADXCluster {
+    const KIND: Kind = Kind::AdxCluster;
+
+    fn suspended(&self) -> bool {
+        self.spec.suspend
+    }
+
+    fn criteria(&self) -> Option<&str> {
+        self.spec.criteria_expression.as_deref()
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+
+    fn observed_generation(&self) -> Option<i64> {
+        self.status.as_ref()?.observed_generation
+    }
+
+    fn status_endpoint(&self) -> Option<&str> {
+        self.status.as_ref()?.endpoint.as_deref()
+    }
+
+    fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan {
+        let violations = violations(self, world);
+        if !violations.is_empty() {
+            return invalid(Phase::ClusterReady, &violations);
+        }
+        let Some(endpoint) = self.spec.endpoint.clone() else {
+            return Plan { endpoint: self.status_endpoint().map(str::to_owned), ..provision::step(self) };
+        };
+        let mut conditions = vec![
+            Draft::yes(Phase::ClusterReady, "Existing", "spec.endpoint names an existing cluster"),
+            Draft::yes(Phase::DatabasesReady, "Existing", "the databases of an existing cluster are not made here"),
+        ];
+        let build = match (&self.spec.federation, &world.settings.images.agent) {
+            (None, _) => no_agent(owner),
+            (Some(federation), Some(image)) => {
+                conditions.push(federated(self));
+                agent(owner, &agent_parts(self, federation, image, &world.settings.agent_arguments))
+            }
+            (Some(_), None) => {
+                let message = "the operator does not know its own image: start it with --agent-image, or with POD_NAME and POD_NAMESPACE in its environment";
+                conditions.push(Draft::no(Phase::AgentReady, "NoAgentImage", message));
+                return Plan {
+                    conditions,
+                    build: None,
+                    workload_phase: Phase::AgentReady,
+                    endpoint: Some(endpoint),
+                    is_stalled: false,
+                };
+            }
+        };
+        Plan {
+            conditions,
+            build: Some(build),
+            workload_phase: Phase::AgentReady,
+            endpoint: Some(endpoint),
+            is_stalled: false,
+        }
+    }
+
+    /// What its agent tells decides on the condition `Federated`.
+    fn watched_status(&self) -> impl Hash {
+        let draft = federated(self);
+        (draft.is_true, draft.reason, draft.message)
+    }
+
+    /// Components wait for it and follow its endpoint; which of them it concerns is decided by its labels.
+    fn told_status(&self) -> impl Hash {
+        let told = [Phase::ClusterReady, Phase::DatabasesReady].map(|phase| {
+            let condition = self.conditions().iter().find(|condition| condition.type_ == phase.as_str());
+            condition.map(|condition| (condition.status.clone(), condition.message.clone()))
+        });
+        (self.status_endpoint().map(str::to_owned), told)
+    }
+}
+
+/// The document's rules, and whom a token may be shown.
+fn violations(cluster: &ADXCluster, world: &World<'_>) -> Vec<Violation> {
+    let mut violations = document::check(cluster);
+    let federation = cluster.spec.federation.as_ref();
+    let own = cluster.spec.endpoint.iter().map(|endpoint| ("spec.endpoint".to_owned(), endpoint));
+    let targets = federation
+        .and_then(|federation| federation.federated_clusters.as_ref().or(federation.federated_targets.as_ref()));
+    let targets = targets.into_iter().flatten().enumerate();
+    let hubs = targets
+        .map(|(index, target)| (format!("spec.federation.federatedClusters[{index}].endpoint"), &target.endpoint));
+    for (path, endpoint) in own.chain(hubs) {
+        // One that cannot be read is among the violations already.
+        let Ok(parsed) = ClusterEndpoint::parse(endpoint) else { continue };
+        if !parsed.is_loopback() && !world.settings.cloud.trusts(&parsed) {
+            let rule = format!("must be a Kusto endpoint of the operator's cloud ({})", world.settings.cloud);
+            violations.push(Violation { path, value: endpoint.clone(), rule });
+        }
+    }
+    violations
+}
+
+fn agent_parts(cluster: &ADXCluster, federation: &FederationSpec, image: &str, arguments: &[String]) -> AgentParts {
+    let targets = federation.federated_clusters.iter().chain(&federation.federated_targets).flatten();
+    let credentials = federation.credential.iter().chain(targets.filter_map(|target| target.credential.as_ref()));
+    let workload_identities: Vec<_> =
+        credentials.filter_map(|credential| credential.workload_identity.as_ref()).collect();
+    AgentParts {
+        role: cluster.spec.role.unwrap_or_default(),
+        image: federation.image.clone().unwrap_or_else(|| image.to_owned()),
+        document: document::effective(cluster),
+        // Others' client ids are in the document; this one is what the webhook puts into the environment.
+        client_id: workload_identities.iter().find_map(|identity| identity.client_id.clone()),
+        uses_workload_identity: !workload_identities.is_empty(),
+        arguments: arguments.to_vec(),
+    }
+}
+
+/// What the agent says of its last pass.
+fn federated(cluster: &ADXCluster) -> Draft {
+    let told = cluster.status.as_ref().and_then(|status| status.federation.as_ref());
+    let Some(pass) = told.and_then(|told| told.last_pass.as_ref()) else {
+        return Draft::unknown(Phase::Federated, "WaitingForAgent", "the agent has not told of a pass yet");
+    };
+    let message = pass.message.clone().or_else(|| pass.problems.first().cloned());
+    let message = message.unwrap_or_else(|| match cluster.spec.role.unwrap_or_default() {
+        ClusterRole::Federated => {
+            format!("{} partition(s) live", told.and_then(|told| told.live.clone()).unwrap_or_default())
+        }
+        ClusterRole::Partition => "every hub has accepted the last heartbeat".to_owned(),
+    });
+    match pass.outcome.as_str() {
+        "done" | "unchanged" => Draft::yes(Phase::Federated, "Federated", message),
+        "held" => Draft::no(Phase::Federated, "Held", message),
+        "partial" => Draft::no(Phase::Federated, "Partial", message),
+        _ => Draft::no(Phase::Federated, "Failed", message),
+    }
+}

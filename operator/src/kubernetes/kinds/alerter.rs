@@ -1,0 +1,81 @@
+//! Alerter: waits for its clusters, then runs.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use shared::document::spec::TelemetryType;
+
+use super::{endpoints, invalid, is_url, names};
+use crate::{
+    api::Alerter,
+    kubernetes::{
+        build::{
+            alerter::{AlerterParts, alerter},
+            cluster_role_refs,
+        },
+        child::{ChildRef, Kind, Owner},
+        clusters::selected,
+        conditions::{Draft, Phase},
+        managed::{Managed, Plan, World},
+    },
+};
+
+impl Managed for Alerter {
+    const KIND: Kind = Kind::Alerter;
+
+    fn suspended(&self) -> bool {
+        self.spec.suspend
+    }
+
+    fn criteria(&self) -> Option<&str> {
+        self.spec.criteria_expression.as_deref()
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+
+    fn observed_generation(&self) -> Option<i64> {
+        self.status.as_ref()?.observed_generation
+    }
+
+    fn status_endpoint(&self) -> Option<&str> {
+        self.status.as_ref()?.endpoint.as_deref()
+    }
+
+    fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan {
+        let notification_endpoint = &self.spec.notification_endpoint;
+        if !is_url(notification_endpoint) {
+            let violation = format!(
+                "spec.notificationEndpoint = {notification_endpoint}: must start with http:// or https:// and have no blanks"
+            );
+            return invalid(Phase::WorkloadReady, &[violation]);
+        }
+        let clusters = match selected(&world.clusters, &owner.namespace, &self.spec.adx_cluster_selector) {
+            Ok(clusters) => clusters,
+            Err(draft) => {
+                let is_stalled = draft.reason != "WaitingForCluster";
+                return Plan::nothing(draft, is_stalled);
+            }
+        };
+        let parts = AlerterParts {
+            image: self.spec.image.clone().unwrap_or_else(|| world.settings.images.alerter.clone()),
+            notification_endpoint: notification_endpoint.clone(),
+            kusto_endpoints: endpoints(
+                &clusters,
+                &[TelemetryType::Metrics, TelemetryType::Logs, TelemetryType::Traces],
+            ),
+            client_id: self.spec.managed_identity_client_id.clone(),
+            region: world.settings.cluster_labels.get("region").cloned(),
+        };
+        Plan {
+            conditions: vec![Draft::yes(Phase::ClusterReady, "Ready", format!("asks ADXCluster {}", names(&clusters)))],
+            build: Some(alerter(owner, &parts)),
+            workload_phase: Phase::WorkloadReady,
+            endpoint: None,
+            is_stalled: false,
+        }
+    }
+
+    fn cluster_scoped(owner: &Owner) -> Vec<ChildRef> {
+        cluster_role_refs(owner)
+    }
+}

@@ -1,0 +1,125 @@
+//! Ingestor: waits for its clusters, then runs.
+
+use std::hash::Hash;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use shared::document::spec::TelemetryType;
+
+use super::{endpoints, invalid, is_url, names};
+use crate::{
+    api::Ingestor,
+    kubernetes::{
+        build::{
+            cluster_role_refs,
+            ingestor::{IngestorParts, Scale, ingestor},
+        },
+        child::{ChildRef, Kind, Owner},
+        clusters::selected,
+        conditions::{Draft, Phase},
+        managed::{Managed, Plan, World},
+    },
+};
+
+impl Managed for Ingestor {
+    const KIND: Kind = Kind::Ingestor;
+
+    fn suspended(&self) -> bool {
+        self.spec.suspend
+    }
+
+    fn criteria(&self) -> Option<&str> {
+        self.spec.criteria_expression.as_deref()
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+
+    fn observed_generation(&self) -> Option<i64> {
+        self.status.as_ref()?.observed_generation
+    }
+
+    fn status_endpoint(&self) -> Option<&str> {
+        self.status.as_ref()?.endpoint.as_deref()
+    }
+
+    fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan {
+        let violations = violations(self);
+        if !violations.is_empty() {
+            return invalid(Phase::WorkloadReady, &violations);
+        }
+        let clusters = match selected(&world.clusters, &owner.namespace, &self.spec.adx_cluster_selector) {
+            Ok(clusters) => clusters,
+            Err(draft) => {
+                let is_stalled = draft.reason != "WaitingForCluster";
+                return Plan::nothing(draft, is_stalled);
+            }
+        };
+        let metrics = endpoints(&clusters, &[TelemetryType::Metrics]);
+        // The ingestor takes traces as it takes logs.
+        let logs = endpoints(&clusters, &[TelemetryType::Logs, TelemetryType::Traces]);
+        if metrics.is_empty() && logs.is_empty() {
+            let message = format!("no database is listed in spec.databases of ADXCluster {}", names(&clusters));
+            return Plan::nothing(Draft::no(Phase::DatabasesReady, "NoDatabases", message), false);
+        }
+        let labels = &world.settings.cluster_labels;
+        let parts = IngestorParts {
+            image: self.spec.image.clone().unwrap_or_else(|| world.settings.images.ingestor.clone()),
+            scale: self
+                .spec
+                .autoscaling
+                .clone()
+                .map_or_else(|| Scale::Fixed(self.spec.replicas.unwrap_or(1)), Scale::Auto),
+            expose_externally: self.spec.expose_externally,
+            metrics,
+            logs,
+            client_id: self.spec.managed_identity_client_id.clone(),
+            region: labels.get("region").cloned(),
+            cluster_labels: labels.iter().map(|(label, value)| format!("{label}={value}")).collect(),
+        };
+        let endpoint = self.spec.endpoint.clone().filter(|endpoint| !endpoint.is_empty());
+        Plan {
+            conditions: vec![Draft::yes(
+                Phase::ClusterReady,
+                "Ready",
+                format!("writes to ADXCluster {}", names(&clusters)),
+            )],
+            build: Some(ingestor(owner, &parts)),
+            workload_phase: Phase::WorkloadReady,
+            endpoint: Some(
+                endpoint.unwrap_or_else(|| format!("https://{}.{}.svc.cluster.local", owner.name, owner.namespace)),
+            ),
+            is_stalled: false,
+        }
+    }
+
+    fn cluster_scoped(owner: &Owner) -> Vec<ChildRef> {
+        cluster_role_refs(owner)
+    }
+
+    /// Collectors follow the endpoint and wait for it to be ready.
+    fn told_status(&self) -> impl Hash {
+        let ready = self.conditions().iter().find(|condition| condition.type_ == "Ready");
+        (self.status_endpoint().map(str::to_owned), ready.map(|ready| (ready.status.clone(), ready.message.clone())))
+    }
+}
+
+/// The schema's rules once more: the object may be older than they are.
+fn violations(ingestor: &Ingestor) -> Vec<String> {
+    let mut violations = Vec::new();
+    let spec = &ingestor.spec;
+    if let Some(replicas) = spec.replicas.filter(|replicas| *replicas < 0) {
+        violations.push(format!("spec.replicas = {replicas}: must be 0 or more"));
+    }
+    if let Some(autoscaling) = &spec.autoscaling {
+        let (fewest, most) = (autoscaling.min_replicas.unwrap_or(1), autoscaling.max_replicas);
+        if fewest < 1 || most < fewest {
+            violations.push(format!("spec.autoscaling.maxReplicas = {most}: must be at least minReplicas ({fewest}), which must be at least 1"));
+        }
+    }
+    // The seed's second example has no scheme.
+    if let Some(endpoint) = spec.endpoint.as_deref().filter(|endpoint| endpoint.contains("://") && !is_url(endpoint)) {
+        violations.push(format!("spec.endpoint = {endpoint}: must be a URL"));
+    }
+    violations
+}

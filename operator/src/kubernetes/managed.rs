@@ -1,0 +1,90 @@
+//! What the kinds that we reconcile have in common, and what each says for itself. Pure.
+
+use std::{fmt::Debug, hash::Hash, sync::Arc};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
+use serde::{Serialize, de::DeserializeOwned};
+use shared::document::ADXCluster;
+
+use super::{
+    apply::Build,
+    child::{ChildRef, Kind, Owner},
+    conditions::{Draft, Phase},
+    settings::Settings,
+};
+use crate::api::Ingestor;
+
+/// What a decision may look at besides the object itself.
+#[derive(Debug)]
+pub(crate) struct World<'a> {
+    pub(crate) settings: &'a Settings,
+    /// All that have been seen.
+    pub(crate) clusters: Vec<Arc<ADXCluster>>,
+    pub(crate) ingestors: Vec<Arc<Ingestor>>,
+}
+
+/// What to do for an object.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// The phases that are decided already; the workload's comes from the workload.
+    pub(crate) conditions: Vec<Draft>,
+    /// What to apply; without it, what is there stays.
+    pub(crate) build: Option<Build>,
+    /// The phase that the workload's pods decide.
+    pub(crate) workload_phase: Phase,
+    /// What the status tells as the endpoint.
+    pub(crate) endpoint: Option<String>,
+    /// Whether only a change of the object can help.
+    pub(crate) is_stalled: bool,
+}
+
+impl Plan {
+    /// Nothing is done: the condition says why.
+    pub(crate) fn nothing(why: Draft, is_stalled: bool) -> Self {
+        Self { conditions: vec![why], build: None, workload_phase: Phase::WorkloadReady, endpoint: None, is_stalled }
+    }
+}
+
+/// A kind that we reconcile.
+pub(crate) trait Managed:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    const KIND: Kind;
+
+    fn suspended(&self) -> bool;
+    fn criteria(&self) -> Option<&str>;
+    fn conditions(&self) -> &[Condition];
+    fn observed_generation(&self) -> Option<i64>;
+    fn status_endpoint(&self) -> Option<&str>;
+
+    /// Decides. Called only for objects that are neither suspended nor somebody else's nor being deleted.
+    fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan;
+
+    /// The cluster-scoped children that a finalizer must remove; the object has one if there are any.
+    fn cluster_scoped(_owner: &Owner) -> Vec<ChildRef> {
+        Vec::new()
+    }
+
+    /// What of the status is written by others and matters here.
+    fn watched_status(&self) -> impl Hash {}
+
+    /// What, when it changes, matters to objects of other kinds in the namespace.
+    fn told_status(&self) -> impl Hash {}
+
+    fn owner(&self) -> Owner {
+        Owner {
+            kind: Self::KIND,
+            name: self.name_any(),
+            namespace: self.namespace().unwrap_or_default(),
+            uid: self.uid().unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! One reconcile of one object, of whatever kind: gate, plan, apply, report. I/O: the API server, through the steps.
+//!
+//! A reconcile never fails outward: whatever happens becomes an [`Outcome`], a condition, and the time of the next try.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use kube::{
+    Api, ResourceExt as _,
+    api::{Patch, PatchParams},
+    runtime::{
+        controller::Action,
+        events::{Event, EventType},
+    },
+};
+use serde_json::json;
+use shared::runtime::chain;
+
+use super::{
+    apply::{Applied, ApplyError, FIELD_MANAGER, FINALIZER, apply, clean_up, set_finalizer},
+    child::{ChildRef, Owner},
+    conditions::{Draft, Phase, merged, with_summary},
+    context::Context,
+    criteria,
+    managed::{Managed, Plan},
+    workload::{pods_of, progress, trouble},
+};
+
+/// How a reconcile ended: what a person who watches the metric should conclude.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing had to be written to the object's children, and they run. The normal state.
+    Unchanged,
+    /// Children were made, changed or removed.
+    Changed,
+    /// The children are as they should be, and their pods are not ready yet.
+    Progressing,
+    /// Something else has to be there first; the condition says what.
+    Waiting,
+    /// A person has to change the object.
+    Invalid,
+    /// Somebody else's object has a name that is needed. A person has to decide.
+    Conflict,
+    /// The API server refused or could not be asked. Repeated failures need a person.
+    Failed,
+    /// The object says `suspend`.
+    Suspended,
+    /// Another operator's object, by its criteria.
+    NotMine,
+    /// The object is being deleted, and its cluster-scoped children are gone.
+    CleanedUp,
+}
+
+impl Outcome {
+    /// The label's value.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Changed => "changed",
+            Self::Progressing => "progressing",
+            Self::Waiting => "waiting",
+            Self::Invalid => "invalid",
+            Self::Conflict => "conflict",
+            Self::Failed => "failed",
+            Self::Suspended => "suspended",
+            Self::NotMine => "not_mine",
+            Self::CleanedUp => "cleaned_up",
+        }
+    }
+}
+
+/// What the object's status is to say.
+struct Report {
+    outcome: Outcome,
+    conditions: Vec<Draft>,
+    endpoint: Option<String>,
+    is_stalled: bool,
+}
+
+/// How often pods that are not ready are looked at, besides when they change: waiting reasons come and go without a change that we watch.
+const LOOK_AT_PODS: Duration = Duration::from_secs(5);
+
+/// Reconciles one object.
+pub(crate) async fn reconcile<K: Managed>(object: Arc<K>, context: Arc<Context>) -> Result<Action, Infallible> {
+    let started = Instant::now();
+    let owner = object.owner();
+    let result = steps(&*object, &owner, &context).await;
+    let outcome = match result {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            tracing::error!(
+                kind = K::KIND.as_str(),
+                name = owner.name,
+                namespace = owner.namespace,
+                error = chain(&error),
+                "reconcile failed"
+            );
+            Outcome::Failed
+        }
+    };
+    context.metrics.reconciled(K::KIND, outcome, started.elapsed());
+    Ok(match outcome {
+        Outcome::Failed | Outcome::Conflict => Action::requeue(context.wait_after_failure(&owner)),
+        Outcome::Progressing => Action::requeue(LOOK_AT_PODS),
+        _ => {
+            context.forget_failures(&owner);
+            Action::await_change()
+        }
+    })
+}
+
+async fn steps<K: Managed>(object: &K, owner: &Owner, context: &Context) -> Result<Outcome, ReconcileError> {
+    if object.meta().deletion_timestamp.is_some() {
+        return finish(object, owner, context).await;
+    }
+    if let Some(report) = gate(object, context) {
+        return tell(object, context, report).await;
+    }
+    let plan = object.plan(owner, &context.world());
+    let report = carry_out(object, owner, context, plan).await?;
+    tell(object, context, report).await
+}
+
+/// Why a reconcile could not even be told.
+#[derive(Debug, thiserror::Error)]
+enum ReconcileError {
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("failed to write the status")]
+    Status(#[source] kube::Error),
+}
+
+/// Objects that are left alone.
+fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
+    // An object that was reconciled keeps its conditions: they are still true.
+    let left_alone = |outcome, reason: &str, message: String| {
+        let draft = Draft::unknown(Phase::Ready, reason, message);
+        Some(Report {
+            outcome,
+            conditions: vec![draft],
+            endpoint: object.status_endpoint().map(str::to_owned),
+            is_stalled: false,
+        })
+    };
+    if object.suspended() {
+        return left_alone(
+            Outcome::Suspended,
+            "Suspended",
+            "spec.suspend is true: nothing is changed, and what is there goes on".to_owned(),
+        );
+    }
+    match criteria::is_met(object.criteria().unwrap_or_default(), &context.settings.cluster_labels) {
+        Ok(true) => None,
+        Ok(false) => {
+            let message =
+                "spec.criteriaExpression is false for this operator's cluster labels: nothing is changed".to_owned();
+            left_alone(Outcome::NotMine, "CriteriaNotMet", message)
+        }
+        Err(why) => {
+            let draft = Draft::no(Phase::Ready, "InvalidCriteria", format!("spec.criteriaExpression: {why}"));
+            Some(Report { outcome: Outcome::Invalid, conditions: vec![draft], endpoint: None, is_stalled: true })
+        }
+    }
+}
+
+async fn carry_out<K: Managed>(
+    object: &K,
+    owner: &Owner,
+    context: &Context,
+    plan: Plan,
+) -> Result<Report, ReconcileError> {
+    let Plan { mut conditions, build, workload_phase, endpoint, is_stalled } = plan;
+    let Some(build) = build else {
+        let outcome = if is_stalled { Outcome::Invalid } else { Outcome::Waiting };
+        return Ok(Report { outcome, conditions, endpoint, is_stalled });
+    };
+    let reference = ChildRef::in_namespace::<K>(owner, &owner.name);
+    if !K::cluster_scoped(owner).is_empty() && !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        set_finalizer(&context.client, owner, &reference, true).await?;
+    }
+    let has_workload = build.workload.is_some();
+    let applied = match apply(&context.client, owner, build).await {
+        Ok(applied) => applied,
+        Err(error) => {
+            let outcome =
+                if matches!(error, ApplyError::Conflict { .. }) { Outcome::Conflict } else { Outcome::Failed };
+            conditions.push(Draft::no(workload_phase, error.reason(), chain(&error)));
+            publish(object, context, EventType::Warning, error.reason(), chain(&error)).await;
+            return Ok(Report { outcome, conditions, endpoint, is_stalled: false });
+        }
+    };
+    let Applied { workload, changed, drift } = applied;
+    context.metrics.drift(K::KIND, drift.len());
+    for drift in drift {
+        publish(object, context, EventType::Normal, "DriftReverted", drift).await;
+    }
+    let mut outcome = if changed > 0 { Outcome::Changed } else { Outcome::Unchanged };
+    if let Some(workload) = workload.filter(|_| has_workload) {
+        let progress = progress(&workload);
+        if progress.is_ready {
+            conditions.push(Draft::yes(workload_phase, "Ready", progress.message));
+        } else {
+            let pods = pods_of(&context.client, owner).await.unwrap_or_default();
+            let trouble = trouble(&pods);
+            if let Some((reason, message)) = &trouble {
+                publish(object, context, EventType::Warning, reason, message.clone()).await;
+            }
+            let (reason, message) = trouble.unwrap_or_else(|| ("Progressing".to_owned(), progress.message));
+            conditions.push(Draft::no(workload_phase, &reason, message));
+            outcome = Outcome::Progressing;
+        }
+    }
+    Ok(Report { outcome, conditions, endpoint, is_stalled: false })
+}
+
+/// Writes the status where it differs.
+async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Result<Outcome, ReconcileError> {
+    let Report { outcome, conditions, endpoint, is_stalled } = report;
+    let has_summary = conditions.iter().any(|draft| draft.phase == Phase::Ready);
+    let drafts = if has_summary { conditions } else { with_summary(conditions, is_stalled) };
+    let generation = object.meta().generation;
+    let conditions = merged(object.conditions(), drafts, generation, Timestamp::now());
+    let same = conditions == object.conditions()
+        && endpoint.as_deref() == object.status_endpoint()
+        && generation == object.observed_generation();
+    if same {
+        return Ok(outcome);
+    }
+    note_transition(object, &conditions);
+    let mut status = json!({"conditions": conditions, "observedGeneration": generation});
+    if let Some(endpoint) = endpoint {
+        status["endpoint"] = endpoint.into();
+    }
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": object.name_any(), "uid": object.uid()},
+        "status": status,
+    });
+    let api: Api<K> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    match api.patch_status(&object.name_any(), &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&patch)).await
+    {
+        Ok(_) => Ok(outcome),
+        // Deleted since we looked.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(outcome),
+        Err(error) => Err(ReconcileError::Status(error)),
+    }
+}
+
+/// A line in the log when readiness changes.
+fn note_transition<K: Managed>(object: &K, conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]) {
+    let ready = |conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]| {
+        conditions
+            .iter()
+            .find(|condition| condition.type_ == Phase::Ready.as_str())
+            .map(|ready| (ready.status.clone(), ready.reason.clone()))
+    };
+    let (before, after) = (ready(object.conditions()), ready(conditions));
+    if before != after {
+        let message = conditions
+            .iter()
+            .find(|condition| condition.type_ == Phase::Ready.as_str())
+            .map(|ready| ready.message.as_str());
+        let (status, reason) = after.unwrap_or_default();
+        let (name, namespace) = (object.name_any(), object.namespace());
+        tracing::info!(kind = K::KIND.as_str(), name, namespace, ready = status, reason, message, "readiness changed");
+    }
+}
+
+/// The object is being deleted: what Kubernetes does not collect goes first.
+async fn finish<K: Managed>(object: &K, owner: &Owner, context: &Context) -> Result<Outcome, ReconcileError> {
+    if object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        clean_up(&context.client, owner, &K::cluster_scoped(owner)).await?;
+        let reference = ChildRef::in_namespace::<K>(owner, &owner.name);
+        set_finalizer(&context.client, owner, &reference, false).await?;
+    }
+    Ok(Outcome::CleanedUp)
+}
+
+/// An Event on the object. One that cannot be written is only logged: Events are for people, and never decide.
+async fn publish<K: Managed>(object: &K, context: &Context, kind: EventType, reason: &str, note: String) {
+    // The API's limit of a note.
+    let note: String = note.chars().take(1000).collect();
+    let event = Event {
+        type_: kind,
+        reason: reason.to_owned(),
+        note: Some(note),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
+        tracing::warn!(error = chain(&error), reason, "an Event could not be written");
+    }
+}

@@ -1,0 +1,319 @@
+//! Watches: what changes in the cluster becomes the names of objects to reconcile. I/O: the API server.
+//!
+//! Objects of our kinds are kept; of what we make for them only metadata passes through, to its owner's queue. So a deleted child, a scaled workload or a pod that
+//! changes costs one reconcile, and memory holds no copies of children: a reconcile reads what it compares from the API server.
+
+use std::{
+    collections::HashMap,
+    fmt::Debug,
+    hash::{DefaultHasher, Hash, Hasher as _},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use futures::{StreamExt as _, channel::mpsc};
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment, StatefulSet},
+    autoscaling::v2::HorizontalPodAutoscaler,
+    core::v1::{ConfigMap, Pod, Service, ServiceAccount},
+    policy::v1::PodDisruptionBudget,
+    rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    core::{ClusterResourceScope, NamespaceResourceScope, ObjectMeta, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{ObjectRef, Store, reflector, store, store::Writer},
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use shared::{document::ADXCluster, runtime::chain};
+use tokio::task::JoinSet;
+
+use super::{
+    child::{COMPONENT, INSTANCE, Kind, MANAGED_BY, NAMESPACE},
+    context::Stores,
+    managed::Managed,
+};
+use crate::api::{Alerter, Collector, Ingestor};
+
+/// The name of an object to reconcile; its kind is the queue's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Target {
+    namespace: String,
+    name: String,
+}
+
+impl Target {
+    /// As the controllers name it.
+    pub(crate) fn object<K: Managed>(self) -> ObjectRef<K> {
+        ObjectRef::new(&self.name).within(&self.namespace)
+    }
+}
+
+/// One queue for each kind.
+#[derive(Clone)]
+pub(crate) struct Queues(HashMap<Kind, mpsc::UnboundedSender<Target>>);
+
+impl Queues {
+    /// The queues, and their ends by kind.
+    pub(crate) fn new() -> (Self, HashMap<Kind, mpsc::UnboundedReceiver<Target>>) {
+        let (mut senders, mut receivers) = (HashMap::new(), HashMap::new());
+        for kind in Kind::ALL {
+            let (sender, receiver) = mpsc::unbounded();
+            senders.insert(kind, sender);
+            receivers.insert(kind, receiver);
+        }
+        (Self(senders), receivers)
+    }
+
+    fn send(&self, kind: Kind, namespace: Option<&str>, name: &str) {
+        let target = Target { namespace: namespace.unwrap_or_default().to_owned(), name: name.to_owned() };
+        if let Some(queue) = self.0.get(&kind) {
+            // Closed only when the operator stops.
+            let _ = queue.unbounded_send(target);
+        }
+    }
+}
+
+/// How many watches have had their first complete list.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Synced {
+    started: usize,
+    done: Arc<AtomicUsize>,
+}
+
+impl Synced {
+    /// Whether all have.
+    pub(crate) fn all(&self) -> bool {
+        self.done.load(Ordering::Acquire) >= self.started
+    }
+
+    /// `3 of 17`
+    pub(crate) fn progress(&self) -> String {
+        format!("{} of {}", self.done.load(Ordering::Acquire), self.started)
+    }
+}
+
+/// Everything that is watched, as running tasks that end when this is dropped.
+pub(crate) struct Watches {
+    pub(crate) stores: Stores,
+    pub(crate) synced: Synced,
+    tasks: JoinSet<()>,
+}
+
+impl Watches {
+    /// Starts all watches.
+    pub(crate) fn start(client: &Client, namespace: Option<&str>, queues: &Queues) -> Self {
+        let (clusters, cluster_writer) = store::<ADXCluster>();
+        let (ingestors, ingestor_writer) = store::<Ingestor>();
+        let (collectors, collector_writer) = store::<Collector>();
+        let (alerters, alerter_writer) = store::<Alerter>();
+        let stores = Stores { clusters, ingestors, collectors, alerters };
+        let mut watches = Self { stores: stores.clone(), synced: Synced::default(), tasks: JoinSet::new() };
+
+        let (others, to) = (stores.clone(), queues.clone());
+        let tell = move |namespace: Option<&str>| {
+            each_in(&others.ingestors, namespace, |name| to.send(Kind::Ingestor, namespace, name));
+            each_in(&others.alerters, namespace, |name| to.send(Kind::Alerter, namespace, name));
+        };
+        watches.keep(scoped(client, namespace), cluster_writer, stores.clusters.clone(), queues, tell);
+        let (others, to) = (stores.collectors.clone(), queues.clone());
+        let tell = move |namespace: Option<&str>| {
+            each_in(&others, namespace, |name| to.send(Kind::Collector, namespace, name))
+        };
+        watches.keep(scoped(client, namespace), ingestor_writer, stores.ingestors.clone(), queues, tell);
+        watches.keep(scoped(client, namespace), collector_writer, stores.collectors.clone(), queues, |_| {});
+        watches.keep(scoped(client, namespace), alerter_writer, stores.alerters.clone(), queues, |_| {});
+
+        watches.pass_on::<StatefulSet>(scoped(client, namespace), queues);
+        watches.pass_on::<DaemonSet>(scoped(client, namespace), queues);
+        watches.pass_on::<Deployment>(scoped(client, namespace), queues);
+        watches.pass_on::<HorizontalPodAutoscaler>(scoped(client, namespace), queues);
+        watches.pass_on::<PodDisruptionBudget>(scoped(client, namespace), queues);
+        watches.pass_on::<Service>(scoped(client, namespace), queues);
+        watches.pass_on::<ServiceAccount>(scoped(client, namespace), queues);
+        watches.pass_on::<ConfigMap>(scoped(client, namespace), queues);
+        watches.pass_on::<Role>(scoped(client, namespace), queues);
+        watches.pass_on::<RoleBinding>(scoped(client, namespace), queues);
+        watches.pass_on::<Pod>(scoped(client, namespace), queues);
+        watches.pass_on::<ClusterRole>(everywhere(client), queues);
+        watches.pass_on::<ClusterRoleBinding>(everywhere(client), queues);
+        watches
+    }
+
+    /// Waits until a watch ends, which none does by itself.
+    pub(crate) async fn ended(&mut self) {
+        self.tasks.join_next().await;
+    }
+
+    fn started(&mut self) -> impl FnOnce() + Send + use<> {
+        self.synced.started += 1;
+        let done = Arc::clone(&self.synced.done);
+        move || {
+            done.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Watches one of our kinds: keeps its objects, queues those that changed, and tells others in the namespace where it concerns them.
+    fn keep<K: Managed>(
+        &mut self,
+        api: Api<K>,
+        writer: Writer<K>,
+        store: Store<K>,
+        queues: &Queues,
+        tell: impl Fn(Option<&str>) + Send + Sync + 'static,
+    ) {
+        let (queues, mut first) = (queues.clone(), Some(self.started()));
+        self.tasks.spawn(async move {
+            let events = reflector(
+                writer,
+                watcher(api, watcher::Config::default()).default_backoff().modify(forget_managed_fields),
+            );
+            let mut events = pin!(events);
+            let mut seen = Seen::default();
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(Event::Apply(object)) => {
+                        let (own, told) = seen.changed(&object);
+                        if own {
+                            queues.send(K::KIND, object.namespace().as_deref(), &object.name_any());
+                        }
+                        if told {
+                            tell(object.namespace().as_deref());
+                        }
+                    }
+                    Ok(Event::Delete(object)) => {
+                        seen.forget(&object);
+                        tell(object.namespace().as_deref());
+                    }
+                    // What was missed while there was no watch is unknown: everything is looked at.
+                    Ok(Event::InitDone) => {
+                        seen = Seen::default();
+                        for object in store.state() {
+                            seen.changed(&*object);
+                            queues.send(K::KIND, object.namespace().as_deref(), &object.name_any());
+                            tell(object.namespace().as_deref());
+                        }
+                        first.take().map(|done| done());
+                    }
+                    Ok(Event::Init | Event::InitApply(_)) => {}
+                    Err(error) => tracing::warn!(
+                        kind = K::KIND.as_str(),
+                        error = chain(&error),
+                        "a watch broke off and is begun again"
+                    ),
+                }
+            }
+        });
+    }
+
+    /// Watches the metadata of what we make of one kind: a change goes to its owner's queue.
+    fn pass_on<C>(&mut self, api: Api<PartialObjectMeta<C>>, queues: &Queues)
+    where
+        C: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let (queues, mut first) = (queues.clone(), Some(self.started()));
+        self.tasks.spawn(async move {
+            let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
+            let mut events = pin!(watcher(api, ours).default_backoff());
+            // Owners of what there was, so that after a gap those of what has vanished are looked at too.
+            let mut owners: HashMap<(Option<String>, String), (Kind, Option<String>, String)> = HashMap::new();
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
+                        let Some((kind, namespace, name)) = owner_of(&object.metadata) else { continue };
+                        queues.send(kind, namespace.as_deref(), &name);
+                        owners.insert((object.namespace(), object.name_any()), (kind, namespace, name));
+                    }
+                    Ok(Event::Init) => {
+                        for (_, (kind, namespace, name)) in owners.drain() {
+                            queues.send(kind, namespace.as_deref(), &name);
+                        }
+                    }
+                    Ok(Event::InitDone) => drop(first.take().map(|done| done())),
+                    Err(error) => tracing::warn!(kind = %C::kind(&()), error = chain(&error), "a watch broke off and is begun again"),
+                }
+            }
+        });
+    }
+}
+
+fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+fn everywhere<K>(client: &Client) -> Api<PartialObjectMeta<K>>
+where
+    K: Resource<Scope = ClusterResourceScope, DynamicType = ()>,
+{
+    Api::all(client.clone())
+}
+
+/// The larger part of an object, and of no use here.
+fn forget_managed_fields<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
+fn each_in<K: Managed>(store: &Store<K>, namespace: Option<&str>, mut act: impl FnMut(&str)) {
+    for object in store.state().iter().filter(|object| object.namespace().as_deref() == namespace) {
+        act(&object.name_any());
+    }
+}
+
+/// The owner of an object of ours, by its labels.
+fn owner_of(metadata: &ObjectMeta) -> Option<(Kind, Option<String>, String)> {
+    let labels = metadata.labels.as_ref()?;
+    let kind = Kind::ALL
+        .into_iter()
+        .find(|kind| labels.get(COMPONENT).is_some_and(|component| component == kind.component()))?;
+    let namespace = metadata.namespace.clone().or_else(|| labels.get(NAMESPACE).cloned());
+    Some((kind, namespace, labels.get(INSTANCE)?.clone()))
+}
+
+/// What was last seen of each object, as hashes: our own status writes change neither.
+struct Seen<K>(HashMap<(Option<String>, String), (u64, u64)>, std::marker::PhantomData<K>);
+
+impl<K> Default for Seen<K> {
+    fn default() -> Self {
+        Self(HashMap::new(), std::marker::PhantomData)
+    }
+}
+
+impl<K: Managed> Seen<K> {
+    /// Whether the object itself has to be reconciled, and whether others in its namespace have to be.
+    fn changed(&mut self, object: &K) -> (bool, bool) {
+        let meta = object.meta();
+        let own = hash_of(&(
+            meta.generation,
+            meta.deletion_timestamp.is_some(),
+            &meta.finalizers,
+            &meta.labels,
+            object.watched_status(),
+        ));
+        let told = hash_of(&(&meta.labels, meta.deletion_timestamp.is_some(), meta.generation, object.told_status()));
+        let before = self.0.insert((meta.namespace.clone(), object.name_any()), (own, told));
+        before.map_or((true, true), |before| (before.0 != own, before.1 != told))
+    }
+
+    fn forget(&mut self, object: &K) {
+        self.0.remove(&(object.meta().namespace.clone(), object.name_any()));
+    }
+}
+
+fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}

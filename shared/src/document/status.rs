@@ -1,0 +1,177 @@
+//! What an agent tells of itself in the status of its ADXCluster. Bounded: a status lives in etcd and travels to everyone who watches. No I/O.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The most bytes of the lists in a status, as JSON: together with the conditions it stays below 200 KB.
+const MAX_LIST_BYTES: usize = 120_000;
+/// The most bytes of one text.
+const MAX_TEXT_BYTES: usize = 1024;
+
+/// A time as the protocol has it: without fractions.
+pub fn whole_seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}
+
+/// What an agent sees and does. Texts and lists are cut; what was left out is counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FederationStatus {
+    /// Hub: live partitions of all that it knows, such as `3/4`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<String>,
+    /// Hub: why removals are held; absent where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<String>,
+    /// The last pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_pass: Option<PassStatus>,
+    /// Hub: its partitions, those that need a look first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<PartitionStatus>,
+    /// Hub: how many partitions are left out of the list.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub partitions_omitted: i64,
+    /// Hub: the databases with what we made in them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<DatabaseStatus>,
+    /// Hub: how many databases are left out of the list.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub databases_omitted: i64,
+    /// Partition: the hubs and what became of the last beat to each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hubs: Vec<HubStatus>,
+}
+
+/// One pass.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PassStatus {
+    /// When it began.
+    pub time: Time,
+    /// How it ended: `done`, `unchanged`, `partial`, `held` or `failed`.
+    pub outcome: String,
+    /// Why nothing was changed although something might have to be, or why the pass failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What a person should look at, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PartitionStatus {
+    /// Its cluster.
+    pub endpoint: String,
+    /// Where it stands: `live`, `suspect` or `expired`.
+    pub state: String,
+    /// Its newest heartbeat, by the hub's clock.
+    pub last_beat: Time,
+}
+
+/// What we made in one hub database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseStatus {
+    /// The database.
+    pub name: String,
+    /// How many entity groups.
+    pub entity_groups: i64,
+    /// How many functions.
+    pub functions: i64,
+}
+
+/// One hub, as a partition sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HubStatus {
+    /// Its cluster.
+    pub endpoint: String,
+    /// When it last accepted a heartbeat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<Time>,
+    /// What became of the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+// serde's `skip_serializing_if` hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+const fn is_zero(count: &i64) -> bool {
+    *count == 0
+}
+
+impl FederationStatus {
+    /// The same within its bounds: long lists lose their end, long texts theirs, and the status says how much.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        if let Some(pass) = &mut self.last_pass {
+            pass.message.iter_mut().chain(&mut pass.problems).for_each(shorten);
+            let omitted = cut(&mut pass.problems, MAX_LIST_BYTES / 8);
+            if omitted > 0 {
+                pass.problems.push(format!("and {omitted} more"));
+            }
+        }
+        self.hubs.iter_mut().filter_map(|hub| hub.message.as_mut()).for_each(shorten);
+        self.partitions_omitted += cut(&mut self.partitions, MAX_LIST_BYTES / 2);
+        self.databases_omitted += cut(&mut self.databases, MAX_LIST_BYTES / 4);
+        self
+    }
+}
+
+/// Keeps what fits into `bytes` as JSON; returns how many entries went.
+fn cut<T: Serialize>(list: &mut Vec<T>, bytes: usize) -> i64 {
+    let mut used = 0;
+    let fits = list.iter().take_while(|entry| {
+        used += serde_json::to_string(entry).map_or(0, |text| text.len() + 1);
+        used <= bytes
+    });
+    let kept = fits.count();
+    i64::try_from(list.drain(kept..).count()).unwrap_or(i64::MAX)
+}
+
+fn shorten(text: &mut String) {
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fleet_of_two_thousand_stays_below_200_kb_and_says_what_is_left_out() {
+        let time = || Time(Timestamp::UNIX_EPOCH);
+        let partition = |number| PartitionStatus {
+            endpoint: format!("https://a-partition-with-a-long-name-{number}.southeastasia.kusto.windows.net"),
+            state: "live".to_owned(),
+            last_beat: time(),
+        };
+        let database =
+            |number| DatabaseStatus { name: "D".repeat(1000) + &format!("{number}"), entity_groups: 1, functions: 1 };
+        let problems = vec!["ü".repeat(5000); 500];
+        let message = Some("x".repeat(1 << 20));
+        let status = FederationStatus {
+            partitions: (0..2000).map(partition).collect(),
+            databases: (0..2000).map(database).collect(),
+            last_pass: Some(PassStatus { time: time(), outcome: "partial".to_owned(), message, problems }),
+            ..FederationStatus::default()
+        };
+        let status = status.bounded();
+        assert!(serde_json::to_string(&status).unwrap().len() < 150_000);
+        assert_eq!(i64::try_from(status.partitions.len()).unwrap() + status.partitions_omitted, 2000);
+        assert!(status.partitions.len() > 300 && status.databases_omitted > 0);
+        assert!(status.last_pass.unwrap().problems.last().unwrap().starts_with("and "));
+        let small = FederationStatus { partitions: vec![partition(1)], ..FederationStatus::default() };
+        assert_eq!(small.clone().bounded(), small);
+    }
+}

@@ -1,0 +1,181 @@
+//! Ingestor, Collector and Alerter: their specs in their objects, and what follows what.
+
+use serde_json::{Value, json};
+use tests::cluster::{TestNamespace, condition_of};
+
+const CLUSTER: &str = "
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {name: eu, labels: {app: adx-mon}}
+spec:
+  clusterName: eu
+  endpoint: https://eu.kusto.windows.net
+  databases:
+    - {databaseName: Metrics, telemetryType: Metrics}
+    - {databaseName: Logs, telemetryType: Logs}
+    - {databaseName: Spans, telemetryType: Traces}
+";
+
+fn ingestor(name: &str, more: &str) -> String {
+    format!(
+        "apiVersion: adx-mon.azure.com/v1\nkind: Ingestor\nmetadata: {{name: {name}}}\nspec: {{adxClusterSelector: {{matchLabels: {{app: adx-mon}}}}{more}}}\n"
+    )
+}
+
+fn arguments(workload: &Value) -> Vec<String> {
+    let arguments =
+        workload["spec"]["template"]["spec"]["containers"][0]["args"].as_array().cloned().unwrap_or_default();
+    arguments.iter().map(|argument| argument.as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn an_ingestors_spec_is_in_its_objects_and_follows_edits() {
+    let test = TestNamespace::new("ingestor").await;
+    let operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(
+        &CLUSTER
+            .replace("name: eu,", "name: us,")
+            .replace("clusterName: eu", "clusterName: us")
+            .replace("//eu", "//us"),
+    )
+    .await;
+    let hub = "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: hub, labels: {app: adx-mon}}\nspec: {clusterName: hub, endpoint: 'https://hub.kusto.windows.net', role: Federated, federation: {heartbeatDatabase: D, heartbeatTable: T}, databases: [{databaseName: D, telemetryType: Logs}]}\n";
+    test.apply(hub).await;
+    test.apply(&ingestor("first", ", replicas: 0, image: 'x/ingestor:1', managedIdentityClientId: id-1")).await;
+    // Several in one namespace, under any name.
+    test.apply(&ingestor("second", ", exposeExternally: true, endpoint: 'https://ingest.example.com'")).await;
+    let first = test.until_condition("Ingestor", "first", "Ready", "True", "Ready").await;
+    assert_eq!(first["status"]["endpoint"], format!("https://first.{}.svc.cluster.local", test.name));
+    let set = test.get("apps/v1 StatefulSet", "first").await;
+    assert_eq!(
+        (&set["spec"]["replicas"], &set["spec"]["template"]["spec"]["containers"][0]["image"]),
+        (&json!(0), &json!("x/ingestor:1"))
+    );
+    let kusto: Vec<_> = arguments(&set).into_iter().filter(|argument| argument.contains("kusto")).collect();
+    assert_eq!(
+        kusto,
+        [
+            "--metrics-kusto-endpoints=Metrics=https://eu.kusto.windows.net",
+            "--metrics-kusto-endpoints=Metrics=https://us.kusto.windows.net",
+            "--logs-kusto-endpoints=Logs=https://eu.kusto.windows.net",
+            "--logs-kusto-endpoints=Logs=https://us.kusto.windows.net",
+            "--logs-kusto-endpoints=Spans=https://eu.kusto.windows.net",
+            "--logs-kusto-endpoints=Spans=https://us.kusto.windows.net",
+        ],
+        "a hub is not written to"
+    );
+    let account = test.get("v1 ServiceAccount", "first").await;
+    assert_eq!(account["metadata"]["annotations"]["azure.workload.identity/client-id"], "id-1");
+    assert_eq!(set["spec"]["template"]["metadata"]["labels"]["azure.workload.identity/use"], "true");
+    let second = test.until_condition("Ingestor", "second", "Ready", "True", "Ready").await;
+    assert_eq!(second["status"]["endpoint"], "https://ingest.example.com");
+    assert_eq!(test.get("v1 Service", "second").await["spec"]["type"], "LoadBalancer");
+    // Edits are followed, those of clusters too.
+    test.apply(&ingestor("first", ", replicas: 2, image: 'x/ingestor:2'")).await;
+    test.until("apps/v1 StatefulSet", "first", |set| {
+        set["spec"]["replicas"] == 2 && set["spec"]["template"]["spec"]["containers"][0]["image"] == "x/ingestor:2"
+    })
+    .await;
+    let plain = |account: &Value| account["metadata"]["annotations"]["azure.workload.identity/client-id"].is_null();
+    test.until("v1 ServiceAccount", "first", plain).await;
+    test.delete("ADXCluster", "us").await;
+    test.until("apps/v1 StatefulSet", "first", |set| {
+        !arguments(set).iter().any(|argument| argument.contains("us.kusto"))
+    })
+    .await;
+    drop(operator);
+}
+
+#[tokio::test]
+async fn an_autoscaler_decides_on_replicas_alone() {
+    let test = TestNamespace::new("autoscaling").await;
+    let operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(&ingestor("i", ", replicas: 3")).await;
+    test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == 3).await;
+    test.apply(&ingestor("i", ", autoscaling: {minReplicas: 2, maxReplicas: 9, targetCPUUtilizationPercentage: 60}"))
+        .await;
+    let scaler = test.until("autoscaling/v2 HorizontalPodAutoscaler", "i", |scaler| !scaler.is_null()).await;
+    assert_eq!((&scaler["spec"]["minReplicas"], &scaler["spec"]["maxReplicas"]), (&json!(2), &json!(9)));
+    assert_eq!(scaler["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 60);
+    assert_eq!(
+        test.get("apps/v1 StatefulSet", "i").await["spec"]["replicas"],
+        3,
+        "the change to autoscaling scales nothing down"
+    );
+    // As an autoscaler scales.
+    let sets = test.api("apps/v1 StatefulSet");
+    let scale = kube::api::Patch::Merge(json!({"spec": {"replicas": 5}}));
+    sets.patch_scale("i", &kube::api::PatchParams::default(), &scale).await.expect("the API server scales");
+    test.apply(&ingestor(
+        "i",
+        ", image: 'x/ingestor:2', autoscaling: {minReplicas: 2, maxReplicas: 9, targetCPUUtilizationPercentage: 60}",
+    ))
+    .await;
+    let set = test
+        .until("apps/v1 StatefulSet", "i", |set| {
+            set["spec"]["template"]["spec"]["containers"][0]["image"] == "x/ingestor:2"
+        })
+        .await;
+    assert_eq!(set["spec"]["replicas"], 5, "replicas are the autoscaler's");
+    // Back to a number: the autoscaler goes.
+    test.apply(&ingestor("i", ", replicas: 1")).await;
+    test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == 1).await;
+    test.until("autoscaling/v2 HorizontalPodAutoscaler", "i", Value::is_null).await;
+    drop(operator);
+}
+
+#[tokio::test]
+async fn a_collector_follows_its_ingestor_and_rolls_when_its_configuration_changes() {
+    let test = TestNamespace::new("collector").await;
+    let operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(&ingestor("i", "")).await;
+    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: Collector\nmetadata: {name: c}\nspec: {}\n").await;
+    let collector = test.until_condition("Collector", "c", "Ready", "True", "Ready").await;
+    assert_eq!(collector["status"]["endpoint"], format!("https://i.{}.svc.cluster.local", test.name));
+    let mark = |set: &Value| set["spec"]["template"]["metadata"]["annotations"]["adx-mon.azure.com/config"].clone();
+    let before = mark(&test.get("apps/v1 DaemonSet", "c").await);
+    test.apply(&ingestor("i", ", endpoint: 'https://elsewhere.example.com'")).await;
+    let follows = |map: &Value| {
+        map["data"]["config.toml"]
+            .as_str()
+            .is_some_and(|text| text.contains("endpoint = \"https://elsewhere.example.com\""))
+    };
+    test.until("v1 ConfigMap", "c-config", follows).await;
+    test.until("apps/v1 DaemonSet", "c", |set| mark(set) != before).await;
+    // Two ingestors are one too many to choose from; what runs goes on.
+    test.apply(&ingestor("other", "")).await;
+    let ambiguous = test.until_condition("Collector", "c", "Ready", "False", "AmbiguousIngestor").await;
+    assert!(
+        condition_of(&ambiguous, "Ready").is_some_and(|ready| ready["message"].to_string().contains("i, other")),
+        "{ambiguous:#}"
+    );
+    assert!(follows(&test.get("v1 ConfigMap", "c-config").await));
+    drop(operator);
+}
+
+#[tokio::test]
+async fn a_bad_image_shows_in_the_pods_own_words_and_selecting_nothing_makes_nothing() {
+    let test = TestNamespace::new("trouble").await;
+    let operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(&ingestor("bad", ", image: 'x/missing:1'")).await;
+    let bad = test.until_condition("Ingestor", "bad", "Ready", "False", "ImagePullBackOff").await;
+    let message =
+        condition_of(&bad, "WorkloadReady").map(|condition| condition["message"].to_string()).unwrap_or_default();
+    assert!(message.contains("pod bad-0: ImagePullBackOff: Back-off pulling image"), "{message}");
+    assert!(test.events().await.iter().any(|(reason, note)| reason == "ImagePullBackOff" && note.contains("bad-0")));
+    test.apply(&ingestor("bad", ", image: 'x/there:1'")).await;
+    test.until_condition("Ingestor", "bad", "Ready", "True", "Ready").await;
+    for (name, selector) in [("empty", "{}"), ("none", "{matchLabels: {app: nothing}}")] {
+        let text = format!(
+            "apiVersion: adx-mon.azure.com/v1\nkind: Ingestor\nmetadata: {{name: {name}}}\nspec: {{adxClusterSelector: {selector}}}\n"
+        );
+        test.apply(&text).await;
+        test.until_condition("Ingestor", name, "Ready", "False", "").await;
+    }
+    assert_eq!(test.ours("apps/v1 StatefulSet").await, ["bad"]);
+    drop(operator);
+}

@@ -1,0 +1,244 @@
+//! The seed's examples, as they are written there, and adx-mon's present manifests.
+
+use serde_json::json;
+use tests::cluster::{TestNamespace, condition_of};
+
+/// The seed's "Minimal" example: an existing cluster and all three components.
+const MINIMAL: &str = r#"
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata:
+  name: existing-adx-cluster
+  labels:
+    app: my-adx
+spec:
+  clusterName: my-existing-cluster-name
+  endpoint: "https://my-existing-cluster.eastus2.kusto.windows.net"
+  databases:
+    - databaseName: "MetricsDB"
+      telemetryType: Metrics
+    - databaseName: "LogsDB"
+      telemetryType: Logs
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Ingestor
+metadata:
+  name: minimal-ingestor
+spec:
+  adxClusterSelector:
+    matchLabels:
+      app: my-adx
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Collector
+metadata:
+  name: minimal-collector
+spec: {}
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Alerter
+metadata:
+  name: minimal-alerter
+spec:
+  notificationEndpoint: "http://alertmanager.example.com:9093/api/v1/alerts"
+  adxClusterSelector:
+    matchLabels:
+      app: my-adx
+"#;
+
+#[tokio::test]
+async fn the_minimal_example_runs_all_components_in_order() {
+    let test = TestNamespace::new("minimal").await;
+    let operator = test.operator().await;
+    test.apply(MINIMAL).await;
+    test.until_condition("ADXCluster", "existing-adx-cluster", "Ready", "True", "Ready").await;
+    for (kind, name) in
+        [("Ingestor", "minimal-ingestor"), ("Collector", "minimal-collector"), ("Alerter", "minimal-alerter")]
+    {
+        let object = test.until_condition(kind, name, "Ready", "True", "Ready").await;
+        assert_eq!(object["status"]["observedGeneration"], object["metadata"]["generation"], "{object:#}");
+    }
+    let set = test.get("apps/v1 StatefulSet", "minimal-ingestor").await;
+    let container = &set["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(container["image"], "ghcr.io/azure/adx-mon/ingestor:latest");
+    assert_eq!(
+        container["args"],
+        json!([
+            "--storage-dir=/mnt/data",
+            "--max-segment-age=5s",
+            "--max-disk-usage=21474836480",
+            "--max-transfer-size=10485760",
+            "--max-connections=1000",
+            "--insecure-skip-verify",
+            "--metrics-kusto-endpoints=MetricsDB=https://my-existing-cluster.eastus2.kusto.windows.net",
+            "--logs-kusto-endpoints=LogsDB=https://my-existing-cluster.eastus2.kusto.windows.net",
+        ])
+    );
+    let config = test.get("v1 ConfigMap", "minimal-collector-config").await;
+    let endpoint = format!("endpoint = \"https://minimal-ingestor.{}.svc.cluster.local\"", test.name);
+    assert!(config["data"]["config.toml"].as_str().is_some_and(|text| text.contains(&endpoint)), "{config:#}");
+    let deployment = test.get("apps/v1 Deployment", "minimal-alerter").await;
+    let arguments = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+    assert_eq!(arguments[0], "--alerter-address=http://alertmanager.example.com:9093/api/v1/alerts");
+    assert_eq!(arguments[2], "--kusto-endpoint=LogsDB=https://my-existing-cluster.eastus2.kusto.windows.net");
+    drop(operator);
+}
+
+#[tokio::test]
+async fn what_has_to_wait_says_for_what() {
+    let test = TestNamespace::new("waiting").await;
+    let operator = test.operator().await;
+    let (cluster, rest) = MINIMAL.split_once("---").expect("the example has several documents");
+    test.apply(rest).await;
+    let ingestor = test.until_condition("Ingestor", "minimal-ingestor", "Ready", "False", "WaitingForCluster").await;
+    let message =
+        condition_of(&ingestor, "Ready").and_then(|ready| ready["message"].as_str()).unwrap_or_default().to_owned();
+    assert!(message.starts_with("no ADXCluster of role Partition"), "{message}");
+    test.until_condition("Collector", "minimal-collector", "Ready", "False", "WaitingForIngestor").await;
+    test.until_condition("Alerter", "minimal-alerter", "Ready", "False", "WaitingForCluster").await;
+    assert!(test.ours("apps/v1 StatefulSet").await.is_empty() && test.ours("apps/v1 DaemonSet").await.is_empty());
+    // A cluster that is still to be made is not there yet either.
+    test.apply(&cluster.replace("  endpoint:", "  # endpoint:")).await;
+    test.until_condition("ADXCluster", "existing-adx-cluster", "Ready", "False", "InvalidClusterName").await;
+    let waits = |object: &serde_json::Value| {
+        let message = condition_of(object, "Ready").and_then(|ready| ready["message"].as_str()).unwrap_or_default();
+        message.starts_with("ADXCluster 'existing-adx-cluster' is not ready")
+    };
+    test.until("Ingestor", "minimal-ingestor", waits).await;
+    test.apply(cluster).await;
+    for (kind, name) in
+        [("Ingestor", "minimal-ingestor"), ("Collector", "minimal-collector"), ("Alerter", "minimal-alerter")]
+    {
+        test.until_condition(kind, name, "Ready", "True", "Ready").await;
+    }
+    drop(operator);
+}
+
+/// The seed's other examples, and adx-mon's present manifests: the API server takes each, and its conditions tell the truth.
+#[tokio::test]
+async fn every_other_example_is_taken_and_told_about() {
+    let test = TestNamespace::new("examples").await;
+    let operator = test.operator().await;
+    test.apply(
+        r#"
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata:
+  name: minimal-adx-cluster
+spec:
+  clusterName: minimal-adx-cluster
+---
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata:
+  name: prod-adx-cluster
+spec:
+  clusterName: prod-metrics
+  endpoint: "https://prod-metrics.kusto.windows.net"
+  databases:
+    - databaseName: metricsdb
+      retentionInDays: 30
+      telemetryType: Metrics
+    - databaseName: logsdb
+      retentionInDays: 30
+      telemetryType: Logs
+  provision:
+    subscriptionId: "00000000-0000-0000-0000-000000000000"
+    resourceGroup: "adx-monitor-prod"
+    location: "eastus2"
+    skuName: "Standard_L8as_v3"
+    tier: "Standard"
+    userAssignedIdentities:
+      - "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/adx-monitor-prod/providers/Microsoft.ManagedIdentity/userAssignedIdentities/identity1"
+    autoScale: true
+    autoScaleMax: 20
+    autoScaleMin: 4
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Ingestor
+metadata:
+  name: prod-ingestor
+spec:
+  image: "ghcr.io/azure/adx-mon/ingestor:v1.0.0"
+  replicas: 3
+  endpoint: "http://prod-ingestor.monitoring.svc.cluster.local:8080"
+  exposeExternally: false
+  adxClusterSelector:
+    matchLabels:
+      app: adx-mon
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Collector
+metadata:
+  name: prod-collector
+spec:
+  image: "ghcr.io/azure/adx-mon/collector:v1.0.0"
+  ingestorEndpoint: "http://prod-ingestor.monitoring.svc.cluster.local:8080"
+---
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata:
+  name: to-be-provisioned
+  labels:
+    env: production
+    team: monitoring
+spec:
+  clusterName: adxmonprod01
+  provision:
+    subscriptionId: "00000000-0000-0000-0000-000000000000"
+    resourceGroup: "adx-monitor-prod-rg"
+    location: "eastus2"
+    skuName: "Standard_L8as_v3"
+    tier: "Standard"
+    managedIdentityClientId: "11111111-1111-1111-1111-111111111111"
+    appliedProvisionState: '{"SkuName": "Standard_L8as_v3"}'
+  databases:
+    - databaseName: "ProdMetrics"
+      telemetryType: Metrics
+      retentionInDays: 90
+    - databaseName: "ProdTraces"
+      telemetryType: Traces
+---
+# adx-mon as of today.
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata:
+  name: of-adx-mon
+spec:
+  clusterName: of-adx-mon
+  endpoint: "https://of-adx-mon.westeurope.kusto.windows.net"
+  criteriaExpression: "region == 'westeurope' && environment == 'prod'"
+  role: Partition
+  federation:
+    heartbeatTTL: 1h
+    federatedTargets:
+      - endpoint: "https://federated.kusto.windows.net"
+        heartbeatDatabase: "FleetDiscovery"
+        heartbeatTable: "Heartbeats"
+        managedIdentityClientId: "xxxx-xxxx"
+    partitioning:
+      geo: "EU"
+      location: "westeurope"
+"#,
+    )
+    .await;
+    test.until_condition("ADXCluster", "minimal-adx-cluster", "Ready", "False", "InvalidClusterName").await;
+    test.until_condition("ADXCluster", "prod-adx-cluster", "Ready", "True", "Ready").await;
+    test.until_condition("ADXCluster", "to-be-provisioned", "Ready", "False", "ProvisioningDisabled").await;
+    let foreign = test.until_condition("ADXCluster", "of-adx-mon", "Ready", "False", "InvalidCriteria").await;
+    assert!(foreign.to_string().contains("the cluster's labels are: none"), "{foreign:#}");
+    let collector = test.until_condition("Collector", "prod-collector", "Ready", "True", "Ready").await;
+    assert_eq!(collector["status"]["endpoint"], "http://prod-ingestor.monitoring.svc.cluster.local:8080");
+    drop(operator);
+    // With the labels that it asks for, it gets its agent.
+    let options = tests::cluster::OperatorOptions {
+        arguments: vec!["--cluster-labels=region=westeurope,environment=prod".to_owned()],
+        ..tests::cluster::OperatorOptions::default()
+    };
+    let operator = test.operator_with(&options).await;
+    operator.until_leading().await;
+    test.until("apps/v1 Deployment", "of-adx-mon-agent", |object| object["spec"]["replicas"] == 1).await;
+    let map = test.get("v1 ConfigMap", "of-adx-mon-agent").await;
+    assert!(map["data"]["cluster.yaml"].as_str().is_some_and(|text| text.contains("federatedTargets")), "{map:#}");
+    drop(operator);
+}

@@ -1,0 +1,5 @@
+//! The operator on a real control plane: every story has a namespace, a kubelet and an operator of its own, under the rights of `deploy/kustomize`.
+
+mod admission;
+mod components;
+mod examples;

@@ -1,0 +1,12 @@
+//! A real Kubernetes for stories: etcd, kube-apiserver and kube-controller-manager as processes, a namespace and an operator for each test, and a kubelet that
+//! runs our real agents. I/O: processes, a temporary folder, loopback HTTPS.
+
+mod control_plane;
+mod kubelet;
+mod namespace;
+mod objects;
+
+pub use control_plane::ControlPlane;
+pub use kubelet::{Kubelet, PodLife};
+pub use namespace::{Operator, OperatorOptions, TestNamespace, condition_of};
+pub use objects::{apply_yaml, objects_of};

@@ -1,0 +1,345 @@
+//! The control plane: started once for a test program, with a CA of its own. `KUBEBUILDER_ASSETS` names a folder with the three binaries instead of ours;
+//! `USE_EXISTING_CLUSTER=true` with `KUBECONFIG` names a running throw-away cluster without nodes. I/O: processes, files.
+
+use std::{
+    env, fs,
+    fs::File,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api, Client, Config,
+    api::{ListParams, Patch, PatchParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{sync::OnceCell, time};
+
+use super::objects::documents;
+use crate::process::binary;
+
+/// How long each part may take to get ready.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct ControlPlane {
+    kubeconfig: Kubeconfig,
+    /// Certificates, data and logs; and the children, which end with this program.
+    folder: Option<(TempDir, Vec<Child>)>,
+}
+
+impl ControlPlane {
+    /// The control plane of this test program, with the CRDs installed.
+    ///
+    /// # Panics
+    /// If it cannot be started; with the reason.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceLock<ControlPlane> = OnceLock::new();
+        static READY: OnceCell<()> = OnceCell::const_new();
+        READY
+            .get_or_init(|| async {
+                let existing = env::var("USE_EXISTING_CLUSTER").is_ok_and(|value| value == "true");
+                let plane = if existing { Self::existing() } else { Self::start().await };
+                plane.install_crds().await;
+                let plane = SHARED.get_or_init(|| plane);
+                // Garbage collection of our kinds works at once only if they are there before the controllers.
+                if !existing {
+                    plane.start_controllers().await;
+                }
+            })
+            .await;
+        SHARED.get().expect("it was just set")
+    }
+
+    fn existing() -> Self {
+        let path = env::var_os("KUBECONFIG").expect("USE_EXISTING_CLUSTER=true needs KUBECONFIG");
+        let kubeconfig = Kubeconfig::read_from(Path::new(&path)).expect("KUBECONFIG can be read");
+        Self { kubeconfig, folder: None }
+    }
+
+    async fn start() -> Self {
+        let folder =
+            tempfile::Builder::new().prefix("adx-federation-cluster-").tempdir().expect("a folder can be made");
+        let pki = Pki::write(folder.path());
+        let [client, peer, secure] = free_ports();
+        let etcd_url = format!("http://127.0.0.1:{client}");
+        let mut children = vec![spawn(
+            folder.path(),
+            "etcd",
+            &[
+                format!("--data-dir={}", folder.path().join("etcd").display()),
+                format!("--listen-client-urls={etcd_url}"),
+                format!("--advertise-client-urls={etcd_url}"),
+                format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
+                "--unsafe-no-fsync".to_owned(),
+            ],
+        )];
+        let token = uuid::Uuid::new_v4().to_string();
+        fs::write(folder.path().join("tokens.csv"), format!("{token},admin,admin,system:masters\n"))
+            .expect("the folder can be written");
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        children.push(spawn(
+            folder.path(),
+            "kube-apiserver",
+            &[
+                format!("--etcd-servers={etcd_url}"),
+                "--bind-address=127.0.0.1".to_owned(),
+                format!("--secure-port={secure}"),
+                "--endpoint-reconciler-type=none".to_owned(),
+                format!("--cert-dir={}", file("apiserver")),
+                format!("--tls-cert-file={}", file("server.pem")),
+                format!("--tls-private-key-file={}", file("server.key")),
+                "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
+                "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+                format!("--service-account-key-file={}", file("accounts.pub")),
+                format!("--service-account-signing-key-file={}", file("accounts.key")),
+                format!("--token-auth-file={}", file("tokens.csv")),
+                "--authorization-mode=RBAC".to_owned(),
+                "--allow-privileged=true".to_owned(),
+                "--profiling=false".to_owned(),
+            ],
+        ));
+        let url = format!("https://127.0.0.1:{secure}");
+        let kubeconfig = kubeconfig(&url, &pki.authority, &token);
+        let plane = Self { kubeconfig, folder: Some((folder, children)) };
+        plane.until_ready("/readyz").await;
+        plane
+    }
+
+    async fn start_controllers(&self) {
+        let Some((folder, _)) = &self.folder else { return };
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        self.write_kubeconfig(&folder.path().join("admin.yaml"));
+        let [secure, _, _] = free_ports();
+        let child = spawn(
+            folder.path(),
+            "kube-controller-manager",
+            &[
+                format!("--kubeconfig={}", file("admin.yaml")),
+                "--authentication-skip-lookup=true".to_owned(),
+                "--bind-address=127.0.0.1".to_owned(),
+                format!("--secure-port={secure}"),
+                format!("--cert-dir={}", file("controllers")),
+                format!("--service-account-private-key-file={}", file("accounts.key")),
+                format!("--root-ca-file={}", file("ca.pem")),
+                "--leader-elect=false".to_owned(),
+                "--use-service-account-credentials=false".to_owned(),
+                "--allocate-node-cidrs=false".to_owned(),
+            ],
+        );
+        // It ends with this program, through its standard input; nobody waits for it.
+        std::mem::forget(child);
+        self.until_service_accounts_are_made().await;
+    }
+
+    /// The controller manager is at work when it has given the namespace `default` its service account.
+    async fn until_service_accounts_are_made(&self) {
+        let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(self.client().await, "default");
+        let started = Instant::now();
+        while accounts.get_opt("default").await.ok().flatten().is_none() {
+            assert!(
+                started.elapsed() < PATIENCE,
+                "the controllers do nothing:\n{}",
+                self.log("kube-controller-manager")
+            );
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn until_ready(&self, path: &str) {
+        let started = Instant::now();
+        let client = self.client().await;
+        loop {
+            let request = http::Request::get(path).body(Vec::new()).expect("a path makes a request");
+            match client.request_text(request).await {
+                Ok(_) => return,
+                Err(error) => assert!(
+                    started.elapsed() < PATIENCE,
+                    "the API server is not ready: {error}\n{}\n{}",
+                    self.log("etcd"),
+                    self.log("kube-apiserver")
+                ),
+            }
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn install_crds(&self) {
+        let definitions = Command::new(binary("operator")).arg("crds").output().expect("the operator prints its CRDs");
+        let api: Api<CustomResourceDefinition> = Api::all(self.client().await);
+        for definition in documents(&String::from_utf8_lossy(&definitions.stdout)) {
+            let name = definition["metadata"]["name"].as_str().expect("a CRD has a name").to_owned();
+            let patch = PatchParams::apply("tests").force();
+            api.patch(&name, &patch, &Patch::Apply(&definition)).await.expect("the API server takes the CRD");
+            let started = Instant::now();
+            while !self.serves(&definition).await {
+                assert!(started.elapsed() < PATIENCE, "{name} is not served");
+                time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    async fn serves(&self, definition: &Value) -> bool {
+        let spec = &definition["spec"];
+        let (group, plural) =
+            (spec["group"].as_str().unwrap_or_default(), spec["names"]["plural"].as_str().unwrap_or_default());
+        let version = spec["versions"][0]["name"].as_str().unwrap_or_default();
+        let resource = kube::api::ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version: format!("{group}/{version}"),
+            kind: spec["names"]["kind"].as_str().unwrap_or_default().to_owned(),
+            plural: plural.to_owned(),
+        };
+        let api: Api<kube::api::DynamicObject> = Api::all_with(self.client().await, &resource);
+        api.list(&ListParams::default().limit(1)).await.is_ok()
+    }
+
+    /// A client with all rights. Each test has its own: a connection lives in the runtime that made it.
+    ///
+    /// # Panics
+    /// If the configuration is wrong.
+    pub async fn client(&self) -> Client {
+        self.client_of(&self.kubeconfig).await
+    }
+
+    async fn client_of(&self, kubeconfig: &Kubeconfig) -> Client {
+        let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default())
+            .await
+            .expect("the kubeconfig is right");
+        Client::try_from(config).expect("the client can be built")
+    }
+
+    /// The kubeconfig of somebody with a token.
+    ///
+    /// # Panics
+    /// If the control plane's own configuration lacks its cluster.
+    pub fn kubeconfig_with(&self, token: &str) -> Kubeconfig {
+        let cluster = self.kubeconfig.clusters[0].cluster.clone().expect("the cluster is configured");
+        let authority = cluster.certificate_authority_data.unwrap_or_default();
+        kubeconfig_of(&cluster.server.unwrap_or_default(), &authority, token)
+    }
+
+    /// Writes a kubeconfig with all rights.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
+    pub fn write_kubeconfig(&self, path: &Path) {
+        fs::write(path, serde_json::to_string(&self.kubeconfig).expect("a kubeconfig is JSON"))
+            .expect("the file can be written");
+    }
+
+    /// The address of the API server.
+    ///
+    /// # Panics
+    /// If the configuration lacks it.
+    pub fn url(&self) -> String {
+        self.kubeconfig.clusters[0]
+            .cluster
+            .clone()
+            .and_then(|cluster| cluster.server)
+            .expect("the cluster has an address")
+    }
+
+    fn log(&self, name: &str) -> String {
+        let Some((folder, _)) = &self.folder else { return String::new() };
+        let text = fs::read_to_string(folder.path().join(format!("{name}.log"))).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        format!("{name}:\n{}", lines[lines.len().saturating_sub(30)..].join("\n"))
+    }
+}
+
+fn spawn(folder: &Path, name: &str, arguments: &[String]) -> Child {
+    let log = File::create(folder.join(format!("{name}.log"))).expect("the folder can be written");
+    let mut command = match env::var_os("KUBEBUILDER_ASSETS") {
+        Some(assets) => Command::new(PathBuf::from(assets).join(name)),
+        None => {
+            let mut command = Command::new(own_binary());
+            command.arg(name);
+            command
+        }
+    };
+    command
+        .args(arguments)
+        .env("ADX_FEDERATION_PARENT_PIPE", "1")
+        .stdin(Stdio::piped())
+        .stdout(log.try_clone().expect("a file can be shared"))
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| panic!("{name} cannot be started: {error}"))
+}
+
+/// Where `make control-plane` puts it.
+fn own_binary() -> PathBuf {
+    let cache = env::var_os("ADX_FEDERATION_CACHE").map_or_else(
+        || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/adx-federation"),
+        PathBuf::from,
+    );
+    let path = cache.join("tools/control-plane");
+    assert!(path.is_file(), "{} is not built: run `make control-plane` first", path.display());
+    path
+}
+
+/// Ports that nobody listens on now.
+fn free_ports() -> [u16; 3] {
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a loopback port can be bound"));
+    let ports =
+        listeners.each_ref().map(|listener| listener.local_addr().expect("a bound listener has an address").port());
+    drop(listeners);
+    thread::yield_now();
+    ports
+}
+
+fn kubeconfig(url: &str, authority: &str, token: &str) -> Kubeconfig {
+    use base64::Engine as _;
+    kubeconfig_of(url, &base64::engine::general_purpose::STANDARD.encode(authority), token)
+}
+
+fn kubeconfig_of(url: &str, authority: &str, token: &str) -> Kubeconfig {
+    let config = serde_json::json!({
+        "clusters": [{"name": "test", "cluster": {"server": url, "certificate-authority-data": authority}}],
+        "users": [{"name": "test", "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "current-context": "test",
+    });
+    serde_json::from_value(config).expect("a kubeconfig has this form")
+}
+
+/// What the API server shows and signs with.
+struct Pki {
+    authority: String,
+}
+
+impl Pki {
+    fn write(folder: &Path) -> Self {
+        let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("the folder can be written");
+        let authority_key = KeyPair::generate().expect("a key can be made");
+        let mut authority = CertificateParams::new(Vec::new()).expect("no names are right names");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        authority.distinguished_name.push(DnType::CommonName, "stories");
+        let certificate = authority.self_signed(&authority_key).expect("a certificate can be made");
+        let issuer = Issuer::new(authority, authority_key);
+        let names = ["kubernetes.default.svc", "localhost"].map(str::to_owned);
+        let mut server = CertificateParams::new(names).expect("DNS names");
+        server.subject_alt_names.push(SanType::IpAddress("127.0.0.1".parse().expect("an address")));
+        let server_key = KeyPair::generate().expect("a key can be made");
+        let signed = server.signed_by(&server_key, &issuer).expect("a certificate can be signed");
+        let accounts = KeyPair::generate().expect("a key can be made");
+        write("ca.pem", &certificate.pem());
+        write("server.pem", &signed.pem());
+        write("server.key", &server_key.serialize_pem());
+        write("accounts.key", &accounts.serialize_pem());
+        write("accounts.pub", &accounts.public_key_pem());
+        Self { authority: certificate.pem() }
+    }
+}

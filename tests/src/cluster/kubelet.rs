@@ -1,0 +1,253 @@
+//! A kubelet for one namespace: binds pods to a node, sets them running and ready, ends them when they are deleted. A pod of our agent's image is our real agent:
+//! started as a child process with its document, under its own service account, and as ready as its probe says. I/O: the API server, processes, files.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::{ConfigMap, Node, Pod, ServiceAccount},
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt as _, watcher},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{task::JoinHandle, time};
+
+use super::control_plane::ControlPlane;
+use crate::process::Process;
+
+/// The image that stands for our own.
+pub(super) const AGENT_IMAGE: &str = "stories/adx-federation:now";
+const NODE: &str = "node-of-the-stories";
+
+/// What a kubelet does with a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodLife {
+    /// Runs and is ready at once.
+    Ready,
+    /// An image with `missing` in its name cannot be pulled.
+    ImageMissing,
+}
+
+/// Ends with its namespace's test.
+#[derive(Debug)]
+pub struct Kubelet {
+    task: JoinHandle<()>,
+    agents: Arc<Mutex<HashMap<String, Agent>>>,
+    _folder: TempDir,
+}
+
+/// A pod's process.
+#[derive(Debug)]
+struct Agent {
+    process: Process,
+    admin: Option<String>,
+}
+
+impl Drop for Kubelet {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Kubelet {
+    /// Starts for a namespace.
+    ///
+    /// # Panics
+    /// If no folder can be made.
+    pub async fn start(plane: &'static ControlPlane, namespace: &str) -> Self {
+        let client = plane.client().await;
+        make_node(&client).await;
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let agents = Arc::<Mutex<HashMap<String, Agent>>>::default();
+        let world = World {
+            plane,
+            pods: Api::namespaced(client.clone(), namespace),
+            client,
+            namespace: namespace.to_owned(),
+            folder: folder.path().to_owned(),
+            agents: Arc::clone(&agents),
+        };
+        Self { task: tokio::spawn(world.run()), agents, _folder: folder }
+    }
+
+    /// What the agents' processes have printed, by pod.
+    ///
+    /// # Panics
+    /// Never: no holder of the lock panics.
+    pub fn output(&self) -> String {
+        let agents = self.agents.lock().expect("no holder of this lock panics");
+        agents.iter().map(|(pod, agent)| format!("--- {pod}\n{}", agent.process.output())).collect()
+    }
+}
+
+/// DaemonSets need one.
+async fn make_node(client: &Client) {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
+    let made = nodes.patch(NODE, &PatchParams::apply("tests").force(), &Patch::Apply(&node)).await;
+    made.expect("the API server takes the node");
+    let status = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Story", "message": "", "lastHeartbeatTime": null, "lastTransitionTime": null}]}});
+    nodes
+        .patch_status(NODE, &PatchParams::default(), &Patch::Merge(&status))
+        .await
+        .expect("the API server takes its status");
+}
+
+struct World {
+    plane: &'static ControlPlane,
+    client: Client,
+    pods: Api<Pod>,
+    namespace: String,
+    folder: PathBuf,
+    agents: Arc<Mutex<HashMap<String, Agent>>>,
+}
+
+impl World {
+    async fn run(self) {
+        let mut changed =
+            watcher(self.pods.clone(), watcher::Config::default()).default_backoff().touched_objects().boxed();
+        loop {
+            tokio::select! {
+                pod = changed.try_next() => if let Ok(Some(pod)) = pod { self.look_at(&pod).await },
+                () = time::sleep(Duration::from_millis(200)) => self.probe().await,
+            }
+        }
+    }
+
+    async fn look_at(&self, pod: &Pod) {
+        let name = pod.name_any();
+        if pod.metadata.deletion_timestamp.is_some() {
+            let agent = self.agents.lock().expect("no holder of this lock panics").remove(&name);
+            if let Some(mut agent) = agent {
+                agent.process.stop().await;
+            }
+            let _ = self.pods.delete(&name, &DeleteParams::default().grace_period(0)).await;
+            return;
+        }
+        if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none()) {
+            let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"apiVersion": "v1", "kind": "Node", "name": NODE}});
+            let bound: Result<Value, _> =
+                self.pods.create_subresource("binding", &name, &PostParams::default(), &binding).await;
+            drop(bound);
+            return;
+        }
+        let is_new = pod.status.as_ref().is_none_or(|status| status.container_statuses.is_none());
+        let container = pod.spec.as_ref().and_then(|spec| spec.containers.first()).cloned().unwrap_or_default();
+        let image = container.image.clone().unwrap_or_default();
+        if !is_new {
+            return;
+        }
+        if image == AGENT_IMAGE {
+            self.start_agent(pod).await;
+            self.tell(&name, &container.name, &image, PodLife::Ready, false).await;
+        } else if image.contains("missing") {
+            self.tell(&name, &container.name, &image, PodLife::ImageMissing, false).await;
+        } else {
+            self.tell(&name, &container.name, &image, PodLife::Ready, true).await;
+        }
+    }
+
+    async fn tell(&self, pod: &str, container: &str, image: &str, life: PodLife, is_ready: bool) {
+        let ready = if is_ready { "True" } else { "False" };
+        let state = match life {
+            PodLife::Ready => json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}),
+            PodLife::ImageMissing => {
+                json!({"waiting": {"reason": "ImagePullBackOff", "message": format!("Back-off pulling image \"{image}\"")}})
+            }
+        };
+        let phase = if life == PodLife::Ready { "Running" } else { "Pending" };
+        let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": null});
+        let status = json!({"status": {
+            "phase": phase,
+            "podIP": "10.1.2.3", "podIPs": [{"ip": "10.1.2.3"}],
+            "conditions": [condition("PodScheduled", "True"), condition("Initialized", "True"), condition("ContainersReady", ready), condition("Ready", ready)],
+            "containerStatuses": [{
+                "name": container, "image": image, "imageID": image, "ready": is_ready, "restartCount": 0,
+                "started": life == PodLife::Ready, "state": state,
+            }],
+        }});
+        let _ = self.pods.patch_status(pod, &PatchParams::default(), &Patch::Merge(&status)).await;
+    }
+
+    /// Starts the program that the pod names, with its ConfigMaps as files.
+    async fn start_agent(&self, pod: &Pod) {
+        let name = pod.name_any();
+        if self.agents.lock().expect("no holder of this lock panics").contains_key(&name) {
+            return;
+        }
+        let spec = pod.spec.clone().unwrap_or_default();
+        let container = spec.containers.first().cloned().unwrap_or_default();
+        let folder = self.folder.join(&name);
+        std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
+        let mut arguments = container.args.clone().unwrap_or_default();
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        for volume in spec.volumes.iter().flatten() {
+            let Some(map) = volume.config_map.as_ref().map(|source| source.name.clone()) else { continue };
+            let Ok(map) = maps.get(&map).await else { return };
+            for (file, text) in map.data.iter().flatten() {
+                std::fs::write(folder.join(file), text).expect("the temporary folder can be written");
+            }
+            let mount = container.volume_mounts.iter().flatten().find(|mount| mount.name == volume.name);
+            let path = mount.map(|mount| mount.mount_path.clone()).unwrap_or_default();
+            for argument in &mut arguments {
+                *argument = argument.replace(&path, &folder.display().to_string());
+            }
+        }
+        // Pods have addresses of their own; these processes share one.
+        for argument in &mut arguments {
+            *argument = argument.replace("--admin=0.0.0.0:9090", "--admin=127.0.0.1:0");
+        }
+        let kubeconfig = folder.join("kubeconfig");
+        let account = spec.service_account_name.clone().unwrap_or_default();
+        let Some(token) = self.token(&account).await else { return };
+        let config = serde_json::to_string(&self.plane.kubeconfig_with(&token)).expect("a kubeconfig is JSON");
+        std::fs::write(&kubeconfig, config).expect("the temporary folder can be written");
+        let program = container.command.iter().flatten().next().cloned().unwrap_or_default();
+        let environment = [("KUBECONFIG", kubeconfig.display().to_string()), ("POD_NAME", name.clone())];
+        let process = Process::start_with_environment(program.trim_start_matches('/'), &arguments, &environment);
+        let agent = Agent { process, admin: None };
+        self.agents.lock().expect("no holder of this lock panics").insert(name, agent);
+    }
+
+    async fn token(&self, account: &str) -> Option<String> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
+        let request = TokenRequest { spec: TokenRequestSpec::default(), ..TokenRequest::default() };
+        let made = accounts.create_token_request(account, &PostParams::default(), &request).await.ok()?;
+        Some(made.status?.token)
+    }
+
+    /// Readiness of the agents, by their own probes.
+    async fn probe(&self) {
+        let addresses: Vec<(String, Option<String>)> = {
+            let mut agents = self.agents.lock().expect("no holder of this lock panics");
+            for agent in agents.values_mut().filter(|agent| agent.admin.is_none()) {
+                let output = agent.process.output();
+                agent.admin = output.lines().find_map(|line| line.strip_prefix("admin ").map(str::to_owned));
+            }
+            agents.iter().map(|(pod, agent)| (pod.clone(), agent.admin.clone())).collect()
+        };
+        for (pod, admin) in addresses {
+            let Some(admin) = admin else { continue };
+            let ready = reqwest::get(format!("{admin}/readyz")).await.is_ok_and(|answer| answer.status().is_success());
+            let Ok(Some(known)) = self.pods.get_opt(&pod).await else { continue };
+            let was_ready = known
+                .status
+                .as_ref()
+                .and_then(|status| status.container_statuses.as_ref()?.first())
+                .is_some_and(|status| status.ready);
+            if ready != was_ready {
+                self.tell(&pod, "agent", AGENT_IMAGE, PodLife::Ready, ready).await;
+            }
+        }
+    }
+}

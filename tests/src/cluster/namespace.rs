@@ -1,0 +1,284 @@
+//! One test's part of the cluster: a namespace with a kubelet and an operator that watches it alone, under the operator's own rights. I/O: the API server, a process.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::{Namespace, ServiceAccount},
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, DynamicObject, ListParams, ObjectMeta, PostParams},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time;
+
+use super::{
+    control_plane::ControlPlane,
+    kubelet::{AGENT_IMAGE, Kubelet},
+    objects::{apply_yaml, objects_of},
+};
+use crate::process::Process;
+
+/// How long anything may take to come true.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A namespace of a test's own.
+#[derive(Debug)]
+pub struct TestNamespace {
+    /// Its name.
+    pub name: String,
+    /// The control plane.
+    pub plane: &'static ControlPlane,
+    /// Its kubelet.
+    pub kubelet: Kubelet,
+    client: Shown<Client>,
+    folder: TempDir,
+}
+
+/// A client, for structs that can be printed.
+#[derive(Clone)]
+struct Shown<T>(T);
+
+impl<T> std::fmt::Debug for Shown<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("..")
+    }
+}
+
+/// How an operator is started.
+#[derive(Debug, Clone, Default)]
+pub struct OperatorOptions {
+    /// More arguments.
+    pub arguments: Vec<String>,
+    /// The API server's address instead of the real one: a proxy.
+    pub server: Option<String>,
+}
+
+/// A running operator.
+#[derive(Debug)]
+pub struct Operator {
+    /// The process.
+    pub process: Process,
+}
+
+impl Operator {
+    /// The address of its admin port, once it has printed it.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn admin(&self) -> String {
+        let started = Instant::now();
+        loop {
+            let output = self.process.output();
+            if let Some(url) = output.lines().find_map(|line| line.strip_prefix("admin ")) {
+                return url.to_owned();
+            }
+            assert!(started.elapsed() < PATIENCE, "no admin address in:\n{output}");
+            time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until it leads and its watches are synced.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub async fn until_leading(&self) {
+        let (admin, started) = (self.admin().await, Instant::now());
+        loop {
+            let answer = reqwest::get(format!("{admin}/readyz")).await.expect("the admin port answers");
+            let (status, reason) = (answer.status(), answer.text().await.unwrap_or_default());
+            if status.is_success() && reason.starts_with("leading") {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "not leading: {reason}\n{}", self.process.output());
+            time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Its metrics.
+    ///
+    /// # Panics
+    /// If the admin port does not answer.
+    pub async fn metrics(&self) -> String {
+        let url = format!("{}/metrics", self.admin().await);
+        reqwest::get(url).await.expect("the admin port answers").text().await.expect("metrics are text")
+    }
+}
+
+impl TestNamespace {
+    /// A new namespace; `name` begins its name.
+    ///
+    /// # Panics
+    /// If the API server refuses it.
+    pub async fn new(name: &str) -> Self {
+        let plane = ControlPlane::shared().await;
+        let client = plane.client().await;
+        let name = format!("{name}-{:06x}", rand_suffix());
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
+        let namespace = Namespace { metadata, ..Namespace::default() };
+        namespaces.create(&PostParams::default(), &namespace).await.expect("the API server takes the namespace");
+        let kubelet = Kubelet::start(plane, &name).await;
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let test = Self { name, plane, kubelet, client: Shown(client), folder };
+        test.install_rbac().await;
+        test
+    }
+
+    /// The operator's service account in this namespace, with exactly the rights that `deploy/kustomize` grants.
+    async fn install_rbac(&self) {
+        let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize/rbac.yaml");
+        let text = std::fs::read_to_string(path).expect("the manifests are in the repository");
+        // Namespaces of stories live side by side, so the cluster-scoped binding is named after the namespace.
+        let text = text.replace("namespace: adx-federation", &format!("namespace: {}", self.name)).replace(
+            "kind: ClusterRoleBinding\nmetadata:\n  name: adx-federation-operator",
+            &format!("kind: ClusterRoleBinding\nmetadata:\n  name: adx-federation-operator-{}", self.name),
+        );
+        self.apply(&text).await;
+    }
+
+    /// A client with all rights.
+    pub fn client(&self) -> Client {
+        self.client.0.clone()
+    }
+
+    /// Objects of a kind here.
+    pub fn api(&self, kind: &str) -> Api<DynamicObject> {
+        objects_of(&self.client.0, &self.name, kind)
+    }
+
+    /// Applies YAML that the API server must take.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn apply(&self, text: &str) -> Vec<DynamicObject> {
+        apply_yaml(&self.client.0, &self.name, text).await.unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    /// Applies YAML that the API server must refuse: its message.
+    ///
+    /// # Panics
+    /// If it does not refuse.
+    pub async fn refused(&self, text: &str) -> String {
+        match apply_yaml(&self.client.0, &self.name, text).await {
+            Ok(_) => panic!("the API server took\n{text}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Starts an operator for this namespace.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub async fn operator(&self) -> Operator {
+        let operator = self.operator_with(&OperatorOptions::default()).await;
+        operator.until_leading().await;
+        operator
+    }
+
+    /// The same, otherwise; does not wait.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub async fn operator_with(&self, options: &OperatorOptions) -> Operator {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.0.clone(), &self.name);
+        let request = TokenRequest { spec: TokenRequestSpec::default(), ..TokenRequest::default() };
+        let token = accounts.create_token_request("adx-federation-operator", &PostParams::default(), &request).await;
+        let token = token.expect("the API server gives a token").status.expect("with a status").token;
+        let mut kubeconfig = serde_json::to_value(self.plane.kubeconfig_with(&token)).expect("a kubeconfig is JSON");
+        if let Some(server) = &options.server {
+            kubeconfig["clusters"][0]["cluster"]["server"] = server.clone().into();
+        }
+        let file = self.folder.path().join(format!("operator-{:06x}.yaml", rand_suffix()));
+        std::fs::write(&file, kubeconfig.to_string()).expect("the temporary folder can be written");
+        let mut arguments = vec![
+            "run".to_owned(),
+            format!("--namespace={}", self.name),
+            format!("--lease-namespace={}", self.name),
+            format!("--agent-image={AGENT_IMAGE}"),
+            "--admin=127.0.0.1:0".to_owned(),
+        ];
+        arguments.extend(options.arguments.iter().cloned());
+        let environment = [("KUBECONFIG", file.display().to_string())];
+        Operator { process: Process::start_with_environment("operator", &arguments, &environment) }
+    }
+
+    /// Waits until an object fits, and gives it.
+    ///
+    /// # Panics
+    /// With the object as it is, if it does not get there.
+    pub async fn until(&self, kind: &str, name: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let (api, started) = (self.api(kind), Instant::now());
+        loop {
+            let object = api.get_opt(name).await.expect("the API server answers");
+            let value = object.map_or(Value::Null, |object| serde_json::to_value(object).expect("an object is JSON"));
+            if fits(&value) {
+                return value;
+            }
+            assert!(started.elapsed() < PATIENCE, "{kind} {name} is still\n{value:#}\n{}", self.kubelet.output());
+            time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+
+    /// Waits until a condition of an object has this status and reason.
+    ///
+    /// # Panics
+    /// If it does not get there.
+    pub async fn until_condition(&self, kind: &str, name: &str, condition: &str, status: &str, reason: &str) -> Value {
+        let fits = |object: &Value| {
+            condition_of(object, condition)
+                .is_some_and(|found| found["status"] == status && (reason.is_empty() || found["reason"] == reason))
+        };
+        self.until(kind, name, fits).await
+    }
+
+    /// The object now.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub async fn get(&self, kind: &str, name: &str) -> Value {
+        let object = self.api(kind).get(name).await.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+        serde_json::to_value(object).expect("an object is JSON")
+    }
+
+    /// Names of the objects of a kind that carry our mark.
+    ///
+    /// # Panics
+    /// If they cannot be listed.
+    pub async fn ours(&self, kind: &str) -> Vec<String> {
+        let marked = ListParams::default().labels("app.kubernetes.io/managed-by=adx-federation");
+        let list = self.api(kind).list(&marked).await.expect("the API server lists");
+        let mut names: Vec<String> = list.items.into_iter().filter_map(|object| object.metadata.name).collect();
+        names.sort();
+        names
+    }
+
+    /// Deletes an object.
+    ///
+    /// # Panics
+    /// If the API server refuses.
+    pub async fn delete(&self, kind: &str, name: &str) {
+        self.api(kind).delete(name, &DeleteParams::default()).await.expect("the API server deletes");
+    }
+
+    /// Notes of the Events here, with their reasons.
+    ///
+    /// # Panics
+    /// If they cannot be listed.
+    pub async fn events(&self) -> Vec<(String, String)> {
+        let list = self.api("events.k8s.io/v1 Event").list(&ListParams::default()).await.expect("the API server lists");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        list.items.into_iter().map(|event| (text(&event.data["reason"]), text(&event.data["note"]))).collect()
+    }
+}
+
+/// A condition of an object.
+pub fn condition_of<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == name)
+}
+
+fn rand_suffix() -> u32 {
+    uuid::Uuid::new_v4().as_fields().0 & 0x00ff_ffff
+}

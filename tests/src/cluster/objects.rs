@@ -1,0 +1,56 @@
+//! YAML of any kinds, applied as `kubectl apply --server-side` does. I/O: the API server.
+
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+};
+use serde_json::Value;
+
+/// The documents of a YAML text as JSON.
+///
+/// # Panics
+/// If it is no YAML.
+pub(super) fn documents(text: &str) -> Vec<Value> {
+    let values: Vec<Value> = serde_saphyr::from_multiple(text).expect("the text is YAML");
+    values.into_iter().filter(|value| !value.is_null()).collect()
+}
+
+/// The kind of a document.
+fn resource(document: &Value) -> ApiResource {
+    let text = |key: &str| document[key].as_str().unwrap_or_default();
+    let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("kind")))
+}
+
+/// Objects of a kind, `Ingestor` or `apps/v1 StatefulSet`, in a namespace.
+///
+/// # Panics
+/// Never.
+pub fn objects_of(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
+    let (group, kind) = kind.split_once(' ').unwrap_or(("adx-mon.azure.com/v1", kind));
+    let (group, version) = group.split_once('/').unwrap_or(("", group));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    let is_cluster_scoped =
+        matches!(kind, "ClusterRole" | "ClusterRoleBinding" | "Namespace" | "Node" | "CustomResourceDefinition");
+    if is_cluster_scoped {
+        Api::all_with(client.clone(), &resource)
+    } else {
+        Api::namespaced_with(client.clone(), namespace, &resource)
+    }
+}
+
+/// Applies all documents of a text; cluster-scoped kinds as they are, the rest in the namespace unless they name one.
+///
+/// # Errors
+/// What the API server refused first.
+pub async fn apply_yaml(client: &Client, namespace: &str, text: &str) -> Result<Vec<DynamicObject>, kube::Error> {
+    let mut applied = Vec::new();
+    for document in documents(text) {
+        let kind = format!("{} {}", document["apiVersion"].as_str().unwrap_or_default(), resource(&document).kind);
+        let own = document["metadata"]["namespace"].as_str().unwrap_or(namespace);
+        let api = objects_of(client, own, &kind);
+        let name = document["metadata"]["name"].as_str().unwrap_or_default();
+        applied.push(api.patch(name, &PatchParams::apply("kubectl").force(), &Patch::Apply(&document)).await?);
+    }
+    Ok(applied)
+}
