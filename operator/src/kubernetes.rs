@@ -200,6 +200,17 @@ async fn run_controllers(
 ) {
     let mut end = |kind: Kind| ends.remove(&kind).expect("there is a queue for every kind");
     let stores = &context.stores;
+    // Decisions look at objects of other kinds: an empty store that is not filled yet would look like a cluster that has none.
+    let filled = future::try_join4(
+        stores.clusters.wait_until_ready(),
+        stores.ingestors.wait_until_ready(),
+        stores.collectors.wait_until_ready(),
+        stores.alerters.wait_until_ready(),
+    );
+    tokio::select! {
+        filled = filled => if filled.is_err() { return },
+        () = term.cancelled() => return,
+    }
     let clusters = controller(stores.clusters.clone(), end(Kind::AdxCluster), context, term);
     let ingestors = controller(stores.ingestors.clone(), end(Kind::Ingestor), context, term);
     let collectors = controller(stores.collectors.clone(), end(Kind::Collector), context, term);

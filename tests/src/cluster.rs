@@ -5,8 +5,10 @@ mod control_plane;
 mod kubelet;
 mod namespace;
 mod objects;
+mod proxy;
 
 pub use control_plane::ControlPlane;
 pub use kubelet::{Kubelet, PodLife};
 pub use namespace::{Operator, OperatorOptions, TestNamespace, condition_of};
 pub use objects::{apply_yaml, objects_of};
+pub use proxy::{ApiProxy, Seen};

@@ -79,6 +79,13 @@ pub(crate) fn identity(client_id: Option<&str>) -> (Value, Value) {
     }
 }
 
+/// What Kubernetes would choose, said so that a change of the image changes it too: an image that may be another tomorrow is asked for each time.
+pub(crate) fn pull_policy(image: &str) -> &'static str {
+    let name = image.rsplit('/').next().unwrap_or(image);
+    let is_fixed = image.contains('@') || name.split_once(':').is_some_and(|(_, tag)| tag != "latest");
+    if is_fixed { "IfNotPresent" } else { "Always" }
+}
+
 /// The labels of an owner's pods and some more.
 pub(crate) fn pod_labels(owner: &Owner, more: &Value) -> Value {
     let mut labels = json!(owner.labels());
@@ -86,4 +93,19 @@ pub(crate) fn pod_labels(owner: &Owner, more: &Value) -> Value {
         labels[label] = value.clone();
     }
     labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_that_may_change_are_pulled_each_time() {
+        for image in ["x", "x:latest", "host:5000/x", "host:5000/a/x:latest"] {
+            assert_eq!(pull_policy(image), "Always", "{image}");
+        }
+        for image in ["x:1", "host:5000/x:v1.2.3", "x@sha256:abc", "x:latest@sha256:abc"] {
+            assert_eq!(pull_policy(image), "IfNotPresent", "{image}");
+        }
+    }
 }

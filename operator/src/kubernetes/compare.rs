@@ -23,29 +23,47 @@ fn at(desired: &Value, live: &Value, path: String) -> Option<String> {
 }
 
 fn object(desired: &Map<String, Value>, live: &Map<String, Value>, path: &str) -> Option<String> {
-    let field = |name: &String| if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-    desired.iter().find_map(|(name, value)| at(value, live.get(name).unwrap_or(&Value::Null), field(name)))
+    desired.iter().find_map(|(name, value)| {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let live = live.get(name).unwrap_or(&Value::Null);
+        match (name.as_str(), value, live) {
+            // A label too many selects other pods.
+            ("selector", ..) => (value != live).then_some(path),
+            (_, Value::Array(desired), Value::Array(live)) if SHARED_LISTS.iter().any(|(shared, _)| shared == name) => {
+                shared_list(desired, live, &path, name)
+            }
+            _ => at(value, live, path),
+        }
+    })
 }
 
-/// The keys by which Kubernetes tells apart the entries of a list of objects.
-const KEYS: [&str; 4] = ["name", "mountPath", "uid", "containerPort"];
+/// Lists in which others may have entries of their own, with the key that tells entries apart. All others are ours alone: an argument, a rule or a subject too
+/// many is a difference.
+const SHARED_LISTS: [(&str, &str); 7] = [
+    ("containers", "name"),
+    ("initContainers", "name"),
+    ("env", "name"),
+    ("volumes", "name"),
+    ("volumeMounts", "mountPath"),
+    ("ports", "name"),
+    ("ownerReferences", "uid"),
+];
 
-/// Entries with a key may be among others', in any order; without one, the lists must have the same length and order.
-fn list(desired: &[Value], live: &[Value], path: &str) -> Option<String> {
-    let key = KEYS.into_iter().find(|key| !desired.is_empty() && desired.iter().all(|entry| entry.get(key).is_some()));
-    let Some(key) = key else {
-        if desired.len() != live.len() {
-            return Some(path.to_owned());
-        }
-        let mut pairs = desired.iter().zip(live).enumerate();
-        return pairs.find_map(|(index, (desired, live))| at(desired, live, format!("{path}[{index}]")));
-    };
+fn shared_list(desired: &[Value], live: &[Value], path: &str, name: &str) -> Option<String> {
+    let key = SHARED_LISTS.iter().find(|(shared, _)| *shared == name).map_or("name", |(_, key)| key);
     desired.iter().find_map(|entry| {
-        let name = &entry[key];
-        let place = format!("{path}[{}]", name.as_str().map_or_else(|| name.to_string(), str::to_owned));
-        let found = live.iter().find(|other| other.get(key) == Some(name));
+        let place = format!("{path}[{}]", entry[key].as_str().unwrap_or_default());
+        let found = live.iter().find(|other| other.get(key) == entry.get(key));
         found.map_or_else(|| Some(place.clone()), |found| at(entry, found, place.clone()))
     })
+}
+
+fn list(desired: &[Value], live: &[Value], path: &str) -> Option<String> {
+    if desired.len() != live.len() {
+        return Some(path.to_owned());
+    }
+    let mut pairs = desired.iter().zip(live).enumerate();
+    pairs.find_map(|(index, (desired, live))| at(desired, live, format!("{path}[{index}]")))
 }
 
 #[cfg(test)]
@@ -65,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_changed_a_missing_and_an_added_value_is_found_by_its_path() {
-        let desired = json!({"spec": {"replicas": 2, "template": {"spec": {"containers": [{"name": "a", "args": ["--a"], "ports": [{"containerPort": 80}]}]}}}, "rules": [{"verbs": ["get"]}]});
+        let desired = json!({"spec": {"replicas": 2, "template": {"spec": {"containers": [{"name": "a", "args": ["--a"], "ports": [{"name": "http", "containerPort": 80}]}]}}}, "rules": [{"verbs": ["get"]}]});
         let with = |pointer: &str, value: Value| {
             let mut live = desired.clone();
             *live.pointer_mut(pointer).unwrap() = value;
@@ -80,10 +98,18 @@ mod tests {
         assert_eq!(with(&format!("{container}/name"), json!("b")), Some("spec.template.spec.containers[a]".to_owned()));
         assert_eq!(
             with(&format!("{container}/ports"), json!([])),
-            Some("spec.template.spec.containers[a].ports[80]".to_owned())
+            Some("spec.template.spec.containers[a].ports[http]".to_owned())
         );
         assert_eq!(with("/rules", json!([{"verbs": ["get"]}, {"verbs": ["*"]}])), Some("rules".to_owned()));
         assert_eq!(with("/rules/0/verbs", json!(["list"])), Some("rules[0].verbs[0]".to_owned()));
+        let binding = json!({"subjects": [{"kind": "ServiceAccount", "name": "a"}]});
+        let more = json!({"subjects": [{"kind": "ServiceAccount", "name": "a"}, {"kind": "User", "name": "mallory"}]});
+        assert_eq!(difference(&binding, &more), Some("subjects".to_owned()), "nobody else gets our rights");
+        let service = json!({"spec": {"selector": {"app": "a"}}});
+        assert_eq!(
+            difference(&service, &json!({"spec": {"selector": {"app": "a", "b": "c"}}})),
+            Some("spec.selector".to_owned())
+        );
         assert_eq!(with("/spec", Value::Null), Some("spec".to_owned()));
     }
 }

@@ -188,8 +188,9 @@ async fn carry_out<K: Managed>(
         Err(error) => {
             let outcome =
                 if matches!(error, ApplyError::Conflict { .. }) { Outcome::Conflict } else { Outcome::Failed };
-            conditions.push(Draft::no(workload_phase, error.reason(), chain(&error)));
-            publish(object, context, EventType::Warning, error.reason(), chain(&error)).await;
+            let why = Draft::no(workload_phase, error.reason(), chain(&error));
+            publish_once(object, context, &why).await;
+            conditions.push(why);
             return Ok(Report { outcome, conditions, endpoint, is_stalled: false });
         }
     };
@@ -206,11 +207,15 @@ async fn carry_out<K: Managed>(
         } else {
             let pods = pods_of(&context.client, owner).await.unwrap_or_default();
             let trouble = trouble(&pods);
-            if let Some((reason, message)) = &trouble {
-                publish(object, context, EventType::Warning, reason, message.clone()).await;
-            }
-            let (reason, message) = trouble.unwrap_or_else(|| ("Progressing".to_owned(), progress.message));
-            conditions.push(Draft::no(workload_phase, &reason, message));
+            let why = match trouble {
+                Some((reason, message)) => {
+                    let why = Draft::no(workload_phase, &reason, message);
+                    publish_once(object, context, &why).await;
+                    why
+                }
+                None => Draft::no(workload_phase, "Progressing", progress.message),
+            };
+            conditions.push(why);
             outcome = Outcome::Progressing;
         }
     }
@@ -279,6 +284,14 @@ async fn finish<K: Managed>(object: &K, owner: &Owner, context: &Context) -> Res
         set_finalizer(&context.client, owner, &reference, false).await?;
     }
     Ok(Outcome::CleanedUp)
+}
+
+/// An Event for what a condition is about to say, unless it says so already.
+async fn publish_once<K: Managed>(object: &K, context: &Context, why: &Draft) {
+    let said = object.conditions().iter().find(|condition| condition.type_ == why.phase.as_str());
+    if said.is_none_or(|said| said.reason != why.reason) {
+        publish(object, context, EventType::Warning, &why.reason, why.message.clone()).await;
+    }
 }
 
 /// An Event on the object. One that cannot be written is only logged: Events are for people, and never decide.

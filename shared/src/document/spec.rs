@@ -41,8 +41,8 @@ use super::status::FederationStatus;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!has(self.role) || self.role != 'Federated' || (has(self.federation) && has(self.federation.heartbeatDatabase) && has(self.federation.heartbeatTable))")
     .message("role Federated must have federation.heartbeatDatabase and federation.heartbeatTable"))]
-#[x_kube(validation = Rule::new("!has(self.role) || self.role != 'Federated' || !has(self.federation) || (!has(self.federation.federatedClusters) && !has(self.federation.federatedTargets) && !has(self.federation.partitioning) && !has(self.federation.heartbeatSchedule))")
-    .message("role Federated must not have federatedClusters, federatedTargets, partitioning or heartbeatSchedule: they belong to role Partition"))]
+#[x_kube(validation = Rule::new("!has(self.role) || self.role != 'Federated' || !has(self.federation) || (!has(self.federation.federatedClusters) && !has(self.federation.federatedTargets) && !has(self.federation.heartbeatSchedule))")
+    .message("role Federated must not have federatedClusters, federatedTargets or heartbeatSchedule: they belong to role Partition"))]
 #[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || has(self.federation.federatedClusters) != has(self.federation.federatedTargets)")
     .message("a federation of role Partition must name its hubs, in one of federatedClusters and federatedTargets"))]
 #[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || (!has(self.federation.heartbeatDatabase) && !has(self.federation.heartbeatTable) && !has(self.federation.heartbeatRetention) && !has(self.federation.reconcileInterval) && !has(self.federation.reconcileSchedule) && !has(self.federation.macroExpand))")

@@ -3,18 +3,7 @@
 use serde_json::{Value, json};
 use tests::cluster::{TestNamespace, condition_of};
 
-const CLUSTER: &str = "
-apiVersion: adx-mon.azure.com/v1
-kind: ADXCluster
-metadata: {name: eu, labels: {app: adx-mon}}
-spec:
-  clusterName: eu
-  endpoint: https://eu.kusto.windows.net
-  databases:
-    - {databaseName: Metrics, telemetryType: Metrics}
-    - {databaseName: Logs, telemetryType: Logs}
-    - {databaseName: Spans, telemetryType: Traces}
-";
+use crate::support::CLUSTER;
 
 fn ingestor(name: &str, more: &str) -> String {
     format!(

@@ -2,4 +2,7 @@
 
 mod admission;
 mod components;
+mod drift;
 mod examples;
+mod resilience;
+mod support;

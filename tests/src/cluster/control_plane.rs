@@ -250,6 +250,19 @@ impl ControlPlane {
             .expect("the cluster has an address")
     }
 
+    /// An HTTP client that trusts the API server's certificate.
+    ///
+    /// # Panics
+    /// If the configuration is wrong.
+    pub fn http_client(&self) -> reqwest::Client {
+        use base64::Engine as _;
+        let cluster = self.kubeconfig.clusters[0].cluster.clone().expect("the cluster is configured");
+        let authority = cluster.certificate_authority_data.unwrap_or_default();
+        let authority = base64::engine::general_purpose::STANDARD.decode(authority).expect("the certificate is base64");
+        let authority = reqwest::Certificate::from_pem(&authority).expect("the certificate is PEM");
+        reqwest::Client::builder().tls_certs_only([authority]).build().expect("the client can be built")
+    }
+
     fn log(&self, name: &str) -> String {
         let Some((folder, _)) = &self.folder else { return String::new() };
         let text = fs::read_to_string(folder.path().join(format!("{name}.log"))).unwrap_or_default();

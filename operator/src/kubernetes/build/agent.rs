@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 use serde_json::{Value, json};
 use shared::document::ClusterRole;
 
-use super::{identity, pod_labels, role, service_account};
+use super::{identity, pod_labels, pull_policy, role, service_account};
 use crate::kubernetes::{
     apply::Build,
     child::{Child, ChildRef, Owner, hash},
@@ -126,6 +126,7 @@ fn deployment(owner: &Owner, name: &str, parts: &AgentParts, labels: &Value) -> 
                 "containers": [{
                     "name": "agent",
                     "image": parts.image,
+                    "imagePullPolicy": pull_policy(&parts.image),
                     "command": [program],
                     "args": arguments,
                     "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}],

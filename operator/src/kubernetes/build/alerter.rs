@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
-use super::{cluster_role, identity, node_certificates, pod_labels, service_account};
+use super::{cluster_role, identity, node_certificates, pod_labels, pull_policy, service_account};
 use crate::kubernetes::{
     apply::Build,
     child::{Child, Owner},
@@ -71,6 +71,7 @@ fn deployment(owner: &Owner, parts: &AlerterParts, identity_labels: &Value) -> V
                 "containers": [{
                     "name": "alerter",
                     "image": parts.image,
+                    "imagePullPolicy": pull_policy(&parts.image),
                     "command": ["/usr/local/bin/alerter"],
                     "args": arguments,
                     "env": environment,

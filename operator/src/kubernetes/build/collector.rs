@@ -3,7 +3,7 @@
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::ConfigMap};
 use serde_json::{Value, json};
 
-use super::{cluster_role, pod_labels, service_account};
+use super::{cluster_role, pod_labels, pull_policy, service_account};
 use crate::kubernetes::{
     apply::Build,
     child::{Child, Owner, hash},
@@ -157,6 +157,7 @@ fn daemon_set(owner: &Owner, parts: &CollectorParts, config_name: &str, config_h
                 "containers": [{
                     "name": "collector",
                     "image": parts.image,
+                    "imagePullPolicy": pull_policy(&parts.image),
                     "command": ["/collector"],
                     "args": ["--config=/etc/config/config.toml", "--hostname=$(HOSTNAME)", "--host-ip=$(HOSTIP)"],
                     "env": [

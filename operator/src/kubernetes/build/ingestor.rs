@@ -3,7 +3,7 @@
 use k8s_openapi::api::{apps::v1::StatefulSet, autoscaling::v2::HorizontalPodAutoscaler, core::v1::Service};
 use serde_json::{Value, json};
 
-use super::{cluster_role, identity, node_certificates, pod_labels, role, service_account};
+use super::{cluster_role, identity, node_certificates, pod_labels, pull_policy, role, service_account};
 use crate::{
     api::AutoscalingSpec,
     kubernetes::{
@@ -115,6 +115,8 @@ fn stateful_set(owner: &Owner, parts: &IngestorParts, identity_labels: &Value) -
     environment.extend(parts.client_id.iter().map(|id| json!({"name": "AZURE_CLIENT_ID", "value": id})));
     json!({"spec": {
         "serviceName": owner.name,
+        // In order, one broken pod would keep its own replacement from coming.
+        "podManagementPolicy": "Parallel",
         "updateStrategy": {"type": "RollingUpdate"},
         "selector": {"matchLabels": owner.selector()},
         "template": {
@@ -140,6 +142,7 @@ fn stateful_set(owner: &Owner, parts: &IngestorParts, identity_labels: &Value) -
                 "containers": [{
                     "name": "ingestor",
                     "image": parts.image,
+                    "imagePullPolicy": pull_policy(&parts.image),
                     "command": ["/ingestor"],
                     "args": arguments(parts),
                     "env": environment,

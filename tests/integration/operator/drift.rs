@@ -1,0 +1,229 @@
+//! What others change or make: reverted where it is ours, left alone where it is theirs.
+
+use std::time::{Duration, Instant};
+
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use tests::cluster::{TestNamespace, condition_of};
+use tokio::time;
+
+use crate::support::{CLUSTER, COMPONENTS, KINDS, PARTITION, assert_same, made, until_ready};
+
+/// The bound for a revert.
+const SOON: Duration = Duration::from_secs(1);
+
+async fn change(test: &TestNamespace, kind: &str, name: &str, patch: Value) {
+    let params = PatchParams { field_manager: Some("somebody".to_owned()), ..PatchParams::default() };
+    test.api(kind).patch(name, &params, &Patch::Merge(&patch)).await.expect("the API server takes the change");
+}
+
+/// Waits until the object fits again, and says how long that took.
+async fn reverted(test: &TestNamespace, kind: &str, name: &str, fits: impl Fn(&Value) -> bool) -> Duration {
+    let started = Instant::now();
+    loop {
+        let object = test.api(kind).get_opt(name).await.expect("the API server answers");
+        let object = object.map_or(Value::Null, |object| serde_json::to_value(object).expect("an object is JSON"));
+        if fits(&object) {
+            return started.elapsed();
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "{kind} {name} is still {object:#}");
+        time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn every_managed_field_that_somebody_changes_comes_back_within_a_second() {
+    let test = TestNamespace::new("drift").await;
+    let operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    until_ready(&test).await;
+    let container = |changes: Value| {
+        let mut container = json!({"name": "ingestor"});
+        for (field, value) in changes.as_object().expect("changes are an object") {
+            container[field] = value.clone();
+        }
+        json!({"spec": {"template": {"spec": {"containers": [container]}}}})
+    };
+    let sts = "apps/v1 StatefulSet";
+    let before = test.get(sts, "i").await;
+    let cases: Vec<(&str, &str, Value, &str)> = vec![
+        (sts, "i", json!({"spec": {"replicas": 7}}), "/spec/replicas"),
+        (sts, "i", json!({"metadata": {"labels": {"app.kubernetes.io/instance": "x"}}}), "/metadata/labels"),
+        (sts, "i", json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}}), "/metadata/labels"),
+        (
+            sts,
+            "i",
+            json!({"spec": {"template": {"metadata": {"annotations": {"adx-mon/port": "1"}}}}}),
+            "/spec/template/metadata/annotations",
+        ),
+        ("v1 Service", "i", json!({"spec": {"selector": {"app": "x"}}}), "/spec/selector"),
+        ("v1 ConfigMap", "c-config", json!({"data": {"config.toml": "x"}}), "/data"),
+        ("apps/v1 Deployment", "a", json!({"spec": {"replicas": 0}}), "/spec/replicas"),
+        (
+            "apps/v1 DaemonSet",
+            "c",
+            json!({"spec": {"template": {"spec": {"serviceAccountName": "default"}}}}),
+            "/spec/template/spec/serviceAccountName",
+        ),
+        ("rbac.authorization.k8s.io/v1 Role", "i", json!({"rules": []}), "/rules"),
+    ];
+    for (kind, name, patch, pointer) in cases {
+        let right = test.get(kind, name).await.pointer(pointer).cloned();
+        change(&test, kind, name, patch.clone()).await;
+        let took = reverted(&test, kind, name, |object| object.pointer(pointer).cloned() == right).await;
+        assert!(took < SOON, "{kind} {name} {pointer}: {took:?}");
+    }
+    // Lists of containers are replaced by a merge patch, so image and arguments go by a strategic one.
+    for (changes, pointer) in [
+        (json!({"image": "evil/ingestor:1"}), "/spec/template/spec/containers/0/image"),
+        (json!({"args": ["--storage-dir=/tmp"]}), "/spec/template/spec/containers/0/args"),
+        (
+            json!({"securityContext": {"privileged": true, "allowPrivilegeEscalation": true}}),
+            "/spec/template/spec/containers/0/securityContext",
+        ),
+    ] {
+        let patch = Patch::Strategic(container(changes));
+        test.api(sts).patch("i", &PatchParams::default(), &patch).await.expect("the API server takes the change");
+        let took = reverted(&test, sts, "i", |object| object.pointer(pointer) == before.pointer(pointer)).await;
+        assert!(took < SOON, "{pointer}: {took:?}");
+    }
+    let events = test.events().await;
+    for told in ["StatefulSet 'i' was changed at spec.replicas", "ConfigMap 'c-config' was changed at data.config.toml"]
+    {
+        assert!(
+            events.iter().any(|(reason, note)| reason == "DriftReverted" && note.contains(told)),
+            "{told} in {events:#?}"
+        );
+    }
+    assert!(operator.metrics().await.contains("adx_federation_drift_reverted_total{kind=\"Ingestor\"}"));
+}
+
+#[tokio::test]
+async fn every_deleted_child_is_made_again_within_a_second() {
+    let test = TestNamespace::new("deleted").await;
+    let _operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    test.apply(PARTITION).await;
+    until_ready(&test).await;
+    test.until("apps/v1 Deployment", "part-agent", |object| !object.is_null()).await;
+    let before = made(&test).await;
+    assert_eq!(before.len(), 23, "{:#?}", before.iter().map(|(name, _)| name).collect::<Vec<_>>());
+    for kind in KINDS {
+        for name in test.ours(kind).await {
+            let object = test.get(kind, &name).await;
+            if object["metadata"]["namespace"].is_null() && !name.contains(&test.name) {
+                continue;
+            }
+            let uid = object["metadata"]["uid"].clone();
+            let orphan = DeleteParams::background();
+            test.api(kind).delete(&name, &orphan).await.expect("the API server deletes");
+            let took =
+                reverted(&test, kind, &name, |object| !object.is_null() && object["metadata"]["uid"] != uid).await;
+            // A workload's own deletion takes its time before ours can begin.
+            assert!(took < SOON, "{kind} {name}: {took:?}");
+        }
+    }
+    assert_same(&made(&test).await, &before);
+}
+
+#[tokio::test]
+async fn what_belongs_to_others_is_left_alone() {
+    let test = TestNamespace::new("others").await;
+    let _operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    until_ready(&test).await;
+    let sidecar = json!({"spec": {"template": {
+        "metadata": {"annotations": {"sidecar.example.com/injected": "true"}},
+        "spec": {"containers": [{"name": "sidecar", "image": "x/sidecar:1"}]}}}, "metadata": {"labels": {"team": "blue"}}});
+    test.api("apps/v1 Deployment")
+        .patch("a", &PatchParams::default(), &Patch::Strategic(&sidecar))
+        .await
+        .expect("the API server takes the change");
+    time::sleep(Duration::from_secs(2)).await;
+    let deployment = test.get("apps/v1 Deployment", "a").await;
+    assert_eq!(
+        deployment["spec"]["template"]["spec"]["containers"].as_array().map(Vec::len),
+        Some(2),
+        "{deployment:#}"
+    );
+    assert_eq!(deployment["metadata"]["labels"]["team"], "blue");
+    // Also when ours changes.
+    test.apply(&COMPONENTS.replace("alerts.example.com", "other.example.com")).await;
+    let follows = |object: &Value| object.to_string().contains("--alerter-address=https://other.example.com");
+    let deployment = test.until("apps/v1 Deployment", "a", follows).await;
+    assert_eq!(deployment["spec"]["template"]["spec"]["containers"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn an_object_of_somebody_elses_under_our_name_is_a_conflict_and_never_taken_over() {
+    let test = TestNamespace::new("conflict").await;
+    let _operator = test.operator().await;
+    test.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c-config}\ndata: {mine: 'yes'}\n").await;
+    let role = format!("adx-mon:{}:alerter:a", test.name);
+    test.apply(&format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: '{role}'}}\nrules: []\n"
+    ))
+    .await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    for (kind, name, child) in [("Collector", "c", "ConfigMap 'c-config'"), ("Alerter", "a", "ClusterRole 'adx-mon:")] {
+        let object = test.until_condition(kind, name, "Ready", "False", "Conflict").await;
+        let message = condition_of(&object, "Ready").map(|ready| ready["message"].to_string()).unwrap_or_default();
+        assert!(message.contains(child) && message.contains("was not made by this operator"), "{message}");
+    }
+    test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+    time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(test.get("v1 ConfigMap", "c-config").await["data"], json!({"mine": "yes"}));
+    assert_eq!(test.get("rbac.authorization.k8s.io/v1 ClusterRole", &role).await["rules"], Value::Null);
+    assert!(test.ours("apps/v1 DaemonSet").await.is_empty(), "nothing is half made");
+    assert!(test.events().await.iter().any(|(reason, _)| reason == "Conflict"));
+    // The way out.
+    test.delete("v1 ConfigMap", "c-config").await;
+    test.until_condition("Collector", "c", "Ready", "True", "Ready").await;
+    // What is not ours stays when the owner goes.
+    test.delete("Alerter", "a").await;
+    test.until("Alerter", "a", Value::is_null).await;
+    assert!(
+        test.api("rbac.authorization.k8s.io/v1 ClusterRole")
+            .get_opt(&role)
+            .await
+            .expect("the API server answers")
+            .is_some()
+    );
+    test.delete("rbac.authorization.k8s.io/v1 ClusterRole", &role).await;
+}
+
+#[tokio::test]
+async fn deletion_takes_everything_along_and_leaves_azure_alone() {
+    let test = TestNamespace::new("deletion").await;
+    let _operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    test.apply(PARTITION).await;
+    until_ready(&test).await;
+    test.until("apps/v1 Deployment", "part-agent", |object| !object.is_null()).await;
+    // A part in the federation that ends takes its agent along.
+    let plain = PARTITION.split("  federation:").next().expect("the text has that section");
+    test.apply(plain).await;
+    test.until("apps/v1 Deployment", "part-agent", Value::is_null).await;
+    test.until("v1 ServiceAccount", "part-agent", Value::is_null).await;
+    test.until_condition("ADXCluster", "part", "Ready", "True", "Ready").await;
+    for (kind, name) in
+        [("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a"), ("ADXCluster", "eu"), ("ADXCluster", "part")]
+    {
+        test.delete(kind, name).await;
+        test.until(kind, name, Value::is_null).await;
+    }
+    let started = Instant::now();
+    loop {
+        let left = made(&test).await;
+        if left.is_empty() {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "left behind: {left:#?}");
+        time::sleep(Duration::from_millis(100)).await;
+    }
+}

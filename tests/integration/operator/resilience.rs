@@ -1,0 +1,286 @@
+//! Crashes, two operators, a bad API server, many objects, and rest.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tests::cluster::{ApiProxy, Operator, OperatorOptions, TestNamespace};
+use tokio::time;
+
+use crate::support::{CLUSTER, COMPONENTS, PARTITION, assert_same, made, until_ready};
+
+async fn through(test: &TestNamespace, proxy: &ApiProxy, lease: &str) -> Operator {
+    let options = OperatorOptions { server: Some(proxy.url.clone()), arguments: vec![format!("--lease-name={lease}")] };
+    test.operator_with(&options).await
+}
+
+/// The end state that an operator comes to which nothing disturbs.
+async fn undisturbed() -> Vec<(String, Value)> {
+    let test = TestNamespace::new("undisturbed").await;
+    let _operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    until_ready(&test).await;
+    made(&test).await
+}
+
+#[tokio::test]
+async fn killed_after_every_single_write_it_comes_to_the_same_end() {
+    let expected = undisturbed().await;
+    let test = TestNamespace::new("killed").await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    let proxy = ApiProxy::start(test.plane).await;
+    let mut kills = 0;
+    // A new lease each time: nobody waits for a dead holder's to expire.
+    loop {
+        let mut operator = through(&test, &proxy, &format!("lease-{kills}")).await;
+        let stopped = time::timeout(Duration::from_secs(6), proxy.stop_after(1)).await;
+        operator.process.kill().await;
+        proxy.go_on();
+        if stopped.is_err() {
+            break;
+        }
+        kills += 1;
+        assert!(
+            kills < 120,
+            "it never comes to an end: {:#?}",
+            proxy.take().iter().filter(|seen| seen.is_write()).collect::<Vec<_>>()
+        );
+    }
+    assert!(kills >= 20, "only {kills} writes");
+    let _operator = through(&test, &proxy, "last").await;
+    until_ready(&test).await;
+    assert_same(&made(&test).await, &expected);
+}
+
+#[tokio::test]
+async fn there_and_back_again_is_as_if_it_had_never_been_otherwise() {
+    let expected = undisturbed().await;
+    let test = TestNamespace::new("there-and-back").await;
+    let _operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    // Edits in every phase: before anything is there, while it is made, when it runs.
+    let other = COMPONENTS
+        .replace(
+            "replicas: 2",
+            "autoscaling: {maxReplicas: 4}, exposeExternally: true, image: 'x/i:2', managedIdentityClientId: id",
+        )
+        .replace(
+            "name: c}\nspec: {}",
+            "name: c}\nspec: {ingestorEndpoint: 'https://x.example.com', image: 'x/missing:1'}",
+        )
+        .replace("alerts.example.com", "other.example.com");
+    test.apply(&other).await;
+    test.apply(COMPONENTS).await;
+    test.apply(&other).await;
+    test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+    test.until_condition("Collector", "c", "Ready", "False", "ImagePullBackOff").await;
+    test.apply(COMPONENTS).await;
+    until_ready(&test).await;
+    test.until("autoscaling/v2 HorizontalPodAutoscaler", "i", Value::is_null).await;
+    assert_same(&made(&test).await, &expected);
+}
+
+#[tokio::test]
+async fn an_upgraded_operator_changes_what_an_earlier_one_made_and_leaves_nothing_over() {
+    let expected = undisturbed().await;
+    let test = TestNamespace::new("upgrade").await;
+    let operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    until_ready(&test).await;
+    drop(operator);
+    // As an earlier version of ours would have left it: other arguments, a label and a port that are no longer wanted, its own mark.
+    let mut set = test.get("apps/v1 StatefulSet", "i").await;
+    let metadata = json!({"name": "i", "labels": set["metadata"]["labels"], "annotations": {"adx-mon.azure.com/applied": "earlier"}, "ownerReferences": set["metadata"]["ownerReferences"]});
+    let container = &mut set["spec"]["template"]["spec"]["containers"][0];
+    container["args"] = json!(["--of-an-earlier-version"]);
+    container["env"]
+        .as_array_mut()
+        .expect("it has variables")
+        .push(json!({"name": "OF_AN_EARLIER_VERSION", "value": "1"}));
+    set["spec"]["template"]["metadata"]["annotations"]["of-an-earlier/version"] = "1".into();
+    let earlier = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": set["spec"]});
+    let params = kube::api::PatchParams::apply("adx-federation-operator").force();
+    test.api("apps/v1 StatefulSet")
+        .patch("i", &params, &kube::api::Patch::Apply(&earlier))
+        .await
+        .expect("the API server takes it");
+    let _operator = test
+        .operator_with(&OperatorOptions {
+            arguments: vec!["--lease-name=upgraded".to_owned()],
+            ..OperatorOptions::default()
+        })
+        .await;
+    let is_new =
+        |set: &Value| !set.to_string().contains("earlier-version") && !set["spec"].to_string().contains("EARLIER");
+    test.until("apps/v1 StatefulSet", "i", is_new).await;
+    until_ready(&test).await;
+    assert_same(&made(&test).await, &expected);
+    assert!(!test.events().await.iter().any(|(reason, _)| reason == "DriftReverted"), "an upgrade is no drift");
+}
+
+#[tokio::test]
+async fn of_two_operators_one_leads_and_a_paused_one_gives_way() {
+    let test = TestNamespace::new("lease").await;
+    let first = test.operator().await;
+    let second = test.operator_with(&OperatorOptions::default()).await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    until_ready(&test).await;
+    let ready = async |operator: &Operator| {
+        let answer = reqwest::get(format!("{}/readyz", operator.admin().await)).await.expect("the admin port answers");
+        (answer.status().as_u16(), answer.text().await.unwrap_or_default())
+    };
+    assert!(ready(&second).await.1.starts_with("standing by"), "{:?}", ready(&second).await);
+    assert!(!second.metrics().await.contains("reconciles_total{"), "it does not reconcile");
+    // Longer than the lease of 15 s.
+    first.process.signal(Signal::SIGSTOP);
+    second.until_leading().await;
+    test.apply(&COMPONENTS.replace("replicas: 2", "replicas: 3")).await;
+    test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == 3).await;
+    first.process.signal(Signal::SIGCONT);
+    let started = Instant::now();
+    while !ready(&first).await.1.starts_with("standing by") {
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}\n{}", ready(&first).await, first.process.output());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(
+        test.get("apps/v1 StatefulSet", "i").await["spec"]["replicas"],
+        3,
+        "the one that was paused undoes nothing"
+    );
+    // A graceful end hands the lease over before it expires.
+    let (mut second, asked) = (second, Instant::now());
+    second.process.signal(Signal::SIGTERM);
+    assert_eq!(second.process.exited_within(Duration::from_secs(5)).await.code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    first.until_leading().await;
+}
+
+#[tokio::test]
+async fn errors_of_the_api_server_and_cut_watches_are_lived_through() {
+    let test = TestNamespace::new("faults").await;
+    let proxy = ApiProxy::start(test.plane).await;
+    let operator = through(&test, &proxy, "faults").await;
+    operator.until_leading().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    until_ready(&test).await;
+    let mut replicas = 2;
+    for (method, containing) in [
+        ("GET", "/statefulsets/i"),
+        ("PATCH", "/statefulsets/i"),
+        ("PATCH", "/services/i"),
+        ("PATCH", "/ingestors/i/status"),
+        ("GET", "/pods"),
+    ] {
+        for status in [409, 429, 500] {
+            proxy.answer(method, containing, status, 2);
+            replicas = replicas % 3 + 1;
+            let external = replicas % 2 == 0;
+            let changed =
+                COMPONENTS.replace("replicas: 2", &format!("replicas: {replicas}, exposeExternally: {external}"));
+            test.apply(&changed).await;
+            test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == replicas).await;
+            test.until("v1 Service", "i", |service| (service["spec"]["type"] == "LoadBalancer") == external).await;
+            let observed = |object: &Value| object["status"]["observedGeneration"] == object["metadata"]["generation"];
+            test.until("Ingestor", "i", observed).await;
+            test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+            proxy.answer("NONE", "", 0, 0);
+        }
+    }
+    // Watches: cut, and refused as too old when they come back.
+    for status in [0, 410, 500] {
+        if status > 0 {
+            proxy.answer("GET", "watch=true", status, 4);
+        }
+        proxy.cut_watches();
+        // What changes meanwhile is seen all the same.
+        let orphan = kube::api::DeleteParams::default();
+        test.api("v1 Service").delete("i", &orphan).await.expect("the API server deletes");
+        test.apply(&COMPONENTS.replace("replicas: 2", &format!("replicas: {}", 4 + status % 7))).await;
+        test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == 4 + status % 7).await;
+        test.until("v1 Service", "i", |service| !service.is_null()).await;
+    }
+    drop(operator);
+}
+
+#[tokio::test]
+async fn at_rest_nothing_is_written_but_leases() {
+    let test = TestNamespace::new("rest").await;
+    let proxy = ApiProxy::start(test.plane).await;
+    let operator = through(&test, &proxy, "rest").await;
+    operator.until_leading().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    // And one that can never be ready, one that waits, one that is wrong: none of them is a reason to write again and again.
+    test.apply(
+        &COMPONENTS
+            .replace("{name: i}", "{name: bad}")
+            .split("---")
+            .next()
+            .expect("the first document")
+            .replace("replicas: 2", "image: x/missing:1"),
+    )
+    .await;
+    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: tobe}\nspec: {clusterName: tobeprovisioned}\n").await;
+    test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+    test.until_condition("Ingestor", "bad", "Ready", "False", "ImagePullBackOff").await;
+    test.until_condition("ADXCluster", "tobe", "Ready", "False", "ProvisioningDisabled").await;
+    test.until_condition("Alerter", "a", "Ready", "True", "Ready").await;
+    time::sleep(Duration::from_secs(5)).await;
+    proxy.take();
+    // Two minutes where there is time for it.
+    let seconds = std::env::var("ADX_FEDERATION_REST_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
+    time::sleep(Duration::from_secs(seconds)).await;
+    let writes: Vec<_> = proxy.take().into_iter().filter(|seen| seen.is_write() && !seen.is_lease()).collect();
+    assert!(writes.is_empty(), "{writes:#?}");
+    drop(operator);
+}
+
+#[tokio::test]
+async fn two_hundred_objects_are_reconciled() {
+    let test = TestNamespace::new("many").await;
+    let operator = test.operator().await;
+    let started = Instant::now();
+    let all: String = (0..200)
+        .map(|number| format!("---\n{}", PARTITION.trim_start().replace("name: part", &format!("name: part-{number}"))))
+        .collect();
+    test.apply(&all).await;
+    let applied = started.elapsed();
+    loop {
+        let made = test.ours("apps/v1 Deployment").await.len();
+        if made == 200 {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(90), "{made} of 200 after {:?}", started.elapsed());
+        time::sleep(Duration::from_millis(200)).await;
+    }
+    println!("200 ADXClusters applied in {applied:?}, all agents' objects made after {:?}", started.elapsed());
+    drop(operator);
+}
+
+#[tokio::test]
+async fn it_waits_for_missing_definitions_and_stops_gracefully() {
+    let test = TestNamespace::new("definitions").await;
+    let proxy = ApiProxy::start(test.plane).await;
+    proxy.answer("GET", "/ingestors?", 404, 3);
+    let mut operator = through(&test, &proxy, "definitions").await;
+    let admin = operator.admin().await;
+    let started = Instant::now();
+    loop {
+        let answer = reqwest::get(format!("{admin}/readyz")).await.expect("the admin port answers");
+        let (status, reason) = (answer.status().as_u16(), answer.text().await.unwrap_or_default());
+        if reason.contains("waiting for the custom resource definitions: Ingestor") {
+            assert_eq!(status, 503);
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "{reason}");
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    operator.until_leading().await;
+    operator.process.signal(Signal::SIGTERM);
+    assert_eq!(operator.process.exited_within(Duration::from_secs(5)).await.code(), Some(0));
+}

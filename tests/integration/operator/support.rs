@@ -1,0 +1,149 @@
+//! What the operator's stories share.
+
+use serde_json::{Value, json};
+use tests::cluster::TestNamespace;
+
+/// An existing cluster with all kinds of databases.
+pub(crate) const CLUSTER: &str = "
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {name: eu, labels: {app: adx-mon}}
+spec:
+  clusterName: eu
+  endpoint: https://eu.kusto.windows.net
+  databases:
+    - {databaseName: Metrics, telemetryType: Metrics}
+    - {databaseName: Logs, telemetryType: Logs}
+    - {databaseName: Spans, telemetryType: Traces}
+";
+
+/// All three components over that cluster.
+pub(crate) const COMPONENTS: &str = "
+apiVersion: adx-mon.azure.com/v1
+kind: Ingestor
+metadata: {name: i}
+spec: {replicas: 2, adxClusterSelector: {matchLabels: {app: adx-mon}}}
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Collector
+metadata: {name: c}
+spec: {}
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Alerter
+metadata: {name: a}
+spec: {notificationEndpoint: 'https://alerts.example.com', adxClusterSelector: {matchLabels: {app: adx-mon}}}
+";
+
+/// A partition that is not reachable: its agent's objects are made all the same.
+pub(crate) const PARTITION: &str = "
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {name: part}
+spec:
+  clusterName: part
+  endpoint: https://part.kusto.windows.net
+  federation:
+    federatedClusters:
+      - {endpoint: 'https://hub.kusto.windows.net', heartbeatDatabase: FleetDiscovery, heartbeatTable: Heartbeats}
+    partitioning: {geo: EU}
+";
+
+/// Every kind that the operator makes.
+pub(crate) const KINDS: [&str; 12] = [
+    "v1 ServiceAccount",
+    "v1 ConfigMap",
+    "v1 Service",
+    "rbac.authorization.k8s.io/v1 Role",
+    "rbac.authorization.k8s.io/v1 RoleBinding",
+    "rbac.authorization.k8s.io/v1 ClusterRole",
+    "rbac.authorization.k8s.io/v1 ClusterRoleBinding",
+    "policy/v1 PodDisruptionBudget",
+    "autoscaling/v2 HorizontalPodAutoscaler",
+    "apps/v1 Deployment",
+    "apps/v1 StatefulSet",
+    "apps/v1 DaemonSet",
+];
+
+/// Waits until all components are ready.
+pub(crate) async fn until_ready(test: &TestNamespace) {
+    for (kind, name) in [("ADXCluster", "eu"), ("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a")] {
+        test.until_condition(kind, name, "Ready", "True", "Ready").await;
+    }
+}
+
+/// All that is made for a namespace's objects, without what differs between two equal ones.
+pub(crate) async fn made(test: &TestNamespace) -> Vec<(String, Value)> {
+    let mut made = Vec::new();
+    for kind in KINDS {
+        for name in test.ours(kind).await {
+            let object = test.get(kind, &name).await;
+            // Cluster-scoped objects of other namespaces' stories are here too.
+            let labels = &object["metadata"]["labels"];
+            if object["metadata"]["namespace"].is_null() && labels["adx-mon.azure.com/namespace"] != test.name.as_str()
+            {
+                continue;
+            }
+            let mut plain = object.clone();
+            for field in ["status", "apiVersion", "kind"] {
+                plain[field] = Value::Null;
+            }
+            let owners = object["metadata"]["ownerReferences"].as_array().map_or(0, Vec::len);
+            let mut annotations = object["metadata"]["annotations"].clone();
+            for own in [
+                "deprecated.daemonset.template.generation",
+                "deployment.kubernetes.io/revision",
+                "adx-mon.azure.com/applied",
+            ] {
+                annotations.as_object_mut().map(|annotations| annotations.remove(own));
+            }
+            plain["metadata"] = json!({"labels": labels, "annotations": annotations, "owners": owners, "finalizers": object["metadata"]["finalizers"]});
+            for field in ["clusterIP", "clusterIPs"] {
+                plain["spec"].as_object_mut().map(|spec| spec.remove(field));
+            }
+            // A hash of a configuration that names the namespace.
+            if let Some(annotations) =
+                plain.pointer_mut("/spec/template/metadata/annotations").and_then(Value::as_object_mut)
+            {
+                annotations.remove("adx-mon.azure.com/config");
+            }
+            if kind == "v1 ServiceAccount" {
+                plain["secrets"] = Value::Null;
+            }
+            let text = plain.to_string().replace(&test.name, "NAMESPACE");
+            made.push((
+                format!("{kind} {}", name.replace(&test.name, "NAMESPACE")),
+                serde_json::from_str(&text).expect("it was JSON"),
+            ));
+        }
+    }
+    made
+}
+
+/// Fails with the first object that differs.
+pub(crate) fn assert_same(made: &[(String, Value)], expected: &[(String, Value)]) {
+    let names = |objects: &[(String, Value)]| objects.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(made), names(expected));
+    for ((name, made), (_, expected)) in made.iter().zip(expected) {
+        assert_eq!(difference(made, expected), None, "{name}: the path, what is there, and what should be");
+    }
+}
+
+/// Where two values differ first.
+fn difference(made: &Value, expected: &Value) -> Option<String> {
+    match (made, expected) {
+        (Value::Object(made), Value::Object(expected)) => {
+            let keys: std::collections::BTreeSet<_> = made.keys().chain(expected.keys()).collect();
+            keys.into_iter().find_map(|key| {
+                let of = |object: &serde_json::Map<String, Value>| object.get(key).cloned().unwrap_or_default();
+                difference(&of(made), &of(expected)).map(|rest| format!(".{key}{rest}"))
+            })
+        }
+        (Value::Array(made), Value::Array(expected)) if made.len() == expected.len() => {
+            let mut pairs = made.iter().zip(expected).enumerate();
+            pairs
+                .find_map(|(index, (made, expected))| difference(made, expected).map(|rest| format!("[{index}]{rest}")))
+        }
+        _ => (made != expected).then(|| format!(" {made} {expected}")),
+    }
+}
