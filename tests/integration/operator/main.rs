@@ -4,5 +4,6 @@ mod admission;
 mod components;
 mod drift;
 mod examples;
+mod federation;
 mod resilience;
 mod support;

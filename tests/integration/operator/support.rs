@@ -1,7 +1,7 @@
 //! What the operator's stories share.
 
 use serde_json::{Value, json};
-use tests::cluster::TestNamespace;
+use tests::{cluster::TestNamespace, fleet::Fleet, oracle::Oracle};
 
 /// An existing cluster with all kinds of databases.
 pub(crate) const CLUSTER: &str = "
@@ -146,4 +146,13 @@ fn difference(made: &Value, expected: &Value) -> Option<String> {
         }
         _ => (made != expected).then(|| format!(" {made} {expected}")),
     }
+}
+
+/// Ends a story with Kusto servers: Microsoft's parser reads every text that they were sent.
+pub(crate) async fn end(test: TestNamespace, fleet: Fleet) {
+    // Its pods' processes end with it.
+    drop(test);
+    let folder = fleet.stop().await;
+    let mut oracle = Oracle::start().expect("node runs");
+    oracle.judge_recordings(folder.path()).expect("the recordings can be read").assert_accepted();
 }

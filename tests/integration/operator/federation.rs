@@ -1,0 +1,158 @@
+//! From ADXCluster objects to federated rows: the operator, our real agents as pods under their own service accounts, and local Kusto servers.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::{
+    cluster::{TestNamespace, condition_of},
+    fleet::{Fleet, Pace},
+};
+use tokio::time;
+
+use crate::support::end;
+
+/// The fleet's documents as objects of the cluster.
+async fn apply_documents(test: &TestNamespace, fleet: &Fleet) {
+    for document in fleet.documents() {
+        let text = std::fs::read_to_string(document).expect("the document was just written");
+        test.apply(&text).await;
+    }
+}
+
+#[tokio::test]
+async fn from_four_objects_to_a_federated_row_and_back() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let test = TestNamespace::new("federation").await;
+    let operator = test.operator().await;
+    apply_documents(&test, &fleet).await;
+    let live = |object: &Value| {
+        object["status"]["federation"]["live"] == "3/3"
+            && condition_of(object, "Ready").is_some_and(|ready| ready["status"] == "True")
+    };
+    let hub = test.until("ADXCluster", "hub", live).await;
+    let patience = Duration::from_secs(20);
+    let answer = fleet
+        .hub_until("Logs", "federated_Requests() | count", patience, |table| table.column("Count") == ["420"])
+        .await;
+    assert_eq!(answer.rows.len(), 1);
+
+    // The status tells what the hub's agent sees.
+    let federation = &hub["status"]["federation"];
+    let partitions = federation["partitions"].as_array().cloned().unwrap_or_default();
+    assert_eq!(partitions.len(), 3, "{federation:#}");
+    assert!(
+        partitions.iter().all(|partition| partition["state"] == "live" && partition["lastBeat"].is_string()),
+        "{federation:#}"
+    );
+    assert!(federation["databases"].to_string().contains("\"functions\":2"), "{federation:#}");
+    assert!(
+        ["done", "unchanged"].contains(&federation["lastPass"]["outcome"].as_str().unwrap_or_default()),
+        "{federation:#}"
+    );
+    let europe = test.until_condition("ADXCluster", "europe", "Ready", "True", "Ready").await;
+    let hubs = &europe["status"]["federation"]["hubs"];
+    assert_eq!((&hubs[0]["endpoint"], &hubs[0]["outcome"]), (&json!(fleet.hub.url), &json!("accepted")), "{europe:#}");
+
+    // As `kubectl get` prints it.
+    let table = printed(&test).await;
+    assert_eq!(table[0][..6], ["NAME", "ROLE", "ENDPOINT", "READY", "PARTITIONS", "GUARD"]);
+    let row = |name: &str| table.iter().find(|row| row[0] == name).cloned().unwrap_or_default();
+    assert_eq!(row("hub")[..5], ["hub", "Federated", fleet.hub.url.as_str(), "True", "3/3"]);
+    assert_eq!(row("europe")[..4], ["europe", "Partition", fleet.partitions[0].url.as_str(), "True"]);
+
+    // Two replicas of the hub's agent, of which one leads; when it goes, the other takes over.
+    let deployment =
+        test.until("apps/v1 Deployment", "hub-agent", |object| object["status"]["readyReplicas"] == 2).await;
+    assert_eq!(deployment["spec"]["replicas"], 2);
+    let holder = |lease: &Value| lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
+    let leader = holder(&test.get("coordination.k8s.io/v1 Lease", "hub-agent").await);
+    test.delete("v1 Pod", &leader).await;
+    test.until("coordination.k8s.io/v1 Lease", "hub-agent", |lease| {
+        !holder(lease).is_empty() && holder(lease) != leader
+    })
+    .await;
+    fleet.partitions[0].command("Logs", ".create table After (a:long)").await.expect("the partition takes a table");
+    fleet.hub_until("Logs", "federated_After() | count", Duration::from_secs(40), |table| table.rows.len() == 1).await;
+
+    // A changed document rolls the agent.
+    let mark =
+        |object: &Value| object["spec"]["template"]["metadata"]["annotations"]["adx-mon.azure.com/config"].clone();
+    let before = mark(&deployment);
+    let text = std::fs::read_to_string(fleet.hub_document())
+        .expect("just written")
+        .replace("functionPrefix: federated_", "functionPrefix: every_");
+    test.apply(&text).await;
+    test.until("apps/v1 Deployment", "hub-agent", |object| mark(object) != before).await;
+    fleet
+        .hub_until("Logs", "every_Requests() | count", Duration::from_secs(40), |table| {
+            table.column("Count") == ["420"]
+        })
+        .await;
+
+    // An object that goes takes its agent along, and the hub sees that the partition fell silent.
+    test.delete("ADXCluster", "europe").await;
+    let two = |object: &Value| object["status"]["federation"]["live"] == "2/3";
+    test.until("ADXCluster", "hub", two).await;
+    drop(operator);
+    end(test, fleet).await;
+}
+
+/// The rows of the table that the API server prints, its header first.
+async fn printed(test: &TestNamespace) -> Vec<Vec<String>> {
+    let path = format!("/apis/adx-mon.azure.com/v1/namespaces/{}/adxclusters", test.name);
+    let request =
+        http::Request::get(path).header("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").body(Vec::new());
+    let table: Value =
+        test.client().request(request.expect("a path makes a request")).await.expect("the API server prints");
+    let text = |value: &Value| {
+        value.as_str().map_or_else(|| if value.is_null() { String::new() } else { value.to_string() }, str::to_owned)
+    };
+    let columns = table["columnDefinitions"].as_array().cloned().unwrap_or_default();
+    let header = columns.iter().map(|column| text(&column["name"]).to_uppercase()).collect();
+    let rows = table["rows"].as_array().cloned().unwrap_or_default();
+    let cells = |row: &Value| row["cells"].as_array().map(|cells| cells.iter().map(text).collect()).unwrap_or_default();
+    std::iter::once(header).chain(rows.iter().map(cells)).collect()
+}
+
+#[tokio::test]
+async fn an_agent_has_the_rights_that_it_needs_and_no_others() {
+    let test = TestNamespace::new("rights").await;
+    let operator = test.operator().await;
+    test.apply(crate::support::PARTITION).await;
+    test.until("rbac.authorization.k8s.io/v1 RoleBinding", "part-agent", |object| !object.is_null()).await;
+    let may = async |verb: &str, group: &str, resource: &str, name: &str| {
+        let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
+            "user": format!("system:serviceaccount:{}:part-agent", test.name),
+            "resourceAttributes": {"namespace": test.name, "verb": verb, "group": group, "resource": resource.split('/').next(), "subresource": resource.split('/').nth(1).unwrap_or_default(), "name": name}}});
+        let request = http::Request::post("/apis/authorization.k8s.io/v1/subjectaccessreviews")
+            .header("content-type", "application/json");
+        let request = request.body(review.to_string().into_bytes()).expect("a review makes a request");
+        let answer: Value = test.client().request(request).await.expect("the API server answers");
+        answer["status"]["allowed"] == true
+    };
+    for (verb, group, resource, name) in [
+        ("patch", "adx-mon.azure.com", "adxclusters/status", "part"),
+        ("create", "coordination.k8s.io", "leases", ""),
+        ("patch", "coordination.k8s.io", "leases", "part-agent"),
+    ] {
+        // The authorizer may learn of a new role a moment later.
+        for _ in 0..50 {
+            if may(verb, group, resource, name).await {
+                break;
+            }
+            time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(may(verb, group, resource, name).await, "{verb} {resource} {name}");
+    }
+    for (verb, group, resource, name) in [
+        ("patch", "adx-mon.azure.com", "adxclusters/status", "other"),
+        ("patch", "adx-mon.azure.com", "adxclusters", "part"),
+        ("patch", "coordination.k8s.io", "leases", "adx-federation-operator"),
+        ("get", "", "secrets", "any"),
+        ("get", "", "pods", "any"),
+        ("get", "", "configmaps", "part-agent"),
+    ] {
+        assert!(!may(verb, group, resource, name).await, "{verb} {resource} {name}");
+    }
+    drop(operator);
+}
