@@ -17,6 +17,14 @@ JUDGES := tests/judges
 VENV := $(ADX_FEDERATION_CACHE)/venv/$(shell { cat $(JUDGES)/requirements.txt; python3 --version; } | sha256sum | cut -c1-12)
 CARGO_DENY := $(ADX_FEDERATION_CACHE)/tools/bin/cargo-deny
 
+# etcd, kube-apiserver and kube-controller-manager in one program, one for each state of its sources.
+CONTROL_PLANE := tests/control-plane
+export ADX_FEDERATION_CONTROL_PLANE := $(ADX_FEDERATION_CACHE)/tools/control-plane-$(shell cat $(CONTROL_PLANE)/*.go $(CONTROL_PLANE)/go.* | sha256sum | cut -c1-12)
+export GOTOOLCHAIN := local
+KUBERNETES := $(shell sed -n 's/^\tk8s.io\/kubernetes \(v[0-9.]*\)$$/\1/p' $(CONTROL_PLANE)/go.mod)
+# A control plane that is there already is used instead: see CONTRIBUTING.md.
+EXISTING_CONTROL_PLANE := $(KUBEBUILDER_ASSETS)$(filter true,$(USE_EXISTING_CLUSTER))
+
 # Always the whole workspace: with a part of it cargo unifies features differently and compiles dependencies again.
 CARGO_TEST := cargo test --workspace --locked --quiet
 
@@ -30,7 +38,7 @@ demo: rust programs ## The main job on local Kusto servers; ONCE=1 exits after t
 
 .PHONY: test
 test: ## Everything, cheap things first
-	@.ci/steps toolchain format kql lint build generated unit -- judges stories
+	@.ci/steps toolchain format +control-plane kql lint build generated unit -- judges =control-plane stories
 
 .PHONY: rust
 rust:
@@ -38,8 +46,8 @@ rust:
 
 .PHONY: toolchain
 toolchain: ## Check that what we cannot install is there
-	@missing=; for tool in cargo node npm python3; do command -v $$tool > /dev/null || missing+=" $$tool"; done; \
-	 if [ -n "$$missing" ]; then echo "Missing on this machine:$$missing. Needed: Rust $$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml), Node.js 20, Python 3.11 (or newer)."; exit 1; fi
+	@missing=; for tool in cargo node npm python3 $(if $(EXISTING_CONTROL_PLANE),,go); do command -v $$tool > /dev/null || missing+=" $$tool"; done; \
+	 if [ -n "$$missing" ]; then echo "Missing on this machine:$$missing. Needed: Rust $$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml), Node.js 20, Python 3.11, Go 1.26 (or newer)."; exit 1; fi
 	@echo "$$(cargo --version), node $$(node --version), $$(python3 --version)"
 
 .PHONY: format
@@ -73,8 +81,25 @@ judges: judges-install programs ## The corpus and the official SDK against kusto
 	$(VENV)/bin/python -m pytest $(JUDGES) --quiet -ra --tb=short -p no:cacheprovider
 
 .PHONY: stories
-stories: judges-install programs ## Integration tests: our programs as processes; Microsoft's parser reads every text they send
+stories: judges-install control-plane programs ## Integration tests: our programs as processes, the operator on a real control plane
 	$(CARGO_TEST) --no-fail-fast --test '*'
+	deploy/images/check $(CARGO_TARGET_DIR)/debug
+
+.PHONY: control-plane
+control-plane: $(if $(EXISTING_CONTROL_PLANE),,$(ADX_FEDERATION_CONTROL_PLANE)) ## Build etcd, kube-apiserver and kube-controller-manager, once
+	@true
+
+$(ADX_FEDERATION_CONTROL_PLANE):
+	@echo "Building etcd, kube-apiserver and kube-controller-manager from their Go modules (once: 10 minutes, 3 GB of cache) ..."
+	@mkdir -p $(@D)
+	cd $(CONTROL_PLANE) && CGO_ENABLED=0 nice go build -trimpath -o $@ -ldflags "-s -w \
+	  -X k8s.io/component-base/version.gitVersion=$(KUBERNETES) -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(KUBERNETES)))" .
+
+.PHONY: images
+images: rust ## An OCI image of the release build, for `podman load`, `skopeo copy` or `ctr images import`
+	@echo "Building the programs for release into $(CARGO_TARGET_DIR) ..."
+	@cargo build --release --workspace --bins --locked
+	deploy/images/build $(CARGO_TARGET_DIR)/release $(ADX_FEDERATION_CACHE)/images/adx-federation.tar
 
 .PHONY: bench
 bench: rust ## Figures of the release build; its first build takes a quarter of an hour
@@ -86,11 +111,11 @@ bench: rust ## Figures of the release build; its first build takes a quarter of 
 generate: ## Write the files that are generated and committed
 	@mkdir -p deploy/crds
 	cargo build --workspace --bins --locked
-	$(CARGO_TARGET_DIR)/debug/operator crds > deploy/crds/adxclusters.yaml
+	$(CARGO_TARGET_DIR)/debug/operator crds > deploy/crds/crds.yaml
 
 .PHONY: generated
 generated: ## Check that the generated files are those that `make generate` writes (after `build`)
-	@$(CARGO_TARGET_DIR)/debug/operator crds | diff -u deploy/crds/adxclusters.yaml - || { echo "Run 'make generate' and commit what it writes."; exit 1; }
+	@$(CARGO_TARGET_DIR)/debug/operator crds | diff -u deploy/crds/crds.yaml - || { echo "Run 'make generate' and commit what it writes."; exit 1; }
 
 .PHONY: judges-install
 judges-install: $(ORACLE)/node_modules/.package-lock.json $(VENV)/complete

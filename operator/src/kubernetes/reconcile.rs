@@ -27,7 +27,7 @@ use super::{
     context::Context,
     criteria,
     managed::{Managed, Plan},
-    workload::{pods_of, progress, trouble},
+    workload::{pods_of, progress, refusal, trouble},
 };
 
 /// How a reconcile ended: what a person who watches the metric should conclude.
@@ -206,7 +206,7 @@ async fn carry_out<K: Managed>(
             conditions.push(Draft::yes(workload_phase, "Ready", progress.message));
         } else {
             let pods = pods_of(&context.client, owner).await.unwrap_or_default();
-            let trouble = trouble(&pods);
+            let trouble = trouble(&pods).or_else(|| refusal(&workload));
             let why = match trouble {
                 Some((reason, message)) => {
                     let why = Draft::no(workload_phase, &reason, message);

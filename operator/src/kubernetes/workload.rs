@@ -43,6 +43,15 @@ pub(crate) fn progress(workload: &DynamicObject) -> Progress {
     Progress { is_ready, message }
 }
 
+/// Why a Deployment's pods cannot even be made: reason and sentence.
+pub(crate) fn refusal(workload: &DynamicObject) -> Option<(String, String)> {
+    let conditions = workload.data.pointer("/status/conditions")?.as_array()?;
+    let failed =
+        conditions.iter().find(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True")?;
+    let text = |field: &str| failed[field].as_str().unwrap_or_default().to_owned();
+    Some((text("reason"), text("message")))
+}
+
 /// The pods of an owner.
 ///
 /// # Errors

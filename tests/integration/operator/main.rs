@@ -2,6 +2,7 @@
 
 mod admission;
 mod components;
+mod deployment;
 mod drift;
 mod examples;
 mod federation;

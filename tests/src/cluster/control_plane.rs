@@ -291,15 +291,20 @@ fn spawn(folder: &Path, name: &str, arguments: &[String]) -> Child {
         .unwrap_or_else(|error| panic!("{name} cannot be started: {error}"))
 }
 
-/// Where `make control-plane` puts it.
+/// Where `make control-plane` puts it: the newest of them, unless make says which.
 fn own_binary() -> PathBuf {
+    if let Some(path) = env::var_os("ADX_FEDERATION_CONTROL_PLANE") {
+        return PathBuf::from(path);
+    }
     let cache = env::var_os("ADX_FEDERATION_CACHE").map_or_else(
         || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/adx-federation"),
         PathBuf::from,
     );
-    let path = cache.join("tools/control-plane");
-    assert!(path.is_file(), "{} is not built: run `make control-plane` first", path.display());
-    path
+    let built = fs::read_dir(cache.join("tools")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let built =
+        built.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("control-plane-")));
+    let newest = built.max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok());
+    newest.expect("the control plane is not built: run `make control-plane` first")
 }
 
 /// Ports that nobody listens on now.
