@@ -86,14 +86,23 @@ pub struct Environment {
 }
 
 /// Runs until the stop: waits for the definitions, then leads or stands by.
-pub async fn run(settings: Settings, environment: Environment) {
+pub async fn run(mut settings: Settings, environment: Environment) {
     let Environment { client, lease, admin, metrics, stop } = environment;
     let counted = metrics.register(OperatorMetrics::new);
+    let prepared = async {
+        wait_for_definitions(&client, settings.namespace.as_deref(), &admin).await;
+        if settings.images.agent.is_none() {
+            settings.images.agent = own_image(&client).await;
+        }
+    };
     tokio::select! {
-        () = wait_for_definitions(&client, settings.namespace.as_deref(), &admin) => {}
+        () = prepared => {}
         () = stop.cancelled() => return,
     }
-    let (mut leading, lease_task) = lead(client.clone(), lease, stop.clone());
+    tracing::info!(agent_image = settings.images.agent, "prepared");
+    // The lease is held until the last reconcile has ended, which is after the stop.
+    let end = CancellationToken::new();
+    let (mut leading, election) = lead(lease, end.clone());
     loop {
         admin.set_ready(true, "standing by: another operator leads");
         let leads = tokio::select! {
@@ -107,19 +116,27 @@ pub async fn run(settings: Settings, environment: Environment) {
         lead_until(&client, &settings, &admin, &counted, leading.clone(), &stop).await;
         tracing::info!("no longer leading");
     }
-    lease_task.await.unwrap_or_default();
+    end.cancel();
+    election.await.unwrap_or_default();
 }
 
 /// The image of the pod that this process runs in; `None` where it does not know its pod.
-pub async fn own_image(client: &Client) -> Option<String> {
+async fn own_image(client: &Client) -> Option<String> {
     let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let (name, namespace) = (variable("POD_NAME")?, variable("POD_NAMESPACE")?);
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-    match pods.get(&name).await {
-        Ok(pod) => pod.spec?.containers.into_iter().find_map(|container| container.image),
-        Err(error) => {
-            tracing::warn!(error = chain(&error), "the operator's own pod cannot be read");
-            None
+    loop {
+        match pods.get(&name).await {
+            Ok(pod) => {
+                let containers = pod.spec.map(|spec| spec.containers).unwrap_or_default();
+                // Beside sidecars that were injected.
+                let own = containers.iter().find(|container| container.name == "operator").or(containers.first());
+                return own.and_then(|container| container.image.clone());
+            }
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "the operator's own pod cannot be read, which is tried again");
+                time::sleep(LOOK_FOR_CRDS).await;
+            }
         }
     }
 }

@@ -184,10 +184,7 @@ async fn reconcile(args: RunArgs) -> Exit {
             ingestor: args.ingestor_image,
             collector: args.collector_image,
             alerter: args.alerter_image,
-            agent: match args.agent_image {
-                Some(image) => Some(image),
-                None => kubernetes::own_image(&client).await,
-            },
+            agent: args.agent_image,
         },
         agent_arguments: args.common.for_agents(),
     };
@@ -197,12 +194,7 @@ async fn reconcile(args: RunArgs) -> Exit {
         name: args.lease_name,
         identity: shared::kubernetes::identity(),
     };
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        namespace = settings.namespace,
-        agent_image = settings.images.agent,
-        "started"
-    );
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = settings.namespace, "started");
     kubernetes::run(settings, Environment { client, lease, admin, metrics, stop }).await;
     tracing::info!("ended");
     Exit::Done

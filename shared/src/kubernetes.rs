@@ -9,7 +9,7 @@ use std::env;
 use kube::{Client, Config};
 
 pub use lease::{Lease, lead};
-pub use status::StatusWriter;
+pub use status::{AGENT_FIELD_MANAGER, StatusWriter};
 
 /// Why the cluster cannot be used.
 #[derive(Debug, thiserror::Error)]

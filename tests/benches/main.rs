@@ -3,6 +3,7 @@
 
 mod figures;
 mod local_kusto;
+mod operator;
 mod programs;
 
 #[tokio::main]
@@ -12,4 +13,5 @@ async fn main() {
     }
     local_kusto::run().await;
     programs::run().await;
+    operator::run().await;
 }

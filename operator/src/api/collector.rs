@@ -14,6 +14,7 @@ use super::{ComponentStatus, NAME_MESSAGE, NAME_RULE};
     namespaced,
     status = "ComponentStatus",
     derive = "PartialEq",
+    shortname = "adxc",
     category = "adx-mon",
     doc = "adx-mon's collector: gathers metrics and logs on every node and sends them to an ingestor.",
     printcolumn = r#"{"name": "Sends to", "type": "string", "jsonPath": ".status.endpoint"}"#,
@@ -33,7 +34,7 @@ pub struct CollectorSpec {
     pub ingestor_endpoint: Option<String>,
     /// A CEL expression over the operator's cluster labels; the object is reconciled where it is true. Absent: everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = 1024))]
     pub criteria_expression: Option<String>,
     /// While true the operator changes nothing for this object; what is there goes on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

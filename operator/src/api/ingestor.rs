@@ -15,6 +15,7 @@ use super::{ComponentStatus, NAME_MESSAGE, NAME_RULE};
     namespaced,
     status = "ComponentStatus",
     derive = "PartialEq",
+    shortname = "adxi",
     category = "adx-mon",
     doc = "adx-mon's ingestor: takes telemetry from collectors and writes it into Azure Data Explorer.",
     printcolumn = r#"{"name": "Replicas", "type": "integer", "jsonPath": ".spec.replicas"}"#,
@@ -50,7 +51,7 @@ pub struct IngestorSpec {
     pub managed_identity_client_id: Option<String>,
     /// A CEL expression over the operator's cluster labels; the object is reconciled where it is true. Absent: everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = 1024))]
     pub criteria_expression: Option<String>,
     /// While true the operator changes nothing for this object; what is there goes on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -11,12 +11,9 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    child::{Child, ChildRef, Owner},
+    child::{Child, ChildRef, FIELD_MANAGER, Owner},
     compare::difference,
 };
-
-/// The field manager of all that the operator writes.
-pub(crate) const FIELD_MANAGER: &str = "adx-federation-operator";
 
 /// How many children of one owner are written at once.
 const CONCURRENT_WRITES: usize = 4;
@@ -39,8 +36,8 @@ pub(crate) struct Applied {
     pub(crate) workload: Option<DynamicObject>,
     /// Children that were made, changed or removed.
     pub(crate) changed: usize,
-    /// Where children had been changed by others, in sentences.
-    pub(crate) drift: Vec<String>,
+    /// Children that others had changed, with a sentence on where.
+    pub(crate) drift: Vec<(ChildRef, String)>,
 }
 
 /// Why it was not done.
@@ -103,8 +100,9 @@ impl Look {
     fn need(&mut self) -> Need {
         let Some(live) = &self.live else { return Need::Create };
         let live = serde_json::to_value(live).expect("an object is JSON");
-        if self.child.is_scaled_by_others {
-            self.child.content["spec"]["replicas"] = live["spec"]["replicas"].clone();
+        if let Some(fewest) = self.child.scaled_from {
+            let present = live["spec"]["replicas"].as_i64().unwrap_or(0);
+            self.child.content["spec"]["replicas"] = present.max(i64::from(fewest)).into();
         }
         match difference(&self.child.content, &live) {
             None => Need::Nothing,
@@ -187,7 +185,7 @@ async fn get(client: &Client, child: &ChildRef) -> Result<Option<DynamicObject>,
 struct Written {
     object: Option<DynamicObject>,
     changed: bool,
-    drift: Option<String>,
+    drift: Option<(ChildRef, String)>,
 }
 
 async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written, ApplyError> {
@@ -209,13 +207,17 @@ async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written
         }
         Need::Update { drift } => {
             let mut content = child.content.clone();
-            // Only the very object that we looked at.
-            content["metadata"]["uid"] = live.and_then(|live| live.metadata.uid).map_or(Value::Null, Value::from);
+            // Only the very object that we looked at; and where a number of replicas was taken over, only as it was then.
+            let live = live.map(|live| live.metadata).unwrap_or_default();
+            content["metadata"]["uid"] = live.uid.map_or(Value::Null, Value::from);
+            if child.scaled_from.is_some() {
+                content["metadata"]["resourceVersion"] = live.resource_version.map_or(Value::Null, Value::from);
+            }
             let changed = api.patch(&reference.name, &params.force(), &Patch::Apply(&content)).await;
             let changed = changed.map_err(api_error("update", reference))?;
             let drift_text = drift.as_deref();
             tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, drift = drift_text, "updated");
-            Ok(Written { object: Some(changed), changed: true, drift })
+            Ok(Written { object: Some(changed), changed: true, drift: drift.map(|drift| (reference.clone(), drift)) })
         }
     }
 }

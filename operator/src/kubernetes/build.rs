@@ -17,6 +17,11 @@ use super::child::{Child, ChildRef, Owner};
 pub(crate) const IDENTITY_CLIENT: &str = "azure.workload.identity/client-id";
 pub(crate) const IDENTITY_USE: (&str, &str) = ("azure.workload.identity/use", "true");
 
+/// The name of a component's service account: an Ingestor, a Collector and an Alerter may have one name.
+pub(crate) fn account_name(owner: &Owner) -> String {
+    format!("{}-{}", owner.name, owner.kind.component())
+}
+
 /// A service account; with a client id, one that workload identity knows.
 pub(crate) fn service_account(owner: &Owner, name: &str, annotations: Value) -> Child {
     let content = json!({"metadata": {"annotations": annotations}, "automountServiceAccountToken": false});
@@ -98,6 +103,82 @@ pub(crate) fn pod_labels(owner: &Owner, more: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        api::AutoscalingSpec,
+        kubernetes::{apply::Build, child::Kind},
+    };
+
+    fn owner(kind: Kind, name: &str) -> Owner {
+        Owner { kind, name: name.to_owned(), namespace: "monitoring".to_owned(), uid: "uid-1".to_owned() }
+    }
+
+    fn shown(build: Build) -> String {
+        let Build { supports, workload, unwanted } = build;
+        let objects = supports.into_iter().chain(workload);
+        let objects = objects.map(|child| format!("--- {}\n{:#}\n", child.reference, child.content));
+        objects.chain(unwanted.iter().map(|child| format!("--- not: {child}\n"))).collect()
+    }
+
+    #[test]
+    fn an_ingestors_objects_are_as_reviewed() {
+        let autoscaling =
+            AutoscalingSpec { min_replicas: Some(2), max_replicas: 7, target_cpu_utilization_percentage: None };
+        let parts = ingestor::IngestorParts {
+            image: "x/ingestor:1".to_owned(),
+            scale: ingestor::Scale::Auto(autoscaling),
+            expose_externally: true,
+            metrics: vec!["M=https://eu.kusto.windows.net".to_owned()],
+            logs: vec!["L=https://us.kusto.windows.net".to_owned()],
+            client_id: Some("client-1".to_owned()),
+            region: Some("westeurope".to_owned()),
+            cluster_labels: vec!["region=westeurope".to_owned()],
+        };
+        insta::assert_snapshot!(shown(ingestor::ingestor(&owner(Kind::Ingestor, "in"), &parts)));
+    }
+
+    #[test]
+    fn a_collectors_objects_are_as_reviewed_and_its_configuration_quotes_what_it_is_given() {
+        let parts = collector::CollectorParts {
+            image: "x/collector".to_owned(),
+            endpoint: "https://a\"b\\c\n".to_owned(),
+            region: "westeurope".to_owned(),
+            cluster: "prod".to_owned(),
+        };
+        insta::assert_snapshot!(shown(collector::collector(&owner(Kind::Collector, "co"), &parts)));
+    }
+
+    #[test]
+    fn an_alerters_objects_are_as_reviewed() {
+        let parts = alerter::AlerterParts {
+            image: "x/alerter:2".to_owned(),
+            notification_endpoint: "https://alerts.example.com".to_owned(),
+            kusto_endpoints: vec!["M=https://eu.kusto.windows.net".to_owned()],
+            client_id: None,
+            region: None,
+        };
+        insta::assert_snapshot!(shown(alerter::alerter(&owner(Kind::Alerter, "al"), &parts)));
+    }
+
+    #[test]
+    fn a_hub_agents_objects_are_as_reviewed_and_all_of_them_go_without_a_federation() {
+        let parts = agent::AgentParts {
+            role: shared::document::ClusterRole::Federated,
+            image: "x/adx-federation:3".to_owned(),
+            document: "{}".to_owned(),
+            client_id: Some("client-2".to_owned()),
+            uses_workload_identity: true,
+            arguments: vec!["--cloud=public".to_owned()],
+        };
+        let owner = owner(Kind::AdxCluster, "hub");
+        let (made, gone) = (agent::agent(&owner, &parts), agent::no_agent(&owner));
+        let mut made_names: Vec<_> =
+            made.supports.iter().chain(&made.workload).map(|child| child.reference.to_string()).collect();
+        let mut gone_names: Vec<_> = gone.unwanted.iter().map(ToString::to_string).collect();
+        made_names.sort();
+        gone_names.sort();
+        assert_eq!(made_names, gone_names);
+        insta::assert_snapshot!(shown(made));
+    }
 
     #[test]
     fn images_that_may_change_are_pulled_each_time() {

@@ -22,6 +22,9 @@ pub(crate) const NAMESPACE: &str = "adx-mon.azure.com/namespace";
 /// A hash of what we applied last: with another one, fields that are no longer wanted may be left.
 const APPLIED: &str = "adx-mon.azure.com/applied";
 
+/// The field manager of all that the operator writes.
+pub(crate) const FIELD_MANAGER: &str = "adx-federation-operator";
+
 /// The kinds that we reconcile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Kind {
@@ -90,18 +93,25 @@ impl Owner {
         }
     }
 
-    /// Whether an object was made for this very owner, not for one of its name that is gone.
+    /// Whether an object was made for this very owner, not for one of its name that is gone. Labels do not decide: anyone may change them.
     pub(crate) fn owns(&self, object: &DynamicObject) -> bool {
-        match &object.metadata.namespace {
-            Some(_) => object.metadata.owner_references.iter().flatten().any(|owner| owner.uid == self.uid),
-            None => {
-                let mut labels = self.labels();
-                labels.insert(NAMESPACE.to_owned(), self.namespace.clone());
-                let has = object.metadata.labels.clone().unwrap_or_default();
-                labels.iter().all(|(label, value)| has.get(label) == Some(value))
-            }
+        let owners = object.metadata.owner_references.iter().flatten().collect::<Vec<_>>();
+        match (&object.metadata.namespace, &owners[..]) {
+            // Cluster-scoped names of ours hold the namespace and the name of their owner; somebody's own object of that name was not applied by us.
+            (None, _) | (Some(_), []) => is_applied_by_us(object),
+            (Some(_), owners) => owners.iter().any(|owner| owner.uid == self.uid),
         }
     }
+}
+
+/// Whether it has fields that this operator applied.
+fn is_applied_by_us(object: &DynamicObject) -> bool {
+    let entries = object.metadata.managed_fields.iter().flatten();
+    entries.into_iter().any(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER)
+            && entry.operation.as_deref() == Some("Apply")
+            && entry.subresource.is_none()
+    })
 }
 
 /// Which object.
@@ -150,8 +160,8 @@ impl std::fmt::Display for ChildRef {
 pub(crate) struct Child {
     pub(crate) reference: ChildRef,
     pub(crate) content: Value,
-    /// Whether the content has no `spec.replicas` because an autoscaler decides on it.
-    pub(crate) is_scaled_by_others: bool,
+    /// The fewest replicas, where an autoscaler decides on their number and the content has none.
+    pub(crate) scaled_from: Option<i32>,
 }
 
 impl Child {
@@ -190,12 +200,12 @@ impl Child {
         content["kind"] = reference.resource.kind.clone().into();
         let hash = hash(&content.to_string());
         content["metadata"]["annotations"][APPLIED] = hash.into();
-        Self { reference, content, is_scaled_by_others: false }
+        Self { reference, content, scaled_from: None }
     }
 
-    /// The same, with `spec.replicas` left to an autoscaler.
-    pub(crate) fn scaled_by_others(mut self) -> Self {
-        self.is_scaled_by_others = true;
+    /// The same, with `spec.replicas` left to an autoscaler, which scales nothing up from zero.
+    pub(crate) fn scaled_by_others(mut self, fewest: i32) -> Self {
+        self.scaled_from = Some(fewest);
         self
     }
 }
@@ -223,11 +233,14 @@ mod tests {
     #[test]
     fn children_are_their_owners_and_nobody_elses() {
         let (mine, earlier) = (owner("1"), owner("2"));
-        let elsewhere = Owner { namespace: "other".to_owned(), ..owner("3") };
         let map = object(&Child::namespaced::<ConfigMap>(&mine, "c-config", json!({})));
         assert!(mine.owns(&map) && !earlier.owns(&map));
-        let role = object(&Child::cluster::<ClusterRole>(&mine, "monitoring:c", json!({})));
-        assert!(mine.owns(&role) && !elsewhere.owns(&role));
+        let mut role = object(&Child::cluster::<ClusterRole>(&mine, "monitoring:c", json!({})));
+        assert!(!mine.owns(&role), "a person may set labels like ours");
+        let applied = json!([{"manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": "v1"}]);
+        role.metadata.managed_fields = serde_json::from_value(applied).unwrap();
+        role.metadata.labels = None;
+        assert!(mine.owns(&role), "and may take ours away");
         assert!(!mine.owns(&DynamicObject::new("c", &ApiResource::erase::<ConfigMap>(&())).within("monitoring")));
     }
 

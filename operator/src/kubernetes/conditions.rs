@@ -26,6 +26,16 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::ClusterReady,
+        Self::DatabasesReady,
+        Self::WorkloadReady,
+        Self::AgentReady,
+        Self::Federated,
+        Self::Ready,
+        Self::Stalled,
+    ];
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::ClusterReady => "ClusterReady",

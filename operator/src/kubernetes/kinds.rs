@@ -38,6 +38,25 @@ fn names(clusters: &[Arc<ADXCluster>]) -> String {
     clusters.iter().map(|cluster| cluster.name_any()).collect::<Vec<_>>().join(", ")
 }
 
+/// A text that was given: adx-mon's users leave fields empty that they do not use.
+fn given(text: &Option<String>) -> Option<String> {
+    text.clone().filter(|text| !text.trim().is_empty())
+}
+
+/// The schema's rule once more: the object may be older.
+fn name_violation(name: &str) -> Option<String> {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_right = name.len() <= 52
+        && name.bytes().all(is_inner)
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && !name.ends_with('-');
+    (!is_right).then(|| {
+        format!(
+            "metadata.name = {name}: must be at most 52 lower-case letters, digits and hyphens, beginning with a letter"
+        )
+    })
+}
+
 /// An address that is written into arguments and configuration of components.
 fn is_url(text: &str) -> bool {
     let has_scheme = text.starts_with("http://") || text.starts_with("https://");

@@ -73,6 +73,11 @@ pub(crate) trait Managed:
         Vec::new()
     }
 
+    /// Whether the status tells of an agent that the object no longer has.
+    fn has_stale_agent_status(&self) -> bool {
+        false
+    }
+
     /// What of the status is written by others and matters here.
     fn watched_status(&self) -> impl Hash {}
 

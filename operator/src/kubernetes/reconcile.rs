@@ -9,6 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -18,11 +19,11 @@ use kube::{
     },
 };
 use serde_json::json;
-use shared::runtime::chain;
+use shared::{kubernetes::AGENT_FIELD_MANAGER, runtime::chain};
 
 use super::{
-    apply::{Applied, ApplyError, FIELD_MANAGER, FINALIZER, apply, clean_up, set_finalizer},
-    child::{ChildRef, Owner},
+    apply::{Applied, ApplyError, FINALIZER, apply, clean_up, set_finalizer},
+    child::{ChildRef, FIELD_MANAGER, Owner},
     conditions::{Draft, Phase, merged, with_summary},
     context::Context,
     criteria,
@@ -81,8 +82,8 @@ struct Report {
     is_stalled: bool,
 }
 
-/// How often pods that are not ready are looked at, besides when they change: waiting reasons come and go without a change that we watch.
-const LOOK_AT_PODS: Duration = Duration::from_secs(5);
+/// How often pods that are not ready are looked at besides when they change, in case a change was missed.
+const LOOK_AT_PODS: Duration = Duration::from_secs(60);
 
 /// Reconciles one object.
 pub(crate) async fn reconcile<K: Managed>(object: Arc<K>, context: Arc<Context>) -> Result<Action, Infallible> {
@@ -92,6 +93,8 @@ pub(crate) async fn reconcile<K: Managed>(object: Arc<K>, context: Arc<Context>)
     let outcome = match result {
         Ok(outcome) => outcome,
         Err(error) => {
+            let note = chain(&error);
+            publish(&*object, &context, EventType::Warning, "ReconcileFailed", note, None).await;
             tracing::error!(
                 kind = K::KIND.as_str(),
                 name = owner.name,
@@ -136,7 +139,6 @@ enum ReconcileError {
 
 /// Objects that are left alone.
 fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
-    // An object that was reconciled keeps its conditions: they are still true.
     let left_alone = |outcome, reason: &str, message: String| {
         let draft = Draft::unknown(Phase::Ready, reason, message);
         Some(Report {
@@ -161,8 +163,10 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
             left_alone(Outcome::NotMine, "CriteriaNotMet", message)
         }
         Err(why) => {
-            let draft = Draft::no(Phase::Ready, "InvalidCriteria", format!("spec.criteriaExpression: {why}"));
-            Some(Report { outcome: Outcome::Invalid, conditions: vec![draft], endpoint: None, is_stalled: true })
+            let ready = Draft::no(Phase::Ready, "InvalidCriteria", format!("spec.criteriaExpression: {why}"));
+            let stalled = Draft { phase: Phase::Stalled, is_true: Some(true), ..ready.clone() };
+            let endpoint = object.status_endpoint().map(str::to_owned);
+            Some(Report { outcome: Outcome::NotMine, conditions: vec![ready, stalled], endpoint, is_stalled: true })
         }
     }
 }
@@ -176,6 +180,11 @@ async fn carry_out<K: Managed>(
     let Plan { mut conditions, build, workload_phase, endpoint, is_stalled } = plan;
     let Some(build) = build else {
         let outcome = if is_stalled { Outcome::Invalid } else { Outcome::Waiting };
+        for why in conditions.iter().filter(|draft| is_stalled && draft.is_true == Some(false)) {
+            publish_once(object, context, why).await;
+        }
+        // What runs goes on with the endpoint that it has.
+        let endpoint = endpoint.or_else(|| object.status_endpoint().map(str::to_owned));
         return Ok(Report { outcome, conditions, endpoint, is_stalled });
     };
     let reference = ChildRef::in_namespace::<K>(owner, &owner.name);
@@ -194,10 +203,21 @@ async fn carry_out<K: Managed>(
             return Ok(Report { outcome, conditions, endpoint, is_stalled: false });
         }
     };
+    if object.has_stale_agent_status() {
+        clear_agent_status(object, context).await?;
+    }
     let Applied { workload, changed, drift } = applied;
     context.metrics.drift(K::KIND, drift.len());
-    for drift in drift {
-        publish(object, context, EventType::Normal, "DriftReverted", drift).await;
+    for (child, drift) in drift {
+        // Events are told apart by what they are about: each child has its own.
+        let child = ObjectReference {
+            api_version: Some(child.resource.api_version),
+            kind: Some(child.resource.kind),
+            namespace: child.namespace,
+            name: Some(child.name),
+            ..ObjectReference::default()
+        };
+        publish(object, context, EventType::Normal, "DriftReverted", drift, Some(child)).await;
     }
     let mut outcome = if changed > 0 { Outcome::Changed } else { Outcome::Unchanged };
     if let Some(workload) = workload.filter(|_| has_workload) {
@@ -228,8 +248,19 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
     let has_summary = conditions.iter().any(|draft| draft.phase == Phase::Ready);
     let drafts = if has_summary { conditions } else { with_summary(conditions, is_stalled) };
     let generation = object.meta().generation;
-    let conditions = merged(object.conditions(), drafts, generation, Timestamp::now());
-    let same = conditions == object.conditions()
+    let mut conditions = merged(object.conditions(), drafts, generation, Timestamp::now());
+    if matches!(outcome, Outcome::Suspended | Outcome::NotMine) {
+        // What was said of an object before it was left alone is still the last that is known.
+        let summaries = [Phase::Ready, Phase::Stalled].map(Phase::as_str);
+        let known = ours(object.conditions()).filter(|condition| !summaries.contains(&condition.type_.as_str()));
+        conditions.splice(0..0, known.cloned());
+    }
+    // The API server keeps them in an order of its own.
+    let sorted = |mut conditions: Vec<Condition>| {
+        conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+        conditions
+    };
+    let same = sorted(conditions.clone()) == sorted(ours(object.conditions()).cloned().collect())
         && endpoint.as_deref() == object.status_endpoint()
         && generation == object.observed_generation();
     if same {
@@ -256,9 +287,28 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
     }
 }
 
+/// An agent that is gone tells nothing any more: what it told goes, as if it had taken it back.
+async fn clear_agent_status<K: Managed>(object: &K, context: &Context) -> Result<(), ReconcileError> {
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": object.name_any(), "uid": object.uid()},
+        "status": {},
+    });
+    let api: Api<K> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let params = PatchParams::apply(AGENT_FIELD_MANAGER).force();
+    let cleared = api.patch_status(&object.name_any(), &params, &Patch::Apply(&patch)).await;
+    cleared.map(drop).map_err(ReconcileError::Status)
+}
+
+/// Conditions of our phases; others may be there, of another operator's.
+fn ours(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
+    conditions.iter().filter(|condition| Phase::ALL.iter().any(|phase| phase.as_str() == condition.type_))
+}
+
 /// A line in the log when readiness changes.
-fn note_transition<K: Managed>(object: &K, conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]) {
-    let ready = |conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition]| {
+fn note_transition<K: Managed>(object: &K, conditions: &[Condition]) {
+    let ready = |conditions: &[Condition]| {
         conditions
             .iter()
             .find(|condition| condition.type_ == Phase::Ready.as_str())
@@ -290,12 +340,19 @@ async fn finish<K: Managed>(object: &K, owner: &Owner, context: &Context) -> Res
 async fn publish_once<K: Managed>(object: &K, context: &Context, why: &Draft) {
     let said = object.conditions().iter().find(|condition| condition.type_ == why.phase.as_str());
     if said.is_none_or(|said| said.reason != why.reason) {
-        publish(object, context, EventType::Warning, &why.reason, why.message.clone()).await;
+        publish(object, context, EventType::Warning, &why.reason, why.message.clone(), None).await;
     }
 }
 
 /// An Event on the object. One that cannot be written is only logged: Events are for people, and never decide.
-async fn publish<K: Managed>(object: &K, context: &Context, kind: EventType, reason: &str, note: String) {
+async fn publish<K: Managed>(
+    object: &K,
+    context: &Context,
+    kind: EventType,
+    reason: &str,
+    note: String,
+    about: Option<ObjectReference>,
+) {
     // The API's limit of a note.
     let note: String = note.chars().take(1000).collect();
     let event = Event {
@@ -303,7 +360,7 @@ async fn publish<K: Managed>(object: &K, context: &Context, kind: EventType, rea
         reason: reason.to_owned(),
         note: Some(note),
         action: "Reconcile".to_owned(),
-        secondary: None,
+        secondary: about,
     };
     if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
         tracing::warn!(error = chain(&error), reason, "an Event could not be written");

@@ -4,9 +4,10 @@
 //! changes costs one reconcile, and memory holds no copies of children: a reconcile reads what it compares from the API server.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt::Debug,
     hash::{DefaultHasher, Hash, Hasher as _},
+    mem,
     pin::pin,
     sync::{
         Arc,
@@ -194,13 +195,17 @@ impl Watches {
                     }
                     // What was missed while there was no watch is unknown: everything is looked at.
                     Ok(Event::InitDone) => {
-                        seen = Seen::default();
+                        for namespace in mem::take(&mut seen).namespaces() {
+                            tell(namespace.as_deref());
+                        }
                         for object in store.state() {
                             seen.changed(&*object);
                             queues.send(K::KIND, object.namespace().as_deref(), &object.name_any());
                             tell(object.namespace().as_deref());
                         }
-                        first.take().map(|done| done());
+                        if let Some(done) = first.take() {
+                            done();
+                        }
                     }
                     Ok(Event::Init | Event::InitApply(_)) => {}
                     Err(error) => tracing::warn!(
@@ -222,21 +227,34 @@ impl Watches {
         self.tasks.spawn(async move {
             let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
             let mut events = pin!(watcher(api, ours).default_backoff());
-            // Owners of what there was, so that after a gap those of what has vanished are looked at too.
+            // Owners of what there is: labels may be what somebody changes, and after a gap those of what has vanished are looked at too.
             let mut owners: HashMap<(Option<String>, String), (Kind, Option<String>, String)> = HashMap::new();
+            let mut before = HashMap::new();
+            let tell = |owner: &(Kind, Option<String>, String)| queues.send(owner.0, owner.1.as_deref(), &owner.2);
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
-                        let Some((kind, namespace, name)) = owner_of(&object.metadata) else { continue };
-                        queues.send(kind, namespace.as_deref(), &name);
-                        owners.insert((object.namespace(), object.name_any()), (kind, namespace, name));
+                    Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                        let owner = owner_of(&object.metadata);
+                        owner.iter().for_each(tell);
+                        let key = (object.namespace(), object.name_any());
+                        let known = match owner {
+                            Some(owner) => owners.insert(key, owner),
+                            None => owners.get(&key).cloned(),
+                        };
+                        known.iter().for_each(tell);
                     }
-                    Ok(Event::Init) => {
-                        for (_, (kind, namespace, name)) in owners.drain() {
-                            queues.send(kind, namespace.as_deref(), &name);
+                    Ok(Event::Delete(object)) => {
+                        owner_of(&object.metadata).iter().for_each(tell);
+                        owners.remove(&(object.namespace(), object.name_any())).iter().for_each(tell);
+                    }
+                    // A list that fails begins again: what was known before the first stays known until one succeeds.
+                    Ok(Event::Init) => before.extend(owners.drain()),
+                    Ok(Event::InitDone) => {
+                        before.drain().for_each(|(_, owner)| tell(&owner));
+                        if let Some(done) = first.take() {
+                            done();
                         }
                     }
-                    Ok(Event::InitDone) => drop(first.take().map(|done| done())),
                     Err(error) => tracing::warn!(kind = %C::kind(&()), error = chain(&error), "a watch broke off and is begun again"),
                 }
             }
@@ -305,6 +323,11 @@ impl<K: Managed> Seen<K> {
         let told = hash_of(&(&meta.labels, meta.deletion_timestamp.is_some(), meta.generation, object.told_status()));
         let before = self.0.insert((meta.namespace.clone(), object.name_any()), (own, told));
         before.map_or((true, true), |before| (before.0 != own, before.1 != told))
+    }
+
+    /// Where there was something.
+    fn namespaces(self) -> BTreeSet<Option<String>> {
+        self.0.into_keys().map(|(namespace, _)| namespace).collect()
     }
 
     fn forget(&mut self, object: &K) {

@@ -52,14 +52,17 @@ pub(crate) fn refusal(workload: &DynamicObject) -> Option<(String, String)> {
     Some((text("reason"), text("message")))
 }
 
-/// The pods of an owner.
+/// Enough to find one in trouble; a DaemonSet may have thousands.
+const MOST_PODS: u32 = 50;
+
+/// Some pods of an owner.
 ///
 /// # Errors
 /// If they cannot be listed.
 pub(crate) async fn pods_of(client: &Client, owner: &Owner) -> Result<Vec<Pod>, kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &owner.namespace);
     let labels: Vec<String> = owner.selector().iter().map(|(label, value)| format!("{label}={value}")).collect();
-    Ok(pods.list(&ListParams::default().labels(&labels.join(","))).await?.items)
+    Ok(pods.list(&ListParams::default().labels(&labels.join(",")).limit(MOST_PODS)).await?.items)
 }
 
 /// The first pod that is in trouble: reason and sentence.

@@ -72,7 +72,7 @@ pub struct ADXClusterSpec {
     pub federation: Option<FederationSpec>,
     /// A CEL expression over the operator's cluster labels; the object is reconciled where it is true. Absent: everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = 1024))]
     pub criteria_expression: Option<String>,
     /// While true the operator changes nothing for this object; what is there goes on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -1,17 +1,24 @@
 //! Writes what an agent sees into the status of its ADXCluster, as a field manager of its own. I/O: one patch, only where something differs.
 
+use std::time::Duration;
+
 use kube::{
     Api, Client, Resource as _,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::{
     document::{ADXCluster, status::FederationStatus},
     runtime::chain,
 };
 
-const FIELD_MANAGER: &str = "adx-federation-agent";
+/// The field manager of what an agent tells.
+pub const AGENT_FIELD_MANAGER: &str = "adx-federation-agent";
+
+/// The longest wait: heartbeats and passes do not depend on the API server.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The status of one ADXCluster.
 #[derive(Clone)]
@@ -45,10 +52,11 @@ impl StatusWriter {
             "metadata": {"name": self.name},
             "status": {"federation": status},
         });
-        match self.api.patch_status(&self.name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&patch)).await
-        {
-            Ok(_) => self.written = Some(status),
-            Err(error) => tracing::warn!(error = chain(&error), "the ADXCluster's status could not be written"),
+        let (params, patch) = (PatchParams::apply(AGENT_FIELD_MANAGER).force(), Patch::Apply(&patch));
+        match timeout(PATIENCE, self.api.patch_status(&self.name, &params, &patch)).await {
+            Ok(Ok(_)) => self.written = Some(status),
+            Ok(Err(error)) => tracing::warn!(error = chain(&error), "the ADXCluster's status could not be written"),
+            Err(_) => tracing::warn!("the ADXCluster's status could not be written in time"),
         }
     }
 }

@@ -62,20 +62,25 @@ impl Cycle {
         if self.stop.is_cancelled() || (self.once && self.number > 0) {
             return None;
         }
-        if let Some(leadership) = &mut self.leadership {
-            tokio::select! {
-                () = leadership.gained() => {}
-                () = self.stop.cancelled() => return None,
+        loop {
+            if let Some(leadership) = &mut self.leadership {
+                tokio::select! {
+                    () = leadership.gained() => {}
+                    () = self.stop.cancelled() => return None,
+                }
             }
-        }
-        if !self.once {
+            if self.once {
+                break;
+            }
             let Some(wait) = self.wait() else {
                 tracing::error!("the schedule has no next time");
                 return None;
             };
             tokio::select! {
                 () = self.stop.cancelled() => return None,
-                () = sleep(wait) => {}
+                // Whoever leads by the time of the pass makes it.
+                () = lost(&mut self.leadership) => {}
+                () = sleep(wait) => break,
             }
         }
         let now = Timestamp::now();

@@ -132,17 +132,25 @@ fn configuration<C>(path: &Path, validate: fn(&ADXCluster) -> Result<C, Violatio
 }
 
 /// Takes part in the election of the ADXCluster's agent, and tells its status.
-async fn in_kubernetes(world: &mut World, object: &ObjectMeta) -> Result<JoinHandle<()>, String> {
+async fn in_kubernetes(world: &mut World, object: &ObjectMeta) -> Result<Election, String> {
     let name = object.name.clone().unwrap_or_default();
     let Some(namespace) = object.namespace.clone() else {
         return Err("the document has no metadata.namespace".to_owned());
     };
     let client = kubernetes::connect().await.map_err(|error| chain(&error))?;
     let lease = Lease { namespace: namespace.clone(), name: format!("{name}-agent"), identity: kubernetes::identity() };
-    let (leads, election) = kubernetes::lead(client.clone(), lease, world.stop.clone());
+    // The lease is held until the last pass has ended, which is after the stop.
+    let end = CancellationToken::new();
+    let (leads, task) = kubernetes::lead(lease, end.clone());
     world.leadership = Some(Leadership { leads, admin: world.admin.clone() });
     world.status = Some(StatusWriter::new(client, &namespace, &name));
-    Ok(election)
+    Ok(Election { end, task })
+}
+
+/// Our part in the election of a leader.
+struct Election {
+    end: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 async fn surround<F: Future<Output = Exit>>(
@@ -169,7 +177,6 @@ async fn surround<F: Future<Output = Exit>>(
             }
         }
     }
-    let stop = world.stop.clone();
     let server = match args.admin {
         None => None,
         Some(address) => match AdminServer::start(address, world.admin.clone()).await {
@@ -186,10 +193,10 @@ async fn surround<F: Future<Output = Exit>>(
     };
     tracing::info!(agent, version = env!("CARGO_PKG_VERSION"), "started");
     let exit = run(world).await;
-    stop.cancel();
-    if let Some(election) = election {
+    if let Some(Election { end, task }) = election {
+        end.cancel();
         // It releases the lease, within its own time.
-        let _ = election.await;
+        let _ = task.await;
     }
     if let Some(server) = server {
         server.stop().await;

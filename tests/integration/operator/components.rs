@@ -54,7 +54,7 @@ async fn an_ingestors_spec_is_in_its_objects_and_follows_edits() {
         ],
         "a hub is not written to"
     );
-    let account = test.get("v1 ServiceAccount", "first").await;
+    let account = test.get("v1 ServiceAccount", "first-ingestor").await;
     assert_eq!(account["metadata"]["annotations"]["azure.workload.identity/client-id"], "id-1");
     assert_eq!(set["spec"]["template"]["metadata"]["labels"]["azure.workload.identity/use"], "true");
     let second = test.until_condition("Ingestor", "second", "Ready", "True", "Ready").await;
@@ -67,7 +67,7 @@ async fn an_ingestors_spec_is_in_its_objects_and_follows_edits() {
     })
     .await;
     let plain = |account: &Value| account["metadata"]["annotations"]["azure.workload.identity/client-id"].is_null();
-    test.until("v1 ServiceAccount", "first", plain).await;
+    test.until("v1 ServiceAccount", "first-ingestor", plain).await;
     test.delete("ADXCluster", "us").await;
     test.until("apps/v1 StatefulSet", "first", |set| {
         !arguments(set).iter().any(|argument| argument.contains("us.kusto"))
@@ -166,5 +166,60 @@ async fn a_bad_image_shows_in_the_pods_own_words_and_selecting_nothing_makes_not
         test.until_condition("Ingestor", name, "Ready", "False", "").await;
     }
     assert_eq!(test.ours("apps/v1 StatefulSet").await, ["bad"]);
+    drop(operator);
+}
+
+#[tokio::test]
+async fn components_of_one_name_live_side_by_side_and_empty_fields_are_absent_ones() {
+    let test = TestNamespace::new("samename").await;
+    let operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    // As adx-mon's users leave them.
+    test.apply(&ingestor("prod", ", image: '', endpoint: '', managedIdentityClientId: ''")).await;
+    test.apply(
+        "apiVersion: adx-mon.azure.com/v1\nkind: Collector\nmetadata: {name: prod}\nspec: {ingestorEndpoint: ''}\n",
+    )
+    .await;
+    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: Alerter\nmetadata: {name: prod}\nspec: {managedIdentityClientId: '', notificationEndpoint: 'https://x', adxClusterSelector: {matchLabels: {app: adx-mon}}}\n").await;
+    for kind in ["Ingestor", "Collector", "Alerter"] {
+        test.until_condition(kind, "prod", "Ready", "True", "Ready").await;
+    }
+    assert_eq!(test.ours("v1 ServiceAccount").await, ["prod-alerter", "prod-collector", "prod-ingestor"]);
+    assert!(!test.events().await.iter().any(|(reason, _)| reason == "DriftReverted"));
+    drop(operator);
+}
+
+#[tokio::test]
+async fn a_suspended_object_is_left_alone_until_it_goes_on() {
+    let test = TestNamespace::new("suspend").await;
+    let operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(&ingestor("i", ", replicas: 1")).await;
+    test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+    test.apply(&ingestor("i", ", replicas: 3, suspend: true")).await;
+    let suspended = test.until_condition("Ingestor", "i", "Ready", "Unknown", "Suspended").await;
+    assert!(condition_of(&suspended, "WorkloadReady").is_some_and(|known| known["status"] == "True"), "{suspended:#}");
+    let scale = kube::api::Patch::Merge(json!({"spec": {"replicas": 2}}));
+    test.api("apps/v1 StatefulSet")
+        .patch("i", &kube::api::PatchParams::default(), &scale)
+        .await
+        .expect("the API server scales");
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(test.get("apps/v1 StatefulSet", "i").await["spec"]["replicas"], 2);
+    test.apply(&ingestor("i", ", replicas: 3")).await;
+    test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == 3).await;
+    test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+    drop(operator);
+}
+
+#[tokio::test]
+async fn an_autoscaler_is_not_left_with_nothing_to_scale() {
+    let test = TestNamespace::new("fromzero").await;
+    let operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(&ingestor("i", ", replicas: 0")).await;
+    test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+    test.apply(&ingestor("i", ", autoscaling: {minReplicas: 2, maxReplicas: 4}")).await;
+    test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == 2).await;
     drop(operator);
 }

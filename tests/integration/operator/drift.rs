@@ -66,7 +66,7 @@ async fn every_managed_field_that_somebody_changes_comes_back_within_a_second() 
             json!({"spec": {"template": {"spec": {"serviceAccountName": "default"}}}}),
             "/spec/template/spec/serviceAccountName",
         ),
-        ("rbac.authorization.k8s.io/v1 Role", "i", json!({"rules": []}), "/rules"),
+        ("rbac.authorization.k8s.io/v1 Role", "i-ingestor", json!({"rules": []}), "/rules"),
     ];
     for (kind, name, patch, pointer) in cases {
         let right = test.get(kind, name).await.pointer(pointer).cloned();
@@ -97,6 +97,57 @@ async fn every_managed_field_that_somebody_changes_comes_back_within_a_second() 
         );
     }
     assert!(operator.metrics().await.contains("adx_federation_drift_reverted_total{kind=\"Ingestor\"}"));
+}
+
+/// Nothing else happens meanwhile that would draw the operator's look: labels are what it finds its objects by.
+#[tokio::test]
+async fn labels_and_owners_that_somebody_takes_away_come_back() {
+    let test = TestNamespace::new("labels").await;
+    let _operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    until_ready(&test).await;
+    let role = format!("adx-mon:{}:alerter:a", test.name);
+    let cases = [
+        ("v1 ServiceAccount", "i-ingestor", json!({"app.kubernetes.io/instance": "x"})),
+        ("v1 ServiceAccount", "i-ingestor", json!({"app.kubernetes.io/name": "unknown"})),
+        ("v1 ServiceAccount", "i-ingestor", json!({"app.kubernetes.io/managed-by": null})),
+        ("rbac.authorization.k8s.io/v1 ClusterRole", &role, json!({"adx-mon.azure.com/namespace": "elsewhere"})),
+        ("rbac.authorization.k8s.io/v1 ClusterRole", &role, json!({"app.kubernetes.io/managed-by": null})),
+    ];
+    for (kind, name, labels) in cases {
+        time::sleep(Duration::from_secs(1)).await;
+        let right = test.get(kind, name).await["metadata"]["labels"].clone();
+        change(&test, kind, name, json!({"metadata": {"labels": labels}})).await;
+        let took = reverted(&test, kind, name, |object| object["metadata"]["labels"] == right).await;
+        assert!(took < SOON, "{kind} {name} {labels}: {took:?}");
+    }
+    change(&test, "v1 ServiceAccount", "i-ingestor", json!({"metadata": {"ownerReferences": null}})).await;
+    reverted(&test, "v1 ServiceAccount", "i-ingestor", |object| object["metadata"]["ownerReferences"].is_array()).await;
+    // A role without its labels goes with its owner all the same: nobody keeps its rights.
+    change(&test, "rbac.authorization.k8s.io/v1 ClusterRole", &role, json!({"metadata": {"labels": null}})).await;
+    test.delete("Alerter", "a").await;
+    reverted(&test, "rbac.authorization.k8s.io/v1 ClusterRole", &role, Value::is_null).await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_goes_takes_its_cluster_scoped_roles_along() {
+    let test = TestNamespace::new("namespace").await;
+    // Its own service account would go with the namespace: an operator elsewhere does not have that trouble.
+    let options = tests::cluster::OperatorOptions {
+        is_admin: true,
+        arguments: vec!["--lease-namespace=default".to_owned(), format!("--lease-name={}", test.name)],
+        ..tests::cluster::OperatorOptions::default()
+    };
+    let operator = test.operator_with(&options).await;
+    operator.until_leading().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    until_ready(&test).await;
+    test.delete("v1 Namespace", &test.name).await;
+    let role = format!("adx-mon:{}:collector:c", test.name);
+    reverted(&test, "rbac.authorization.k8s.io/v1 ClusterRole", &role, Value::is_null).await;
+    test.until("Collector", "c", Value::is_null).await;
 }
 
 #[tokio::test]

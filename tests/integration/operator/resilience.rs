@@ -10,7 +10,8 @@ use tokio::time;
 use crate::support::{CLUSTER, COMPONENTS, PARTITION, assert_same, made, until_ready};
 
 async fn through(test: &TestNamespace, proxy: &ApiProxy, lease: &str) -> Operator {
-    let options = OperatorOptions { server: Some(proxy.url.clone()), arguments: vec![format!("--lease-name={lease}")] };
+    let arguments = vec![format!("--lease-name={lease}")];
+    let options = OperatorOptions { server: Some(proxy.url.clone()), arguments, ..OperatorOptions::default() };
     test.operator_with(&options).await
 }
 
@@ -160,6 +161,40 @@ async fn of_two_operators_one_leads_and_a_paused_one_gives_way() {
 }
 
 #[tokio::test]
+async fn who_cannot_renew_its_lease_stops_before_another_begins() {
+    let test = TestNamespace::new("renewal").await;
+    // Silence, and an error that looks as if it would pass.
+    for (number, status) in [0, 503].into_iter().enumerate() {
+        let lease = format!("renewal-{number}");
+        let proxy = ApiProxy::start(test.plane).await;
+        let operator = through(&test, &proxy, &lease).await;
+        operator.until_leading().await;
+        proxy.answer("PATCH", "/leases/", status, usize::MAX);
+        let admin = operator.admin().await;
+        let started = Instant::now();
+        loop {
+            let answer = reqwest::get(format!("{admin}/readyz")).await.expect("the admin port answers").text().await;
+            if answer.expect("a reason is text").starts_with("standing by") {
+                break;
+            }
+            assert!(started.elapsed() < Duration::from_secs(20), "{}", operator.process.output());
+            time::sleep(Duration::from_millis(50)).await;
+        }
+        let kept = test.get("coordination.k8s.io/v1 Lease", &lease).await;
+        let renewed: jiff::Timestamp =
+            kept["spec"]["renewTime"].as_str().and_then(|time| time.parse().ok()).expect("it was renewed");
+        let age = jiff::Timestamp::now().duration_since(renewed);
+        assert!(age < jiff::SignedDuration::from_secs(15), "it led on for {age} after its last renewal");
+        proxy.answer("NONE", "", 200, 0);
+        operator.until_leading().await;
+        let (mut operator, asked) = (operator, Instant::now());
+        operator.process.signal(Signal::SIGTERM);
+        operator.process.exited_within(Duration::from_secs(5)).await;
+        assert!(asked.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[tokio::test]
 async fn errors_of_the_api_server_and_cut_watches_are_lived_through() {
     let test = TestNamespace::new("faults").await;
     let proxy = ApiProxy::start(test.plane).await;
@@ -232,9 +267,7 @@ async fn at_rest_nothing_is_written_but_leases() {
     test.until_condition("Alerter", "a", "Ready", "True", "Ready").await;
     time::sleep(Duration::from_secs(5)).await;
     proxy.take();
-    // Two minutes where there is time for it.
-    let seconds = std::env::var("ADX_FEDERATION_REST_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
-    time::sleep(Duration::from_secs(seconds)).await;
+    time::sleep(Duration::from_secs(120)).await;
     let writes: Vec<_> = proxy.take().into_iter().filter(|seen| seen.is_write() && !seen.is_lease()).collect();
     assert!(writes.is_empty(), "{writes:#?}");
     drop(operator);

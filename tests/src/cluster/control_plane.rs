@@ -60,6 +60,12 @@ impl ControlPlane {
         SHARED.get().expect("it was just set")
     }
 
+    /// Whether none can be started: neither ours nor another is there.
+    pub fn is_missing() -> bool {
+        let others = ["KUBEBUILDER_ASSETS", "USE_EXISTING_CLUSTER"];
+        own_binary().is_none() && others.iter().all(|name| env::var_os(name).is_none())
+    }
+
     fn existing() -> Self {
         let path = env::var_os("KUBECONFIG").expect("USE_EXISTING_CLUSTER=true needs KUBECONFIG");
         let kubeconfig = Kubeconfig::read_from(Path::new(&path)).expect("KUBECONFIG can be read");
@@ -229,11 +235,15 @@ impl ControlPlane {
         kubeconfig_of(&cluster.server.unwrap_or_default(), &authority, token)
     }
 
-    /// Writes a kubeconfig with all rights.
+    /// A kubeconfig with all rights.
     ///
     /// # Panics
-    /// If the file cannot be written.
-    pub fn write_kubeconfig(&self, path: &Path) {
+    /// Never: a kubeconfig is JSON.
+    pub fn admin_kubeconfig(&self) -> Value {
+        serde_json::to_value(&self.kubeconfig).expect("a kubeconfig is JSON")
+    }
+
+    fn write_kubeconfig(&self, path: &Path) {
         fs::write(path, serde_json::to_string(&self.kubeconfig).expect("a kubeconfig is JSON"))
             .expect("the file can be written");
     }
@@ -276,7 +286,8 @@ fn spawn(folder: &Path, name: &str, arguments: &[String]) -> Child {
     let mut command = match env::var_os("KUBEBUILDER_ASSETS") {
         Some(assets) => Command::new(PathBuf::from(assets).join(name)),
         None => {
-            let mut command = Command::new(own_binary());
+            let mut command =
+                Command::new(own_binary().expect("the control plane is not built: run `make control-plane` first"));
             command.arg(name);
             command
         }
@@ -292,9 +303,9 @@ fn spawn(folder: &Path, name: &str, arguments: &[String]) -> Child {
 }
 
 /// Where `make control-plane` puts it: the newest of them, unless make says which.
-fn own_binary() -> PathBuf {
+fn own_binary() -> Option<PathBuf> {
     if let Some(path) = env::var_os("ADX_FEDERATION_CONTROL_PLANE") {
-        return PathBuf::from(path);
+        return Some(PathBuf::from(path)).filter(|path| path.is_file());
     }
     let cache = env::var_os("ADX_FEDERATION_CACHE").map_or_else(
         || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/adx-federation"),
@@ -303,8 +314,7 @@ fn own_binary() -> PathBuf {
     let built = fs::read_dir(cache.join("tools")).into_iter().flatten().flatten().map(|entry| entry.path());
     let built =
         built.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("control-plane-")));
-    let newest = built.max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok());
-    newest.expect("the control plane is not built: run `make control-plane` first")
+    built.max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok())
 }
 
 /// Ports that nobody listens on now.

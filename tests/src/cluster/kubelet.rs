@@ -15,7 +15,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt as _, watcher},
 };
 use serde_json::{Value, json};
@@ -116,10 +116,20 @@ impl World {
     async fn run(self) {
         let mut changed =
             watcher(self.pods.clone(), watcher::Config::default()).default_backoff().touched_objects().boxed();
+        let mut looks = 0_u32;
         loop {
             tokio::select! {
                 pod = changed.try_next() => if let Ok(Some(pod)) = pod { self.look_at(&pod).await },
-                () = time::sleep(Duration::from_millis(200)) => self.probe().await,
+                () = time::sleep(Duration::from_millis(200)) => {
+                    self.probe().await;
+                    looks += 1;
+                    // What the API server refused is tried again.
+                    if looks.is_multiple_of(5) {
+                        for pod in self.pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default() {
+                            self.look_at(&pod).await;
+                        }
+                    }
+                }
             }
         }
     }

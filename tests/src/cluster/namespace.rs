@@ -54,6 +54,8 @@ pub struct OperatorOptions {
     pub arguments: Vec<String>,
     /// The API server's address instead of the real one: a proxy.
     pub server: Option<String>,
+    /// With all rights instead of the operator's own.
+    pub is_admin: bool,
 }
 
 /// A running operator.
@@ -188,6 +190,9 @@ impl TestNamespace {
         let token = accounts.create_token_request("adx-federation-operator", &PostParams::default(), &request).await;
         let token = token.expect("the API server gives a token").status.expect("with a status").token;
         let mut kubeconfig = serde_json::to_value(self.plane.kubeconfig_with(&token)).expect("a kubeconfig is JSON");
+        if options.is_admin {
+            kubeconfig = self.plane.admin_kubeconfig();
+        }
         if let Some(server) = &options.server {
             kubeconfig["clusters"][0]["cluster"]["server"] = server.clone().into();
         }
@@ -200,6 +205,9 @@ impl TestNamespace {
             format!("--agent-image={AGENT_IMAGE}"),
             "--admin=127.0.0.1:0".to_owned(),
         ];
+        // A test's own arguments take the place of these.
+        let name = |argument: &str| argument.split('=').next().unwrap_or_default().to_owned();
+        arguments.retain(|argument| !options.arguments.iter().any(|own| name(own) == name(argument)));
         arguments.extend(options.arguments.iter().cloned());
         let environment = [("KUBECONFIG", file.display().to_string())];
         Operator { process: Process::start_with_environment("operator", &arguments, &environment) }

@@ -106,7 +106,7 @@ impl ApiProxy {
         std::mem::take(&mut self.notes().seen)
     }
 
-    /// The next `times` requests of this method whose path holds `containing` are answered with `status`.
+    /// The next `times` requests of this method whose path holds `containing` are answered with `status`; with 0, never.
     pub fn answer(&self, method: &str, containing: &str, status: u16, times: usize) {
         self.notes().rule = Some(Rule { method: method.to_owned(), containing: containing.to_owned(), status, times });
     }
@@ -150,6 +150,10 @@ async fn forward(State(world): State<World>, method: Method, uri: Uri, headers: 
             seen.status = status;
         }
     };
+    if spoilt == Some(0) {
+        // No answer at all.
+        return std::future::pending().await;
+    }
     if let Some(status) = spoilt {
         note(status);
         let reason = match status {

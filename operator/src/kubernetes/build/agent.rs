@@ -87,8 +87,8 @@ pub(crate) fn no_agent(owner: &Owner) -> Build {
 fn rules(owner: &Owner, lease: &str) -> Value {
     json!([
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": [lease], "verbs": ["get", "update", "patch"]},
-        {"apiGroups": ["adx-mon.azure.com"], "resources": ["adxclusters/status"], "resourceNames": [owner.name], "verbs": ["get", "patch"]},
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": [lease], "verbs": ["get", "patch"]},
+        {"apiGroups": ["adx-mon.azure.com"], "resources": ["adxclusters/status"], "resourceNames": [owner.name], "verbs": ["patch"]},
     ])
 }
 

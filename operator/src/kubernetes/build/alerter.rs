@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
-use super::{cluster_role, identity, node_certificates, pod_labels, pull_policy, service_account};
+use super::{account_name, cluster_role, identity, node_certificates, pod_labels, pull_policy, service_account};
 use crate::kubernetes::{
     apply::Build,
     child::{Child, Owner},
@@ -24,8 +24,8 @@ pub(crate) struct AlerterParts {
 /// All of an Alerter's objects.
 pub(crate) fn alerter(owner: &Owner, parts: &AlerterParts) -> Build {
     let (annotations, identity_labels) = identity(parts.client_id.as_deref());
-    let mut supports = vec![service_account(owner, &owner.name, annotations)];
-    supports.extend(cluster_role(owner, &owner.name, cluster_rules()));
+    let mut supports = vec![service_account(owner, &account_name(owner), annotations)];
+    supports.extend(cluster_role(owner, &account_name(owner), cluster_rules()));
     let workload = Child::namespaced::<Deployment>(owner, &owner.name, deployment(owner, parts, &identity_labels));
     Build { supports, workload: Some(workload), unwanted: Vec::new() }
 }
@@ -63,7 +63,7 @@ fn deployment(owner: &Owner, parts: &AlerterParts, identity_labels: &Value) -> V
                 },
             },
             "spec": {
-                "serviceAccountName": owner.name,
+                "serviceAccountName": account_name(owner),
                 "automountServiceAccountToken": true,
                 "securityContext": {
                     "runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 3000, "fsGroup": 65534, "seccompProfile": {"type": "RuntimeDefault"},

@@ -3,7 +3,7 @@
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::ConfigMap};
 use serde_json::{Value, json};
 
-use super::{cluster_role, pod_labels, pull_policy, service_account};
+use super::{account_name, cluster_role, pod_labels, pull_policy, service_account};
 use crate::kubernetes::{
     apply::Build,
     child::{Child, Owner, hash},
@@ -26,10 +26,10 @@ pub(crate) fn collector(owner: &Owner, parts: &CollectorParts) -> Build {
     let config = config(owner, parts);
     let config_name = format!("{name}-config");
     let mut supports = vec![
-        service_account(owner, name, json!({})),
+        service_account(owner, &account_name(owner), json!({})),
         Child::namespaced::<ConfigMap>(owner, &config_name, json!({"data": {"config.toml": config}})),
     ];
-    supports.extend(cluster_role(owner, name, cluster_rules()));
+    supports.extend(cluster_role(owner, &account_name(owner), cluster_rules()));
     let workload = Child::namespaced::<DaemonSet>(owner, name, daemon_set(owner, parts, &config_name, &hash(&config)));
     Build { supports, workload: Some(workload), unwanted: Vec::new() }
 }
@@ -146,7 +146,7 @@ fn daemon_set(owner: &Owner, parts: &CollectorParts, config_name: &str, config_h
                 },
             },
             "spec": {
-                "serviceAccountName": owner.name,
+                "serviceAccountName": account_name(owner),
                 "automountServiceAccountToken": true,
                 "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
                 "tolerations": [

@@ -3,7 +3,7 @@
 use k8s_openapi::api::{apps::v1::StatefulSet, autoscaling::v2::HorizontalPodAutoscaler, core::v1::Service};
 use serde_json::{Value, json};
 
-use super::{cluster_role, identity, node_certificates, pod_labels, pull_policy, role, service_account};
+use super::{account_name, cluster_role, identity, node_certificates, pod_labels, pull_policy, role, service_account};
 use crate::{
     api::AutoscalingSpec,
     kubernetes::{
@@ -40,10 +40,12 @@ pub(crate) fn ingestor(owner: &Owner, parts: &IngestorParts) -> Build {
     let (annotations, identity_labels) = identity(parts.client_id.as_deref());
     let service_type = if parts.expose_externally { "LoadBalancer" } else { "ClusterIP" };
     let service = json!({"spec": {"type": service_type, "selector": owner.selector(), "ports": [{"name": "https", "port": 443, "targetPort": 9090, "protocol": "TCP"}]}});
-    let mut supports =
-        vec![service_account(owner, name, annotations), Child::namespaced::<Service>(owner, name, service)];
-    supports.extend(role(owner, name, namespace_rules()));
-    supports.extend(cluster_role(owner, name, cluster_rules()));
+    let mut supports = vec![
+        service_account(owner, &account_name(owner), annotations),
+        Child::namespaced::<Service>(owner, name, service),
+    ];
+    supports.extend(role(owner, &account_name(owner), namespace_rules()));
+    supports.extend(cluster_role(owner, &account_name(owner), cluster_rules()));
     let mut set = stateful_set(owner, parts, &identity_labels);
     let mut unwanted = Vec::new();
     let workload = match &parts.scale {
@@ -54,7 +56,7 @@ pub(crate) fn ingestor(owner: &Owner, parts: &IngestorParts) -> Build {
         }
         Scale::Auto(autoscaling) => {
             supports.push(Child::namespaced::<HorizontalPodAutoscaler>(owner, name, autoscaler(name, autoscaling)));
-            Child::namespaced::<StatefulSet>(owner, name, set).scaled_by_others()
+            Child::namespaced::<StatefulSet>(owner, name, set).scaled_by_others(autoscaling.min_replicas.unwrap_or(1))
         }
     };
     Build { supports, workload: Some(workload), unwanted }
@@ -106,7 +108,7 @@ fn arguments(parts: &IngestorParts) -> Vec<String> {
 fn stateful_set(owner: &Owner, parts: &IngestorParts, identity_labels: &Value) -> Value {
     let (mut volumes, mut mounts) = node_certificates();
     volumes.extend([
-        json!({"name": "metrics", "hostPath": {"path": "/mnt/ingestor"}}),
+        json!({"name": "metrics", "hostPath": {"path": format!("/mnt/ingestor/{}/{}", owner.namespace, owner.name), "type": "DirectoryOrCreate"}}),
         json!({"name": "tmp", "emptyDir": {}}),
     ]);
     mounts.extend([json!({"name": "metrics", "mountPath": "/mnt/data"}), json!({"name": "tmp", "mountPath": "/tmp"})]);
@@ -128,7 +130,7 @@ fn stateful_set(owner: &Owner, parts: &IngestorParts, identity_labels: &Value) -
                 },
             },
             "spec": {
-                "serviceAccountName": owner.name,
+                "serviceAccountName": account_name(owner),
                 "automountServiceAccountToken": true,
                 "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
                 "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{

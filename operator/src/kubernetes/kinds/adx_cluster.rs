@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kql::endpoint::ClusterEndpoint;
 use shared::document::{self, ADXCluster, ClusterRole, Violation, spec::FederationSpec};
 
-use super::invalid;
+use super::{given, invalid, name_violation};
 use crate::kubernetes::{
     build::agent::{AgentParts, agent, no_agent},
     child::{Kind, Owner},
@@ -43,7 +43,12 @@ impl Managed for ADXCluster {
         if !violations.is_empty() {
             return invalid(Phase::ClusterReady, &violations);
         }
-        let Some(endpoint) = self.spec.endpoint.clone() else {
+        if let Some(violation) = self.spec.federation.as_ref().and_then(|_| name_violation(&owner.name)) {
+            return invalid(Phase::ClusterReady, &[violation]);
+        }
+        // One spelling of one cluster: components tell endpoints apart by their text.
+        let endpoint = self.spec.endpoint.as_deref().and_then(|endpoint| ClusterEndpoint::parse(endpoint).ok());
+        let Some(endpoint) = endpoint.map(|endpoint| endpoint.to_string()) else {
             return Plan { endpoint: self.status_endpoint().map(str::to_owned), ..provision::step(self) };
         };
         let mut conditions = vec![
@@ -77,6 +82,10 @@ impl Managed for ADXCluster {
         }
     }
 
+    fn has_stale_agent_status(&self) -> bool {
+        self.spec.federation.is_none() && self.status.as_ref().is_some_and(|status| status.federation.is_some())
+    }
+
     /// What its agent tells decides on the condition `Federated`.
     fn watched_status(&self) -> impl Hash {
         let draft = federated(self);
@@ -98,11 +107,14 @@ fn violations(cluster: &ADXCluster, world: &World<'_>) -> Vec<Violation> {
     let mut violations = document::check(cluster);
     let federation = cluster.spec.federation.as_ref();
     let own = cluster.spec.endpoint.iter().map(|endpoint| ("spec.endpoint".to_owned(), endpoint));
-    let targets = federation
-        .and_then(|federation| federation.federated_clusters.as_ref().or(federation.federated_targets.as_ref()));
-    let targets = targets.into_iter().flatten().enumerate();
-    let hubs = targets
-        .map(|(index, target)| (format!("spec.federation.federatedClusters[{index}].endpoint"), &target.endpoint));
+    let lists = federation.into_iter().flat_map(|federation| {
+        [("federatedClusters", &federation.federated_clusters), ("federatedTargets", &federation.federated_targets)]
+    });
+    let targets = lists.flat_map(|(list, targets)| {
+        targets.iter().flatten().enumerate().map(move |(index, target)| (list, index, target))
+    });
+    let hubs =
+        targets.map(|(list, index, target)| (format!("spec.federation.{list}[{index}].endpoint"), &target.endpoint));
     for (path, endpoint) in own.chain(hubs) {
         // One that cannot be read is among the violations already.
         let Ok(parsed) = ClusterEndpoint::parse(endpoint) else { continue };
@@ -121,7 +133,7 @@ fn agent_parts(cluster: &ADXCluster, federation: &FederationSpec, image: &str, a
         credentials.filter_map(|credential| credential.workload_identity.as_ref()).collect();
     AgentParts {
         role: cluster.spec.role.unwrap_or_default(),
-        image: federation.image.clone().unwrap_or_else(|| image.to_owned()),
+        image: given(&federation.image).unwrap_or_else(|| image.to_owned()),
         document: document::effective(cluster),
         // Others' client ids are in the document; this one is what the webhook puts into the environment.
         client_id: workload_identities.iter().find_map(|identity| identity.client_id.clone()),

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use shared::document::spec::TelemetryType;
 
-use super::{endpoints, invalid, is_url, names};
+use super::{endpoints, given, invalid, is_url, name_violation, names};
 use crate::{
     api::Alerter,
     kubernetes::{
@@ -42,6 +42,9 @@ impl Managed for Alerter {
     }
 
     fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan {
+        if let Some(violation) = name_violation(&owner.name) {
+            return invalid(Phase::WorkloadReady, &[violation]);
+        }
         let notification_endpoint = &self.spec.notification_endpoint;
         if !is_url(notification_endpoint) {
             let violation = format!(
@@ -57,13 +60,13 @@ impl Managed for Alerter {
             }
         };
         let parts = AlerterParts {
-            image: self.spec.image.clone().unwrap_or_else(|| world.settings.images.alerter.clone()),
+            image: given(&self.spec.image).unwrap_or_else(|| world.settings.images.alerter.clone()),
             notification_endpoint: notification_endpoint.clone(),
             kusto_endpoints: endpoints(
                 &clusters,
                 &[TelemetryType::Metrics, TelemetryType::Logs, TelemetryType::Traces],
             ),
-            client_id: self.spec.managed_identity_client_id.clone(),
+            client_id: given(&self.spec.managed_identity_client_id),
             region: world.settings.cluster_labels.get("region").cloned(),
         };
         Plan {

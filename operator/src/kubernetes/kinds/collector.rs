@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
-use super::{invalid, is_url};
+use super::{given, invalid, is_url, name_violation};
 use crate::{
     api::{Collector, Ingestor},
     kubernetes::{
@@ -43,9 +43,11 @@ impl Managed for Collector {
     }
 
     fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan {
-        let given = self.spec.ingestor_endpoint.as_deref().filter(|endpoint| !endpoint.is_empty());
-        let endpoint = match given {
-            Some(endpoint) if is_url(endpoint) => endpoint.to_owned(),
+        if let Some(violation) = name_violation(&owner.name) {
+            return invalid(Phase::WorkloadReady, &[violation]);
+        }
+        let endpoint = match given(&self.spec.ingestor_endpoint) {
+            Some(endpoint) if is_url(&endpoint) => endpoint,
             Some(endpoint) => {
                 return invalid(
                     Phase::WorkloadReady,
@@ -54,14 +56,14 @@ impl Managed for Collector {
                     )],
                 );
             }
-            None => match discovered(&world.ingestors, &owner.namespace) {
+            None => match discovered(&world.ingestors, &owner.namespace, self.status_endpoint().is_some()) {
                 Ok(endpoint) => endpoint,
                 Err(draft) => return Plan::nothing(draft, false),
             },
         };
         let labels = &world.settings.cluster_labels;
         let parts = CollectorParts {
-            image: self.spec.image.clone().unwrap_or_else(|| world.settings.images.collector.clone()),
+            image: given(&self.spec.image).unwrap_or_else(|| world.settings.images.collector.clone()),
             endpoint: endpoint.clone(),
             region: labels.get("region").cloned().unwrap_or_default(),
             cluster: labels.get("cluster").cloned().unwrap_or_else(|| "default".to_owned()),
@@ -80,8 +82,9 @@ impl Managed for Collector {
     }
 }
 
-/// The endpoint of the namespace's one Ingestor, once that is ready. What is sent before would be lost.
-fn discovered(ingestors: &[Arc<Ingestor>], namespace: &str) -> Result<String, Draft> {
+/// The endpoint of the namespace's one Ingestor. The first time, once that is ready; a collector that runs keeps what it could not send, and goes on being looked
+/// after while its ingestor is not.
+fn discovered(ingestors: &[Arc<Ingestor>], namespace: &str, is_running: bool) -> Result<String, Draft> {
     let mut here: Vec<_> =
         ingestors.iter().filter(|ingestor| ingestor.namespace().as_deref() == Some(namespace)).collect();
     here.retain(|ingestor| ingestor.metadata.deletion_timestamp.is_none());
@@ -105,7 +108,7 @@ fn discovered(ingestors: &[Arc<Ingestor>], namespace: &str) -> Result<String, Dr
     };
     let ready = ingestor.conditions().iter().find(|condition| condition.type_ == Phase::Ready.as_str());
     match (ingestor.status_endpoint(), ready) {
-        (Some(endpoint), Some(ready)) if ready.status == "True" => Ok(endpoint.to_owned()),
+        (Some(endpoint), Some(ready)) if is_running || ready.status == "True" => Ok(endpoint.to_owned()),
         (_, ready) => {
             let why = ready.map_or_else(|| "it has not been looked at yet".to_owned(), |ready| ready.message.clone());
             Err(no("WaitingForIngestor", format!("Ingestor '{}' is not ready: {why}", ingestor.name_any())))

@@ -3,9 +3,10 @@
 use std::hash::Hash;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt as _;
 use shared::document::spec::TelemetryType;
 
-use super::{endpoints, invalid, is_url, names};
+use super::{endpoints, given, invalid, is_url, name_violation, names};
 use crate::{
     api::Ingestor,
     kubernetes::{
@@ -64,7 +65,7 @@ impl Managed for Ingestor {
         }
         let labels = &world.settings.cluster_labels;
         let parts = IngestorParts {
-            image: self.spec.image.clone().unwrap_or_else(|| world.settings.images.ingestor.clone()),
+            image: given(&self.spec.image).unwrap_or_else(|| world.settings.images.ingestor.clone()),
             scale: self
                 .spec
                 .autoscaling
@@ -73,11 +74,14 @@ impl Managed for Ingestor {
             expose_externally: self.spec.expose_externally,
             metrics,
             logs,
-            client_id: self.spec.managed_identity_client_id.clone(),
+            client_id: given(&self.spec.managed_identity_client_id),
             region: labels.get("region").cloned(),
             cluster_labels: labels.iter().map(|(label, value)| format!("{label}={value}")).collect(),
         };
-        let endpoint = self.spec.endpoint.clone().filter(|endpoint| !endpoint.is_empty());
+        // The seed's second example has a host alone.
+        let with_scheme =
+            |endpoint: String| if endpoint.contains("://") { endpoint } else { format!("https://{endpoint}") };
+        let endpoint = given(&self.spec.endpoint).map(with_scheme);
         Plan {
             conditions: vec![Draft::yes(
                 Phase::ClusterReady,
@@ -106,7 +110,7 @@ impl Managed for Ingestor {
 
 /// The schema's rules once more: the object may be older than they are.
 fn violations(ingestor: &Ingestor) -> Vec<String> {
-    let mut violations = Vec::new();
+    let mut violations: Vec<String> = name_violation(&ingestor.name_any()).into_iter().collect();
     let spec = &ingestor.spec;
     if let Some(replicas) = spec.replicas.filter(|replicas| *replicas < 0) {
         violations.push(format!("spec.replicas = {replicas}: must be 0 or more"));
@@ -117,8 +121,9 @@ fn violations(ingestor: &Ingestor) -> Vec<String> {
             violations.push(format!("spec.autoscaling.maxReplicas = {most}: must be at least minReplicas ({fewest}), which must be at least 1"));
         }
     }
-    // The seed's second example has no scheme.
-    if let Some(endpoint) = spec.endpoint.as_deref().filter(|endpoint| endpoint.contains("://") && !is_url(endpoint)) {
+    if let Some(endpoint) =
+        given(&spec.endpoint).filter(|endpoint| !is_url(endpoint) && !is_url(&format!("https://{endpoint}")))
+    {
         violations.push(format!("spec.endpoint = {endpoint}: must be a URL"));
     }
     violations
