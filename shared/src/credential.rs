@@ -28,14 +28,21 @@ pub enum CredentialConfig {
     None,
 }
 
-impl fmt::Display for CredentialConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl CredentialConfig {
+    /// What it is called in messages: never with the ids of whose it is.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
             Self::ManagedIdentity { client_id: Some(_) } => "user-assigned managed identity",
             Self::ManagedIdentity { client_id: None } => "system-assigned managed identity",
             Self::WorkloadIdentity { .. } => "workload identity",
             Self::AzureCli => "Azure CLI",
             Self::None => "no credential",
-        })
+        }
+    }
+}
+
+impl fmt::Display for CredentialConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }

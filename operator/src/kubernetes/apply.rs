@@ -3,7 +3,7 @@
 //! Everything is looked at before anything is written: what a person made under a name of ours stops all writing for that owner. Nothing is sent for a child that
 //! is as it should be.
 
-use futures::{StreamExt as _, TryStreamExt as _, future, stream};
+use futures::future;
 use kube::{
     Client,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, ValidationDirective},
@@ -14,9 +14,6 @@ use super::{
     child::{Child, ChildRef, FIELD_MANAGER, Owner},
     compare::difference,
 };
-
-/// How many children of one owner are written at once.
-const CONCURRENT_WRITES: usize = 4;
 
 /// What an owner should have.
 #[derive(Debug, Clone, Default)]
@@ -129,8 +126,9 @@ pub(crate) async fn apply(client: &Client, owner: &Owner, build: Build) -> Resul
     let (mut looks, gone) = future::try_join(looks, gone).await?;
     let workload = looks.split_off(count).pop();
     let mut applied = Applied::default();
-    let written = stream::iter(looks).map(|look| write(client, owner, look)).buffered(CONCURRENT_WRITES);
-    for outcome in written.try_collect::<Vec<_>>().await? {
+    // One after the other: a binding is refused while its role is not there.
+    for look in looks {
+        let outcome = write(client, owner, look).await?;
         applied.count(&outcome);
     }
     if let Some(workload) = workload {

@@ -23,13 +23,13 @@ pub(crate) fn account_name(owner: &Owner) -> String {
 }
 
 /// A service account; with a client id, one that workload identity knows.
-pub(crate) fn service_account(owner: &Owner, name: &str, annotations: Value) -> Child {
+pub(crate) fn service_account(owner: &Owner, name: &str, annotations: &Value) -> Child {
     let content = json!({"metadata": {"annotations": annotations}, "automountServiceAccountToken": false});
     Child::namespaced::<ServiceAccount>(owner, name, content)
 }
 
 /// A role in the owner's namespace and its binding to the service account of the same name.
-pub(crate) fn role(owner: &Owner, name: &str, rules: Value) -> [Child; 2] {
+pub(crate) fn role(owner: &Owner, name: &str, rules: &Value) -> [Child; 2] {
     [
         Child::namespaced::<Role>(owner, name, json!({"rules": rules})),
         Child::namespaced::<RoleBinding>(owner, name, binding(owner, "Role", name, name)),
@@ -42,7 +42,7 @@ pub(crate) fn cluster_name(owner: &Owner) -> String {
 }
 
 /// A cluster role and its binding to the service account `account`.
-pub(crate) fn cluster_role(owner: &Owner, account: &str, rules: Value) -> [Child; 2] {
+pub(crate) fn cluster_role(owner: &Owner, account: &str, rules: &Value) -> [Child; 2] {
     let name = cluster_name(owner);
     [
         Child::cluster::<ClusterRole>(owner, &name, json!({"rules": rules})),

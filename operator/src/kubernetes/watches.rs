@@ -126,11 +126,11 @@ impl Watches {
         watches.keep(scoped(client, namespace), cluster_writer, stores.clusters.clone(), queues, tell);
         let (others, to) = (stores.collectors.clone(), queues.clone());
         let tell = move |namespace: Option<&str>| {
-            each_in(&others, namespace, |name| to.send(Kind::Collector, namespace, name))
+            each_in(&others, namespace, |name| to.send(Kind::Collector, namespace, name));
         };
         watches.keep(scoped(client, namespace), ingestor_writer, stores.ingestors.clone(), queues, tell);
         watches.keep(scoped(client, namespace), collector_writer, stores.collectors.clone(), queues, |_| {});
-        watches.keep(scoped(client, namespace), alerter_writer, stores.alerters.clone(), queues, |_| {});
+        watches.keep(scoped(client, namespace), alerter_writer, stores.alerters, queues, |_| {});
 
         watches.pass_on::<StatefulSet>(scoped(client, namespace), queues);
         watches.pass_on::<DaemonSet>(scoped(client, namespace), queues);
@@ -228,9 +228,9 @@ impl Watches {
             let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
             let mut events = pin!(watcher(api, ours).default_backoff());
             // Owners of what there is: labels may be what somebody changes, and after a gap those of what has vanished are looked at too.
-            let mut owners: HashMap<(Option<String>, String), (Kind, Option<String>, String)> = HashMap::new();
+            let mut owners: HashMap<Named, OwnerName> = HashMap::new();
             let mut before = HashMap::new();
-            let tell = |owner: &(Kind, Option<String>, String)| queues.send(owner.0, owner.1.as_deref(), &owner.2);
+            let tell = |owner: &OwnerName| queues.send(owner.0, owner.1.as_deref(), &owner.2);
             while let Some(event) = events.next().await {
                 match event {
                     Ok(Event::Apply(object) | Event::InitApply(object)) => {
@@ -290,8 +290,14 @@ fn each_in<K: Managed>(store: &Store<K>, namespace: Option<&str>, mut act: impl 
     }
 }
 
+/// An object by its namespace and name.
+type Named = (Option<String>, String);
+
+/// An owner by kind, namespace and name.
+type OwnerName = (Kind, Option<String>, String);
+
 /// The owner of an object of ours, by its labels.
-fn owner_of(metadata: &ObjectMeta) -> Option<(Kind, Option<String>, String)> {
+fn owner_of(metadata: &ObjectMeta) -> Option<OwnerName> {
     let labels = metadata.labels.as_ref()?;
     let kind = Kind::ALL
         .into_iter()

@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    fn workload(kind: &str, generation: i64, spec: Value, status: Value) -> DynamicObject {
+    fn workload(kind: &str, generation: i64, spec: &Value, status: &Value) -> DynamicObject {
         let object = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "w", "generation": generation}, "spec": spec, "status": status});
         serde_json::from_value(object).unwrap()
     }
@@ -177,7 +177,7 @@ mod tests {
         ];
         for (kind, generation, spec, status, is_ready) in cases {
             let shown = format!("{kind} {spec} {status}");
-            assert_eq!(progress(&workload(kind, generation, spec, status)).is_ready, is_ready, "{shown}");
+            assert_eq!(progress(&workload(kind, generation, &spec, &status)).is_ready, is_ready, "{shown}");
         }
     }
 

@@ -34,7 +34,7 @@ pub enum CredentialError {
     #[error("failed to set up the credential '{credential}'")]
     SetUp {
         /// Which one.
-        credential: CredentialConfig,
+        credential: &'static str,
         /// Why.
         source: azure_core::Error,
     },
@@ -42,7 +42,7 @@ pub enum CredentialError {
     #[error("failed to get a token from the credential '{credential}'")]
     Token {
         /// Which one.
-        credential: CredentialConfig,
+        credential: &'static str,
         /// Why.
         source: azure_core::Error,
     },
@@ -50,7 +50,7 @@ pub enum CredentialError {
     #[error("no token came from the credential '{credential}' within {after:?}")]
     TimedOut {
         /// Which one.
-        credential: CredentialConfig,
+        credential: &'static str,
         /// The limit.
         after: std::time::Duration,
     },
@@ -58,7 +58,7 @@ pub enum CredentialError {
     #[error("the credential '{credential}' gives no usable token")]
     Unusable {
         /// Which one.
-        credential: CredentialConfig,
+        credential: &'static str,
     },
 }
 
@@ -103,7 +103,7 @@ impl TokenSource {
     pub async fn header(&self) -> Result<HeaderValue, CredentialError> {
         let token = self.token(OffsetDateTime::now_utc()).await?;
         let mut header = HeaderValue::from_str(&format!("Bearer {}", token.token.secret()))
-            .map_err(|_| CredentialError::Unusable { credential: self.0.config.clone() })?;
+            .map_err(|_| CredentialError::Unusable { credential: self.0.config.as_str() })?;
         header.set_sensitive(true);
         Ok(header)
     }
@@ -146,8 +146,8 @@ impl TokenSource {
             None => state.credential.insert(set_up(config)?).clone(),
         };
         match timeout(self.0.patience, credential.get_token(&[&self.0.scope], None)).await {
-            Ok(answer) => answer.map_err(|source| CredentialError::Token { credential: config.clone(), source }),
-            Err(_) => Err(CredentialError::TimedOut { credential: config.clone(), after: self.0.patience }),
+            Ok(answer) => answer.map_err(|source| CredentialError::Token { credential: config.as_str(), source }),
+            Err(_) => Err(CredentialError::TimedOut { credential: config.as_str(), after: self.0.patience }),
         }
     }
 }
@@ -170,9 +170,9 @@ fn set_up(config: &CredentialConfig) -> Result<Arc<dyn TokenCredential>, Credent
             .map(|credential| credential as _)
         }
         CredentialConfig::AzureCli => AzureCliCredential::new(None).map(|credential| credential as _),
-        CredentialConfig::None => return Err(CredentialError::Unusable { credential: config.clone() }),
+        CredentialConfig::None => return Err(CredentialError::Unusable { credential: config.as_str() }),
     };
-    credential.map_err(|source| CredentialError::SetUp { credential: config.clone(), source })
+    credential.map_err(|source| CredentialError::SetUp { credential: config.as_str(), source })
 }
 
 #[cfg(test)]

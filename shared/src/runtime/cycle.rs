@@ -174,13 +174,13 @@ impl Leadership {
         }
         // The sender lives until the stop.
         if self.leads.wait_for(|leads| *leads).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
     async fn lost(&mut self) {
         if self.leads.wait_for(|leads| !leads).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -269,7 +269,7 @@ async fn at_rest_nothing_is_written_but_leases() {
     proxy.take();
     time::sleep(Duration::from_secs(120)).await;
     let writes: Vec<_> = proxy.take().into_iter().filter(|seen| seen.is_write() && !seen.is_lease()).collect();
-    assert!(writes.is_empty(), "{writes:#?}");
+    assert!(writes.is_empty(), "{writes:#?}\n{}", operator.process.output());
     drop(operator);
 }
 

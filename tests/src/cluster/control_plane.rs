@@ -140,6 +140,8 @@ impl ControlPlane {
                 "--leader-elect=false".to_owned(),
                 "--use-service-account-credentials=false".to_owned(),
                 "--allocate-node-cidrs=false".to_owned(),
+                // The node of the stories has no heartbeat.
+                "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller".to_owned(),
             ],
         );
         // It ends with this program, through its standard input; nobody waits for it.

@@ -96,6 +96,9 @@ async fn make_node(client: &Client) {
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
     let made = nodes.patch(NODE, &PatchParams::apply("tests").force(), &Patch::Apply(&node)).await;
     made.expect("the API server takes the node");
+    // A new node is tainted until the controller that is not here finds it ready.
+    let untainted = json!({"spec": {"taints": null}});
+    nodes.patch(NODE, &PatchParams::default(), &Patch::Merge(&untainted)).await.expect("the API server takes the node");
     let status = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Story", "message": "", "lastHeartbeatTime": null, "lastTransitionTime": null}]}});
     nodes
         .patch_status(NODE, &PatchParams::default(), &Patch::Merge(&status))

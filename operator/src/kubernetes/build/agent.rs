@@ -50,7 +50,7 @@ pub(crate) fn agent(owner: &Owner, parts: &AgentParts) -> Build {
     }
     let port = json!([{"name": "metrics", "port": ADMIN_PORT, "targetPort": ADMIN_PORT, "protocol": "TCP"}]);
     let mut supports = vec![
-        service_account(owner, &name, annotations),
+        service_account(owner, &name, &annotations),
         Child::namespaced::<ConfigMap>(owner, &name, json!({"data": {FILE: parts.document}})),
         Child::namespaced::<Service>(
             owner,
@@ -63,7 +63,7 @@ pub(crate) fn agent(owner: &Owner, parts: &AgentParts) -> Build {
             json!({"spec": {"maxUnavailable": 1, "selector": {"matchLabels": owner.selector()}}}),
         ),
     ];
-    supports.extend(role(owner, &name, rules(owner, &name)));
+    supports.extend(role(owner, &name, &rules(owner, &name)));
     let workload = Child::namespaced::<Deployment>(owner, &name, deployment(owner, &name, parts, &labels));
     Build { supports, workload: Some(workload), unwanted: Vec::new() }
 }

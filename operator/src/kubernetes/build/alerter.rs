@@ -24,8 +24,8 @@ pub(crate) struct AlerterParts {
 /// All of an Alerter's objects.
 pub(crate) fn alerter(owner: &Owner, parts: &AlerterParts) -> Build {
     let (annotations, identity_labels) = identity(parts.client_id.as_deref());
-    let mut supports = vec![service_account(owner, &account_name(owner), annotations)];
-    supports.extend(cluster_role(owner, &account_name(owner), cluster_rules()));
+    let mut supports = vec![service_account(owner, &account_name(owner), &annotations)];
+    supports.extend(cluster_role(owner, &account_name(owner), &cluster_rules()));
     let workload = Child::namespaced::<Deployment>(owner, &owner.name, deployment(owner, parts, &identity_labels));
     Build { supports, workload: Some(workload), unwanted: Vec::new() }
 }

@@ -26,10 +26,10 @@ pub(crate) fn collector(owner: &Owner, parts: &CollectorParts) -> Build {
     let config = config(owner, parts);
     let config_name = format!("{name}-config");
     let mut supports = vec![
-        service_account(owner, &account_name(owner), json!({})),
+        service_account(owner, &account_name(owner), &json!({})),
         Child::namespaced::<ConfigMap>(owner, &config_name, json!({"data": {"config.toml": config}})),
     ];
-    supports.extend(cluster_role(owner, &account_name(owner), cluster_rules()));
+    supports.extend(cluster_role(owner, &account_name(owner), &cluster_rules()));
     let workload = Child::namespaced::<DaemonSet>(owner, name, daemon_set(owner, parts, &config_name, &hash(&config)));
     Build { supports, workload: Some(workload), unwanted: Vec::new() }
 }

@@ -41,11 +41,11 @@ pub(crate) fn ingestor(owner: &Owner, parts: &IngestorParts) -> Build {
     let service_type = if parts.expose_externally { "LoadBalancer" } else { "ClusterIP" };
     let service = json!({"spec": {"type": service_type, "selector": owner.selector(), "ports": [{"name": "https", "port": 443, "targetPort": 9090, "protocol": "TCP"}]}});
     let mut supports = vec![
-        service_account(owner, &account_name(owner), annotations),
+        service_account(owner, &account_name(owner), &annotations),
         Child::namespaced::<Service>(owner, name, service),
     ];
-    supports.extend(role(owner, &account_name(owner), namespace_rules()));
-    supports.extend(cluster_role(owner, &account_name(owner), cluster_rules()));
+    supports.extend(role(owner, &account_name(owner), &namespace_rules()));
+    supports.extend(cluster_role(owner, &account_name(owner), &cluster_rules()));
     let mut set = stateful_set(owner, parts, &identity_labels);
     let mut unwanted = Vec::new();
     let workload = match &parts.scale {
