@@ -25,6 +25,9 @@ KUBERNETES := $(shell sed -n 's/^\tk8s.io\/kubernetes \(v[0-9.]*\)$$/\1/p' $(CON
 # A control plane that is there already is used instead: see CONTRIBUTING.md.
 EXISTING_CONTROL_PLANE := $(KUBEBUILDER_ASSETS)$(filter true,$(USE_EXISTING_CLUSTER))
 
+# Stories wait more than they compute.
+STORY_THREADS ?= 3
+
 # Always the whole workspace: with a part of it cargo unifies features differently and compiles dependencies again.
 CARGO_TEST := cargo test --workspace --locked --quiet
 
@@ -82,7 +85,7 @@ judges: judges-install programs ## The corpus and the official SDK against kusto
 
 .PHONY: stories
 stories: judges-install control-plane programs ## Integration tests: our programs as processes, the operator on a real control plane
-	$(CARGO_TEST) --no-fail-fast --test '*'
+	$(CARGO_TEST) --no-fail-fast --test '*' -- --test-threads=$(STORY_THREADS)
 	deploy/images/check $(CARGO_TARGET_DIR)/debug
 
 .PHONY: control-plane

@@ -164,8 +164,19 @@ fn an_entity_group_of_hostile_places_is_one_command() {
 
 /// Names that Kusto accepts and that look like something else.
 fn strange_names() -> Vec<String> {
-    let names =
-        ["where", "a.b-c d", "drop table X", "1", "take 10", "cluster", "datetime", "true", "_", "project-away", "a b"];
+    let names = [
+        "where",
+        "a.b-c d",
+        "drop table X",
+        "1",
+        "take 10",
+        "cluster",
+        "datetime",
+        "true",
+        "_a",
+        "project-away",
+        "a b",
+    ];
     names.into_iter().map(str::to_owned).chain([iter::repeat_n('n', 1000).collect()]).collect()
 }
 
@@ -174,8 +185,9 @@ fn the_names_in_our_statements_are_read_back_equal() {
     for text in strange_names() {
         let database = DatabaseName::new(text.clone()).expect("the name follows Kusto's rules");
         let table = TableName::new(text.clone()).expect("the name follows Kusto's rules");
-        let group = EntityGroupName::new(text.clone()).expect("the name follows Kusto's rules");
-        let function = FunctionName::new(text.clone()).expect("the name follows Kusto's rules");
+        let (group_name, function_name) = (format!("{text}_Partitions"), format!("federated_{text}"));
+        let group = EntityGroupName::new(group_name.clone()).expect("the name follows Kusto's rules");
+        let function = FunctionName::new(function_name.clone()).expect("the name follows Kusto's rules");
         let cluster = ClusterEndpoint::parse("https://eu.kusto.windows.net").expect("an endpoint");
         let entities = BTreeSet::from([Entity { cluster: cluster.clone(), database: database.clone() }]);
         let (database, period) = (&database, Duration::from_secs(60));
@@ -190,57 +202,53 @@ fn the_names_in_our_statements_are_read_back_equal() {
             body: FederatedBody { members: Members::Entities(entities.clone()), ..put.body.clone() },
             ..put.clone()
         };
-        let group_texts = [cluster.as_str(), &text];
-        // The command, how often the name stands in it as a name, and its string literals.
-        let statements: Vec<(Request, &str, usize, Vec<&str>)> = vec![
+        let entity = [cluster.as_str(), &text];
+        let group_of = [&[&*group_name][..], &entity].concat();
+        let (group_alone, table_alone) = (vec![&*group_name], vec![&*text]);
+        // The command, and what must be read back from it, as a name or as a string.
+        let statements: Vec<(Request, &str, Vec<&str>)> = vec![
             (
                 CreateEntityGroup { database, group: &group, entities: &entities }.request(),
                 "CreateEntityGroupCommand",
-                0,
-                [&[&*text][..], &group_texts].concat(),
+                group_of.clone(),
             ),
-            (
-                AlterEntityGroup { database, group: &group, entities: &entities }.request(),
-                "AlterEntityGroup",
-                0,
-                [&[&*text][..], &group_texts].concat(),
-            ),
-            (DropEntityGroup { database, group: &group }.request(), "DropEntityGroup", 0, vec![&text]),
-            (DropFunction { database, function: &function }.request(), "DropFunction", 1, vec![&text]),
-            (CreateHeartbeatTable { database, table: &table }.request(), "CreateMergeTable", 1, vec![&text]),
-            (CreateOwnershipTable { database, table: &table }.request(), "CreateMergeTable", 1, vec![&text]),
+            (AlterEntityGroup { database, group: &group, entities: &entities }.request(), "AlterEntityGroup", group_of),
+            (CreateHeartbeatTable { database, table: &table }.request(), "CreateMergeTable", table_alone.clone()),
+            (CreateOwnershipTable { database, table: &table }.request(), "CreateMergeTable", table_alone.clone()),
             (
                 EnableStreaming { database, table: &table }.request(),
                 "AlterTablePolicyStreamingIngestion",
-                1,
-                vec![&text],
+                table_alone.clone(),
             ),
-            (AlterSchemaEncoding { database, table: &table }.request(), "AlterColumnPolicyEncoding", 1, vec![&text]),
+            (
+                AlterSchemaEncoding { database, table: &table }.request(),
+                "AlterColumnPolicyEncodingType",
+                table_alone.clone(),
+            ),
             (
                 AlterRetention { database, table: &table, period }.request(),
                 "AlterMergeTablePolicyRetention",
-                1,
-                vec![&text],
+                table_alone.clone(),
             ),
-            (AlterCaching { database, table: &table, period }.request(), "AlterTablePolicyCaching", 1, vec![&text]),
+            (AlterCaching { database, table: &table, period }.request(), "AlterTablePolicyCaching", table_alone),
             (
                 ClearRemoteSchema { database, cluster: &cluster, remote_database: database }.request(),
                 "ClearRemoteClusterDatabaseSchema",
-                0,
-                group_texts.to_vec(),
+                entity.to_vec(),
             ),
-            (put.request(), "CreateOrAlterFunction", 1, vec![&text]),
-            (put.create_request(), "CreateFunction", 1, vec![&text]),
-            (listed.request(), "CreateOrAlterFunction", 1, [&[&*text][..], &group_texts].concat()),
+            (put.request(), "CreateOrAlterFunction", vec![&function_name, &text, &group_name]),
+            (put.create_request(), "CreateFunction", vec![&function_name, &text, &group_name]),
+            (listed.request(), "CreateOrAlterFunction", [&[&*function_name][..], &entity].concat()),
+            (DropFunction { database, function: &function }.request(), "DropFunction", vec![&function_name]),
+            (DropEntityGroup { database, group: &group }.request(), "DropEntityGroup", group_alone),
         ];
-        for (request, command, names, strings) in statements {
-            let reading = read("our statements", Kind::Command, request.text());
+        for (request, command, texts) in statements {
+            // A world for each name: a statement may be about what an earlier one has made.
+            let reading = read(&format!("statements about {text}"), Kind::Command, request.text());
             assert_eq!(reading.commands, [command], "{}", request.text());
-            let found = reading.names.iter().filter(|name| **name == text).count();
-            assert!(found >= names, "{text:?} stands {found} times as a name in {}", request.text());
-            for string in strings {
-                let read_back = reading.strings.iter().chain(&reading.names).any(|read| read == string);
-                assert!(read_back, "{string:?} is not read back from {}", request.text());
+            for text in texts {
+                let read_back = reading.strings.iter().chain(&reading.names).any(|read| read == text);
+                assert!(read_back, "{text:?} is not read back from {}", request.text());
             }
         }
     }

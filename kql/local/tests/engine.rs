@@ -514,6 +514,7 @@ async fn what_is_not_supported_is_refused_by_name() {
     ] {
         let error = world.run(query).await.unwrap_err();
         assert!(error.to_string().contains(name), "{query}: {error}");
+        assert!(error.to_string().contains("[line:position=1:"), "{query}: {error}");
     }
 }
 

@@ -256,7 +256,11 @@ async fn a_changed_table_is_noticed_at_once_or_when_the_memory_is_cleared() {
     fleet.west.command(".drop table Requests").await;
     fleet.west.command(".create table Requests (fresh:long)").await;
     fleet.hub.values(&count, json!([["id"]])).await;
-    fleet.hub.context.remote.clear(&fleet.west.server.url().to_uppercase(), "netdefaultdb");
+    let clear = format!(
+        ".clear cache remote-schema cluster('{}').database('netdefaultdb')",
+        fleet.west.server.url().replace("http", "HTTP")
+    );
+    fleet.hub.command(&clear).await;
     fleet.hub.values(&count, json!([["fresh"]])).await;
 }
 
@@ -288,9 +292,15 @@ async fn filters_columns_and_counts_reach_the_legs() {
     ] {
         hub.one(&format!("{united} | {operators}")).await;
     }
+    // Also through a stored function over a stored group, which is how users ask.
+    hub.command(&format!(".create entity_group All ({})", entity(&partition))).await;
+    let body = "macro-expand isfuzzy=true best_effort=true All as X ( X.Requests )";
+    hub.command(&format!(".create function with (skipvalidation=true) federated_Requests() {{ {body} }}")).await;
+    hub.one("federated_Requests() | where ms > 77 | summarize sum(ms) by url").await;
     partition.server.shutdown().await;
     let sent = std::fs::read_to_string(&record).unwrap();
     for text in [
+        "| where ms > 77 | project url, ms",
         "| where ms > 10 | project url = url",
         "| project url, ms",
         ".Requests | count",

@@ -93,3 +93,29 @@ pub(crate) trait Managed:
         }
     }
 }
+
+/// What every kind's spec and status have under the same names.
+macro_rules! spec_and_status {
+    () => {
+        fn suspended(&self) -> bool {
+            self.spec.suspend
+        }
+
+        fn criteria(&self) -> Option<&str> {
+            self.spec.criteria_expression.as_deref()
+        }
+
+        fn conditions(&self) -> &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition] {
+            self.status.as_ref().map_or(&[], |status| &status.conditions)
+        }
+
+        fn observed_generation(&self) -> Option<i64> {
+            self.status.as_ref()?.observed_generation
+        }
+
+        fn status_endpoint(&self) -> Option<&str> {
+            self.status.as_ref()?.endpoint.as_deref()
+        }
+    };
+}
+pub(crate) use spec_and_status;

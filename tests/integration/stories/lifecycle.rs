@@ -160,3 +160,19 @@ async fn a_schema_of_more_than_a_mebibyte_is_federated() {
     assert_eq!(wide.expect("the function is there").column("Count"), ["0"]);
     end(fleet, []).await;
 }
+
+#[tokio::test]
+async fn the_local_server_takes_its_arguments_and_prints_one_line() {
+    let mut server = KustoServer::start(0, &["Logs", "My Metrics"], None, &["--delay", "300"]).await;
+    let started = std::time::Instant::now();
+    let databases = server.command("Logs", ".show databases | project DatabaseName | order by DatabaseName asc").await;
+    assert_eq!(databases.expect("it answers").column("DatabaseName"), ["Logs", "My Metrics"]);
+    assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
+    let port = server.port();
+    server.process().stop().await;
+    let again = KustoServer::start(port, &[], None, &[]).await;
+    assert_eq!(again.port(), port);
+    // Its one line was its URL; what came after is not its stdout's.
+    let mut again = again;
+    assert!(!again.process().output().contains("http://"), "{}", again.process().output());
+}

@@ -2,7 +2,6 @@
 
 use std::hash::Hash;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kql::endpoint::ClusterEndpoint;
 use shared::document::{self, ADXCluster, ClusterRole, Violation, spec::FederationSpec};
 
@@ -11,32 +10,14 @@ use crate::kubernetes::{
     build::agent::{AgentParts, agent, no_agent},
     child::{Kind, Owner},
     conditions::{Draft, Phase},
-    managed::{Managed, Plan, World},
+    managed::{Managed, Plan, World, spec_and_status},
     provision,
 };
 
 impl Managed for ADXCluster {
     const KIND: Kind = Kind::AdxCluster;
 
-    fn suspended(&self) -> bool {
-        self.spec.suspend
-    }
-
-    fn criteria(&self) -> Option<&str> {
-        self.spec.criteria_expression.as_deref()
-    }
-
-    fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map_or(&[], |status| &status.conditions)
-    }
-
-    fn observed_generation(&self) -> Option<i64> {
-        self.status.as_ref()?.observed_generation
-    }
-
-    fn status_endpoint(&self) -> Option<&str> {
-        self.status.as_ref()?.endpoint.as_deref()
-    }
+    spec_and_status!();
 
     fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan {
         let violations = violations(self, world);

@@ -1,6 +1,5 @@
 //! Alerter: waits for its clusters, then runs.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use shared::document::spec::TelemetryType;
 
 use super::{endpoints, given, invalid, is_url, name_violation, names};
@@ -14,32 +13,14 @@ use crate::{
         child::{ChildRef, Kind, Owner},
         clusters::selected,
         conditions::{Draft, Phase},
-        managed::{Managed, Plan, World},
+        managed::{Managed, Plan, World, spec_and_status},
     },
 };
 
 impl Managed for Alerter {
     const KIND: Kind = Kind::Alerter;
 
-    fn suspended(&self) -> bool {
-        self.spec.suspend
-    }
-
-    fn criteria(&self) -> Option<&str> {
-        self.spec.criteria_expression.as_deref()
-    }
-
-    fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map_or(&[], |status| &status.conditions)
-    }
-
-    fn observed_generation(&self) -> Option<i64> {
-        self.status.as_ref()?.observed_generation
-    }
-
-    fn status_endpoint(&self) -> Option<&str> {
-        self.status.as_ref()?.endpoint.as_deref()
-    }
+    spec_and_status!();
 
     fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan {
         if let Some(violation) = name_violation(&owner.name) {
