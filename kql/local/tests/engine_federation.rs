@@ -256,11 +256,7 @@ async fn a_changed_table_is_noticed_at_once_or_when_the_memory_is_cleared() {
     fleet.west.command(".drop table Requests").await;
     fleet.west.command(".create table Requests (fresh:long)").await;
     fleet.hub.values(&count, json!([["id"]])).await;
-    let clear = format!(
-        ".clear cache remote-schema cluster('{}').database('netdefaultdb')",
-        fleet.west.server.url().replace("http", "HTTP")
-    );
-    fleet.hub.command(&clear).await;
+    fleet.hub.context.remote.clear(&fleet.west.server.url().to_uppercase(), "netdefaultdb");
     fleet.hub.values(&count, json!([["fresh"]])).await;
 }
 
