@@ -262,13 +262,12 @@ async fn commands_without_an_effect_here_answer_as_kusto_does() {
 }
 
 #[tokio::test]
-async fn functions_keep_their_folder_docstring_and_whether_they_are_views() {
+async fn functions_keep_their_folder_and_docstring_and_answer_whether_or_not_they_are_views() {
     let local = Local::start().await;
     local.command(".create-or-alter function with (folder='f', docstring='d', view=true) V() { print x = 1 }").await;
     local.command(".create-or-alter function with (view=false) F() { print x = 2 }").await;
     let shown = local.records(".show functions | project Name, Folder, DocString").await;
     assert!(shown.contains(&json!({ "Name": "V", "Folder": "f", "DocString": "d" })), "{shown:?}");
-    // What is a view is searched like a table; what is not stands for itself.
     assert_eq!(local.query("V | union F | summarize sum(x)").await, [json!([3])]);
     local.command(".drop function V ifexists").await;
     local.command(".drop function V ifexists").await;
