@@ -21,7 +21,7 @@ use kql::{
     },
 };
 use serde_json::json;
-use tests::oracle::{Kind, Oracle, Question, Reading};
+use tests::oracle::{Kind, Names, Oracle, Question, Reading};
 
 /// One process for all tests of this file. It ends with this program, when its input closes.
 fn oracle() -> MutexGuard<'static, Oracle> {
@@ -310,7 +310,7 @@ fn a_recording_is_judged_text_by_text_in_its_order() {
         |(path, status, csl)| json!({"path": path, "db": "Hub", "csl": csl, "status": status}).to_string() + "\n";
     let recording: String = sent.map(line).concat();
     fs::write(folder.path().join("hub.jsonl"), recording).expect("the folder can be written");
-    let verdict = oracle().judge_recordings(folder.path()).expect("the recording can be read");
+    let verdict = oracle().judge_recordings(folder.path(), Names::MustBeKnown).expect("the recording can be read");
     assert_eq!((verdict.texts, verdict.refused.len()), (5, 2));
     assert!(
         verdict.refused[0].contains(".frobnicate") && verdict.refused[1].contains("KS204"),

@@ -116,7 +116,8 @@ function* pieces(kind, text) {
     return;
   }
   yield `${head[0]} .show version`;
-  yield* text.slice(head[0].length).trim().split(/\n(?=\s*\.[a-z])/);
+  // A comment above the first command is no command.
+  yield* text.slice(head[0].length).trim().split(/\n(?=\s*\.[a-z])/).filter((piece) => !/^(\s*\/\/[^\n]*)*\s*$/.test(piece));
 }
 
 const worlds = new Map();
@@ -134,6 +135,7 @@ function sessionSchema({ world = null, session, database }) {
   worlds.set(key, schema.clusters);
   if (!ownCluster(schema)) schema.clusters.push({ name: session, databases: [] });
   if (!findDatabase(schema, database)) ownCluster(schema).databases.push({ name: database, columns: {}, tables: {}, functions: {}, entityGroups: {} });
+  schema.database = findDatabase(schema, database).name;
   return schema;
 }
 

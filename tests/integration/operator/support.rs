@@ -1,7 +1,11 @@
 //! What the operator's stories share.
 
 use serde_json::{Value, json};
-use tests::{cluster::TestNamespace, fleet::Fleet, oracle::Oracle};
+use tests::{
+    cluster::TestNamespace,
+    fleet::Fleet,
+    oracle::{Names, Oracle},
+};
 
 /// An existing cluster with all kinds of databases.
 pub(crate) const CLUSTER: &str = "
@@ -153,5 +157,5 @@ pub(crate) async fn end(test: TestNamespace, fleet: Fleet) {
     drop(test);
     let folder = fleet.stop().await;
     let mut oracle = Oracle::start().expect("node runs");
-    oracle.judge_recordings(folder.path()).expect("the recordings can be read").assert_accepted();
+    oracle.judge_recordings(folder.path(), Names::MustBeKnown).expect("the recordings can be read").assert_accepted();
 }

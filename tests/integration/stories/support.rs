@@ -12,7 +12,7 @@ use std::{
 use tests::{
     fleet::{Fleet, Pace},
     kusto::Table,
-    oracle::Oracle,
+    oracle::{Names, Oracle},
     process::Process,
 };
 use tokio::time;
@@ -76,5 +76,5 @@ pub(crate) fn judge(folder: &Path) {
     let oracles = ORACLES.get_or_init(|| [(), ()].map(start));
     let oracle = &oracles[NEXT.fetch_add(1, Ordering::Relaxed) % oracles.len()];
     let mut oracle = oracle.lock().unwrap_or_else(PoisonError::into_inner);
-    oracle.judge_recordings(folder).expect("the recordings can be read").assert_accepted();
+    oracle.judge_recordings(folder, Names::MustBeKnown).expect("the recordings can be read").assert_accepted();
 }

@@ -140,9 +140,9 @@ async fn schemas_come_as_json_and_only_when_they_are_newer() {
     assert_eq!(whole["Databases"]["Metrics"]["Tables"], json!({}));
     let tables = schema(".show databases (Logs) schema as json with (Tables=true)").await;
     assert_eq!(tables["Databases"]["Logs"]["Functions"], json!({}));
-    let newer = schema(".show database Logs schema as json if_later_than \"v1.2\"").await;
+    let newer = schema(".show database Logs schema if_later_than \"v1.2\" as json").await;
     assert_eq!(newer["Databases"]["Logs"]["MinorVersion"], 3);
-    let same = schema(".show database Logs schema as json if_later_than \"v1.3\"").await;
+    let same = schema(".show database Logs schema if_later_than \"v1.3\" as json").await;
     assert_eq!(same, json!({ "Databases": {} }));
     assert_eq!(local.command(".show database Logs schema if_later_than \"v1.3\"").await.len(), 0);
     let flat = local.records(".show database Logs schema").await;
@@ -205,7 +205,7 @@ async fn policies_are_shown_as_kusto_prints_them_and_null_where_unset() {
     assert!(policy(".show database Logs policy streamingingestion").await.contains("false"));
     assert_eq!(policy(".show column T.Schema policy encoding").await, "null");
     local.command(".alter column T.Schema policy encoding type='BigObject32'").await;
-    assert_eq!(policy(".show table T column Schema policy encoding").await, "BigObject32");
+    assert_eq!(policy(".show column T.Schema policy encoding").await, "BigObject32");
     assert_eq!(
         local.refusal(".alter column T.Missing policy encoding type='BigObject32'").await.1,
         "BadRequest_EntityNotFound"
@@ -272,4 +272,18 @@ async fn functions_keep_their_folder_and_docstring_and_answer_whether_or_not_the
     local.command(".drop function V ifexists").await;
     local.command(".drop function V ifexists").await;
     assert_eq!(local.refusal(".show function V").await.0, 400);
+}
+
+#[tokio::test]
+async fn a_remote_schema_is_remembered_until_it_is_cleared() {
+    let (hub, partition) = (Local::start().await, Local::start().await);
+    let remote = format!("cluster('{}').database('Logs')", partition.server.url());
+    let columns = format!("{remote}.T | getschema | project ColumnName");
+    partition.command(".create table T (old:long)").await;
+    assert_eq!(hub.query(&columns).await, [json!(["old"])]);
+    partition.command(".drop table T").await;
+    partition.command(".create table T (fresh:long)").await;
+    assert_eq!(hub.query(&columns).await, [json!(["old"])]);
+    hub.command(&format!(".clear cache remote-schema {remote}")).await;
+    assert_eq!(hub.query(&columns).await, [json!(["fresh"])]);
 }

@@ -21,7 +21,7 @@ async fn creating_a_group_that_exists_fails_unless_ifnotexists_which_changes_not
     local.command(".create entity_group G (database('Logs'))").await;
     assert_eq!(local.refusal(".create entity_group G (database('Metrics'))").await.1, "BadRequest_EntityAlreadyExists");
     local.command(".create entity_group ['G'] ifnotexists (database('Metrics'))").await;
-    local.command(".create entity_group ifnotexists ['G'] (database('Metrics'))").await;
+    local.command(".create entity_group ['G'] ifnotexists (database('Metrics'))").await;
     assert_eq!(local.command(".show entity_group G").await, [json!(["G", "[\"database('Logs')\"]"])]);
 }
 

@@ -12,7 +12,7 @@ async fn every_command_has_a_row_and_failures_do_not_stop_a_script_that_continue
         .create-merge table T (a:long)\n\
         .drop entity_group Missing\n\
         .create entity_group G (database('Logs'))\n\
-        .frobnicate\n\
+        .rename table T to U\n\
         .show tables\n\
         .create-or-alter function with (skipvalidation=true) F() {\n  T\n  | count\n}\n";
     let rows = local.records(script).await;

@@ -1,6 +1,12 @@
 //! A server for one test, and short ways to talk to it.
 
-use std::io::Write;
+use std::{
+    env,
+    io::Write,
+    path::PathBuf,
+    process,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use flate2::{Compression, write::GzEncoder};
 use kusto_local::{Server, ServerOptions};
@@ -23,7 +29,8 @@ impl Local {
 
     pub(crate) async fn with(options: ServerOptions) -> Self {
         let databases = vec!["Logs".to_owned(), "Metrics".to_owned()];
-        let server = Server::start(ServerOptions { databases, ..options }).await.unwrap();
+        let record = options.record.clone().or_else(recording);
+        let server = Server::start(ServerOptions { databases, record, ..options }).await.unwrap();
         Self { server, client: Client::new() }
     }
 
@@ -82,6 +89,14 @@ impl Local {
     pub(crate) async fn stream(&self, table: &str, body: impl Into<Vec<u8>>) -> Answer {
         answer(self.post(&format!("/v1/rest/ingest/Logs/{table}")).body(body.into())).await
     }
+}
+
+/// Where `make stories` wants to have what was sent, for Microsoft's parser to read it: a file for each server, whose name ends with a number of its own.
+fn recording() -> Option<PathBuf> {
+    static SERVERS: AtomicUsize = AtomicUsize::new(0);
+    let folder = env::var_os("ADX_FEDERATION_RECORDINGS")?;
+    let server = SERVERS.fetch_add(1, Ordering::Relaxed);
+    Some(PathBuf::from(folder).join(format!("kusto-local-{}-{server}.jsonl", process::id())))
 }
 
 pub(crate) async fn answer(request: RequestBuilder) -> Answer {

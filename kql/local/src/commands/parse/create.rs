@@ -115,21 +115,11 @@ fn split_function(text: &str) -> Result<(String, String), KustoError> {
     Ok((text[start..parser.offset()].to_owned(), parser.rest().trim().to_owned()))
 }
 
-/// `entity_group [ifnotexists] G [ifnotexists] (...)`: the documentation has the word before the name, older texts behind it.
+/// `entity_group G [ifnotexists] (...)`
 fn entity_group(parser: &mut Parser<'_>) -> Result<Command, KustoError> {
     parser.next_token()?;
-    let mut if_not_exists = false;
-    if parser.at("ifnotexists")? {
-        let mut ahead = parser.clone();
-        ahead.next_token()?;
-        // A group may be called that.
-        if !ahead.at("(")? {
-            parser.next_token()?;
-            if_not_exists = true;
-        }
-    }
     let name = name(parser, "entity group")?;
-    if_not_exists |= parser.eat("ifnotexists")?;
+    let if_not_exists = parser.eat("ifnotexists")?;
     Ok(Command::EntityGroup { name, change: EntityGroupChange::Create { entities: entities(parser)?, if_not_exists } })
 }
 

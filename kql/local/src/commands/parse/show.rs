@@ -71,11 +71,6 @@ fn table(parser: &mut Parser<'_>) -> Result<Show, KustoError> {
             Show::Table { name, form: TableForm::Json }
         }
         "policy" => Show::Policy { target: PolicyTarget::Table(name), kind: policy::kind(parser)? },
-        "column" => {
-            parser.next_token()?;
-            let column = super::name(parser, "column")?;
-            Show::Policy { target: PolicyTarget::Column { table: name, column }, kind: policy::kind(parser)? }
-        }
         "principals" => simple(parser, Show::Principals { owner: PrincipalOwner::Table(name), database: None })?,
         "ingestion" => {
             parser.next_token()?;
@@ -164,24 +159,20 @@ fn follows(parser: &mut Parser<'_>, words: &[&str]) -> Result<bool, KustoError> 
     Ok(words.contains(&ahead.peek()?.text))
 }
 
-/// What stands behind the word `schema`: `as json`, `if_later_than "v1.2"`, `with (...)`, in the orders that the documentation shows.
+/// What stands behind the word `schema`: `details`, `if_later_than "v1.2"`, `as json`, `with (...)`, in this order.
 fn schema(parser: &mut Parser<'_>, mut databases: Vec<SchemaOf>) -> Result<Show, KustoError> {
     let mut form = SchemaForm::Flat;
-    loop {
-        if let Some(version) = if_later_than(parser)? {
-            for database in &mut databases {
-                database.if_later_than = Some(version);
-            }
-        } else if parser.at("as")? {
-            parser.next_token()?;
-            if !parser.at("json")? {
-                return unsupported(parser, "this form of a schema is not supported by this server");
-            }
-            parser.next_token()?;
-            form = SchemaForm::Json;
-        } else if !parser.eat("details")? {
-            break;
+    parser.eat("details")?;
+    if let Some(version) = if_later_than(parser)? {
+        for database in &mut databases {
+            database.if_later_than = Some(version);
         }
+    }
+    if parser.eat("as")? {
+        if !parser.eat("json")? {
+            return unsupported(parser, "this form of a schema is not supported by this server");
+        }
+        form = SchemaForm::Json;
     }
     let mut properties = Properties::read(parser)?;
     let include = SchemaParts {
