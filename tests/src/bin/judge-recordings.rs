@@ -7,14 +7,14 @@ use tests::oracle::{Names, Oracle};
 
 fn main() -> ExitCode {
     let Some(folder) = env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: judge-recordings FOLDER");
+        println!("usage: judge-recordings FOLDER");
         return ExitCode::from(2);
     };
     let judged = Oracle::start().and_then(|mut oracle| oracle.judge_recordings(&folder, Names::AreTheServers));
     let verdict = match judged {
         Ok(verdict) => verdict,
         Err(error) => {
-            eprintln!("{error}");
+            println!("{error}");
             return ExitCode::FAILURE;
         }
     };
