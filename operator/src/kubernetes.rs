@@ -25,6 +25,7 @@ mod metrics;
 mod provision;
 mod reconcile;
 mod settings;
+mod stored;
 mod watches;
 mod workload;
 

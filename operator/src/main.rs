@@ -79,6 +79,10 @@ struct RunArgs {
     #[arg(long, value_name = "NAME", default_value = "adx-federation-operator", env = "ADX_FEDERATION_LEASE_NAME")]
     lease_name: String,
 
+    /// Accept clusters on loopback addresses: for development, since in a cluster every pod has a loopback of its own
+    #[arg(long, env = "ADX_FEDERATION_ALLOW_LOOPBACK")]
+    allow_loopback: bool,
+
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -180,6 +184,7 @@ async fn reconcile(args: RunArgs) -> Exit {
         namespace: args.namespace,
         cluster_labels: args.cluster_labels.into_iter().collect(),
         cloud: args.common.cloud,
+        allow_loopback: args.allow_loopback,
         images: Images {
             ingestor: args.ingestor_image,
             collector: args.collector_image,

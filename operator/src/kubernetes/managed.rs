@@ -3,7 +3,7 @@
 use std::{fmt::Debug, hash::Hash, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
+use kube::{CustomResourceExt, Resource, ResourceExt, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
 use shared::document::ADXCluster;
 
@@ -49,6 +49,7 @@ impl Plan {
 /// A kind that we reconcile.
 pub(crate) trait Managed:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + CustomResourceExt
     + Clone
     + Debug
     + Serialize

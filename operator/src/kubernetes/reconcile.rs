@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, ResourceExt as _,
-    api::{Patch, PatchParams},
+    api::{PartialObjectMeta, Patch, PatchParams},
     runtime::{
         controller::Action,
         events::{Event, EventType},
@@ -277,7 +277,8 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
         "metadata": {"name": object.name_any(), "uid": object.uid()},
         "status": status,
     });
-    let api: Api<K> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let api: Api<PartialObjectMeta<K>> =
+        Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
     match api.patch_status(&object.name_any(), &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&patch)).await
     {
         Ok(_) => Ok(outcome),
@@ -295,7 +296,8 @@ async fn clear_agent_status<K: Managed>(object: &K, context: &Context) -> Result
         "metadata": {"name": object.name_any(), "uid": object.uid()},
         "status": {},
     });
-    let api: Api<K> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let api: Api<PartialObjectMeta<K>> =
+        Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
     let params = PatchParams::apply(AGENT_FIELD_MANAGER).force();
     let cleared = api.patch_status(&object.name_any(), &params, &Patch::Apply(&patch)).await;
     cleared.map(drop).map_err(ReconcileError::Status)

@@ -13,6 +13,8 @@ pub struct Settings {
     pub cluster_labels: BTreeMap<String, String>,
     /// The cloud of the clusters: which hosts may be shown a token.
     pub cloud: Cloud,
+    /// Whether a cluster may be on the machine of its agent: for development.
+    pub allow_loopback: bool,
     /// Images of those that name none.
     pub images: Images,
     /// What every agent is started with after its document: `--log-format`, `--cloud`.

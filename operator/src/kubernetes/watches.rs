@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use futures::{StreamExt as _, channel::mpsc};
+use futures::{StreamExt as _, channel::mpsc, future};
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, StatefulSet},
     autoscaling::v2::HorizontalPodAutoscaler,
@@ -40,6 +40,7 @@ use super::{
     child::{COMPONENT, INSTANCE, Kind, MANAGED_BY, NAMESPACE},
     context::Stores,
     managed::Managed,
+    stored::{Stored, Unreadable},
 };
 use crate::api::{Alerter, Collector, Ingestor};
 
@@ -164,7 +165,7 @@ impl Watches {
     /// Watches one of our kinds: keeps its objects, queues those that changed, and tells others in the namespace where it concerns them.
     fn keep<K: Managed>(
         &mut self,
-        api: Api<K>,
+        api: Api<Stored<K>>,
         writer: Writer<K>,
         store: Store<K>,
         queues: &Queues,
@@ -172,10 +173,12 @@ impl Watches {
     ) {
         let (queues, mut first) = (queues.clone(), Some(self.started()));
         self.tasks.spawn(async move {
-            let events = reflector(
-                writer,
-                watcher(api, watcher::Config::default()).default_backoff().modify(forget_managed_fields),
-            );
+            let known = store.clone();
+            let read = watcher(api, watcher::Config::default())
+                .default_backoff()
+                .modify(forget_managed_fields)
+                .filter_map(move |event| future::ready(event.map(|event| readable(event, &known)).transpose()));
+            let events = reflector(writer, read);
             let mut events = pin!(events);
             let mut seen = Seen::default();
             while let Some(event) = events.next().await {
@@ -277,6 +280,34 @@ where
     K: Resource<Scope = ClusterResourceScope, DynamicType = ()>,
 {
     Api::all(client.clone())
+}
+
+/// What happened to an object that can be read. One that cannot stays as it was last read; the next time it is listed anew it is missing.
+fn readable<K: Managed>(event: Event<Stored<K>>, known: &Store<K>) -> Option<Event<K>> {
+    let read = |object: Stored<K>| {
+        let name = (object.namespace(), object.name_any());
+        let unreadable = |error: Unreadable| {
+            let (namespace, name) = &name;
+            tracing::error!(
+                kind = K::KIND.as_str(),
+                namespace,
+                name,
+                error = error.why,
+                "an object cannot be read and is left as it is"
+            );
+        };
+        object.0.map_err(unreadable).ok()
+    };
+    Some(match event {
+        Event::Apply(object) => Event::Apply(read(object)?),
+        Event::InitApply(object) => Event::InitApply(read(object)?),
+        Event::Delete(object) => {
+            let reference = ObjectRef::new(&object.name_any()).within(&object.namespace().unwrap_or_default());
+            Event::Delete(object.0.ok().or_else(|| known.get(&reference).map(|known| (*known).clone()))?)
+        }
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    })
 }
 
 /// The larger part of an object, and of no use here.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::{
     Api, Client, Resource as _,
-    api::{Patch, PatchParams},
+    api::{PartialObjectMeta, Patch, PatchParams},
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The status of one ADXCluster.
 #[derive(Clone)]
 pub struct StatusWriter {
-    api: Api<ADXCluster>,
+    api: Api<PartialObjectMeta<ADXCluster>>,
     name: String,
     written: Option<FederationStatus>,
 }

@@ -60,6 +60,11 @@ impl ControlPlane {
         SHARED.get().expect("it was just set")
     }
 
+    /// The program that `make control-plane` builds, if it is there.
+    pub fn own_binary() -> Option<PathBuf> {
+        own_binary()
+    }
+
     /// Whether none can be started: neither ours nor another is there.
     pub fn is_missing() -> bool {
         let others = ["KUBEBUILDER_ASSETS", "USE_EXISTING_CLUSTER"];

@@ -56,6 +56,10 @@ pub struct OperatorOptions {
     pub server: Option<String>,
     /// With all rights instead of the operator's own.
     pub is_admin: bool,
+    /// Arguments that stories give and this operator is not given.
+    pub without: Vec<&'static str>,
+    /// Its environment, beside where the API server is.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 /// A running operator.
@@ -203,13 +207,17 @@ impl TestNamespace {
             format!("--namespace={}", self.name),
             format!("--lease-namespace={}", self.name),
             format!("--agent-image={AGENT_IMAGE}"),
+            // The Kusto servers of stories are on this machine.
+            "--allow-loopback".to_owned(),
             "--admin=127.0.0.1:0".to_owned(),
         ];
         // A test's own arguments take the place of these.
         let name = |argument: &str| argument.split('=').next().unwrap_or_default().to_owned();
         arguments.retain(|argument| !options.arguments.iter().any(|own| name(own) == name(argument)));
+        arguments.retain(|argument| !options.without.contains(&name(argument).as_str()));
         arguments.extend(options.arguments.iter().cloned());
-        let environment = [("KUBECONFIG", file.display().to_string())];
+        let mut environment = options.environment.clone();
+        environment.push(("KUBECONFIG", file.display().to_string()));
         Operator { process: Process::start_with_environment("operator", &arguments, &environment) }
     }
 

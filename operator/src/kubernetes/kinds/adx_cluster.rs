@@ -99,7 +99,9 @@ fn violations(cluster: &ADXCluster, world: &World<'_>) -> Vec<Violation> {
     for (path, endpoint) in own.chain(hubs) {
         // One that cannot be read is among the violations already.
         let Ok(parsed) = ClusterEndpoint::parse(endpoint) else { continue };
-        if !parsed.is_loopback() && !world.settings.cloud.trusts(&parsed) {
+        let is_trusted =
+            if parsed.is_loopback() { world.settings.allow_loopback } else { world.settings.cloud.trusts(&parsed) };
+        if !is_trusted {
             let rule = format!("must be a Kusto endpoint of the operator's cloud ({})", world.settings.cloud);
             violations.push(Violation { path, value: endpoint.clone(), rule });
         }

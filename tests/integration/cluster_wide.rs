@@ -1,0 +1,98 @@
+//! An operator for the whole cluster, on a control plane of its own, since it would work on the objects of all other stories: ours, one of others' binaries
+//! (`KUBEBUILDER_ASSETS`), and one that runs already (`USE_EXISTING_CLUSTER`).
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use serde_json::json;
+use tests::cluster::{ControlPlane, OperatorOptions, TestNamespace};
+
+/// The story, by itself in a process whose environment says where the control plane is.
+const STORY: &str = "an_operator_without_a_namespace_works_in_all_and_gives_agents_its_own_image";
+const IN_A_PROCESS_OF_ITS_OWN: &str = "ADX_FEDERATION_STORY_ALONE";
+
+#[tokio::test]
+async fn an_operator_without_a_namespace_works_in_all_and_gives_agents_its_own_image() {
+    if env::var_os(IN_A_PROCESS_OF_ITS_OWN).is_none() {
+        // The other test runs it, once for each kind of control plane.
+        return;
+    }
+    let (own, other) = (TestNamespace::new("own").await, TestNamespace::new("other").await);
+    let image = "registry.example/adx-federation:7";
+    own.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: operator-0}}\nspec:\n  containers:\n  - {{name: injected, image: sidecar}}\n  - {{name: operator, image: '{image}'}}\n"
+    ))
+    .await;
+    let pod = [("POD_NAME", "operator-0".to_owned()), ("POD_NAMESPACE", own.name.clone())];
+    let options = OperatorOptions {
+        without: vec!["--namespace", "--lease-namespace", "--agent-image", "--allow-loopback"],
+        environment: pod.to_vec(),
+        ..OperatorOptions::default()
+    };
+    let operator = own.operator_with(&options).await;
+    operator.until_leading().await;
+    let federation = "  federation:\n    federatedClusters: [{endpoint: 'https://hub.kusto.windows.net', heartbeatDatabase: D, heartbeatTable: T}]\n";
+    let cluster = |name: &str, endpoint: &str| {
+        format!(
+            "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: {name}, labels: {{app: x}}}}\nspec:\n  clusterName: {name}\n  endpoint: {endpoint}\n  databases: [{{databaseName: Metrics, telemetryType: Metrics}}]\n{federation}"
+        )
+    };
+    for test in [&own, &other] {
+        test.apply(&cluster("part", "https://part.kusto.windows.net")).await;
+        test.apply("apiVersion: adx-mon.azure.com/v1\nkind: Ingestor\nmetadata: {name: i}\nspec: {adxClusterSelector: {matchLabels: {app: x}}}").await;
+        let agent = test.until("apps/v1 Deployment", "part-agent", |agent| agent["spec"]["template"].is_object()).await;
+        assert_eq!(agent["spec"]["template"]["spec"]["containers"][0]["image"], json!(image));
+        test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+        test.delete("ADXCluster", "part").await;
+        test.delete("Ingestor", "i").await;
+    }
+    other.apply(&cluster("local", "http://127.0.0.1:8080")).await;
+    let told = other.until_condition("ADXCluster", "local", "Stalled", "True", "Invalid").await;
+    let rule = "spec.endpoint = http://127.0.0.1:8080: must be a Kusto endpoint of the operator's cloud (public)";
+    assert!(told.to_string().contains(rule), "{told:#}");
+}
+
+#[tokio::test]
+async fn a_control_plane_of_others_is_as_good_as_ours() {
+    if env::var_os(IN_A_PROCESS_OF_ITS_OWN).is_some() {
+        return;
+    }
+    let plane = ControlPlane::shared().await;
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let kubeconfig = folder.path().join("kubeconfig.yaml");
+    fs::write(&kubeconfig, plane.admin_kubeconfig().to_string()).expect("the folder can be written");
+    let mut planes = vec![vec![("USE_EXISTING_CLUSTER", "true".into()), ("KUBECONFIG", kubeconfig.into_os_string())]];
+    if let Some(program) = ControlPlane::own_binary() {
+        planes.push(vec![("KUBEBUILDER_ASSETS", assets(folder.path(), &program).into_os_string())]);
+    }
+    for environment in planes {
+        let output = Command::new(env::current_exe().expect("a test knows its program"))
+            .args([STORY, "--exact"])
+            .env_remove("KUBEBUILDER_ASSETS")
+            .env_remove("USE_EXISTING_CLUSTER")
+            .env(IN_A_PROCESS_OF_ITS_OWN, "true")
+            .envs(environment.clone())
+            .stdin(Stdio::null())
+            .output()
+            .expect("the story can be started");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && printed.contains("1 passed"), "with {environment:?}:\n{printed}");
+    }
+}
+
+/// A folder as setup-envtest leaves it: a program for each part.
+fn assets(folder: &Path, program: &Path) -> std::path::PathBuf {
+    let assets = folder.join("assets");
+    fs::create_dir(&assets).expect("the folder can be written");
+    for part in ["etcd", "kube-apiserver", "kube-controller-manager"] {
+        let path = assets.join(part);
+        let script = format!("#!/bin/sh\nexec '{}' {part} \"$@\"\n", program.display());
+        fs::write(&path, script).expect("the folder can be written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the script is ours");
+    }
+    assets
+}
