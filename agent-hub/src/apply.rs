@@ -16,8 +16,9 @@ use shared::{
 };
 
 use crate::{
+    membership::MemberRecord,
     plan::{Change, Plan, Record, RecordState},
-    setup::ownership_table,
+    setup::{members_table, ownership_table},
 };
 
 /// How many databases are changed at once.
@@ -92,6 +93,22 @@ fn csv_line(Record { database, group, state }: &Record, now: Timestamp) -> Strin
         RecordState::Gone => ("Gone", ""),
     };
     format!("{now},\"{database}\",EntityGroup,\"{group}\",{state},{content}\n")
+}
+
+/// Records what changed of the membership.
+///
+/// # Errors
+/// In a sentence; what could not be written is tried again by the caller.
+pub async fn write_members(
+    hub: &KustoClient,
+    config: &HubConfig,
+    changed: &[MemberRecord],
+    now: Timestamp,
+) -> Result<(), String> {
+    let lines: String = changed.iter().map(|record| record.csv_line(now)).collect();
+    let request =
+        IngestInline { database: &config.heartbeat_database, table: &members_table(), records: &lines }.request();
+    hub.send(&request).await.map(drop).map_err(|error| chain(&error))
 }
 
 async fn run_scripts(hub: &KustoClient, database: &DatabaseName, changes: Vec<Change>) -> Vec<Applied> {

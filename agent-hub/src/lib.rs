@@ -5,7 +5,8 @@
 //! |---|---|---|
 //! | [`setup`] | the heartbeat table and its policies | commands |
 //! | [`observe`] | heartbeats, and what the hub holds | queries, `.show` |
-//! | [`fleet`] | the state of each partition | none |
+//! | [`fleet`], [`membership`] | the state of each partition | none |
+//! | [`trust`], [`guards`] | who may join, and who must not leave yet | none |
 //! | [`desired`] | what the hub should hold | none |
 //! | [`plan`] | the ordered changes, or a hold | none |
 //! | [`apply`] | the changes | commands |
@@ -13,13 +14,20 @@
 
 pub mod apply;
 pub mod desired;
+#[cfg(test)]
+mod explorer;
 pub mod fleet;
+pub mod guards;
 pub mod hub;
+pub mod membership;
 pub mod observe;
 mod pass;
 pub mod plan;
 pub mod report;
 pub mod settings;
 pub mod setup;
+#[cfg(test)]
+mod testing;
+pub mod trust;
 
 pub use pass::{preview, run};

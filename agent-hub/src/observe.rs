@@ -1,9 +1,11 @@
 //! Reads what decisions are made from: heartbeats, and what the hub holds. I/O: queries and `.show` commands on the hub; nothing is changed.
 
 mod heartbeats;
+mod members;
 mod objects;
 
 pub use heartbeats::{HeartbeatMemory, HeartbeatReading, read_heartbeats};
+pub use members::read_members;
 pub use objects::read_hub;
 
 use shared::kusto::{DecodeError, KustoError};

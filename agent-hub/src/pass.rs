@@ -1,41 +1,76 @@
 //! The pass of the hub agent, and its dry run. I/O: all of it, through the steps.
 
-use std::{collections::BTreeSet, io::Write as _, mem};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+    mem,
+};
 
 use futures::{StreamExt as _, future, stream};
-use jiff::{SignedDuration, Timestamp};
-use kql::{endpoint::ClusterEndpoint, names::DatabaseName, statements::ClearRemoteSchema};
+use jiff::Timestamp;
+use kql::{
+    endpoint::ClusterEndpoint,
+    names::DatabaseName,
+    statements::{Canary, ClearRemoteSchema, Entity},
+};
 use shared::{
     document::HubConfig,
     kusto::{ClientError, Cloud, KustoClient},
-    runtime::{Exit, PassOutcome, World, chain},
+    runtime::{Exit, PartitionState, PassOutcome, World, chain},
 };
 
 use crate::{
-    apply::apply,
-    fleet::{Thresholds, judge},
-    observe::{HeartbeatMemory, read_heartbeats, read_hub},
-    plan::{Decision, HoldReason, Recovery, plan},
+    apply::{apply, write_members},
+    fleet::{Beat, Fleet, Inventory},
+    guards::HoldReason,
+    hub::Hub,
+    membership::Membership,
+    observe::{HeartbeatMemory, ObserveError, read_heartbeats, read_hub, read_members},
+    plan::{Decision, Hold, Plan, plan},
     report::{Report, Work},
-    settings::Settings,
-    setup::{self, Setup},
+    settings::{self, Settings},
+    setup::{self, Missing, SetUp, Setup, SetupError},
+    trust::{Admission, Trust},
 };
 
-/// How many partitions' remembered columns are cleared at once.
-const CONCURRENT_CLEARS: usize = 4;
+/// How many partitions are asked at once: their remembered columns are cleared, or their canary query is run.
+const CONCURRENT_PARTITIONS: usize = 4;
 
 /// What lives as long as the process.
 struct HubAgent {
     hub: KustoClient,
     config: HubConfig,
     settings: Settings,
+    trust: Trust,
     setup: Setup,
     memory: HeartbeatMemory,
+    membership: Membership,
+    /// What the table of memberships says.
+    recorded: Membership,
+    /// The hub server's clock at the last pass that saw everything.
+    seen_at: Option<Timestamp>,
+    /// New partitions that answered their canary query.
+    sound: BTreeSet<ClusterEndpoint>,
     /// Partition databases whose columns changed, and of which the hub has not been told yet.
     stale: BTreeSet<(ClusterEndpoint, DatabaseName)>,
-    recovery: Recovery,
     report: Report,
     world: World,
+}
+
+/// What a pass decides on.
+struct Seen {
+    now: Timestamp,
+    fleet: Fleet,
+    hub: Hub,
+    problems: Vec<String>,
+}
+
+/// Why nothing can be decided.
+enum Blind {
+    /// The heartbeats were not read completely.
+    Incomplete(ObserveError),
+    /// The hub's objects, or our memory, were not read.
+    Failed(ObserveError),
 }
 
 /// Passes on schedule until the stop.
@@ -59,51 +94,158 @@ impl HubAgent {
     fn new(config: HubConfig, world: World) -> Result<Self, ClientError> {
         let hub = KustoClient::new(config.endpoint.clone(), &config.credential, world.client_options())?;
         let report = Report::new(world.clone(), &config);
-        let settings = settings(&config);
-        let (setup, memory, stale, recovery) = Default::default();
-        Ok(Self { hub, config, settings, setup, memory, stale, recovery, report, world })
+        let (settings, trust) = (Settings::from(&config), settings::trust(&config));
+        let (setup, memory, membership, recorded) = Default::default();
+        let (seen_at, sound, stale) = Default::default();
+        Ok(Self {
+            hub,
+            config,
+            settings,
+            trust,
+            setup,
+            memory,
+            membership,
+            recorded,
+            seen_at,
+            sound,
+            stale,
+            report,
+            world,
+        })
     }
 
     async fn pass(&mut self, now: Timestamp) -> PassOutcome {
-        let set_up = match self.setup.ensure(&self.hub, &self.config).await {
-            Ok(commands) => commands,
+        let is_plan_only = self.config.is_plan_only || self.is_suspended().await;
+        let (set_up, missing) = match self.set_up(is_plan_only).await {
+            Ok(done) => done,
             Err(error) => return self.failed(now, &error),
         };
-        self.report.set_up(&set_up);
-        let reading = match read_heartbeats(
-            &self.hub,
-            &self.config,
-            &mut self.memory,
-            may_be_partition(&self.config, self.world.cloud),
-        )
-        .await
-        {
-            Ok(reading) => reading,
-            Err(error) => {
-                self.setup.doubt();
-                return self.report.held(now, &HoldReason::IncompleteRead { why: chain(&error) }, Vec::new());
-            }
+        if missing.heartbeat_table {
+            return self.report.planned(now, &missing, &Plan::default());
+        }
+        let Seen { now: server_now, fleet, hub, problems } = match self.see(&missing).await {
+            Ok(seen) => seen,
+            Err(blind) => return self.blind(now, blind),
         };
-        self.stale.extend(reading.changed);
-        let fleet = judge(reading.beats, reading.now, self.settings.thresholds);
         self.report.fleet(&fleet);
-        let hub = match read_hub(&self.hub, &self.config, true).await {
-            Ok(hub) => hub,
-            Err(error) => {
-                self.setup.doubt();
-                return self.failed(now, &error);
-            }
-        };
-        let decision = plan(&fleet, &hub, &self.settings, self.recovery.until());
-        self.recovery.note(&decision, reading.now, self.settings.thresholds.time_to_live);
+        self.memory.count_from(server_now);
+        let decision = plan(&fleet, &hub, &self.membership, server_now, &self.settings);
+        self.note(&decision, server_now);
+        if !is_plan_only {
+            self.record(server_now).await;
+        }
         let mut plan = match decision {
             Decision::Apply(plan) => plan,
-            Decision::Hold(reason) => return self.report.held(now, &reason, reading.problems),
+            Decision::Hold(hold) => return self.report.held(now, &hold, problems),
         };
-        plan.problems.extend(reading.problems);
+        plan.problems.extend(problems);
+        if is_plan_only {
+            return self.report.planned(now, &missing, &plan);
+        }
         let applied = apply(&self.hub, &self.config, plan.clone(), now).await;
         self.clear_remote_schemas().await;
         self.report.done(now, &hub, &self.settings.folder, &Work { set_up: &set_up, plan: &plan, applied: &applied })
+    }
+
+    /// Makes the tables, or tells which are missing.
+    async fn set_up(&mut self, is_plan_only: bool) -> Result<(Vec<SetUp>, Missing), SetupError> {
+        if is_plan_only {
+            return Ok((Vec::new(), setup::look(&self.hub, &self.config).await?));
+        }
+        let set_up = self.setup.ensure(&self.hub, &self.config).await?;
+        self.report.set_up(&set_up);
+        Ok((set_up, Missing::default()))
+    }
+
+    /// Reads the heartbeats and the hub, and judges the partitions.
+    async fn see(&mut self, missing: &Missing) -> Result<Seen, Blind> {
+        let trusted = may_be_partition(&self.config, self.world.cloud);
+        let reading = read_heartbeats(&self.hub, &self.config, &mut self.memory, trusted).await;
+        let reading = reading.map_err(Blind::Incomplete)?;
+        self.stale.extend(reading.changed);
+        let hub = read_hub(&self.hub, &self.config, !missing.ownership_table).await.map_err(Blind::Failed)?;
+        self.recall(reading.now, missing).await.map_err(Blind::Failed)?;
+        self.ask_new_partitions(&reading.beats, &hub).await;
+        let thresholds = &self.settings.thresholds;
+        let (membership, fleet) = self.membership.step(reading.beats, &hub, &self.trust, reading.now, thresholds);
+        self.membership = membership;
+        self.seen_at = Some(reading.now);
+        Ok(Seen { now: reading.now, fleet, hub, problems: reading.problems })
+    }
+
+    /// A process that is new, or has not seen for a time to live (another one led, perhaps), begins with what is recorded.
+    async fn recall(&mut self, now: Timestamp, missing: &Missing) -> Result<(), ObserveError> {
+        let time_to_live = self.settings.thresholds.time_to_live;
+        if self.seen_at.is_some_and(|at| now.duration_since(at) <= time_to_live) {
+            return Ok(());
+        }
+        let recorded =
+            if missing.members_table { Membership::default() } else { read_members(&self.hub, &self.config).await? };
+        self.membership.clone_from(&recorded);
+        self.recorded = recorded;
+        Ok(())
+    }
+
+    /// The canary query, where the document asks for it: of partitions that no group of ours lists, and that nothing else keeps out.
+    async fn ask_new_partitions(&mut self, beats: &[Beat], hub: &Hub) {
+        if !self.config.trust.canary {
+            return;
+        }
+        self.trust.failed_canaries.clear();
+        let members: BTreeSet<_> = hub.members().map(|entity| &entity.cluster).collect();
+        let is_new = |beat: &&Beat| {
+            !members.contains(&beat.endpoint)
+                && !self.sound.contains(&beat.endpoint)
+                && self.trust.admission(&beat.endpoint) == Admission::Admitted
+        };
+        let (hub, database) = (&self.hub, &self.config.heartbeat_database);
+        let answers = stream::iter(beats.iter().filter(is_new)).map(async |beat| {
+            let answer = match canary_of(beat) {
+                Some((entity, table)) => {
+                    let request = Canary { database, entity: &entity, table: &table }.request();
+                    hub.send(&request).await.map(drop).map_err(|error| chain(&error))
+                }
+                None => Err("it announces no table that could be asked".to_owned()),
+            };
+            (beat.endpoint.clone(), answer)
+        });
+        let answers: BTreeMap<_, _> = answers.buffer_unordered(CONCURRENT_PARTITIONS).collect().await;
+        for (endpoint, answer) in answers {
+            match answer {
+                Ok(()) => drop(self.sound.insert(endpoint)),
+                Err(error) => drop(self.trust.failed_canaries.insert(endpoint, error)),
+            }
+        }
+    }
+
+    /// Remembers which guards hold.
+    fn note(&mut self, decision: &Decision, now: Timestamp) {
+        let held = match decision {
+            Decision::Hold(hold) => std::slice::from_ref(&hold.reason),
+            Decision::Apply(plan) => &plan.held,
+        };
+        let scopes = held.iter().filter_map(HoldReason::scope).collect();
+        self.membership.note(&scopes, now, self.settings.thresholds.time_to_live);
+    }
+
+    /// Records what a restart must not lose.
+    async fn record(&mut self, now: Timestamp) {
+        let changed = self.membership.changed_since(&self.recorded);
+        if changed.is_empty() {
+            return;
+        }
+        match write_members(&self.hub, &self.config, &changed, now).await {
+            Ok(()) => self.recorded.clone_from(&self.membership),
+            Err(why) => tracing::warn!(error = why, "failed to record the membership, which is tried again"),
+        }
+    }
+
+    /// In Kubernetes: whether a person has suspended this agent's ADXCluster.
+    async fn is_suspended(&mut self) -> bool {
+        match &mut self.world.status {
+            Some(status) => status.is_suspended().await,
+            None => false,
+        }
     }
 
     /// In Kubernetes: the ADXCluster's status says what this pass saw and did.
@@ -123,7 +265,19 @@ impl HubAgent {
             tracing::warn!(error = chain(&error), "failed to clear a remote schema, which is tried again");
             Some((cluster, remote_database))
         });
-        self.stale = clears.buffer_unordered(CONCURRENT_CLEARS).filter_map(future::ready).collect().await;
+        self.stale = clears.buffer_unordered(CONCURRENT_PARTITIONS).filter_map(future::ready).collect().await;
+    }
+
+    /// A hub that does not answer may not be set up any more.
+    fn blind(&mut self, now: Timestamp, blind: Blind) -> PassOutcome {
+        self.setup.doubt();
+        match blind {
+            Blind::Incomplete(error) => {
+                let reason = HoldReason::IncompleteRead { why: chain(&error) };
+                self.report.held(now, &Hold { reason, released: None }, Vec::new())
+            }
+            Blind::Failed(error) => self.failed(now, &error),
+        }
     }
 
     fn failed(&mut self, now: Timestamp, error: &dyn std::error::Error) -> PassOutcome {
@@ -131,23 +285,19 @@ impl HubAgent {
     }
 }
 
+/// A table of a partition that its canary query asks.
+fn canary_of(beat: &Beat) -> Option<(Entity, kql::names::TableName)> {
+    let Inventory::Known(inventory) = &beat.inventory else { return None };
+    inventory.0.iter().find_map(|(database, content)| {
+        let table = content.tables.keys().next()?.clone();
+        Some((Entity { cluster: beat.endpoint.clone(), database: database.clone() }, table))
+    })
+}
+
 /// A partition is a Kusto cluster of the hub's cloud; beside a hub on this machine, also one on this machine.
 fn may_be_partition(config: &HubConfig, cloud: Cloud) -> impl Fn(&ClusterEndpoint) -> bool {
     let local = config.endpoint.is_loopback();
     move |endpoint| cloud.trusts(endpoint) || (local && endpoint.is_loopback())
-}
-
-fn settings(config: &HubConfig) -> Settings {
-    let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-    Settings {
-        thresholds: Thresholds {
-            time_to_live: signed(config.heartbeat_ttl),
-            interval: signed(config.heartbeat_interval),
-        },
-        function_prefix: config.function_prefix.clone(),
-        folder: config.folder.clone(),
-        best_effort: config.best_effort,
-    }
 }
 
 /// Prints what a pass would do and why, and changes nothing.
@@ -176,36 +326,48 @@ pub async fn preview(config: HubConfig, world: World) -> Exit {
     }
 }
 
-async fn preview_text(agent: HubAgent) -> Result<(String, Exit), String> {
-    let HubAgent { hub, config, settings, mut memory, world, .. } = agent;
-    let missing = setup::look(&hub, &config).await.map_err(|error| chain(&error))?;
+async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
+    let missing = setup::look(&agent.hub, &agent.config).await.map_err(|error| chain(&error))?;
     let mut lines: Vec<String> = missing.commands.iter().map(|command| format!("set up: {}", command.text())).collect();
     if missing.heartbeat_table {
         lines.push("The rest follows from the heartbeats, and there is no heartbeat table yet.".to_owned());
         return Ok((lines.join("\n"), Exit::Done));
     }
-    let held = |mut lines: Vec<String>, reason: HoldReason, problems: &[String]| {
-        lines.push(format!("held: {reason}"));
-        lines.extend(problems.iter().map(|problem| format!("problem: {problem}")));
-        Ok((lines.join("\n"), Exit::Held))
+    let (decision, mut problems) = match agent.see(&missing).await {
+        Ok(Seen { now, fleet, hub, problems }) => {
+            for partition in fleet.values().filter(|partition| partition.state == PartitionState::Untrusted) {
+                let why = partition.reason.as_deref().unwrap_or_default();
+                lines.push(format!("not federated: {}: {why}", partition.beat.endpoint));
+            }
+            (plan(&fleet, &hub, &agent.membership, now, &agent.settings), problems)
+        }
+        Err(Blind::Failed(error)) => return Err(chain(&error)),
+        Err(Blind::Incomplete(error)) => {
+            let reason = HoldReason::IncompleteRead { why: chain(&error) };
+            (Decision::Hold(Hold { reason, released: None }), Vec::new())
+        }
     };
-    let reading = match read_heartbeats(&hub, &config, &mut memory, may_be_partition(&config, world.cloud)).await {
-        Ok(reading) => reading,
-        Err(error) => return held(lines, HoldReason::IncompleteRead { why: chain(&error) }, &[]),
+    let (held, released) = match decision {
+        Decision::Hold(Hold { reason, released }) => (vec![reason], released),
+        Decision::Apply(plan) => {
+            lines.extend(plan.acknowledged.iter().map(|reason| format!("acknowledged: {reason}")));
+            lines.extend(plan.changes.iter().map(|change| format!("{change}: {}", change.reason())));
+            if !plan.changes.is_empty() {
+                lines.push(format!("plan {}", plan.hash()));
+            }
+            problems.extend(plan.problems);
+            (plan.held, plan.released)
+        }
     };
-    let fleet = judge(reading.beats, reading.now, settings.thresholds);
-    let present = read_hub(&hub, &config, !missing.ownership_table).await.map_err(|error| chain(&error))?;
-    // A dry run remembers no guard of an earlier pass.
-    let plan = match plan(&fleet, &present, &settings, None) {
-        Decision::Apply(plan) => plan,
-        Decision::Hold(reason) => return held(lines, reason, &reading.problems),
-    };
-    let exit = if plan.held.is_some() { Exit::Held } else { Exit::Done };
-    lines.extend(plan.held.iter().map(|reason| format!("held: {reason}")));
-    lines.extend(plan.changes.iter().map(|change| format!("{change}: {}", change.reason())));
+    let exit = if held.is_empty() { Exit::Done } else { Exit::Held };
+    lines.extend(held.iter().map(|reason| format!("held: {reason}")));
+    if let Some(released) = released {
+        lines.push(format!("without the hold (acknowledgedPlan: \"{}\"):", released.hash));
+        lines.extend(released.changes.iter().map(|change| format!("  {change}: {}", change.reason())));
+    }
     if lines.is_empty() {
         lines.push("Nothing has to change.".to_owned());
     }
-    lines.extend(reading.problems.iter().chain(&plan.problems).map(|problem| format!("problem: {problem}")));
+    lines.extend(problems.iter().map(|problem| format!("problem: {problem}")));
     Ok((lines.join("\n"), exit))
 }

@@ -5,21 +5,24 @@ use std::{
     fmt,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kql::{
-    endpoint::ClusterEndpoint,
     names::{DatabaseName, EntityGroupName, FunctionName},
     request::Request,
     statements::{
-        AlterEntityGroup, CreateEntityGroup, DropEntityGroup, DropFunction, Entity, PutFunction, members_hash,
+        AlterEntityGroup, AlterMergeEntityGroup, CreateEntityGroup, DropEntityGroup, DropFunction, Entity, PutFunction,
+        members_hash,
     },
 };
-use shared::runtime::{ChangeAction, ChangeObject, GuardReason, PartitionState};
+use sha2::{Digest as _, Sha256};
+use shared::runtime::{ChangeAction, ChangeObject, PartitionState};
 
 use crate::{
     desired::{self, Desired},
     fleet::{Fleet, Partition},
+    guards::{Guarded, HoldReason, guard},
     hub::{ExistingGroup, Hub, HubDatabase},
+    membership::Membership,
     settings::Settings,
 };
 
@@ -29,63 +32,25 @@ pub enum Decision {
     /// Make these changes; none is the normal case.
     Apply(Plan),
     /// Change nothing, because what was seen cannot be trusted to be all.
-    Hold(HoldReason),
+    Hold(Hold),
 }
 
-/// Why a pass changes nothing. Federation goes on with what the hub has; it ends by itself when the reason is gone.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HoldReason {
-    /// The heartbeat table has no row of any partition.
-    #[error(
-        "the heartbeat table has no heartbeat yet: start agent-partition beside a cluster, and check its heartbeatDatabase and heartbeatTable"
-    )]
-    NoHeartbeatYet,
-    /// No partition has a heartbeat younger than the TTL. More likely the hub's ingestion or network is down than the whole fleet.
-    #[error(
-        "none of the {known} partition(s) in the heartbeat table has a beat younger than heartbeatTTL: groups and functions stay as they are"
-    )]
-    NoLiveHeartbeat {
-        /// How many partitions the table remembers.
-        known: usize,
-    },
-    /// So many fell silent together that their agents' network, or the hub's ingestion, is the likelier cause. They stay federated; the rest goes on.
-    #[error(
-        "{silent} of {of} partitions have missed beats: those older than heartbeatTTL stay federated until beats return or their rows are gone (heartbeatRetention)"
-    )]
-    MassExpiry {
-        /// Partitions that missed beats, of those that the hub federates.
-        silent: usize,
-        /// Partitions that the hub federates.
-        of: usize,
-    },
-    /// A guard of the whole fleet held a short while ago. Beats that stopped together do not return together.
-    #[error(
-        "beats have returned to a fleet that was held: {silent} expired partition(s) stay federated until {until}, one heartbeatTTL after the hold"
-    )]
-    Recovering {
-        /// Partitions that are expired and not back yet.
-        silent: usize,
-        /// When they are believed to be gone.
-        until: Timestamp,
-    },
-    /// The heartbeats could not be read completely. A partial list would look like partitions that died.
-    #[error("the heartbeats could not be read completely, so groups and functions stay as they are: {why}")]
-    IncompleteRead {
-        /// The error and its causes.
-        why: String,
-    },
+/// A pass that changes nothing. Federation goes on with what the hub has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Why.
+    pub reason: HoldReason,
+    /// What would be done without it.
+    pub released: Option<Released>,
 }
 
-impl HoldReason {
-    /// The label of `guard_active{reason}`.
-    pub const fn label(&self) -> GuardReason {
-        match self {
-            Self::NoHeartbeatYet | Self::NoLiveHeartbeat { .. } => GuardReason::NoLiveHeartbeat,
-            Self::MassExpiry { .. } => GuardReason::MassExpiry,
-            Self::Recovering { .. } => GuardReason::Recovering,
-            Self::IncompleteRead { .. } => GuardReason::IncompleteRead,
-        }
-    }
+/// What would be done if no guard held: its hash is what a person acknowledges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Released {
+    /// Of exactly these changes.
+    pub hash: String,
+    /// In order.
+    pub changes: Vec<Change>,
 }
 
 /// An ordered list of changes.
@@ -100,7 +65,32 @@ pub struct Plan {
     /// How many hub databases are left as they are, because they could not be read.
     pub unread_databases: usize,
     /// Why removals that would have been due are not among the changes.
-    pub held: Option<HoldReason>,
+    pub held: Vec<HoldReason>,
+    /// What would be done if nothing held; only where something does.
+    pub released: Option<Released>,
+    /// The guards that were set aside because a person acknowledged this plan.
+    pub acknowledged: Vec<HoldReason>,
+}
+
+impl Plan {
+    /// Tells this plan from any other: twelve hexadecimal digits of what its commands say, in their order. Empty for one without changes.
+    pub fn hash(&self) -> String {
+        hash(&self.changes)
+    }
+}
+
+fn hash(changes: &[Change]) -> String {
+    if changes.is_empty() {
+        return String::new();
+    }
+    let mut digest = Sha256::new();
+    for change in changes {
+        digest.update(change.database().as_str());
+        digest.update([0]);
+        digest.update(change.request().text());
+        digest.update([0]);
+    }
+    digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One line of the record of our groups.
@@ -201,8 +191,13 @@ impl Change {
             Self::CreateGroup { database, group, members } => {
                 CreateEntityGroup { database, group, entities: members }.request()
             }
-            Self::AlterGroup { database, group, members, before: _ } => {
-                AlterEntityGroup { database, group, entities: members }.request()
+            Self::AlterGroup { database, group, members, before } => {
+                let joined: BTreeSet<Entity> = members.difference(before).cloned().collect();
+                if before.is_subset(members) && !before.is_empty() {
+                    AlterMergeEntityGroup { database, group, entities: &joined }.request()
+                } else {
+                    AlterEntityGroup { database, group, entities: members }.request()
+                }
             }
             Self::PutFunction { function, replaces: true } => function.request(),
             Self::PutFunction { function, replaces: false } => function.create_request(),
@@ -248,49 +243,43 @@ impl fmt::Display for Change {
     }
 }
 
-/// Remembers that a guard of the whole fleet held: every partition has one time to live after that to beat again.
-#[derive(Debug, Default)]
-pub struct Recovery(Option<Timestamp>);
-
-impl Recovery {
-    /// Until when expired partitions are kept; `None` if no guard has held.
-    pub const fn until(&self) -> Option<Timestamp> {
-        self.0
-    }
-
-    /// Takes in what a pass decided. `now` is the hub server's clock.
-    pub fn note(&mut self, decision: &Decision, now: Timestamp, time_to_live: SignedDuration) {
-        let held = match decision {
-            Decision::Hold(reason) => Some(reason),
-            Decision::Apply(plan) => plan.held.as_ref(),
+/// Decides. A fleet without one partition that beats changes nothing, and whoever a guard keeps stays; unless a person has acknowledged exactly what would be done
+/// without the guards.
+pub fn plan(fleet: &Fleet, hub: &Hub, membership: &Membership, now: Timestamp, settings: &Settings) -> Decision {
+    let beats = |partition: &Partition| !matches!(partition.state, PartitionState::Expired);
+    let is_dark = !fleet.values().any(beats);
+    if is_dark {
+        let known = fleet.values().filter(|partition| !partition.is_forgotten()).count();
+        let reason = if known == 0 { HoldReason::NoHeartbeatYet } else { HoldReason::NoLiveHeartbeat { known } };
+        let mut unguarded = changes(fleet, hub, settings);
+        return match released(&unguarded) {
+            Some(released) if settings.acknowledged_plan.as_ref() == Some(&released.hash) => {
+                unguarded.acknowledged.push(reason);
+                Decision::Apply(unguarded)
+            }
+            released => Decision::Hold(Hold { reason, released }),
         };
-        let guards = matches!(
-            held,
-            Some(HoldReason::NoHeartbeatYet | HoldReason::NoLiveHeartbeat { .. } | HoldReason::MassExpiry { .. })
-        );
-        if guards {
-            self.0 = now.checked_add(time_to_live).ok();
-        } else if self.0.is_some_and(|until| until <= now) {
-            self.0 = None;
-        }
     }
+    let Guarded { fleet: kept, held } = guard(fleet, hub, membership, now, &settings.thresholds, &settings.guards);
+    if held.is_empty() {
+        return Decision::Apply(changes(fleet, hub, settings));
+    }
+    let mut unguarded = changes(fleet, hub, settings);
+    let released = released(&unguarded);
+    if released.as_ref().is_some_and(|released| settings.acknowledged_plan.as_ref() == Some(&released.hash)) {
+        unguarded.acknowledged = held;
+        return Decision::Apply(unguarded);
+    }
+    Decision::Apply(Plan { held, released, ..changes(&kept, hub, settings) })
 }
 
-/// Decides. A fleet without one federated partition changes nothing; one of which most fell silent together loses none of them, and neither does one that comes
-/// back from that (`recovering_until`, see [`Recovery`]).
-pub fn plan(fleet: &Fleet, hub: &Hub, settings: &Settings, recovering_until: Option<Timestamp>) -> Decision {
-    if fleet.is_empty() {
-        return Decision::Hold(HoldReason::NoHeartbeatYet);
-    }
-    if !fleet.values().any(Partition::is_federated) {
-        return Decision::Hold(HoldReason::NoLiveHeartbeat { known: fleet.len() });
-    }
-    let held = mass_expiry(fleet, hub).or_else(|| recovering(fleet, hub, recovering_until?));
-    let fleet = &match held {
-        Some(HoldReason::Recovering { .. }) => keeping_forgotten(keeping_members(fleet, hub), hub),
-        Some(_) => keeping_members(fleet, hub),
-        None => fleet.clone(),
-    };
+fn released(unguarded: &Plan) -> Option<Released> {
+    let changes = unguarded.changes.clone();
+    (!changes.is_empty()).then(|| Released { hash: hash(&changes), changes })
+}
+
+/// From what is to what should be, for the partitions that are federated.
+fn changes(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Plan {
     let desired = desired::desired(fleet, hub, settings);
     let mut steps = Steps::default();
     steps.problems.extend(desired.problems.iter().map(ToString::to_string));
@@ -306,58 +295,7 @@ pub fn plan(fleet: &Fleet, hub: &Hub, settings: &Settings, recovering_until: Opt
             }
         }
     }
-    Decision::Apply(Plan { held, ..steps.ordered() })
-}
-
-/// The share of the fleet, in percent, whose silence is not believed: Kubernetes' node lifecycle controller stops evicting there.
-const MASS_PERCENT: usize = 55;
-
-/// How many partitions must be silent for it, unless all are: of three, one may die alone.
-const MASS_PARTITIONS: usize = 3;
-
-/// Beats that stop together do not expire together: their last ones are spread over an interval. So whoever has missed a beat counts, as soon as the first of
-/// them expires.
-fn mass_expiry(fleet: &Fleet, hub: &Hub) -> Option<HoldReason> {
-    let expiring = expiring(fleet, hub);
-    let suspect = fleet.values().filter(|partition| partition.state == PartitionState::Suspect).count();
-    let live = fleet.values().filter(|partition| partition.state == PartitionState::Live).count();
-    let (silent, of) = (expiring + suspect, expiring + suspect + live);
-    let most = silent * 100 >= of * MASS_PERCENT && (silent >= MASS_PARTITIONS || silent == of);
-    (expiring > 0 && most).then_some(HoldReason::MassExpiry { silent, of })
-}
-
-/// Whoever is not back yet, those among them whose rows are gone already: the silence may have outlasted `heartbeatRetention`.
-fn recovering(fleet: &Fleet, hub: &Hub, until: Timestamp) -> Option<HoldReason> {
-    let silent = expiring(fleet, hub) + forgotten(fleet, hub).len();
-    (silent > 0).then_some(HoldReason::Recovering { silent, until })
-}
-
-/// Clusters that our groups list and the heartbeat table remembers no more.
-fn forgotten<'a>(fleet: &Fleet, hub: &'a Hub) -> BTreeSet<&'a ClusterEndpoint> {
-    hub.members().map(|entity| &entity.cluster).filter(|cluster| !fleet.contains_key(*cluster)).collect()
-}
-
-/// How many partitions would leave: expired, and listed by a group of ours.
-fn expiring(fleet: &Fleet, hub: &Hub) -> usize {
-    let is_member = |partition: &Partition| hub.memberships_of(&partition.beat.endpoint).next().is_some();
-    fleet.values().filter(|partition| partition.state == PartitionState::Expired && is_member(partition)).count()
-}
-
-/// The fleet with every partition federated that some group of ours lists.
-fn keeping_members(fleet: &Fleet, hub: &Hub) -> Fleet {
-    let mut fleet = fleet.clone();
-    for (endpoint, partition) in &mut fleet {
-        partition.is_kept = hub.memberships_of(endpoint).next().is_some();
-    }
-    fleet
-}
-
-/// The fleet and whoever it has forgotten, of whom nothing but their membership is known.
-fn keeping_forgotten(mut fleet: Fleet, hub: &Hub) -> Fleet {
-    for cluster in forgotten(&fleet, hub) {
-        fleet.insert(cluster.clone(), Partition::known_by_membership(cluster.clone()));
-    }
-    fleet
+    steps.ordered()
 }
 
 /// Changes by kind, so that each database's order comes out of one pass over it.
@@ -478,7 +416,7 @@ impl Steps {
     fn ordered(self) -> Plan {
         let Self { put_groups, put_functions, drop_functions, drop_groups, records, problems, unread_databases } = self;
         let changes = [put_groups, put_functions, drop_functions, drop_groups].into_iter().flatten().collect();
-        Plan { changes, records, problems, unread_databases, held: None }
+        Plan { changes, records, problems, unread_databases, ..Plan::default() }
     }
 }
 

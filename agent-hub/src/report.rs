@@ -17,9 +17,10 @@ use shared::{
 use crate::{
     apply::Applied,
     fleet::{Fleet, Inventory, Partition, missed_beats},
+    guards::HoldReason,
     hub::Hub,
-    plan::{Change, HoldReason, Plan},
-    setup::SetUp,
+    plan::{Change, Hold, Plan, Released},
+    setup::{Missing, SetUp},
 };
 
 /// Remembers what was reported, so that counters count each thing once and logs say each thing once.
@@ -27,7 +28,7 @@ use crate::{
 pub struct Report {
     world: World,
     status: Status,
-    guard: Option<GuardReason>,
+    guards: BTreeSet<GuardReason>,
     /// How often partitions beat.
     interval: SignedDuration,
     missed: BTreeMap<ClusterEndpoint, Missed>,
@@ -66,7 +67,13 @@ pub struct Status {
 struct PartitionStatus {
     endpoint: String,
     state: PartitionState,
-    last_beat: Timestamp,
+    since: Timestamp,
+    /// Why, where the state alone does not tell.
+    reason: Option<String>,
+    /// The guard because of which it stays federated.
+    kept_by: Option<GuardReason>,
+    /// Absent where the heartbeat table remembers none.
+    last_beat: Option<Timestamp>,
     missed_beats: u64,
     /// Absent while no schema of it could be read.
     databases: Option<BTreeMap<String, usize>>,
@@ -87,12 +94,23 @@ struct Objects {
 struct LastPass {
     at: Timestamp,
     outcome: PassOutcome,
-    /// Why nothing was changed although something might have to be.
-    held: Option<String>,
+    /// Why something was not changed although it might have to be.
+    held: Vec<String>,
+    /// What would be done if nothing were held, or if changes were made at all.
+    planned: Option<PlanStatus>,
     /// Why the pass could do nothing.
     failure: Option<String>,
     changes: Vec<ChangeStatus>,
     problems: Vec<String>,
+}
+
+/// Changes that are not made now.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PlanStatus {
+    /// What a person acknowledges where a guard holds it.
+    hash: String,
+    changes: Vec<ChangeStatus>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -108,7 +126,7 @@ impl Report {
     pub fn new(world: World, config: &HubConfig) -> Self {
         let status = Status { hub: config.endpoint.to_string(), ..Status::default() };
         let interval = SignedDuration::try_from(config.heartbeat_interval).unwrap_or(SignedDuration::MAX);
-        Self { world, status, guard: None, interval, missed: BTreeMap::new() }
+        Self { world, status, guards: BTreeSet::new(), interval, missed: BTreeMap::new() }
     }
 
     /// The fleet as it was judged: partitions in metrics and status.
@@ -117,7 +135,8 @@ impl Report {
         for state in PartitionState::ALL {
             metrics.partitions(*state, fleet.values().filter(|partition| partition.state == *state).count());
         }
-        for (endpoint, partition) in fleet {
+        let remembered = || fleet.iter().filter(|(_, partition)| !partition.is_forgotten());
+        for (endpoint, partition) in remembered() {
             metrics.partition_heartbeat(endpoint, partition.beat.received);
             let missed = self.missed.entry(endpoint.clone());
             let missed = missed.or_insert(Missed { since: partition.beat.received, counted: partition.missed_beats });
@@ -132,7 +151,7 @@ impl Report {
             missed.counted = missed.counted.max(partition.missed_beats);
         }
         self.missed.retain(|endpoint, _| {
-            let remembered = fleet.contains_key(endpoint);
+            let remembered = fleet.get(endpoint).is_some_and(|partition| !partition.is_forgotten());
             if !remembered {
                 metrics.forget_partition(endpoint);
             }
@@ -147,7 +166,8 @@ impl Report {
             let before = self.status.partitions.iter().find(|known| known.endpoint == endpoint.as_str());
             if before.is_none_or(|known| known.state != partition.state) {
                 let before = before.map(|known| known.state.as_str());
-                tracing::info!(partition = %endpoint, state = %partition.state, before, "partition changed its state");
+                let reason = partition.reason.as_deref();
+                tracing::info!(partition = %endpoint, state = %partition.state, before, reason, "partition changed its state");
             }
             for problem in &partition.beat.problems {
                 if before.is_none_or(|known| !known.problems.contains(problem)) {
@@ -161,17 +181,21 @@ impl Report {
     pub fn failed(&mut self, at: Timestamp, why: String) -> PassOutcome {
         tracing::error!(error = why, "pass failed");
         self.world.admin.set_ready(false, format!("the last pass failed: {why}"));
-        self.end(LastPass { failure: Some(why), ..LastPass::new(at, PassOutcome::Failed) }, None)
+        self.end(LastPass { failure: Some(why), ..LastPass::new(at, PassOutcome::Failed) }, &[])
     }
 
     /// The pass changed nothing, to be safe.
-    pub fn held(&mut self, at: Timestamp, reason: &HoldReason, problems: Vec<String>) -> PassOutcome {
+    pub fn held(&mut self, at: Timestamp, hold: &Hold, problems: Vec<String>) -> PassOutcome {
+        let Hold { reason, released } = hold;
         self.log_new_problems(&problems);
-        tracing::warn!(reason = %reason, "pass is held");
+        let plan = released.as_ref().map(|released| released.hash.as_str());
+        tracing::warn!(reason = %reason, plan, "pass is held");
         let sees = !matches!(reason, HoldReason::IncompleteRead { .. });
         self.world.admin.set_ready(sees, format!("the last pass was held: {reason}"));
-        let held = Some(reason.to_string());
-        self.end(LastPass { held, problems, ..LastPass::new(at, PassOutcome::Held) }, Some(reason.label()))
+        let held = vec![reason.to_string()];
+        let planned = released.as_ref().map(planned_of);
+        let pass = LastPass { held, planned, problems, ..LastPass::new(at, PassOutcome::Held) };
+        self.end(pass, std::slice::from_ref(reason))
     }
 
     /// The pass did what it could.
@@ -184,23 +208,57 @@ impl Report {
         self.status.objects = objects(hub, folder, applied);
         let refused = set_up.iter().filter(|set_up| set_up.outcome == ChangeOutcome::Failed).count();
         let failed = applied.iter().filter(|applied| applied.result.is_err()).count() + plan.unread_databases + refused;
-        let outcome = match (failed, &plan.held) {
-            (1.., _) => PassOutcome::Partial,
-            (0, Some(_)) => PassOutcome::Held,
-            (0, None) if applied.len() + set_up.len() > 0 => PassOutcome::Done,
-            (0, None) => PassOutcome::Unchanged,
+        let outcome = match failed {
+            1.. => PassOutcome::Partial,
+            0 if !plan.held.is_empty() => PassOutcome::Held,
+            0 if applied.len() + set_up.len() > 0 => PassOutcome::Done,
+            0 => PassOutcome::Unchanged,
         };
-        if let Some(reason) = &plan.held {
-            tracing::warn!(reason = %reason, "removals are held");
-        }
+        self.log_guards(plan);
         self.world.admin.set_ready(true, format!("the last pass ended: {outcome}"));
         let pass = LastPass {
-            held: plan.held.as_ref().map(ToString::to_string),
+            held: plan.held.iter().map(ToString::to_string).collect(),
+            planned: plan.released.as_ref().map(planned_of),
             changes: applied.iter().map(change_status).collect(),
             problems: plan.problems.clone(),
             ..LastPass::new(at, outcome)
         };
-        self.end(pass, plan.held.as_ref().map(HoldReason::label))
+        self.end(pass, &plan.held)
+    }
+
+    /// The pass worked out what it would change, and changed nothing.
+    pub fn planned(&mut self, at: Timestamp, missing: &Missing, plan: &Plan) -> PassOutcome {
+        self.log_new_problems(&plan.problems);
+        self.log_guards(plan);
+        let outcome = match (plan.changes.len() + missing.commands.len(), plan.held.is_empty()) {
+            (0, true) => PassOutcome::Unchanged,
+            (0, false) => PassOutcome::Held,
+            _ => PassOutcome::Planned,
+        };
+        let set_up = missing.commands.iter().map(|command| ChangeStatus {
+            change: command.text().to_owned(),
+            reason: "a table or policy that this agent needs".to_owned(),
+            failure: None,
+        });
+        let changes: Vec<_> = set_up.chain(plan.changes.iter().map(planned_change)).collect();
+        let planned = match &plan.released {
+            Some(released) if changes.is_empty() => Some(planned_of(released)),
+            _ => (!changes.is_empty()).then(|| PlanStatus { hash: plan.hash(), changes }),
+        };
+        self.world.admin.set_ready(true, format!("the last pass ended: {outcome}"));
+        let held = plan.held.iter().map(ToString::to_string).collect();
+        let pass = LastPass { held, planned, problems: plan.problems.clone(), ..LastPass::new(at, outcome) };
+        self.end(pass, &plan.held)
+    }
+
+    fn log_guards(&self, plan: &Plan) {
+        for reason in &plan.acknowledged {
+            tracing::warn!(reason = %reason, plan = plan.hash(), "a guard is set aside: a person acknowledged this plan");
+        }
+        let acknowledge = plan.released.as_ref().map(|released| released.hash.as_str());
+        for reason in &plan.held {
+            tracing::warn!(reason = %reason, plan = acknowledge, "removals are held");
+        }
     }
 
     fn change(&self, Applied { change, result }: &Applied) {
@@ -232,15 +290,24 @@ impl Report {
     pub fn federation(&self) -> FederationStatus {
         let state =
             |state: PartitionState| self.status.partitions.iter().filter(move |partition| partition.state == state);
-        let live = state(PartitionState::Live).count();
+        let live = state(PartitionState::Live).count() + state(PartitionState::Flapping).count();
         // Those that need a look first: a long list loses its end.
-        let partitions =
-            [PartitionState::Expired, PartitionState::Suspect, PartitionState::Live].into_iter().flat_map(state);
+        let partitions = [
+            PartitionState::Expired,
+            PartitionState::Untrusted,
+            PartitionState::Suspect,
+            PartitionState::Flapping,
+            PartitionState::Joining,
+            PartitionState::Blocked,
+            PartitionState::Live,
+        ];
         let partition = |partition: &PartitionStatus| status::PartitionStatus {
             endpoint: partition.endpoint.clone(),
             state: partition.state.to_string(),
-            last_beat: whole_seconds(partition.last_beat),
+            last_beat: whole_seconds(partition.last_beat.unwrap_or(Timestamp::UNIX_EPOCH)),
+            reason: partition.reason.clone().or_else(|| partition.kept_by.map(|guard| format!("kept by {guard}"))),
         };
+        let partitions = partitions.into_iter().flat_map(state);
         let count = |names: &BTreeSet<String>| i64::try_from(names.len()).unwrap_or(i64::MAX);
         let database = |(name, objects): (&String, &Objects)| status::DatabaseStatus {
             name: name.clone(),
@@ -250,12 +317,24 @@ impl Report {
         let pass = |pass: &LastPass| status::PassStatus {
             time: whole_seconds(pass.at),
             outcome: pass.outcome.to_string(),
-            message: pass.failure.clone().or_else(|| pass.held.clone()),
+            message: pass.failure.clone().or_else(|| Some(pass.held.join("; ")).filter(|held| !held.is_empty())),
             problems: pass.problems.clone(),
         };
         FederationStatus {
             live: Some(format!("{live}/{}", self.status.partitions.len())),
-            guard: self.guard.map(|reason| reason.to_string()),
+            guard: Some(self.guards.iter().map(|guard| guard.as_str()).collect::<Vec<_>>().join(","))
+                .filter(|guards| !guards.is_empty()),
+            plan: self.status.last_pass.as_ref().and_then(|pass| pass.planned.as_ref()).map(|plan| {
+                status::PlanStatus {
+                    hash: plan.hash.clone(),
+                    changes: plan
+                        .changes
+                        .iter()
+                        .map(|change| format!("{}: {}", change.change, change.reason))
+                        .collect(),
+                    changes_omitted: 0,
+                }
+            }),
             last_pass: self.status.last_pass.as_ref().map(pass),
             partitions: partitions.map(partition).collect(),
             databases: self.status.objects.iter().map(database).collect(),
@@ -263,10 +342,10 @@ impl Report {
         }
     }
 
-    fn end(&mut self, pass: LastPass, guard: Option<GuardReason>) -> PassOutcome {
-        self.guard = guard;
+    fn end(&mut self, pass: LastPass, held: &[HoldReason]) -> PassOutcome {
+        self.guards = held.iter().map(HoldReason::label).collect();
         for reason in GuardReason::ALL {
-            self.world.metrics.guard(*reason, guard == Some(*reason));
+            self.world.metrics.guard(*reason, self.guards.contains(reason));
         }
         let outcome = pass.outcome;
         self.status.last_pass = Some(pass);
@@ -276,13 +355,14 @@ impl Report {
 }
 
 impl LastPass {
-    const fn new(at: Timestamp, outcome: PassOutcome) -> Self {
-        Self { at, outcome, held: None, failure: None, changes: Vec::new(), problems: Vec::new() }
+    fn new(at: Timestamp, outcome: PassOutcome) -> Self {
+        let (changes, problems, held) = (Vec::new(), Vec::new(), Vec::new());
+        Self { at, outcome, held, planned: None, failure: None, changes, problems }
     }
 }
 
 fn partition_status(partition: &Partition) -> PartitionStatus {
-    let Partition { beat, state, missed_beats, is_kept: _ } = partition;
+    let Partition { beat, state, since, reason, missed_beats, kept_by } = partition;
     let databases = match &beat.inventory {
         Inventory::Known(inventory) => {
             Some(inventory.0.iter().map(|(name, content)| (name.to_string(), content.tables.len())).collect())
@@ -292,12 +372,23 @@ fn partition_status(partition: &Partition) -> PartitionStatus {
     PartitionStatus {
         endpoint: beat.endpoint.to_string(),
         state: *state,
-        last_beat: beat.received,
+        since: *since,
+        reason: reason.clone(),
+        kept_by: *kept_by,
+        last_beat: (!partition.is_forgotten()).then_some(beat.received),
         missed_beats: *missed_beats,
         databases,
         metadata: beat.metadata.clone(),
         problems: beat.problems.clone(),
     }
+}
+
+fn planned_of(released: &Released) -> PlanStatus {
+    PlanStatus { hash: released.hash.clone(), changes: released.changes.iter().map(planned_change).collect() }
+}
+
+fn planned_change(change: &Change) -> ChangeStatus {
+    ChangeStatus { change: change.to_string(), reason: change.reason(), failure: None }
 }
 
 fn change_status(Applied { change, result }: &Applied) -> ChangeStatus {

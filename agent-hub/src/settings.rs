@@ -1,16 +1,83 @@
 //! The part of the hub's configuration that decisions depend on. Pure.
 
-use crate::fleet::Thresholds;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use shared::document::{HubConfig, MembershipConfig};
+
+use crate::{
+    guards::GuardSettings,
+    membership::Thresholds,
+    trust::{HostPattern, Trust},
+};
 
 /// What `desired` and `plan` need to know of the ADXCluster document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// When a partition counts as silent.
+    /// When a partition counts as what.
     pub thresholds: Thresholds,
+    /// When guards hold.
+    pub guards: GuardSettings,
+    /// The plan that is made although a guard holds it.
+    pub acknowledged_plan: Option<String>,
     /// Begins the name of every federated function.
     pub function_prefix: String,
     /// The folder of our functions.
     pub folder: String,
     /// Leave out partitions that cannot be reached, instead of failing the query.
     pub best_effort: bool,
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+impl From<&HubConfig> for Settings {
+    fn from(config: &HubConfig) -> Self {
+        let MembershipConfig {
+            join_after_beats,
+            return_after_beats,
+            suspect_after_missed_beats,
+            flapping_returns,
+            flapping_window,
+            removal_percent,
+            mass_expiry_percent,
+            mass_expiry_partitions,
+            zone_attribute,
+            guard_time_limit,
+        } = config.membership.clone();
+        Self {
+            thresholds: Thresholds {
+                time_to_live: signed(config.heartbeat_ttl),
+                interval: signed(config.heartbeat_interval),
+                suspect_after: suspect_after_missed_beats,
+                join_after: join_after_beats,
+                return_after: return_after_beats,
+                flapping_returns,
+                flapping_window: signed(flapping_window),
+            },
+            guards: GuardSettings {
+                removal_percent,
+                mass_percent: mass_expiry_percent,
+                mass_partitions: mass_expiry_partitions,
+                zone_attribute,
+                time_limit: guard_time_limit.map(signed),
+            },
+            acknowledged_plan: config.acknowledged_plan.clone(),
+            function_prefix: config.function_prefix.clone(),
+            folder: config.folder.clone(),
+            best_effort: config.best_effort,
+        }
+    }
+}
+
+/// Whom the document's owner lets in.
+pub fn trust(config: &HubConfig) -> Trust {
+    let config = &config.trust;
+    Trust {
+        allowed: config.allowed.as_ref().map(|allowed| allowed.iter().cloned().collect()),
+        pattern: config.pattern.as_deref().map(HostPattern::new),
+        blocked: config.blocked.iter().cloned().collect(),
+        ..Trust::default()
+    }
 }

@@ -7,8 +7,8 @@ use kql::{
     names::{DatabaseName, TableName},
     request::Request,
     statements::{
-        AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, CreateOwnershipTable, EnableStreaming,
-        HeartbeatPolicy, ShowDatabases, ShowPolicy,
+        AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, CreateMembersTable,
+        CreateOwnershipTable, EnableStreaming, HeartbeatPolicy, ShowDatabases, ShowPolicy,
     },
 };
 use serde_json::Value;
@@ -24,12 +24,17 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
 /// Heartbeats of the last day are hot: those are what passes read.
 const HOT_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The record of our groups must outlive every group: a hundred years.
+/// Our records must outlive every group: a hundred years.
 const RECORD_RETENTION: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
 
 /// Where our record of entity groups lives, in the heartbeat database.
 pub fn ownership_table() -> TableName {
     TableName::new("AdxFederationObjects").expect("the name follows Kusto's rules")
+}
+
+/// Where the membership of partitions is remembered, in the heartbeat database.
+pub fn members_table() -> TableName {
+    TableName::new("AdxFederationMembers").expect("the name follows Kusto's rules")
 }
 
 /// Remembers when the set-up was last found right.
@@ -56,6 +61,8 @@ pub struct Missing {
     pub heartbeat_table: bool,
     /// Whether there is no table yet that records our groups.
     pub ownership_table: bool,
+    /// Whether there is no table yet that remembers the membership.
+    pub members_table: bool,
 }
 
 /// Why there is no table to read.
@@ -121,15 +128,20 @@ impl Setup {
 pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, SetupError> {
     let database = &config.heartbeat_database;
     let mut missing = Missing::default();
-    let ownership = ownership_table();
-    let retention = AlterRetention { database, table: &ownership, period: RECORD_RETENTION }.request();
-    match show(hub, config, &ownership, HeartbeatPolicy::Retention).await? {
-        None => {
-            missing.ownership_table = true;
-            missing.commands.extend([CreateOwnershipTable { database, table: &ownership }.request(), retention]);
+    let (ownership, members) = (ownership_table(), members_table());
+    for (table, create, is_missing) in [
+        (&ownership, CreateOwnershipTable { database, table: &ownership }.request(), &mut missing.ownership_table),
+        (&members, CreateMembersTable { database, table: &members }.request(), &mut missing.members_table),
+    ] {
+        let retention = AlterRetention { database, table, period: RECORD_RETENTION }.request();
+        match show(hub, config, table, HeartbeatPolicy::Retention).await? {
+            None => {
+                *is_missing = true;
+                missing.commands.extend([create, retention]);
+            }
+            Some(policy) if !has_soft_delete(&policy, RECORD_RETENTION) => missing.commands.push(retention),
+            Some(_) => {}
         }
-        Some(policy) if !has_soft_delete(&policy, RECORD_RETENTION) => missing.commands.push(retention),
-        Some(_) => {}
     }
     let table = &config.heartbeat_table;
     for policy in POLICIES {
@@ -144,7 +156,7 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, Setu
         }
         missing.commands.push(command(policy, config));
     }
-    if missing.ownership_table || missing.heartbeat_table {
+    if missing.ownership_table || missing.members_table || missing.heartbeat_table {
         require_database(hub, database).await?;
     }
     Ok(missing)

@@ -11,13 +11,15 @@ mod script;
 mod tests;
 
 pub use discovery::{ShowDatabases, ShowHubEntities, ShowInventory};
-pub use entity_groups::{AlterEntityGroup, CreateEntityGroup, DropEntityGroup, Entity, ShowEntityGroups, members_hash};
-pub use functions::{ClearRemoteSchema, DropFunction, FederatedBody, Members, PutFunction};
+pub use entity_groups::{
+    AlterEntityGroup, AlterMergeEntityGroup, CreateEntityGroup, DropEntityGroup, Entity, ShowEntityGroups, members_hash,
+};
+pub use functions::{Canary, ClearRemoteSchema, DropFunction, FederatedBody, Members, PutFunction};
 pub use heartbeats::{
     AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, EnableStreaming, HeartbeatPolicy,
-    IngestInline, ReadHeartbeats, ReadSchemas, ShowPolicy,
+    IngestInline, ReadHeartbeats, ReadSchemas, ShowPolicy, Windows,
 };
-pub use ownership::{CreateOwnershipTable, ReadOwnership};
+pub use ownership::{CreateMembersTable, CreateOwnershipTable, ReadMembers, ReadOwnership};
 pub use script::{MAX_SCRIPT_BYTES, scripts};
 
 use std::collections::BTreeMap;

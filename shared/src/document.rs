@@ -12,11 +12,11 @@ pub mod spec;
 pub mod status;
 mod validate;
 
-pub use config::{HubConfig, HubTarget, PartitionConfig, defaults};
+pub use config::{HubConfig, HubTarget, MembershipConfig, PartitionConfig, TrustConfig, defaults};
 pub use cron::{CronError, CronSchedule};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use effective::effective;
 pub use load::{DocumentError, ParseError, load_document, load_documents, parse_documents};
 pub use schedule::{JITTER, Schedule};
-pub use spec::{ADXCluster, ADXClusterSpec, ADXClusterStatus, ClusterRole};
+pub use spec::{ADXCluster, ADXClusterSpec, ADXClusterStatus, ClusterRole, FederationMode};
 pub use validate::{Validated, Violation, Violations, check, hub_config, partition_config, validate};

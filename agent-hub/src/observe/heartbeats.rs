@@ -6,11 +6,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kql::{
     endpoint::ClusterEndpoint,
     names::DatabaseName,
-    statements::{ReadHeartbeats, ReadSchemas},
+    statements::{ReadHeartbeats, ReadSchemas, Windows},
 };
 use serde_json::Value;
 use shared::{
@@ -26,16 +26,17 @@ use crate::fleet::{Beat, Inventory};
 /// What was read before: schemas, so that only changed ones are fetched again, and when, so that beats are counted once. Lives as long as the process.
 #[derive(Debug, Default)]
 pub struct HeartbeatMemory {
-    schemas: BTreeMap<ClusterEndpoint, Remembered>,
+    partitions: BTreeMap<ClusterEndpoint, Remembered>,
     /// The hub server's clock at the last complete reading.
     read_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Remembered {
     hash: String,
     /// The last schema that could be read, of whichever beat.
     inventory: Option<Arc<SchemaInventory>>,
+    metadata: BTreeMap<String, Value>,
     problems: Vec<String>,
 }
 
@@ -66,33 +67,28 @@ pub async fn read_heartbeats(
     memory: &mut HeartbeatMemory,
     trusted: impl Fn(&ClusterEndpoint) -> bool,
 ) -> Result<HeartbeatReading, ObserveError> {
-    let (database, table, window) = (&config.heartbeat_database, &config.heartbeat_table, config.heartbeat_retention);
+    let (database, table, windows) = (&config.heartbeat_database, &config.heartbeat_table, windows(config));
     let since = memory.read_at.map_or(UNIX_EPOCH, SystemTime::from);
-    let request = ReadHeartbeats { database, table, window, since }.request();
+    let request = ReadHeartbeats { database, table, windows, since }.request();
     let answer = hub.send(&request).await.map_err(asking(HEARTBEATS))?;
-    let (rows, mut problems) = parse_rows(&answer, trusted).map_err(decoding(HEARTBEATS))?;
+    let (rows, now, mut problems) = parse_rows(&answer, trusted).map_err(decoding(HEARTBEATS))?;
     let mut changed = BTreeSet::new();
     for endpoints in pages(rows.values().filter(|row| memory.lacks(row))) {
+        let request = ReadSchemas { database, table, windows, endpoints: &endpoints }.request();
         // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
-        match read_schemas(hub, config, &endpoints).await {
-            Ok(answer) => changed.extend(memory.learn(&answer).map_err(decoding(SCHEMAS))?),
+        match hub.send(&request).await.map_err(asking(SCHEMAS)) {
+            Ok(answer) => changed.extend(memory.learn(&answer, &rows).map_err(decoding(SCHEMAS))?),
             Err(error) => problems.push(format!("{} schema(s) could not be read: {}", endpoints.len(), chain(&error))),
         }
     }
-    let now = rows.values().map(|row| row.now).max().unwrap_or(Timestamp::UNIX_EPOCH);
-    memory.schemas.retain(|endpoint, _| rows.contains_key(endpoint));
-    memory.read_at = (!rows.is_empty()).then_some(now);
+    memory.partitions.retain(|endpoint, _| rows.contains_key(endpoint));
     let beats = rows.into_values().map(|row| memory.beat(row)).collect();
     Ok(HeartbeatReading { now, beats, changed, problems })
 }
 
-async fn read_schemas(
-    hub: &KustoClient,
-    config: &HubConfig,
-    endpoints: &BTreeSet<String>,
-) -> Result<ResultTable, ObserveError> {
-    let (database, table, window) = (&config.heartbeat_database, &config.heartbeat_table, config.heartbeat_retention);
-    hub.send(&ReadSchemas { database, table, window, endpoints }.request()).await.map_err(asking(SCHEMAS))
+/// Schemas are large, and whoever is not expired has sent one within the time to live; twice that leaves room.
+fn windows(config: &HubConfig) -> Windows {
+    Windows { beats: config.heartbeat_retention, schemas: config.heartbeat_retention.min(config.heartbeat_ttl * 2) }
 }
 
 /// One row of [`ReadHeartbeats`].
@@ -102,27 +98,30 @@ struct HeartbeatRow {
     key: String,
     received: Timestamp,
     new_beats: u64,
-    written: Option<Timestamp>,
-    metadata: BTreeMap<String, Value>,
-    schema_hash: String,
-    schema_bytes: usize,
-    now: Timestamp,
-    problems: Vec<String>,
+    skew: Option<SignedDuration>,
+    /// Of schema and attributes.
+    hash: String,
+    /// `None`: no beat within the window has a schema.
+    schema_bytes: Option<usize>,
 }
 
-/// How many bytes of schemas one query fetches at most; a longer schema comes alone. Kusto cuts results at 64 MB.
-const PAGE_BYTES: usize = 16 * 1024 * 1024;
+/// How many bytes of schemas one query fetches at most; a longer schema comes alone. Bounds the memory that they take until they are read.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// How many partitions one query asks for at most: their endpoints travel with it.
+const PAGE_PARTITIONS: usize = 500;
 
 /// The keys of rows in pages of [`PAGE_BYTES`].
 fn pages<'a>(rows: impl Iterator<Item = &'a HeartbeatRow>) -> Vec<BTreeSet<String>> {
     let mut pages = Vec::<BTreeSet<String>>::new();
     let mut room = 0;
     for row in rows {
-        if row.schema_bytes > room {
+        let bytes = row.schema_bytes.unwrap_or(0);
+        if pages.last().is_none_or(|page| bytes > room || page.len() == PAGE_PARTITIONS) {
             pages.push(BTreeSet::new());
             room = PAGE_BYTES;
         }
-        room = room.saturating_sub(row.schema_bytes);
+        room = room.saturating_sub(bytes);
         if let Some(page) = pages.last_mut() {
             page.insert(row.key.clone());
         }
@@ -134,17 +133,24 @@ fn pages<'a>(rows: impl Iterator<Item = &'a HeartbeatRow>) -> Vec<BTreeSet<Strin
 const MAX_TOLD: usize = 20;
 
 /// The newest row of each endpoint: one cluster may be written in several spellings, as adx-mon and we write it.
+type Rows = BTreeMap<ClusterEndpoint, HeartbeatRow>;
+
+/// The rows, the server's time, and what is wrong with rows that are left out. Without the server's time the answer is not whole.
 fn parse_rows(
     table: &ResultTable,
     trusted: impl Fn(&ClusterEndpoint) -> bool,
-) -> Result<(BTreeMap<ClusterEndpoint, HeartbeatRow>, Vec<String>), DecodeError> {
-    let (mut rows, mut problems) = (BTreeMap::<_, HeartbeatRow>::new(), Vec::new());
+) -> Result<(Rows, Timestamp, Vec<String>), DecodeError> {
+    let (mut rows, mut now, mut problems) = (Rows::new(), None, Vec::new());
     for row in table.rows() {
         let key = row.string("ClusterEndpoint")?;
+        if let Some(time) = row.datetime("Now")? {
+            now = Some(time);
+            continue;
+        }
         match ClusterEndpoint::parse(key) {
             Ok(endpoint) if trusted(&endpoint) => {
                 let row = parse_row(row, endpoint.clone(), key)?;
-                if rows.get(&endpoint).is_none_or(|known| known.received < row.received) {
+                if rows.get(&endpoint).is_none_or(|known: &HeartbeatRow| known.received < row.received) {
                     rows.insert(endpoint, row);
                 }
             }
@@ -159,61 +165,79 @@ fn parse_rows(
         let untold = problems.split_off(MAX_TOLD).len();
         problems.push(format!("{untold} more heartbeat rows are ignored"));
     }
-    Ok((rows, problems))
+    let now = now.ok_or(DecodeError::NoRow { expected: "row with the server's time" })?;
+    Ok((rows, now, problems))
 }
 
 fn parse_row(row: Row<'_>, endpoint: ClusterEndpoint, key: &str) -> Result<HeartbeatRow, DecodeError> {
-    let (metadata, problems) = parse_metadata(&row.dynamic("PartitionMetadata")?);
+    let received = row.long("Received")?.and_then(|millis| Timestamp::from_millisecond(millis).ok());
     Ok(HeartbeatRow {
         endpoint,
         key: key.to_owned(),
-        received: row.datetime("Received")?.unwrap_or(Timestamp::UNIX_EPOCH),
+        received: received.unwrap_or(Timestamp::UNIX_EPOCH),
         new_beats: row.long("NewBeats")?.and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
-        // A time that no calendar of ours holds is as good as none.
-        written: row.datetime("Timestamp").unwrap_or_default(),
-        metadata,
-        schema_hash: row.string("SchemaHash")?.to_owned(),
-        schema_bytes: usize::try_from(row.long("SchemaBytes")?.unwrap_or(0)).unwrap_or(0),
-        now: row.datetime("Now")?.unwrap_or(Timestamp::UNIX_EPOCH),
-        problems: problems.iter().map(ToString::to_string).collect(),
+        skew: row.long("Skew")?.map(SignedDuration::from_secs),
+        hash: row.string("Hash")?.to_owned(),
+        schema_bytes: row.long("SchemaBytes")?.and_then(|bytes| usize::try_from(bytes).ok()),
     })
 }
 
 impl HeartbeatMemory {
-    /// Whether a row has a schema that is not remembered.
+    /// The beats of a reading were counted: the next one counts later ones.
+    pub const fn count_from(&mut self, now: Timestamp) {
+        self.read_at = Some(now);
+    }
+
+    /// Whether a row has a schema or attributes that are not remembered.
     fn lacks(&self, row: &HeartbeatRow) -> bool {
-        row.schema_bytes > 0 && self.schemas.get(&row.endpoint).is_none_or(|known| known.hash != row.schema_hash)
+        self.partitions.get(&row.endpoint).is_none_or(|known| known.hash != row.hash)
     }
 
     /// Takes in the answer of [`ReadSchemas`]; returns what changed of what was known before.
-    fn learn(&mut self, table: &ResultTable) -> Result<BTreeSet<(ClusterEndpoint, DatabaseName)>, DecodeError> {
+    fn learn(
+        &mut self,
+        table: &ResultTable,
+        rows: &Rows,
+    ) -> Result<BTreeSet<(ClusterEndpoint, DatabaseName)>, DecodeError> {
         let mut changed = BTreeSet::new();
-        for row in table.rows() {
-            let Ok(endpoint) = ClusterEndpoint::parse(row.string("ClusterEndpoint")?) else { continue };
-            let hash = row.string("SchemaHash")?.to_owned();
-            let text = Value::String(row.string("SchemaText")?.to_owned());
-            let (inventory, problems) = parse_schema(&text, Limits::default());
-            let problems = problems.iter().map(ToString::to_string).collect();
-            let before = self.schemas.remove(&endpoint).and_then(|known| known.inventory);
+        for answer in table.rows() {
+            let Ok(endpoint) = ClusterEndpoint::parse(answer.string("ClusterEndpoint")?) else { continue };
+            // Two spellings of one endpoint: the one whose row counts.
+            let Some(row) = rows.get(&endpoint).filter(|row| answer.string("ClusterEndpoint") == Ok(&row.key)) else {
+                continue;
+            };
+            let text = answer.string("SchemaText")?;
+            let (inventory, mut problems) = match text {
+                "" => (None, Vec::new()),
+                text => parse_schema(&Value::String(text.to_owned()), Limits::default()),
+            };
+            let (metadata, wrong) = parse_metadata(&answer.dynamic("PartitionMetadata")?);
+            problems.extend(wrong);
+            let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            if text.is_empty() {
+                problems.push(
+                    "no recent heartbeat has a schema: what is known of it is kept (null is also what Kusto makes of a schema over 1 MiB, unless the column's encoding is BigObject32)"
+                        .to_owned(),
+                );
+            }
+            let before = self.partitions.remove(&endpoint).and_then(|known| known.inventory);
             let inventory = inventory.map(Arc::new);
             if let (Some(before), Some(after)) = (&before, &inventory) {
                 changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));
             }
-            self.schemas.insert(endpoint, Remembered { hash, inventory: inventory.or(before), problems });
+            let remembered = Remembered { hash: row.hash.clone(), inventory: inventory.or(before), metadata, problems };
+            self.partitions.insert(endpoint, remembered);
         }
         Ok(changed)
     }
 
     /// The beat of a row, with its own schema or, if that was left out or could not be stored, the last one that was read.
     fn beat(&self, row: HeartbeatRow) -> Beat {
-        let HeartbeatRow { endpoint, received, new_beats, written, metadata, schema_bytes, mut problems, .. } = row;
-        let known = self.schemas.get(&endpoint);
-        if schema_bytes == 0 {
-            problems.push("its newest heartbeat has no schema: what is known of it is kept".to_owned());
-        }
-        problems.extend(known.into_iter().flat_map(|known| known.problems.iter().cloned()));
-        let inventory = known.and_then(|known| known.inventory.clone()).map_or(Inventory::Unknown, Inventory::Known);
-        Beat { endpoint, received, new_beats, written, inventory, metadata, problems }
+        let HeartbeatRow { endpoint, received, new_beats, skew, .. } = row;
+        let Remembered { inventory, metadata, problems, .. } =
+            self.partitions.get(&endpoint).cloned().unwrap_or_default();
+        let inventory = inventory.map_or(Inventory::Unknown, Inventory::Known);
+        Beat { endpoint, received, new_beats, skew, inventory, metadata, problems }
     }
 }
 
@@ -241,44 +265,31 @@ mod tests {
         ResultTable::new(names.iter().map(column).collect(), rows)
     }
 
-    /// Rows of [`ReadHeartbeats`]: endpoint, when received, schema hash, schema bytes.
-    fn rows(rows: &[(&str, &str, &str, usize)]) -> BTreeMap<ClusterEndpoint, HeartbeatRow> {
-        let names = [
-            "ClusterEndpoint",
-            "Received",
-            "NewBeats",
-            "Timestamp",
-            "PartitionMetadata",
-            "SchemaHash",
-            "SchemaBytes",
-            "Now",
-        ];
-        let cells = |(endpoint, received, hash, bytes): &(&str, &str, &str, usize)| {
-            vec![
-                json!(endpoint),
-                json!(received),
-                json!(1),
-                json!("9999-12-31T23:59:59.9999999Z"),
-                json!({}),
-                json!(hash),
-                json!(bytes),
-                json!(NOW),
-            ]
+    /// Rows of [`ReadHeartbeats`]: endpoint, how many minutes ago it was received, hash, schema bytes.
+    fn answer(rows: &[(&str, i64, &str, usize)]) -> ResultTable {
+        let names = ["ClusterEndpoint", "Received", "NewBeats", "Skew", "Hash", "SchemaBytes", "Now"];
+        let now: Timestamp = NOW.parse().unwrap();
+        let cells = |(endpoint, age, hash, bytes): &(&str, i64, &str, usize)| {
+            let received = now.as_millisecond() - age * 60_000;
+            vec![json!(endpoint), json!(received), json!(1), json!(null), json!(hash), json!(bytes), json!(null)]
         };
-        let table = table(&names, rows.iter().map(cells).collect());
-        parse_rows(&table, |endpoint| endpoint.host().ends_with(".kusto.windows.net")).unwrap().0
+        let clock = vec![json!(""), json!(null), json!(null), json!(null), json!(""), json!(null), json!(NOW)];
+        table(&names, rows.iter().map(cells).chain([clock]).collect())
     }
 
-    fn schemas(endpoint: &str, hash: &str, text: &str) -> ResultTable {
-        let names = ["ClusterEndpoint", "Received", "SchemaHash", "SchemaText"];
-        table(&names, vec![vec![json!(endpoint), json!(NOW), json!(hash), json!(text)]])
+    fn rows(rows: &[(&str, i64, &str, usize)]) -> Rows {
+        parse_rows(&answer(rows), |endpoint| endpoint.host().ends_with(".kusto.windows.net")).unwrap().0
+    }
+
+    fn schemas(endpoint: &str, text: &str) -> ResultTable {
+        let names = ["ClusterEndpoint", "PartitionMetadata", "SchemaText"];
+        table(&names, vec![vec![json!(endpoint), json!({"geo": "EU"}), json!(text)]])
     }
 
     #[test]
     fn two_spellings_of_one_endpoint_are_one_partition_with_its_newest_beat() {
         let (slash, plain) = ("https://eu.kusto.windows.net/", "https://eu.kusto.windows.net");
-        let (old, new) = ("2025-05-03T11:00:00Z", "2025-05-03T11:59:00Z");
-        for both in [[(slash, old, "a", 1), (plain, new, "b", 1)], [(plain, new, "b", 1), (slash, old, "a", 1)]] {
+        for both in [[(slash, 60, "a", 1), (plain, 1, "b", 1)], [(plain, 1, "b", 1), (slash, 60, "a", 1)]] {
             let rows = rows(&both);
             assert_eq!(rows.len(), 1);
             assert_eq!(rows.values().next().unwrap().key, plain);
@@ -286,44 +297,51 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_is_not_trusted_or_no_endpoint_is_no_partition_and_a_strange_time_is_no_obstacle() {
-        let rows = rows(&[
-            ("https://evil.example", NOW, "a", 1),
-            ("x", NOW, "a", 1),
-            ("https://eu.kusto.windows.net", NOW, "a", 1),
-        ]);
+    fn an_endpoint_that_is_not_trusted_or_no_endpoint_is_no_partition() {
+        let rows =
+            rows(&[("https://evil.example", 1, "a", 1), ("x", 1, "a", 1), ("https://eu.kusto.windows.net", 1, "a", 1)]);
         assert_eq!(rows.len(), 1);
-        assert_eq!(rows.values().next().unwrap().written, None);
+        assert_eq!(rows.values().next().unwrap().skew, None);
+    }
+
+    #[test]
+    fn an_answer_without_the_servers_time_is_not_whole() {
+        let names = ["ClusterEndpoint", "Received", "NewBeats", "Skew", "Hash", "SchemaBytes", "Now"];
+        assert!(parse_rows(&table(&names, Vec::new()), |_| true).is_err());
     }
 
     #[test]
     fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
         let endpoint = "https://eu.kusto.windows.net";
         let mut memory = HeartbeatMemory::default();
-        let lacks =
-            |memory: &HeartbeatMemory, hash| memory.lacks(rows(&[(endpoint, NOW, hash, 9)]).values().next().unwrap());
+        let row = |hash| rows(&[(endpoint, 1, hash, 9)]);
+        let lacks = |memory: &HeartbeatMemory, hash| memory.lacks(row(hash).values().next().unwrap());
         assert!(lacks(&memory, "1"));
         let known = r#"[{"database": "Logs", "tables": ["A"]}]"#;
-        assert_eq!(memory.learn(&schemas(endpoint, "1", known)).unwrap(), BTreeSet::new());
+        assert_eq!(memory.learn(&schemas(endpoint, known), &row("1")).unwrap(), BTreeSet::new());
         assert!(!lacks(&memory, "1") && lacks(&memory, "2"));
-        memory.learn(&schemas(endpoint, "2", "7")).unwrap();
-        assert!(!lacks(&memory, "2"), "what cannot be read is not fetched again and again");
-        let beat = memory.beat(rows(&[(endpoint, NOW, "2", 9)]).into_values().next().unwrap());
-        let Inventory::Known(inventory) = beat.inventory else { panic!("the last readable schema counts") };
-        assert_eq!(inventory.to_json(), json!([{"database": "Logs", "tables": ["A"]}]));
+        for (hash, wrong) in [("2", "7"), ("3", "")] {
+            memory.learn(&schemas(endpoint, wrong), &row(hash)).unwrap();
+            assert!(!lacks(&memory, hash), "what cannot be read is not fetched again and again");
+            let beat = memory.beat(row(hash).into_values().next().unwrap());
+            let Inventory::Known(inventory) = beat.inventory else { panic!("the last readable schema counts") };
+            assert_eq!(inventory.to_json(), json!([{"database": "Logs", "tables": ["A"]}]));
+            assert_eq!(beat.metadata["geo"], "EU");
+            assert_eq!(beat.problems.len(), 1);
+        }
         let changed = r#"[{"database": "Logs", "tables": ["A", "B"]}]"#;
-        let changed = memory.learn(&schemas(endpoint, "3", changed)).unwrap();
+        let changed = memory.learn(&schemas(endpoint, changed), &row("4")).unwrap();
         assert_eq!(changed.len(), 1, "the hub must forget the old columns of Logs");
     }
 
     #[test]
     fn schemas_are_fetched_in_pages_and_a_huge_one_alone() {
         let rows = rows(&[
-            ("https://a.kusto.windows.net", NOW, "1", 1),
-            ("https://b.kusto.windows.net", NOW, "1", PAGE_BYTES + 1),
-            ("https://c.kusto.windows.net", NOW, "1", PAGE_BYTES - 1),
-            ("https://d.kusto.windows.net", NOW, "1", 1),
-            ("https://e.kusto.windows.net", NOW, "1", 1),
+            ("https://a.kusto.windows.net", 1, "1", 1),
+            ("https://b.kusto.windows.net", 1, "1", PAGE_BYTES + 1),
+            ("https://c.kusto.windows.net", 1, "1", PAGE_BYTES - 1),
+            ("https://d.kusto.windows.net", 1, "1", 1),
+            ("https://e.kusto.windows.net", 1, "1", 1),
         ]);
         let hosts = |page: &BTreeSet<String>| {
             page.iter().map(|key| key["https://".len()..][..1].to_owned()).collect::<String>()

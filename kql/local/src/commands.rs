@@ -15,6 +15,7 @@ mod show;
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use command::{Command, PipedCommand};
+pub(crate) use script::refused as refused_script;
 
 use crate::{
     catalog::Database,

@@ -44,6 +44,11 @@ pub enum KustoErrorKind {
     Unsupported,
     /// A bug of this server.
     Internal,
+    /// A fault that this server was told to have.
+    OnPurpose {
+        /// The HTTP status.
+        status: u16,
+    },
 }
 
 impl KustoErrorKind {
@@ -55,6 +60,7 @@ impl KustoErrorKind {
             Self::TimedOut => 504,
             Self::TooLarge => 413,
             Self::RemoteFailed | Self::Internal => 500,
+            Self::OnPurpose { status } => status,
             Self::Syntax
             | Self::Semantic { .. }
             | Self::NotFound
@@ -87,6 +93,10 @@ impl KustoErrorKind {
             Self::RemoteFailed => "General_RemoteClusterFailed",
             Self::Unsupported => "BadRequest_NotSupported",
             Self::Internal => "General_InternalServerError",
+            Self::OnPurpose { status: 401 } => "Unauthorized",
+            Self::OnPurpose { status: 403 } => "Forbidden",
+            Self::OnPurpose { status: 429 } => "TooManyRequests",
+            Self::OnPurpose { .. } => "General_InternalServerError",
         }
     }
 
@@ -108,13 +118,17 @@ impl KustoErrorKind {
             Self::ReadOnly => "Kusto.Data.Exceptions.KustoRequestDeniedException",
             Self::RemoteFailed => "Kusto.Data.Exceptions.KustoServicePartialQueryFailureException",
             Self::Unsupported => "Kusto.Data.Exceptions.KustoNotSupportedException",
-            Self::Internal => "Kusto.Data.Exceptions.KustoServiceException",
+            Self::Internal | Self::OnPurpose { .. } => "Kusto.Data.Exceptions.KustoServiceException",
         }
     }
 
     /// Kusto's `@permanent`: the same request will fail again.
     pub const fn is_permanent(self) -> bool {
-        !matches!(self, Self::Throttled | Self::TimedOut | Self::RemoteFailed | Self::Internal)
+        match self {
+            Self::Throttled | Self::TimedOut | Self::RemoteFailed | Self::Internal => false,
+            Self::OnPurpose { status } => status < 429,
+            _ => true,
+        }
     }
 
     /// What Kusto writes before the message.
@@ -135,7 +149,8 @@ impl KustoErrorKind {
             | Self::ReadOnly
             | Self::RemoteFailed
             | Self::Unsupported
-            | Self::Internal => "",
+            | Self::Internal
+            | Self::OnPurpose { .. } => "",
         }
     }
 }

@@ -22,6 +22,9 @@ struct Arguments {
     /// Let every request wait this many milliseconds, as a round trip would.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     delay: u64,
+    /// Let requests fail on purpose, by the rules in this JSON file; it is read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -39,9 +42,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), ServerError> {
-    let Arguments { listen, databases, record, delay } = arguments;
+    let Arguments { listen, databases, record, delay, faults } = arguments;
     let delay = Duration::from_millis(delay);
-    let server = Server::start(ServerOptions { listen, databases, record, delay, ..ServerOptions::default() }).await?;
+    let options = ServerOptions { listen, databases, record, delay, faults, ..ServerOptions::default() };
+    let server = Server::start(options).await?;
     println!("{}", server.url());
     stop_signal().await;
     server.shutdown().await;

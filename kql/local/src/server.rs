@@ -5,6 +5,7 @@
 
 mod body;
 mod exchange;
+mod faults;
 mod routes;
 
 use std::{
@@ -20,6 +21,7 @@ use kql::names::{DatabaseName, NameError};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+use self::faults::Faults;
 use crate::{catalog::Catalog, engine::RemoteClusters, error::KustoError, record::Recorder};
 
 /// The database of requests that name none, as in Kusto; it is there when no other is asked for.
@@ -39,6 +41,8 @@ pub struct ServerOptions {
     pub record: Option<PathBuf>,
     /// How long every request waits before it is looked at.
     pub delay: Duration,
+    /// What goes wrong on purpose: a file of rules.
+    pub faults: Option<PathBuf>,
     /// How many requests may be under way; one more is answered with 429.
     pub concurrent_requests: usize,
 }
@@ -50,6 +54,7 @@ impl Default for ServerOptions {
             databases: Vec::new(),
             record: None,
             delay: Duration::ZERO,
+            faults: None,
             concurrent_requests: 256,
         }
     }
@@ -78,6 +83,15 @@ pub enum ServerError {
     /// A database is named twice.
     #[error("failed to create a database: {0}")]
     Database(#[from] KustoError),
+    /// The file for `--faults` cannot be read, or holds no rules.
+    #[error("failed to read {} for faults", path.display())]
+    Faults {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The file for `--record` cannot be opened.
     #[error("failed to open {} to record requests", path.display())]
     Record {
@@ -104,6 +118,7 @@ struct App {
     remote: RemoteClusters,
     recorder: Option<Recorder>,
     delay: Duration,
+    faults: Option<Faults>,
     permits: Semaphore,
 }
 
@@ -113,7 +128,7 @@ impl Server {
     /// # Errors
     /// [`ServerError`] says which option cannot be met.
     pub async fn start(options: ServerOptions) -> Result<Self, ServerError> {
-        let ServerOptions { listen, databases, record, delay, concurrent_requests } = options;
+        let ServerOptions { listen, databases, record, delay, faults, concurrent_requests } = options;
         if !listen.ip().is_loopback() {
             return Err(ServerError::NotLoopback(listen));
         }
@@ -132,11 +147,19 @@ impl Server {
                 Some(opened.map_err(|source| ServerError::Record { path, source })?)
             }
         };
+        let faults = match faults {
+            None => None,
+            Some(path) => {
+                let opened = Faults::open(path.clone());
+                Some(opened.map_err(|source| ServerError::Faults { path, source })?)
+            }
+        };
         let app = Arc::new(App {
             catalog: Arc::new(catalog),
             remote: RemoteClusters::default(),
             recorder,
             delay,
+            faults,
             permits: Semaphore::new(concurrent_requests),
         });
         let stopping = CancellationToken::new();

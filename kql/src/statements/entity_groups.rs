@@ -99,6 +99,30 @@ impl AlterEntityGroup<'_> {
     }
 }
 
+/// More members for a group that exists. `entities` must not be empty.
+#[derive(Debug, Clone, Copy)]
+pub struct AlterMergeEntityGroup<'a> {
+    /// The hub database.
+    pub database: &'a DatabaseName,
+    /// The group.
+    pub group: &'a EntityGroupName,
+    /// The members that it gets beside those it has.
+    pub entities: &'a BTreeSet<Entity>,
+}
+
+impl AlterMergeEntityGroup<'_> {
+    /// Renders the command.
+    pub fn request(&self) -> Request {
+        request(
+            "alter_merge_entity_group",
+            RequestKind::IdempotentControl,
+            Some(self.database),
+            include_str!("../../text/alter_merge_entity_group.kql"),
+            &[("group", &self.group.quoted()), ("entities", &render_entities(self.entities))],
+        )
+    }
+}
+
 /// Removes a group; fails when it does not exist.
 #[derive(Debug, Clone, Copy)]
 pub struct DropEntityGroup<'a> {

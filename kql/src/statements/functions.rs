@@ -151,3 +151,22 @@ impl ClearRemoteSchema<'_> {
         )
     }
 }
+
+/// A query that a new partition must answer before it is federated. Columns: Count:long.
+#[derive(Debug, Clone, Copy)]
+pub struct Canary<'a> {
+    /// The hub database that the query runs in.
+    pub database: &'a DatabaseName,
+    /// A database of the partition.
+    pub entity: &'a Entity,
+    /// A table there.
+    pub table: &'a TableName,
+}
+
+impl Canary<'_> {
+    /// Renders the query.
+    pub fn request(&self) -> Request {
+        let values = [("entity", &*self.entity.render()), ("table", &self.table.quoted())];
+        request("canary", RequestKind::Query, Some(self.database), include_str!("../../text/canary.kql"), &values)
+    }
+}

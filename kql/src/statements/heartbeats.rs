@@ -175,16 +175,26 @@ impl IngestInline<'_> {
     }
 }
 
-/// The newest heartbeat of each partition, without the schemas' texts.
-/// Columns: ClusterEndpoint:string, Received:datetime, NewBeats:long, Timestamp:datetime, PartitionMetadata:dynamic, SchemaHash:string, SchemaBytes:long, Now:datetime.
+/// How far back heartbeats are read, by the server's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    /// Beats: a partition that is silent for longer is forgotten.
+    pub beats: Duration,
+    /// Schemas, which are large: a partition that sends none for longer goes on with what is known of it.
+    pub schemas: Duration,
+}
+
+/// The newest heartbeat of each partition, without the schemas' texts, and one row without an endpoint that tells the server's time.
+/// Columns: ClusterEndpoint:string, Received:long (milliseconds since 1970), NewBeats:long, Skew:long (seconds; null without a Timestamp), Hash:string (of schema
+/// and attributes), SchemaBytes:long (null without a schema), Now:datetime (null but in the last row).
 #[derive(Debug, Clone, Copy)]
 pub struct ReadHeartbeats<'a> {
     /// The heartbeat database.
     pub database: &'a DatabaseName,
-    /// The heartbeat table.
+    /// Where heartbeats are.
     pub table: &'a TableName,
-    /// How far back to look, by the server's clock.
-    pub window: Duration,
+    /// How far back to look.
+    pub windows: Windows,
     /// When this reader last read, by the server's clock: `NewBeats` counts the beats since.
     pub since: SystemTime,
 }
@@ -195,21 +205,21 @@ impl ReadHeartbeats<'_> {
         let file = include_str!("../../text/read_heartbeats.kql");
         let values = [("table", &*self.table.quoted())];
         let mut request = request("read_heartbeats", RequestKind::Query, Some(self.database), file, &values);
-        request.parameters.insert("_window", timespan_literal(self.window));
+        self.windows.set(&mut request);
         request.parameters.insert("_since", datetime_literal(self.since));
         request
     }
 }
 
-/// The schema texts of some partitions. Columns: ClusterEndpoint:string, Received:datetime, SchemaHash:string, SchemaText:string.
+/// The schema texts and attributes of some partitions. Columns: ClusterEndpoint:string, PartitionMetadata:dynamic, SchemaText:string.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadSchemas<'a> {
     /// The heartbeat database.
     pub database: &'a DatabaseName,
-    /// The heartbeat table.
+    /// Where heartbeats are.
     pub table: &'a TableName,
     /// As in [`ReadHeartbeats`].
-    pub window: Duration,
+    pub windows: Windows,
     /// ClusterEndpoint values as [`ReadHeartbeats`] gave them, of those rows whose value parsed as an endpoint; they travel as a query parameter.
     pub endpoints: &'a BTreeSet<String>,
 }
@@ -220,9 +230,16 @@ impl ReadSchemas<'_> {
         let file = include_str!("../../text/read_schemas.kql");
         let values = [("table", &*self.table.quoted())];
         let mut request = request("read_schemas", RequestKind::Query, Some(self.database), file, &values);
+        self.windows.set(&mut request);
         let list = serde_json::Value::from_iter(self.endpoints.iter().map(String::as_str));
-        request.parameters.insert("_window", timespan_literal(self.window));
         request.parameters.insert("_endpoints", format!("dynamic({list})"));
         request
+    }
+}
+
+impl Windows {
+    fn set(self, request: &mut Request) {
+        request.parameters.insert("_window", timespan_literal(self.beats));
+        request.parameters.insert("_schemas", timespan_literal(self.schemas));
     }
 }

@@ -1,4 +1,4 @@
-//! Our record of the entity groups that we made.
+//! What the hub agent records in tables of ours: the entity groups that it made, and the membership of partitions.
 
 use crate::{
     names::{DatabaseName, TableName},
@@ -46,6 +46,50 @@ impl ReadOwnership<'_> {
             RequestKind::Query,
             Some(self.database),
             include_str!("../../text/read_ownership.kql"),
+            &[("table", &self.table.quoted())],
+        )
+    }
+}
+
+/// The table of memberships. Columns: Timestamp:datetime, Kind:string, Name:string, State:string, Since:datetime, SilentSince:datetime, Returns:dynamic, Reason:string.
+#[derive(Debug, Clone, Copy)]
+pub struct CreateMembersTable<'a> {
+    /// The heartbeat database.
+    pub database: &'a DatabaseName,
+    /// The table.
+    pub table: &'a TableName,
+}
+
+impl CreateMembersTable<'_> {
+    /// Renders the command.
+    pub fn request(&self) -> Request {
+        request(
+            "create_members_table",
+            RequestKind::IdempotentControl,
+            Some(self.database),
+            include_str!("../../text/create_members_table.kql"),
+            &[("table", &self.table.quoted())],
+        )
+    }
+}
+
+/// The newest row of each partition, fleet and zone. Columns: Kind, Name, State, then Since:datetime, SilentSince:datetime, Returns:dynamic, Reason:string.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadMembers<'a> {
+    /// The heartbeat database.
+    pub database: &'a DatabaseName,
+    /// The table.
+    pub table: &'a TableName,
+}
+
+impl ReadMembers<'_> {
+    /// Renders the query.
+    pub fn request(&self) -> Request {
+        request(
+            "read_members",
+            RequestKind::Query,
+            Some(self.database),
+            include_str!("../../text/read_members.kql"),
             &[("table", &self.table.quoted())],
         )
     }

@@ -39,6 +39,7 @@ fn every_statement_renders_as_reviewed() {
     let function = &FunctionName::new("federated_Requests").unwrap();
     let cluster = &ClusterEndpoint::parse("http://127.0.0.1:8081").unwrap();
     let hour = Duration::from_secs(3600);
+    let windows = Windows { beats: 7 * 24 * hour, schemas: 2 * hour };
     let create = CreateEntityGroup { database, group, entities: &entities() }.request();
     let put = put_function(Members::Group(group.clone())).request();
     let policies = [
@@ -54,28 +55,27 @@ fn every_statement_renders_as_reviewed() {
         ShowEntityGroups { database }.request(),
         create.clone(),
         AlterEntityGroup { database, group, entities: &entities() }.request(),
+        AlterMergeEntityGroup { database, group, entities: &entities() }.request(),
         DropEntityGroup { database, group }.request(),
         put.clone(),
         put_function(Members::Entities(entities())).request(),
         put_function(Members::Entities(entities())).create_request(),
         DropFunction { database, function }.request(),
         ClearRemoteSchema { database, cluster, remote_database: &DatabaseName::new("Logs").unwrap() }.request(),
+        Canary { database, entity: entities().first().unwrap(), table }.request(),
         CreateHeartbeatTable { database, table }.request(),
         EnableStreaming { database, table }.request(),
         AlterSchemaEncoding { database, table }.request(),
         AlterRetention { database, table, period: 7 * 24 * hour }.request(),
         AlterCaching { database, table, period: 24 * hour }.request(),
         IngestInline { database, table, records: "2025-05-03T12:34:56Z,x,[],{}\n" }.request(),
-        ReadHeartbeats { database, table, window: hour, since: UNIX_EPOCH + hour }.request(),
-        ReadSchemas {
-            database,
-            table,
-            window: hour,
-            endpoints: &BTreeSet::from(["https://eu.kusto.windows.net/".into()]),
-        }
-        .request(),
+        ReadHeartbeats { database, table, windows, since: UNIX_EPOCH + hour }.request(),
+        ReadSchemas { database, table, windows, endpoints: &BTreeSet::from(["https://eu.kusto.windows.net/".into()]) }
+            .request(),
         CreateOwnershipTable { database, table }.request(),
         ReadOwnership { database, table }.request(),
+        CreateMembersTable { database, table }.request(),
+        ReadMembers { database, table }.request(),
     ];
     requests.extend(policies.map(|policy| ShowPolicy { database, table, policy }.request()));
     requests.extend(scripts(database, &[create, put]).into_iter().map(|(request, _)| request));

@@ -27,6 +27,10 @@ pub mod defaults {
     pub const FUNCTION_PREFIX: &str = "federated_";
     /// `macroExpand.folder`.
     pub const FOLDER: &str = "federation_facades";
+    /// `membership.flappingWindow`.
+    pub const FLAPPING_WINDOW: Duration = Duration::from_secs(6 * 60 * 60);
+    /// `membership.zoneAttribute`.
+    pub const ZONE_ATTRIBUTE: &str = "geo";
     /// `macroExpand.bestEffort`: one dead partition must not fail every query of the hub.
     pub const BEST_EFFORT: bool = true;
 }
@@ -90,4 +94,41 @@ pub struct HubConfig {
     pub best_effort: bool,
     /// The databases that the document lists for the hub itself, without doubles; the heartbeats may name more.
     pub databases: Vec<DatabaseName>,
+    /// Whether changes are only worked out and shown: `mode: Plan`, or `suspend`.
+    pub is_plan_only: bool,
+    /// The hash of the plan that is made although a guard holds it.
+    pub acknowledged_plan: Option<String>,
+    /// When partitions join, are kept and leave.
+    pub membership: MembershipConfig,
+    /// Which partitions may be federated.
+    pub trust: TrustConfig,
+}
+
+/// When partitions join, are kept and leave; see [`MembershipSpec`](super::spec::MembershipSpec).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // The fields of the document, with their defaults.
+pub struct MembershipConfig {
+    pub join_after_beats: u64,
+    pub return_after_beats: u64,
+    pub suspect_after_missed_beats: u64,
+    pub flapping_returns: usize,
+    pub flapping_window: Duration,
+    pub removal_percent: usize,
+    pub mass_expiry_percent: usize,
+    pub mass_expiry_partitions: usize,
+    pub zone_attribute: String,
+    pub guard_time_limit: Option<Duration>,
+}
+
+/// Which partitions may be federated.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustConfig {
+    /// Those on this list, if there is one.
+    pub allowed: Option<Vec<ClusterEndpoint>>,
+    /// Those whose host fits this pattern, if there is one.
+    pub pattern: Option<String>,
+    /// None of these.
+    pub blocked: Vec<ClusterEndpoint>,
+    /// Only after a query that they answered.
+    pub canary: bool,
 }

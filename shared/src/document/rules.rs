@@ -11,13 +11,13 @@ use kql::{
 use serde_json::Value;
 
 use super::{
-    config::{HubConfig, HubTarget, PartitionConfig, defaults},
+    config::{HubConfig, HubTarget, MembershipConfig, PartitionConfig, TrustConfig, defaults},
     cron::CronSchedule,
     duration::{format_duration, parse_duration},
     schedule::Schedule,
     spec::{
-        ADXCluster, ADXClusterSpec, CredentialSpec, DatabaseSpec, FederatedClusterSpec, FederationSpec,
-        MacroExpandSpec, ProvisionSpec,
+        ADXCluster, ADXClusterSpec, CredentialSpec, DatabaseSpec, FederatedClusterSpec, FederationMode, FederationSpec,
+        MacroExpandSpec, MembershipSpec, ProvisionSpec,
     },
     validate::{Violation, Violations},
 };
@@ -115,6 +115,16 @@ impl Rules {
             federation.credential.as_ref(),
             federation.managed_identity_client_id.as_deref(),
         );
+        let membership = self.membership(&federation.membership.clone().unwrap_or_default());
+        let trust = self.trust(federation);
+        let acknowledged_plan = federation.acknowledged_plan.clone().filter(|hash| !hash.is_empty());
+        if let Some(hash) = acknowledged_plan.as_ref().filter(|hash| !hash.bytes().all(|b| b.is_ascii_hexdigit())) {
+            self.breaks(
+                "spec.federation.acknowledgedPlan",
+                hash,
+                "must be the hash of a held plan, as the status shows it",
+            );
+        }
         let (heartbeat_interval, heartbeat_ttl, heartbeat_retention) = times?;
         Some(HubConfig {
             name: name?,
@@ -130,6 +140,10 @@ impl Rules {
             folder,
             best_effort,
             databases: cluster.spec.databases.iter().filter_map(|d| DatabaseName::new(&d.database_name).ok()).collect(),
+            is_plan_only: cluster.spec.suspend || federation.mode == Some(FederationMode::Plan),
+            acknowledged_plan,
+            membership: membership?,
+            trust,
         })
     }
 
@@ -308,6 +322,70 @@ impl Rules {
         Some((interval, ttl, retention))
     }
 
+    fn membership(&mut self, spec: &MembershipSpec) -> Option<MembershipConfig> {
+        let mut number = |field: &str, value: Option<i32>, default: u32, least: i32, most: i32| {
+            let Some(value) = value else { return default };
+            if !(least..=most).contains(&value) {
+                let rule = format!("must be {least} to {most}");
+                self.breaks(format!("spec.federation.membership.{field}"), value, rule);
+            }
+            value.unsigned_abs()
+        };
+        let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        let join_after_beats = number("joinAfterBeats", spec.join_after_beats, 1, 1, 100).into();
+        let return_after_beats = number("returnAfterBeats", spec.return_after_beats, 2, 1, 100).into();
+        let suspect_after_missed_beats =
+            number("suspectAfterMissedBeats", spec.suspect_after_missed_beats, 1, 1, 100).into();
+        let flapping_returns = size(number("flappingReturns", spec.flapping_returns, 3, 2, 16));
+        let removal_percent = size(number("removalPercent", spec.removal_percent, 15, 1, 100));
+        let mass_expiry_percent = size(number("massExpiryPercent", spec.mass_expiry_percent, 55, 1, 100));
+        let mass_expiry_partitions = size(number("massExpiryPartitions", spec.mass_expiry_partitions, 3, 1, 10_000));
+        let flapping_window =
+            self.duration("membership.flappingWindow", spec.flapping_window.as_deref(), defaults::FLAPPING_WINDOW);
+        let limit = spec.guard_time_limit.as_deref();
+        let guard_time_limit = limit.map(|_| self.duration("membership.guardTimeLimit", limit, Duration::ZERO));
+        let zone_attribute = spec.zone_attribute.clone().unwrap_or_else(|| defaults::ZONE_ATTRIBUTE.to_owned());
+        if zone_attribute.trim().is_empty() {
+            let rule = "must name a partitioning attribute";
+            self.breaks("spec.federation.membership.zoneAttribute", quoted(&zone_attribute), rule);
+        }
+        let guard_time_limit = match guard_time_limit {
+            Some(limit) => Some(limit?),
+            None => None,
+        };
+        Some(MembershipConfig {
+            join_after_beats,
+            return_after_beats,
+            suspect_after_missed_beats,
+            flapping_returns,
+            flapping_window: flapping_window?,
+            removal_percent,
+            mass_expiry_percent,
+            mass_expiry_partitions,
+            zone_attribute,
+            guard_time_limit,
+        })
+    }
+
+    fn trust(&mut self, federation: &FederationSpec) -> TrustConfig {
+        let mut endpoints = |field: &str, texts: &[String]| -> Vec<ClusterEndpoint> {
+            let texts = texts.iter().enumerate();
+            texts
+                .filter_map(|(index, text)| self.endpoint(&format!("spec.federation.{field}[{index}]"), text))
+                .collect()
+        };
+        let allowed = federation.allowed_partitions.as_ref().map(|texts| endpoints("allowedPartitions", texts));
+        let blocked = endpoints("blockedPartitions", &federation.blocked_partitions);
+        let pattern = federation.allowed_partition_pattern.clone();
+        let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '*');
+        if let Some(text) = pattern.as_ref().filter(|text| text.is_empty() || !text.chars().all(is_host)) {
+            let rule =
+                "must be a host name in which '*' stands for any characters, such as *.westeurope.kusto.windows.net";
+            self.breaks("spec.federation.allowedPartitionPattern", quoted(text), rule);
+        }
+        TrustConfig { allowed, pattern, blocked, canary: federation.canary.unwrap_or(false) }
+    }
+
     fn duration(&mut self, field: &str, text: Option<&str>, default: Duration) -> Option<Duration> {
         let Some(text) = text else { return Some(default) };
         parse_duration(text).map_err(|rule| self.breaks(format!("spec.federation.{field}"), quoted(text), rule)).ok()
@@ -390,8 +468,19 @@ impl Rules {
                 );
             }
         }
-        if federation.macro_expand.is_some() {
-            self.breaks("spec.federation.macroExpand", "present", "must be absent: it belongs to role Federated");
+        let sections = [
+            ("macroExpand", federation.macro_expand.is_some()),
+            ("mode", federation.mode.is_some()),
+            ("acknowledgedPlan", federation.acknowledged_plan.is_some()),
+            ("membership", federation.membership.is_some()),
+            ("allowedPartitions", federation.allowed_partitions.is_some()),
+            ("allowedPartitionPattern", federation.allowed_partition_pattern.is_some()),
+            ("blockedPartitions", !federation.blocked_partitions.is_empty()),
+            ("canary", federation.canary.is_some()),
+        ];
+        for (section, _) in sections.into_iter().filter(|(_, is_present)| *is_present) {
+            let rule = "must be absent: it belongs to role Federated";
+            self.breaks(format!("spec.federation.{section}"), "present", rule);
         }
     }
 

@@ -45,8 +45,8 @@ use super::status::FederationStatus;
     .message("role Federated must not have federatedClusters, federatedTargets or heartbeatSchedule: they belong to role Partition"))]
 #[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || has(self.federation.federatedClusters) != has(self.federation.federatedTargets)")
     .message("a federation of role Partition must name its hubs, in one of federatedClusters and federatedTargets"))]
-#[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || (!has(self.federation.heartbeatDatabase) && !has(self.federation.heartbeatTable) && !has(self.federation.heartbeatRetention) && !has(self.federation.reconcileInterval) && !has(self.federation.reconcileSchedule) && !has(self.federation.macroExpand))")
-    .message("role Partition must not have heartbeatDatabase, heartbeatTable, heartbeatRetention, reconcileInterval, reconcileSchedule or macroExpand beside its hubs: they belong to role Federated"))]
+#[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || (!has(self.federation.heartbeatDatabase) && !has(self.federation.heartbeatTable) && !has(self.federation.heartbeatRetention) && !has(self.federation.reconcileInterval) && !has(self.federation.reconcileSchedule) && !has(self.federation.macroExpand) && !has(self.federation.mode) && !has(self.federation.acknowledgedPlan) && !has(self.federation.membership) && !has(self.federation.allowedPartitions) && !has(self.federation.allowedPartitionPattern) && !has(self.federation.blockedPartitions) && !has(self.federation.canary))")
+    .message("role Partition must not have heartbeatDatabase, heartbeatTable, heartbeatRetention, reconcileInterval, reconcileSchedule, macroExpand, mode, acknowledgedPlan, membership, allowedPartitions, allowedPartitionPattern, blockedPartitions or canary beside its hubs: they belong to role Federated"))]
 #[x_kube(validation = Rule::new(TTL_RULE).message("federation.heartbeatTTL must be at least 3 x heartbeatInterval"))]
 pub struct ADXClusterSpec {
     /// The cluster's name in Azure: 1 to 100 letters, digits and hyphens.
@@ -225,6 +225,34 @@ pub struct FederationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub macro_expand: Option<MacroExpandSpec>,
 
+    /// Hub: `Apply` (the default) makes changes; `Plan` works them out, shows them in the status, and makes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Apply"))]
+    pub mode: Option<FederationMode>,
+    /// Hub: the hash of a held plan, from the status. Exactly that plan is made although a guard holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub acknowledged_plan: Option<String>,
+    /// Hub: when partitions join, are kept and leave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub membership: Option<MembershipSpec>,
+    /// Hub: the endpoints of the partitions that may be federated; others are reported. Without this and a pattern, all that beat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 5000), inner(length(max = 512)))]
+    pub allowed_partitions: Option<Vec<String>>,
+    /// Hub: a pattern of the host names of partitions that may be federated, in which `*` stands for any characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    pub allowed_partition_pattern: Option<String>,
+    /// Hub: the endpoints of partitions that are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5000), inner(length(max = 512)))]
+    pub blocked_partitions: Vec<String>,
+    /// Hub: whether a new partition is asked a read-only query before it is federated, with the agent's own rights; false by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
+    pub canary: Option<bool>,
+
     /// Both: the time between two heartbeats of a partition; `10m` by default. A hub counts missed heartbeats by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
@@ -239,6 +267,65 @@ pub struct FederationSpec {
     /// Both: the client id of the managed identity for the document's own cluster; short for `credential.managedIdentity.clientId`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_identity_client_id: Option<String>,
+}
+
+/// Whether a hub's agent makes its changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FederationMode {
+    /// It does.
+    #[default]
+    Apply,
+    /// It shows them only.
+    Plan,
+}
+
+/// When partitions join, are kept and leave.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MembershipSpec {
+    /// Beats in a row before a new partition is federated; 1 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100), extend("default" = 1))]
+    pub join_after_beats: Option<i32>,
+    /// Beats in a row before a partition that was silent counts as live again; 2 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100), extend("default" = 2))]
+    pub return_after_beats: Option<i32>,
+    /// Overdue beats before a partition is suspect, which only reports it; 1 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100), extend("default" = 1))]
+    pub suspect_after_missed_beats: Option<i32>,
+    /// Returns from silence within `flappingWindow` before a partition counts as flapping; 3 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 16), extend("default" = 3))]
+    pub flapping_returns: Option<i32>,
+    /// How long a return counts; a flapping partition is kept through a silence of this length. `6h` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(DURATION_RULE).message(DURATION_MESSAGE))]
+    pub flapping_window: Option<String>,
+    /// The most partitions that may leave in one pass, in percent of those that are federated; one may always. 15 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100), extend("default" = 15))]
+    pub removal_percent: Option<i32>,
+    /// The share of the fleet or of a zone, in percent, that must be silent together to be kept; 55 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100), extend("default" = 55))]
+    pub mass_expiry_percent: Option<i32>,
+    /// How many must be silent for that, unless the whole fleet is; 3 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000), extend("default" = 3))]
+    pub mass_expiry_partitions: Option<i32>,
+    /// The partitioning attribute by which partitions are in one zone; `geo` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), extend("default" = "geo"))]
+    pub zone_attribute: Option<String>,
+    /// Partitions that have been expired for this long are no longer held back by a silence that they share with others; without it, until they return or a
+    /// person acknowledges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(DURATION_RULE).message(DURATION_MESSAGE))]
+    pub guard_time_limit: Option<String>,
 }
 
 /// One hub that gets this partition's heartbeats.

@@ -28,6 +28,9 @@ pub struct FederationStatus {
     /// The last pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_pass: Option<PassStatus>,
+    /// Hub: changes that are not made now, because a guard holds them or the document says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanStatus>,
     /// Hub: its partitions, those that need a look first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<PartitionStatus>,
@@ -61,16 +64,32 @@ pub struct PassStatus {
     pub problems: Vec<String>,
 }
 
+/// Changes that are not made now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanStatus {
+    /// Tells this plan from any other: `federation.acknowledgedPlan` takes it.
+    pub hash: String,
+    /// In order, each with its reason.
+    pub changes: Vec<String>,
+    /// How many changes are left out of the list.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub changes_omitted: i64,
+}
+
 /// One partition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PartitionStatus {
     /// Its cluster.
     pub endpoint: String,
-    /// Where it stands: `live`, `suspect` or `expired`.
+    /// Where it stands: `joining`, `live`, `suspect`, `flapping`, `expired`, `blocked` or `untrusted`.
     pub state: String,
     /// Its newest heartbeat, by the hub's clock.
     pub last_beat: Time,
+    /// Why, where the state alone does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What we made in one hub database.
@@ -119,6 +138,11 @@ impl FederationStatus {
                 pass.problems.push(format!("and {omitted} more"));
             }
         }
+        if let Some(plan) = &mut self.plan {
+            plan.changes.iter_mut().for_each(shorten);
+            plan.changes_omitted += cut(&mut plan.changes, MAX_LIST_BYTES / 8);
+        }
+        self.partitions.iter_mut().filter_map(|partition| partition.reason.as_mut()).for_each(shorten);
         self.hubs.iter_mut().filter_map(|hub| hub.message.as_mut()).for_each(shorten);
         self.partitions_omitted += cut(&mut self.partitions, MAX_LIST_BYTES / 2);
         self.databases_omitted += cut(&mut self.databases, MAX_LIST_BYTES / 4);
@@ -155,6 +179,7 @@ mod tests {
             endpoint: format!("https://a-partition-with-a-long-name-{number}.southeastasia.kusto.windows.net"),
             state: "live".to_owned(),
             last_beat: time(),
+            reason: None,
         };
         let database =
             |number| DatabaseStatus { name: "D".repeat(1000) + &format!("{number}"), entity_groups: 1, functions: 1 };

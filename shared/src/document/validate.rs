@@ -43,9 +43,9 @@ impl std::error::Error for Violations {}
 #[derive(Debug, Clone, PartialEq)]
 pub enum Validated {
     /// `role: Partition`, or none.
-    Partition(PartitionConfig),
+    Partition(Box<PartitionConfig>),
     /// `role: Federated`.
-    Hub(HubConfig),
+    Hub(Box<HubConfig>),
 }
 
 /// Checks a document that agents are to work from: every rule, and an endpoint.
@@ -55,8 +55,8 @@ pub enum Validated {
 pub fn validate(cluster: &ADXCluster) -> Result<Validated, Violations> {
     let mut rules = Rules::default();
     let validated = match cluster.spec.role.unwrap_or_default() {
-        ClusterRole::Partition => rules.partition(cluster).map(Validated::Partition),
-        ClusterRole::Federated => rules.hub(cluster).map(Validated::Hub),
+        ClusterRole::Partition => rules.partition(cluster).map(|partition| Validated::Partition(Box::new(partition))),
+        ClusterRole::Federated => rules.hub(cluster).map(|hub| Validated::Hub(Box::new(hub))),
     };
     rules.finish(validated)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::{
     Api, Client, Resource as _,
-    api::{PartialObjectMeta, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, PartialObjectMeta, Patch, PatchParams},
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -24,8 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub struct StatusWriter {
     api: Api<PartialObjectMeta<ADXCluster>>,
+    object: Api<DynamicObject>,
     name: String,
     written: Option<FederationStatus>,
+    suspended: bool,
 }
 
 impl std::fmt::Debug for StatusWriter {
@@ -37,7 +39,19 @@ impl std::fmt::Debug for StatusWriter {
 impl StatusWriter {
     /// Writes nothing yet.
     pub fn new(client: Client, namespace: &str, name: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), written: None }
+        let object = Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<ADXCluster>(&()));
+        let api = Api::namespaced(client, namespace);
+        Self { api, object, name: name.to_owned(), written: None, suspended: false }
+    }
+
+    /// Whether the ADXCluster says `suspend` now: the operator hands no new document to an object that does. Where it cannot be asked, the last answer counts.
+    pub async fn is_suspended(&mut self) -> bool {
+        match timeout(PATIENCE, self.object.get(&self.name)).await {
+            Ok(Ok(object)) => self.suspended = object.data["spec"]["suspend"] == true,
+            Ok(Err(error)) => tracing::warn!(error = chain(&error), "the ADXCluster could not be read"),
+            Err(_) => tracing::warn!("the ADXCluster could not be read in time"),
+        }
+        self.suspended
     }
 
     /// Writes the status within its bounds, if it is another than the one written last. A failure is logged and tried again with the next pass: nothing depends on it.

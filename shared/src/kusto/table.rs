@@ -31,6 +31,12 @@ pub enum DecodeError {
         /// The columns there are.
         present: Vec<String>,
     },
+    /// A row is missing without which the answer is not whole.
+    #[error("the answer has no {expected}")]
+    NoRow {
+        /// What is needed.
+        expected: &'static str,
+    },
     /// The value is of another kind.
     #[error("row {row} of the answer has {found} in column '{column}' where {expected} is expected")]
     Type {

@@ -85,12 +85,20 @@ label! {
 label! {
     /// What the hub thinks of a partition.
     PartitionState {
+        /// New or back after it had left: not federated yet.
+        Joining = "joining",
         /// Federated.
         Live = "live",
         /// Federated, but beats are missing.
         Suspect = "suspect",
+        /// Federated; it falls silent and returns again and again. A person should look at its agent or network.
+        Flapping = "flapping",
         /// No beat for the time to live; no longer federated, or about to be removed.
         Expired = "expired",
+        /// Left out by a person, by name.
+        Blocked = "blocked",
+        /// Beats, and is not federated: it is not on the list, or its check failed.
+        Untrusted = "untrusted",
     }
 }
 
@@ -137,6 +145,10 @@ label! {
         MassExpiry = "mass_expiry",
         /// Such a guard held until a short while ago; the fleet has one time to live to come back.
         Recovering = "recovering",
+        /// This agent has not watched for one time to live yet.
+        StartupGrace = "startup_grace",
+        /// More partitions would leave than may in one pass.
+        RemovalBudget = "removal_budget",
         /// What was read may be only a part.
         IncompleteRead = "incomplete_read",
     }

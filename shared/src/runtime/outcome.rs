@@ -13,6 +13,8 @@ label! {
         Unchanged = "unchanged",
         /// Some of it failed (a hub, a database), the rest was done. Look at the failures' own metrics; the next pass tries again.
         Partial = "partial",
+        /// Changes are planned and not made, because the document says so (`mode: Plan`, `suspend`).
+        Planned = "planned",
         /// A guard held changes back. A person should look at `guard_active`; the world is as it was.
         Held = "held",
         /// Nothing could be done. Repeated failures need a person.
@@ -48,7 +50,7 @@ impl Exit {
 impl From<PassOutcome> for Exit {
     fn from(outcome: PassOutcome) -> Self {
         match outcome {
-            PassOutcome::Done | PassOutcome::Unchanged => Self::Done,
+            PassOutcome::Done | PassOutcome::Unchanged | PassOutcome::Planned => Self::Done,
             PassOutcome::Partial | PassOutcome::Failed => Self::Failed,
             PassOutcome::Held => Self::Held,
         }

@@ -136,7 +136,7 @@ async fn every_hub_is_streamed_the_whole_schema_after_one_look_at_the_cluster() 
         );
         let sent = fs::read_to_string(hub.recording.as_ref().expect("it records")).expect("the file is there");
         assert!(
-            sent.contains("/v1/rest/ingest/FleetDiscovery/Heartbeats") && !sent.contains(".ingest inline"),
+            sent.contains("/v1/rest/ingest/FleetDiscovery/Heartbeats") && !sent.contains("into table ['Heartbeats']"),
             "{sent}"
         );
     }

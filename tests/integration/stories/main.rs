@@ -2,6 +2,7 @@
 
 mod beats;
 mod demo;
+mod every_fault;
 mod faults;
 mod hostile;
 mod identity;

@@ -39,6 +39,10 @@ pub(super) async fn run(context: &CommandContext, on_error: OnError, script: &st
             (Err(_), OnError::Continue) | (Ok(_), _) => {}
         }
     }
+    Ok(results(rows))
+}
+
+fn results(rows: Vec<Vec<Value>>) -> Rows {
     let columns = [
         ("OperationId", ScalarType::Guid),
         ("CommandType", ScalarType::String),
@@ -46,7 +50,17 @@ pub(super) async fn run(context: &CommandContext, on_error: OnError, script: &st
         ("Result", ScalarType::String),
         ("Reason", ScalarType::String),
     ];
-    Ok(answer::table(&columns, rows))
+    answer::table(&columns, rows)
+}
+
+/// The answer to a script of which no command could be done; `None` if the text is no script.
+pub(crate) fn refused(csl: &str) -> Option<Rows> {
+    let Command::Script { script, .. } = parse::parse(csl).ok()?.command else { return None };
+    let rows = split(csl.get(script..)?).into_iter().map(|text| {
+        let id = uuid::Uuid::new_v4().to_string();
+        vec![id.into(), "Unknown".into(), text.into(), "Failed".into(), "a fault on purpose".into()]
+    });
+    Some(results(rows.collect()))
 }
 
 enum Outcome {

@@ -1,6 +1,9 @@
 //! Bodies in and out: read up to a limit, compressed if the client asks. Called by [`super::exchange`].
 
-use std::{io::Write, time::Duration};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -67,6 +70,32 @@ pub(super) fn respond(request: &HeaderMap, exchange: &Exchange, status: u16, jso
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
+    }
+    response
+}
+
+/// An answer of which only this much arrives before the connection breaks.
+pub(super) fn broken(start: &[u8]) -> Response<Body> {
+    let start = Bytes::copy_from_slice(start);
+    let pieces = [Ok(start), Err(io::Error::from(io::ErrorKind::ConnectionReset))];
+    let mut response = Response::new(Body::from_stream(futures::stream::iter(pieces)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+    response
+}
+
+/// What a proxy or a sign-in page answers.
+pub(super) fn page() -> Response<Body> {
+    let mut response = Response::new(Body::from("<!DOCTYPE html><html><body><h1>Sign in</h1></body></html>"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    response
+}
+
+/// Somewhere else.
+pub(super) fn redirect(url: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    if let Ok(url) = HeaderValue::from_str(url) {
+        response.headers_mut().insert(header::LOCATION, url);
     }
     response
 }

@@ -12,7 +12,7 @@ use kql::{literal, types::ScalarType};
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{App, DEFAULT_DATABASE, body};
+use super::{App, DEFAULT_DATABASE, body, faults::Fault};
 use crate::{
     clock, commands,
     commands::CommandContext,
@@ -95,6 +95,7 @@ pub(super) async fn exchange(app: Arc<App>, endpoint: Endpoint, request: Request
     if app.delay > Duration::ZERO {
         tokio::time::sleep(app.delay).await;
     }
+    let mut fault = None;
     let answered = async {
         let _permit = app.permits.try_acquire().map_err(|_| {
             KustoError::new(
@@ -106,9 +107,29 @@ pub(super) async fn exchange(app: Arc<App>, endpoint: Endpoint, request: Request
         let sent = body::read(&parts.headers, request_body, max).await?;
         line.request_bytes = sent.len();
         let sent = ingest::inflate(sent, max)?;
-        answer(&app, &endpoint, &exchange, sent, &mut line).await
+        fault = app.faults.as_ref().and_then(|faults| faults.next(&line.path, &sent));
+        match &fault {
+            Some(Fault::Status(status)) => {
+                return Err(KustoError::new(KustoErrorKind::OnPurpose { status: *status }, "a fault on purpose"));
+            }
+            Some(Fault::Delay(millis)) => tokio::time::sleep(Duration::from_millis(*millis)).await,
+            Some(Fault::Reset | Fault::Html | Fault::Redirect(_)) => return Ok(Vec::new()),
+            Some(Fault::FailedScript) => {
+                let refused = RawBody::read(&sent)?.csl.as_str().and_then(commands::refused_script);
+                if let Some(rows) = refused {
+                    return Ok(v1::command_body(&[rows], &exchange));
+                }
+            }
+            _ => {}
+        }
+        let answer = answer(&app, &endpoint, &exchange, sent, &mut line).await?;
+        Ok(match &fault {
+            Some(fault) => fault.spoil(answer),
+            None => answer,
+        })
     };
-    let (status, json) = match answered.await {
+    let answered: Result<Vec<u8>, KustoError> = answered.await;
+    let (status, json) = match answered {
         Ok(json) => (200, json),
         Err(error) => {
             tracing::debug!(path = line.path, %error, "a request failed");
@@ -120,7 +141,13 @@ pub(super) async fn exchange(app: Arc<App>, endpoint: Endpoint, request: Request
     if let Some(recorder) = &app.recorder {
         recorder.write(&line).await;
     }
-    body::respond(&parts.headers, &exchange, status, json)
+    match fault {
+        Some(Fault::Reset | Fault::Lost) => body::broken(&[]),
+        Some(Fault::Cut) => body::broken(&json[..json.len() / 2]),
+        Some(Fault::Html) => body::page(),
+        Some(Fault::Redirect(url)) => body::redirect(&url),
+        _ => body::respond(&parts.headers, &exchange, status, json),
+    }
 }
 
 fn begin(app: &App, kind: ExchangeKind, headers: &HeaderMap) -> Exchange {

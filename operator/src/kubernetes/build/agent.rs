@@ -88,6 +88,7 @@ fn rules(owner: &Owner, lease: &str) -> Value {
     json!([
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": [lease], "verbs": ["get", "patch"]},
+        {"apiGroups": ["adx-mon.azure.com"], "resources": ["adxclusters"], "resourceNames": [owner.name], "verbs": ["get"]},
         {"apiGroups": ["adx-mon.azure.com"], "resources": ["adxclusters/status"], "resourceNames": [owner.name], "verbs": ["patch"]},
     ])
 }

@@ -15,7 +15,7 @@ use axum::{
 };
 use kql::{
     names::EntityGroupName,
-    statements::{DropEntityGroup, ReadHeartbeats, ShowDatabases},
+    statements::{DropEntityGroup, ReadHeartbeats, ShowDatabases, Windows},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -99,7 +99,7 @@ fn query() -> Request {
     ReadHeartbeats {
         database: &database,
         table: &table,
-        window: Duration::from_secs(3_600),
+        windows: Windows { beats: Duration::from_secs(3_600), schemas: Duration::from_secs(60) },
         since: std::time::UNIX_EPOCH,
     }
     .request()

@@ -1,0 +1,248 @@
+//! Guards: who stays federated although it would leave, and why. A wrongly kept dead partition costs a warning; a wrongly removed live one is silently missing
+//! data. Pure; called by `plan`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use kql::endpoint::ClusterEndpoint;
+use shared::runtime::{GuardReason, PartitionState};
+
+use crate::{
+    fleet::{Fleet, Partition},
+    hub::Hub,
+    membership::{Membership, Scope, Thresholds},
+};
+
+/// When guards hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardSettings {
+    /// The most members that may leave in one pass, in percent; one may always.
+    pub removal_percent: usize,
+    /// The share of the fleet or of a zone, in percent, whose silence is not believed.
+    pub mass_percent: usize,
+    /// How many must be silent for that, unless the whole fleet is.
+    pub mass_partitions: usize,
+    /// The attribute by which partitions are in one zone.
+    pub zone_attribute: String,
+    /// A partition that has been expired for this long is no longer held back by a silence that it shares with others.
+    pub time_limit: Option<SignedDuration>,
+}
+
+/// Why something is held back. Federation goes on with what the hub has; each ends by itself when its reason is gone, and by a person's acknowledgement.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HoldReason {
+    /// The heartbeat table has no row of any partition.
+    #[error(
+        "the heartbeat table has no heartbeat yet: start agent-partition beside a cluster, and check its heartbeatDatabase and heartbeatTable"
+    )]
+    NoHeartbeatYet,
+    /// No partition has a heartbeat younger than the TTL. More likely the hub's ingestion or network is down than the whole fleet.
+    #[error(
+        "none of the {known} partition(s) in the heartbeat table has a beat younger than heartbeatTTL: groups and functions stay as they are"
+    )]
+    NoLiveHeartbeat {
+        /// How many partitions the table remembers.
+        known: usize,
+    },
+    /// So many fell silent together that their agents' network, or the hub's ingestion, is the likelier cause. They stay federated; the rest goes on.
+    #[error("{silent} of {of} partitions{} have missed beats: those older than heartbeatTTL stay federated until beats return or their rows are gone (heartbeatRetention)", zone.as_ref().map(|zone| format!(" of zone '{zone}'")).unwrap_or_default())]
+    MassExpiry {
+        /// Partitions that missed beats, of those that the hub federates.
+        silent: usize,
+        /// Partitions that the hub federates.
+        of: usize,
+        /// The zone, if it is not the whole fleet.
+        zone: Option<String>,
+    },
+    /// A guard of the whole fleet or of a zone held a short while ago. Beats that stopped together do not return together.
+    #[error(
+        "beats have returned to a fleet that was held: {silent} expired partition(s) stay federated until {until}, one heartbeatTTL after the hold"
+    )]
+    Recovering {
+        /// Partitions that are expired and not back yet.
+        silent: usize,
+        /// When they are believed to be gone.
+        until: Timestamp,
+    },
+    /// This agent has not watched long enough to believe a silence that began before it did.
+    #[error(
+        "{silent} expired partition(s) stay federated until this agent has watched for one heartbeatTTL: their silence began before it did"
+    )]
+    StartupGrace {
+        /// How many.
+        silent: usize,
+    },
+    /// More would leave than may in one pass.
+    #[error("{leaving} partitions are to leave, at most {allowed} in one pass: the others follow in the next ones")]
+    RemovalBudget {
+        /// How many would.
+        leaving: usize,
+        /// How many may.
+        allowed: usize,
+    },
+    /// The heartbeats could not be read completely. A partial list would look like partitions that died.
+    #[error("the heartbeats could not be read completely, so groups and functions stay as they are: {why}")]
+    IncompleteRead {
+        /// The error and its causes.
+        why: String,
+    },
+}
+
+impl HoldReason {
+    /// The label of `guard_active{reason}`.
+    pub const fn label(&self) -> GuardReason {
+        match self {
+            Self::NoHeartbeatYet | Self::NoLiveHeartbeat { .. } => GuardReason::NoLiveHeartbeat,
+            Self::MassExpiry { .. } => GuardReason::MassExpiry,
+            Self::Recovering { .. } => GuardReason::Recovering,
+            Self::StartupGrace { .. } => GuardReason::StartupGrace,
+            Self::RemovalBudget { .. } => GuardReason::RemovalBudget,
+            Self::IncompleteRead { .. } => GuardReason::IncompleteRead,
+        }
+    }
+
+    /// What this guard says of the clocks of a scope: those that it holds begin anew when it ends.
+    pub fn scope(&self) -> Option<Scope> {
+        match self {
+            Self::NoHeartbeatYet | Self::NoLiveHeartbeat { .. } | Self::MassExpiry { zone: None, .. } => {
+                Some(Scope::Fleet)
+            }
+            Self::MassExpiry { zone: Some(zone), .. } => Some(Scope::Zone(zone.clone())),
+            Self::Recovering { .. }
+            | Self::StartupGrace { .. }
+            | Self::RemovalBudget { .. }
+            | Self::IncompleteRead { .. } => None,
+        }
+    }
+}
+
+/// The fleet with everyone federated who must not leave yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Guarded {
+    /// The partitions, some kept.
+    pub fleet: Fleet,
+    /// Why they are.
+    pub held: Vec<HoldReason>,
+}
+
+/// Holds back whoever must not leave. A fleet without one partition that beats is for the caller to hold as a whole.
+pub fn guard(
+    fleet: &Fleet,
+    hub: &Hub,
+    membership: &Membership,
+    now: Timestamp,
+    thresholds: &Thresholds,
+    settings: &GuardSettings,
+) -> Guarded {
+    let mut guarded = Guarded { fleet: fleet.clone(), held: Vec::new() };
+    let mut leaving = Leaving::of(fleet, hub);
+    let members = leaving.members;
+    let is_beyond_limit = |partition: &Partition| {
+        settings.time_limit.is_some_and(|limit| {
+            partition.state == PartitionState::Expired && now.duration_since(partition.since) >= limit
+        })
+    };
+    if leaving.endpoints.is_empty() {
+        return guarded;
+    }
+    for (scope, partitions) in scopes(fleet, settings) {
+        let count = |state| partitions.iter().filter(|partition| partition.state == state).count();
+        let suspect = count(PartitionState::Suspect);
+        let beating = count(PartitionState::Live) + count(PartitionState::Flapping);
+        let of_scope: BTreeSet<_> = partitions.iter().map(|partition| &partition.beat.endpoint).collect();
+        let expiring: BTreeSet<_> =
+            leaving.endpoints.iter().filter(|endpoint| of_scope.contains(endpoint)).cloned().collect();
+        let (silent, of) = (expiring.len() + suspect, expiring.len() + suspect + beating);
+        // Beats that stop together do not expire together: their last ones are spread over an interval. So whoever has missed a beat counts, as soon as the first
+        // of them expires.
+        let is_whole_fleet = scope == Scope::Fleet && silent == of;
+        let is_mass =
+            silent * 100 >= of * settings.mass_percent && (silent >= settings.mass_partitions || is_whole_fleet);
+        let reason = if expiring.is_empty() {
+            None
+        } else if is_mass {
+            let zone = match &scope {
+                Scope::Fleet => None,
+                Scope::Zone(zone) => Some(zone.clone()),
+            };
+            Some(HoldReason::MassExpiry { silent, of, zone })
+        } else {
+            membership
+                .recovering_until(&scope, now, thresholds.time_to_live)
+                .map(|until| HoldReason::Recovering { silent: expiring.len(), until })
+        };
+        if let Some(reason) = reason {
+            guarded.keep(&mut leaving, reason, |partition| {
+                expiring.contains(&partition.beat.endpoint) && !is_beyond_limit(partition)
+            });
+        }
+    }
+    let unwatched = |partition: &Partition| {
+        partition.state == PartitionState::Expired && !membership.has_watched(partition, now, thresholds.time_to_live)
+    };
+    let silent = leaving.endpoints.iter().filter(|endpoint| unwatched(&fleet[*endpoint])).count();
+    if silent > 0 {
+        guarded.keep(&mut leaving, HoldReason::StartupGrace { silent }, unwatched);
+    }
+    let allowed = (members * settings.removal_percent / 100).max(1);
+    if leaving.endpoints.len() > allowed {
+        let reason = HoldReason::RemovalBudget { leaving: leaving.endpoints.len(), allowed };
+        let rest: BTreeSet<_> = leaving.endpoints[allowed..].iter().cloned().collect();
+        guarded.keep(&mut leaving, reason, |partition| rest.contains(&partition.beat.endpoint));
+    }
+    guarded
+}
+
+/// Who would leave: listed by a group of ours, and expired or no longer trusted. Whoever a person blocks by name goes without a guard.
+struct Leaving {
+    /// Those silent for the longest first.
+    endpoints: Vec<ClusterEndpoint>,
+    /// How many partitions our groups list.
+    members: usize,
+}
+
+impl Leaving {
+    fn of(fleet: &Fleet, hub: &Hub) -> Self {
+        let members: BTreeSet<_> = hub.members().map(|entity| &entity.cluster).collect();
+        let leaves = |partition: &&Partition| {
+            matches!(partition.state, PartitionState::Expired | PartitionState::Untrusted)
+                && members.contains(&partition.beat.endpoint)
+        };
+        let mut leaving: Vec<&Partition> = fleet.values().filter(leaves).collect();
+        leaving.sort_by_key(|partition| partition.beat.received);
+        Self {
+            endpoints: leaving.into_iter().map(|partition| partition.beat.endpoint.clone()).collect(),
+            members: members.len(),
+        }
+    }
+}
+
+impl Guarded {
+    fn keep(&mut self, leaving: &mut Leaving, reason: HoldReason, stays: impl Fn(&Partition) -> bool) {
+        let label = reason.label();
+        let before = leaving.endpoints.len();
+        leaving.endpoints.retain(|endpoint| {
+            let Some(partition) = self.fleet.get_mut(endpoint) else { return false };
+            let stays = stays(partition);
+            if stays {
+                partition.kept_by = Some(label);
+            }
+            !stays
+        });
+        if leaving.endpoints.len() < before {
+            self.held.push(reason);
+        }
+    }
+}
+
+/// The fleet as a whole, then each zone of it. A partition that names no zone, or that is forgotten, is in none.
+fn scopes<'a>(fleet: &'a Fleet, settings: &GuardSettings) -> Vec<(Scope, Vec<&'a Partition>)> {
+    let mut zones = BTreeMap::<String, Vec<&Partition>>::new();
+    for partition in fleet.values() {
+        if let Some(zone) = partition.attribute(&settings.zone_attribute) {
+            zones.entry(zone).or_default().push(partition);
+        }
+    }
+    let whole = (Scope::Fleet, fleet.values().collect());
+    std::iter::once(whole).chain(zones.into_iter().map(|(zone, partitions)| (Scope::Zone(zone), partitions))).collect()
+}

@@ -1,0 +1,370 @@
+//! The membership of partitions as a state machine. Pure: `now` is an argument, and what must outlive the process is a value, which [`crate::observe`] reads and
+//! [`crate::apply`] writes.
+//!
+//! ```text
+//! (new) -> Joining -> Live <-> Suspect -> Expired -> (removed) -> Joining
+//!                      |          |
+//!                      +- Flapping+          Blocked, Untrusted: by a person's word or a failed check, from any state
+//! ```
+//!
+//! A partition is federated while Live, Suspect or Flapping. Whether one that expired may really leave is for [`crate::guards`] to say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use kql::endpoint::ClusterEndpoint;
+use shared::runtime::PartitionState;
+
+use crate::{
+    fleet::{Beat, Fleet, Partition, clock_problem, missed_beats},
+    hub::Hub,
+    trust::{Admission, Trust},
+};
+
+/// When a partition counts as what. Durations are by the hub's clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thresholds {
+    /// No beat for this long: expired.
+    pub time_to_live: SignedDuration,
+    /// How often partitions beat.
+    pub interval: SignedDuration,
+    /// This many overdue beats: suspect.
+    pub suspect_after: u64,
+    /// This many beats in a row before a new partition is federated.
+    pub join_after: u64,
+    /// This many beats in a row before a silent one is trusted again.
+    pub return_after: u64,
+    /// This many returns from silence within the window: flapping.
+    pub flapping_returns: usize,
+    /// For how long a return counts; a flapping partition is kept through a silence of this length.
+    pub flapping_window: SignedDuration,
+}
+
+/// What is remembered of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// Its state after the last pass.
+    pub state: PartitionState,
+    /// When that began.
+    pub since: Timestamp,
+    /// When the present silence was first seen.
+    pub silent_since: Option<Timestamp>,
+    /// Its latest returns from silence, oldest first.
+    pub returns: Vec<Timestamp>,
+    /// Beats in a row since it was new or silent. Not kept through a restart: it counts anew.
+    pub beats: u64,
+    /// How many it needs to join.
+    pub needs: u64,
+    /// Why, where the state alone does not tell.
+    pub reason: Option<String>,
+}
+
+/// The most returns that are remembered; more than any sensible `flapping_returns`.
+const MAX_RETURNS: usize = 16;
+
+/// What fell silent together: the fleet, or all partitions of one zone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// All partitions.
+    Fleet,
+    /// Those of one zone.
+    Zone(String),
+}
+
+/// A guard of a scope held, and its partitions' clocks began anew when that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Darkness {
+    /// It held in the last pass.
+    Dark {
+        /// When it began to hold.
+        since: Timestamp,
+    },
+    /// It held no longer from then on.
+    Over {
+        /// When sight returned.
+        at: Timestamp,
+    },
+}
+
+/// Everything that is remembered between passes; what a restart must not lose is in a table of ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// By partition.
+    pub partitions: BTreeMap<ClusterEndpoint, Remembered>,
+    /// Scopes that were dark a short while ago.
+    pub darkness: BTreeMap<Scope, Darkness>,
+    /// When this process began to watch without a gap.
+    pub watching_since: Option<Timestamp>,
+}
+
+impl Membership {
+    /// Judges every beat, and every member of our groups that has none, by the hub's clock. Of two beats that name one cluster the newer one counts.
+    #[must_use]
+    pub fn step(
+        &self,
+        beats: Vec<Beat>,
+        hub: &Hub,
+        trust: &Trust,
+        now: Timestamp,
+        thresholds: &Thresholds,
+    ) -> (Self, Fleet) {
+        let mut newest = BTreeMap::<ClusterEndpoint, Beat>::new();
+        for beat in beats {
+            if newest.get(&beat.endpoint).is_none_or(|known| known.received < beat.received) {
+                newest.insert(beat.endpoint.clone(), beat);
+            }
+        }
+        let members: BTreeSet<_> = hub.members().map(|entity| &entity.cluster).collect();
+        for member in &members {
+            newest.entry((*member).clone()).or_insert_with(|| Beat::forgotten((*member).clone()));
+        }
+        let mut after = Self {
+            partitions: BTreeMap::new(),
+            darkness: self.darkness.clone(),
+            watching_since: self.watching_since.or(Some(now)),
+        };
+        let mut fleet = Fleet::new();
+        for (endpoint, mut beat) in newest {
+            let sight = Sight {
+                age: now.duration_since(beat.received),
+                new_beats: beat.new_beats,
+                is_member: members.contains(&endpoint),
+                admission: trust.admission(&endpoint),
+                now,
+            };
+            let remembered = step(self.partitions.get(&endpoint), &sight, thresholds);
+            beat.problems.extend(clock_problem(&beat));
+            fleet.insert(
+                endpoint.clone(),
+                Partition {
+                    missed_beats: missed_beats(sight.age, 0, thresholds.interval),
+                    state: remembered.state,
+                    since: remembered.since,
+                    reason: remembered.reason.clone(),
+                    kept_by: None,
+                    beat,
+                },
+            );
+            after.partitions.insert(endpoint, remembered);
+        }
+        (after, fleet)
+    }
+
+    /// Takes in which guards hold now: what was dark and is no longer gets new clocks.
+    pub fn note(&mut self, held: &BTreeSet<Scope>, now: Timestamp, time_to_live: SignedDuration) {
+        for scope in held {
+            let darkness = self.darkness.entry(scope.clone()).or_insert(Darkness::Dark { since: now });
+            if let Darkness::Over { .. } = darkness {
+                *darkness = Darkness::Dark { since: now };
+            }
+        }
+        for (scope, darkness) in &mut self.darkness {
+            if matches!(darkness, Darkness::Dark { .. }) && !held.contains(scope) {
+                *darkness = Darkness::Over { at: now };
+            }
+        }
+        self.darkness.retain(|_, darkness| match darkness {
+            Darkness::Dark { .. } => true,
+            Darkness::Over { at } => now.duration_since(*at) <= time_to_live,
+        });
+    }
+
+    /// Until when a scope's clocks have run anew, if they have and that is still to come.
+    pub fn recovering_until(&self, scope: &Scope, now: Timestamp, time_to_live: SignedDuration) -> Option<Timestamp> {
+        let restarted = match self.darkness.get(scope)? {
+            Darkness::Dark { .. } => now,
+            Darkness::Over { at } => *at,
+        };
+        restarted.checked_add(time_to_live).ok().filter(|until| *until >= now)
+    }
+
+    /// Whether a partition's silence was watched long enough to be believed: from its beginning, or for one time to live, be it by an earlier process.
+    pub fn has_watched(&self, partition: &Partition, now: Timestamp, time_to_live: SignedDuration) -> bool {
+        let is_long = |since: Timestamp| now.duration_since(since) >= time_to_live;
+        let silent_since = self.partitions.get(&partition.beat.endpoint).and_then(|remembered| remembered.silent_since);
+        self.watching_since.is_some_and(|since| since <= partition.beat.received || is_long(since))
+            || silent_since.is_some_and(is_long)
+    }
+}
+
+/// A line of the table that remembers the membership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberRecord {
+    kind: &'static str,
+    name: String,
+    state: String,
+    since: Timestamp,
+    silent_since: Option<Timestamp>,
+    returns: Vec<Timestamp>,
+    reason: String,
+}
+
+impl Membership {
+    /// What a restart must not lose and `recorded` does not have.
+    pub fn changed_since(&self, recorded: &Self) -> Vec<MemberRecord> {
+        let partitions = self.partitions.iter().filter_map(|(endpoint, after)| {
+            let before = recorded.partitions.get(endpoint);
+            let is_recorded = before.is_some_and(|before| {
+                (before.state, before.since, before.silent_since, &before.returns)
+                    == (after.state, after.since, after.silent_since, &after.returns)
+            });
+            (!is_recorded).then(|| MemberRecord {
+                kind: "Partition",
+                name: endpoint.to_string(),
+                state: after.state.to_string(),
+                since: after.since,
+                silent_since: after.silent_since,
+                returns: after.returns.clone(),
+                reason: after.reason.clone().unwrap_or_default(),
+            })
+        });
+        let darkness = self.darkness.iter().filter(|(scope, after)| recorded.darkness.get(scope) != Some(after));
+        let darkness = darkness.map(|(scope, after)| {
+            let (state, since) = match after {
+                Darkness::Dark { since } => ("dark", *since),
+                Darkness::Over { at } => ("over", *at),
+            };
+            MemberRecord {
+                kind: "Darkness",
+                name: scope.name(),
+                state: state.to_owned(),
+                since,
+                silent_since: None,
+                returns: Vec::new(),
+                reason: String::new(),
+            }
+        });
+        partitions.chain(darkness).collect()
+    }
+}
+
+impl Scope {
+    /// As it is recorded.
+    fn name(&self) -> String {
+        match self {
+            Self::Fleet => "fleet".to_owned(),
+            Self::Zone(zone) => format!("zone {zone}"),
+        }
+    }
+
+    /// From what is recorded.
+    pub fn from_name(name: &str) -> Self {
+        name.strip_prefix("zone ").map_or(Self::Fleet, |zone| Self::Zone(zone.to_owned()))
+    }
+}
+
+impl MemberRecord {
+    /// The line with its end. Zones and reasons are strangers' texts.
+    pub fn csv_line(&self, now: Timestamp) -> String {
+        let Self { kind, name, state, since, silent_since, returns, reason } = self;
+        let field = |text: &str| {
+            let text: String = text.chars().take(512).map(|c| if c.is_control() { ' ' } else { c }).collect();
+            format!("\"{}\"", text.replace('"', "\"\""))
+        };
+        let returns: Vec<String> = returns.iter().map(|at| format!("\"{at}\"")).collect();
+        let silent_since = silent_since.map(|since| since.to_string()).unwrap_or_default();
+        let returns = format!("\"[{}]\"", returns.join(",").replace('"', "\"\""));
+        let (name, reason) = (field(name), field(reason));
+        format!("{now},{kind},{name},{state},{since},{silent_since},{returns},{reason}\n")
+    }
+}
+
+/// What is seen of one partition.
+struct Sight {
+    age: SignedDuration,
+    new_beats: u64,
+    is_member: bool,
+    admission: Admission,
+    now: Timestamp,
+}
+
+fn step(before: Option<&Remembered>, sight: &Sight, thresholds: &Thresholds) -> Remembered {
+    let Sight { age, new_beats, is_member, admission, now } = sight;
+    let mut after = before.cloned().unwrap_or_else(|| Remembered {
+        // What our groups list was federated by whoever forgot it.
+        state: if *is_member { PartitionState::Live } else { PartitionState::Joining },
+        since: *now,
+        silent_since: None,
+        returns: Vec::new(),
+        beats: 0,
+        needs: thresholds.join_after,
+        reason: None,
+    });
+    let state_before = after.state;
+    after.returns.retain(|at| now.duration_since(*at) <= thresholds.flapping_window);
+    let is_silent = missed_beats(*age, 0, thresholds.interval) >= thresholds.suspect_after;
+    if is_silent {
+        after.beats = 0;
+        after.silent_since = after.silent_since.or(Some(*now));
+    } else {
+        after.beats = after.beats.saturating_add((*new_beats).max(u64::from(before.is_none())));
+    }
+    (after.state, after.reason) = match admission {
+        Admission::Blocked => (PartitionState::Blocked, Some("it is listed in blockedPartitions".to_owned())),
+        Admission::Refused(why) => (PartitionState::Untrusted, Some(why.clone())),
+        Admission::Admitted => after.admitted(*age, is_silent, *is_member, *now, thresholds),
+    };
+    if matches!(after.state, PartitionState::Live | PartitionState::Flapping | PartitionState::Joining) && !is_silent {
+        after.silent_since = None;
+    }
+    if after.state != state_before || before.is_none() {
+        after.since = *now;
+    }
+    after
+}
+
+impl Remembered {
+    /// The next state of a partition that nobody objects to, and its reason.
+    fn admitted(
+        &mut self,
+        age: SignedDuration,
+        is_silent: bool,
+        is_member: bool,
+        now: Timestamp,
+        thresholds: &Thresholds,
+    ) -> (PartitionState, Option<String>) {
+        use PartitionState::{Blocked, Expired, Flapping, Joining, Live, Suspect, Untrusted};
+        let was = match self.state {
+            Blocked | Untrusted if is_member => Live,
+            Blocked | Untrusted => Joining,
+            // It has left, and comes back as a new one that has to show more.
+            Expired if !is_member && !is_silent => {
+                self.needs = thresholds.return_after;
+                Joining
+            }
+            Expired if is_member && age <= thresholds.time_to_live => Suspect,
+            other => other,
+        };
+        // A partition that comes and goes is kept through its silences, and reported.
+        let patience = if was == Flapping {
+            thresholds.flapping_window.max(thresholds.time_to_live)
+        } else {
+            thresholds.time_to_live
+        };
+        match was {
+            _ if age > patience => (Expired, None),
+            Live if is_silent => (Suspect, None),
+            Live => (Live, None),
+            Joining if !is_silent && self.beats >= self.needs => (Live, None),
+            Joining => (Joining, Some(format!("{} of {} beats in a row", self.beats, self.needs))),
+            Flapping if self.flaps(thresholds) || is_silent => (Flapping, Some(self.flapping_reason(thresholds))),
+            Flapping => (Live, None),
+            Suspect if is_silent => (Suspect, None),
+            Suspect if self.beats >= thresholds.return_after => {
+                self.returns.push(now);
+                self.returns.drain(..self.returns.len().saturating_sub(MAX_RETURNS));
+                if self.flaps(thresholds) { (Flapping, Some(self.flapping_reason(thresholds))) } else { (Live, None) }
+            }
+            Suspect => (Suspect, Some(format!("{} of {} beats in a row", self.beats, thresholds.return_after))),
+            Expired | Blocked | Untrusted => (Expired, None),
+        }
+    }
+
+    const fn flaps(&self, thresholds: &Thresholds) -> bool {
+        self.returns.len() >= thresholds.flapping_returns
+    }
+
+    fn flapping_reason(&self, thresholds: &Thresholds) -> String {
+        format!("it returned from silence {} times within {:#}", self.returns.len(), thresholds.flapping_window)
+    }
+}

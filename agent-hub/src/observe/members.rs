@@ -1,0 +1,62 @@
+//! What an earlier process remembered of the membership. I/O: one query, when the agent starts or has lost sight.
+
+use jiff::Timestamp;
+use kql::{endpoint::ClusterEndpoint, statements::ReadMembers};
+use shared::{
+    document::HubConfig,
+    kusto::{DecodeError, KustoClient, ResultTable},
+    runtime::PartitionState,
+};
+
+use super::{ObserveError, asking, decoding};
+use crate::{
+    membership::{Darkness, Membership, Remembered, Scope},
+    setup::members_table,
+};
+
+const MEMBERS: &str = "the memory of the membership";
+
+/// Reads it. Rows that nobody understands any more are as good as none.
+///
+/// # Errors
+/// [`ObserveError`]
+pub async fn read_members(hub: &KustoClient, config: &HubConfig) -> Result<Membership, ObserveError> {
+    let request = ReadMembers { database: &config.heartbeat_database, table: &members_table() }.request();
+    parse(&hub.send(&request).await.map_err(asking(MEMBERS))?).map_err(decoding(MEMBERS))
+}
+
+fn parse(table: &ResultTable) -> Result<Membership, DecodeError> {
+    let mut membership = Membership::default();
+    for row in table.rows() {
+        let (kind, name, state) = (row.string("Kind")?, row.string("Name")?, row.string("State")?);
+        let Some(since) = row.datetime("Since")? else { continue };
+        match kind {
+            "Partition" => {
+                let state = PartitionState::ALL.iter().find(|known| known.as_str() == state);
+                let (Ok(endpoint), Some(&state)) = (ClusterEndpoint::parse(name), state) else { continue };
+                let returns = row.dynamic("Returns")?;
+                let returns = returns.as_array().into_iter().flatten();
+                let remembered = Remembered {
+                    state,
+                    since,
+                    silent_since: row.datetime("SilentSince")?,
+                    returns: returns.filter_map(|at| at.as_str()?.parse::<Timestamp>().ok()).collect(),
+                    beats: 0,
+                    needs: 1,
+                    reason: Some(row.string("Reason")?.to_owned()).filter(|reason| !reason.is_empty()),
+                };
+                membership.partitions.insert(endpoint, remembered);
+            }
+            "Darkness" => {
+                let scope = Scope::from_name(name);
+                let darkness = match state {
+                    "dark" => Darkness::Dark { since },
+                    _ => Darkness::Over { at: since },
+                };
+                membership.darkness.insert(scope, darkness);
+            }
+            _ => {}
+        }
+    }
+    Ok(membership)
+}

@@ -1,0 +1,54 @@
+//! What unit tests share.
+
+use std::collections::BTreeSet;
+
+use kql::endpoint::ClusterEndpoint;
+use shared::document::{HubConfig, Validated, parse_documents, validate};
+
+use crate::{
+    hub::{Claim, ExistingFunction, ExistingGroup, Hub},
+    plan::{Change, Plan},
+};
+
+/// The configuration of a hub's document with more fields under `federation`, in YAML's flow style, each followed by a comma.
+pub(crate) fn hub_config(fields: &str) -> HubConfig {
+    let document = format!(
+        "{{apiVersion: adx-mon.azure.com/v1, kind: ADXCluster, metadata: {{name: hub}}, spec: {{clusterName: hub, endpoint: \"https://hub.kusto.windows.net\", role: Federated, federation: {{{fields} heartbeatDatabase: FleetDiscovery, heartbeatTable: Heartbeats}}}}}}"
+    );
+    let document = parse_documents(&document).unwrap().remove(0);
+    match validate(&document).unwrap() {
+        Validated::Hub(config) => *config,
+        Validated::Partition(_) => panic!("its role is Federated"),
+    }
+}
+
+pub(crate) fn cluster(host: &str) -> ClusterEndpoint {
+    ClusterEndpoint::parse(&format!("https://{host}.kusto.windows.net")).unwrap()
+}
+
+/// Makes the hub what a plan would make of it.
+pub(crate) fn applied(mut hub: Hub, plan: &Plan) -> Hub {
+    for change in plan.changes.clone() {
+        let place = hub.databases.get_mut(change.database()).expect("plans only change databases that exist");
+        let groups = place.groups.as_mut().expect("plans leave unreadable databases alone");
+        match change {
+            Change::CreateGroup { database, group, members } => {
+                groups.insert(group.clone(), ExistingGroup::Members(members));
+                hub.claims.insert((database, group), Claim { is_made: true, intended: BTreeSet::new() });
+            }
+            Change::AlterGroup { group, members, .. } => {
+                groups.insert(group, ExistingGroup::Members(members));
+            }
+            Change::PutFunction { function, .. } => {
+                let existing = ExistingFunction { folder: function.folder.clone(), docstring: function.docstring() };
+                place.functions.insert(function.function, existing);
+            }
+            Change::DropFunction { function, .. } => drop(place.functions.remove(&function)),
+            Change::DropGroup { database, group } => {
+                groups.remove(&group);
+                hub.claims.remove(&(database, group));
+            }
+        }
+    }
+    hub
+}

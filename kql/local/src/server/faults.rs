@@ -1,0 +1,164 @@
+//! `--faults FILE`: what goes wrong, on purpose. The file is a JSON list of rules; the first that fits a request and is not used up says how it fails. It is read
+//! again when it changes, and then every rule counts anew. I/O: that file. Called by [`super::exchange`].
+//!
+//! ```json
+//! [{"path": "/v2/rest/query", "text": "Heartbeats", "skip": 1, "count": 2, "fault": {"status": 429}}]
+//! ```
+//!
+//! | field | what |
+//! |---|---|
+//! | `path` | how the request's path ends; absent: any |
+//! | `text` | what its KQL, or its data, contains; absent: any |
+//! | `skip` | how many requests that fit go through before |
+//! | `count` | how many fail then; absent: all |
+//! | `fault` | see [`Fault`] |
+
+use std::{io, path::PathBuf, sync::Mutex};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// How a request fails.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) enum Fault {
+    /// Nothing is done; an HTTP status with Kusto's error body: 401, 403, 429 and 5xx as transient or not as Kusto says.
+    Status(u16),
+    /// It takes this many milliseconds longer, and is done.
+    Delay(u64),
+    /// Nothing is done, and the connection breaks without an answer.
+    Reset,
+    /// It is done, and the connection breaks without an answer.
+    Lost,
+    /// It is done, and the connection breaks in the middle of the answer.
+    Cut,
+    /// Nothing is done; 200 with a page for people.
+    Html,
+    /// Nothing is done; a redirect to this URL.
+    Redirect(String),
+    /// It is done; 200 with an error in place of the last row.
+    OneApiErrors,
+    /// It is done; 200 whose completion says that there were errors.
+    HasErrors,
+    /// It is done; 200 with half of the rows and the error of a result that is too large.
+    Truncated,
+    /// Of a script nothing is done, and every command of it is answered as failed. Another request is done.
+    FailedScript,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Rule {
+    #[serde(default)]
+    path: String,
+    #[serde(default)]
+    text: String,
+    #[serde(default)]
+    skip: usize,
+    #[serde(default)]
+    count: Option<usize>,
+    fault: Fault,
+}
+
+/// The rules of a file.
+#[derive(Debug)]
+pub(super) struct Faults {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    content: String,
+    /// Each with how many requests fitted it.
+    rules: Vec<(Rule, usize)>,
+}
+
+impl Faults {
+    /// Reads the file, which must be there and hold rules.
+    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+        let faults = Self { path, state: Mutex::default() };
+        faults.reload()?;
+        Ok(faults)
+    }
+
+    fn reload(&self) -> io::Result<()> {
+        let content = std::fs::read_to_string(&self.path)?;
+        let mut state = self.state.lock().expect("no holder of this lock panics");
+        if state.content != content {
+            let rules: Vec<Rule> = serde_json::from_str(&content)?;
+            *state = State { content, rules: rules.into_iter().map(|rule| (rule, 0)).collect() };
+        }
+        Ok(())
+    }
+
+    /// How this request fails, if it does. A file that is being written keeps the rules as they were.
+    pub(super) fn next(&self, path: &str, body: &[u8]) -> Option<Fault> {
+        if let Err(error) = self.reload() {
+            tracing::warn!(%error, file = %self.path.display(), "the faults stay as they were");
+        }
+        let parsed = serde_json::from_slice::<Value>(body).ok();
+        let csl = parsed.as_ref().and_then(|body| body["csl"].as_str());
+        let text = csl.map_or_else(|| String::from_utf8_lossy(body), Into::into);
+        let mut state = self.state.lock().expect("no holder of this lock panics");
+        let fitting =
+            state.rules.iter_mut().filter(|(rule, _)| path.ends_with(&rule.path) && text.contains(&rule.text));
+        for (rule, seen) in fitting {
+            *seen += 1;
+            let turn = seen.saturating_sub(rule.skip);
+            if turn > 0 && rule.count.is_none_or(|count| turn <= count) {
+                return Some(rule.fault.clone());
+            }
+        }
+        None
+    }
+}
+
+impl Fault {
+    /// What becomes of the answer of a request that was done.
+    pub(super) fn spoil(&self, answer: Vec<u8>) -> Vec<u8> {
+        let Ok(mut value) = serde_json::from_slice::<Value>(&answer) else { return answer };
+        let error = |code: &str, message: &str| json!([{"error": {"code": code, "message": message, "@type": "Kusto.Data.Exceptions.KustoServicePartialQueryFailureException", "@message": message, "@context": {}, "@permanent": false}}]);
+        let (errors, keep) = match self {
+            Self::OneApiErrors => {
+                (error("Internal service error", "Query execution failed: a fault on purpose."), usize::MAX)
+            }
+            Self::Truncated => {
+                (error("LimitsExceeded", "Query result set has exceeded the internal limit: a fault on purpose."), 2)
+            }
+            Self::HasErrors => (Value::Null, usize::MAX),
+            _ => return answer,
+        };
+        if let Value::Array(frames) = &mut value {
+            for frame in frames {
+                if frame["FrameType"] == "DataSetCompletion" {
+                    frame["HasErrors"] = true.into();
+                    if !errors.is_null() {
+                        frame["OneApiErrors"] = errors.clone();
+                    }
+                } else if frame["TableKind"] == "PrimaryResult" {
+                    spoil_rows(&mut frame["Rows"], &errors, keep);
+                }
+            }
+        } else if errors.is_null() {
+            value["Exceptions"] = json!(["The request failed: a fault on purpose."]);
+        } else {
+            spoil_rows(&mut value["Tables"][0]["Rows"], &errors, keep);
+        }
+        value.to_string().into_bytes()
+    }
+}
+
+/// Keeps one row of `keep`, and puts the errors in place of the last that stays.
+fn spoil_rows(rows: &mut Value, errors: &Value, keep: usize) {
+    let Value::Array(rows) = rows else { return };
+    if errors.is_null() {
+        return;
+    }
+    if keep != usize::MAX {
+        rows.truncate(rows.len() / keep);
+    } else {
+        rows.pop();
+    }
+    rows.push(json!({"OneApiErrors": errors}));
+}
