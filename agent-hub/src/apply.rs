@@ -33,6 +33,16 @@ pub struct Applied {
     pub result: Result<(), String>,
 }
 
+impl Applied {
+    /// The docstring of the function that was put, if it was.
+    pub fn put_docstring(&self) -> Option<String> {
+        match (&self.change, &self.result) {
+            (Change::PutFunction { function, .. }, Ok(())) => Some(function.docstring()),
+            _ => None,
+        }
+    }
+}
+
 /// Makes all changes; each database's in the plan's order, databases side by side.
 pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Timestamp) -> Vec<Applied> {
     let Plan { mut changes, records, .. } = plan;

@@ -1,14 +1,18 @@
 //! What the hub should hold for a fleet: entity groups and federated functions. Pure; called by `plan`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
+    sync::Arc,
 };
 
 use kql::{
-    names::{DatabaseName, EntityGroupName, FunctionName, NameError, TableName},
-    statements::{Entity, FederatedBody, Members, PutFunction},
+    endpoint::ClusterEndpoint,
+    names::{ColumnName, DatabaseName, EntityGroupName, FunctionName, NameError, TableName},
+    statements::{Body, Entity, FederatedBody, Members, PutFunction, Source},
+    types::ScalarType,
 };
+use shared::heartbeat::{Columns, DatabaseInventory};
 
 use crate::{
     fleet::{Fleet, Inventory},
@@ -44,6 +48,24 @@ pub enum Problem {
     },
     /// A name of ours would break Kusto's rules.
     NameRefused(NameError),
+    /// Partitions have a column with different types.
+    TypesDiffer {
+        /// The database.
+        database: DatabaseName,
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: ColumnName,
+        /// Who has which.
+        types: String,
+    },
+    /// A name is a view in one partition and a table in another: the tables are federated.
+    ViewAndTable {
+        /// The database.
+        database: DatabaseName,
+        /// The name.
+        name: TableName,
+    },
 }
 
 impl fmt::Display for Problem {
@@ -54,25 +76,46 @@ impl fmt::Display for Problem {
                 "{partitions} partition(s) have the database '{database}', but the hub has none of that name: create it on the hub to get its functions"
             ),
             Self::NameRefused(error) => write!(f, "not federated: {error}"),
+            Self::TypesDiffer { database, table, column, types } => {
+                write!(f, "the column '{column}' of '{table}' in '{database}' has different types: {types}")
+            }
+            Self::ViewAndTable { database, name } => write!(
+                f,
+                "'{name}' in '{database}' is a table in some partitions and a view in others: only the tables are federated"
+            ),
         }
     }
 }
 
-/// The partitions of one database: which tables each known one has, and which ones are there without a known schema.
+/// The partitions of one database. Equal contents are one entry: a fleet of a thousand has few.
 #[derive(Debug, Default)]
-struct DatabaseMembers {
+struct DatabaseMembers<'a> {
     /// The spelling that names the group: the hub's own if it has the database, else the first partition's.
     spelling: Option<DatabaseName>,
     members: BTreeSet<Entity>,
     unknown: BTreeSet<Entity>,
-    tables: BTreeMap<TableName, BTreeSet<Entity>>,
+    contents: Vec<(&'a Arc<DatabaseInventory>, BTreeSet<Entity>)>,
+    /// Members by the value of an attribute that groups are made by.
+    by_value: BTreeMap<String, BTreeSet<Entity>>,
+}
+
+impl DatabaseMembers<'_> {
+    fn join(&mut self, entity: &Entity, values: &[String], hub: &Hub) {
+        self.spelling.get_or_insert_with(|| {
+            hub.spelling_of(&entity.database, GROUP_SUFFIX).unwrap_or_else(|| entity.database.clone())
+        });
+        for value in values {
+            self.by_value.entry(value.clone()).or_default().insert(entity.clone());
+        }
+        self.members.insert(entity.clone());
+    }
 }
 
 /// Computes groups and functions of the federated partitions. `hub` tells which databases the hub has, and of which groups a partition with an unknown schema
 /// is a member now: it stays there.
 pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
     let mut desired = Desired::default();
-    for (database, members) in databases(fleet, hub) {
+    for (database, members) in databases(fleet, hub, settings) {
         let spelling = members.spelling.clone().unwrap_or_else(|| database.clone());
         let group = match EntityGroupName::new(format!("{spelling}{GROUP_SUFFIX}")) {
             Ok(group) => group,
@@ -84,63 +127,112 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
         if hub.databases.contains_key(&database) {
             let group = (!hub.is_taken(&database, &group)).then_some(&group);
             let functions = functions(&spelling, group, &members, settings, &mut desired.problems);
-            desired.functions.insert(spelling, functions);
+            desired.functions.insert(spelling.clone(), functions);
         } else {
             let partitions = members.members.len();
-            desired.problems.push(Problem::HubDatabaseMissing { database: spelling, partitions });
+            desired.problems.push(Problem::HubDatabaseMissing { database: spelling.clone(), partitions });
         }
         if !members.unknown.is_empty() {
             desired.uncertain.insert(database);
         }
+        for (value, members) in members.by_value {
+            match EntityGroupName::new(format!("{spelling}{GROUP_SUFFIX}_{value}")) {
+                Ok(group) => drop(desired.groups.insert(group, members)),
+                Err(error) => desired.problems.push(Problem::NameRefused(error)),
+            }
+        }
         desired.groups.insert(group, members.members);
+    }
+    if let Some(status) = &settings.status {
+        for database in hub.databases.keys() {
+            let function = FunctionName::new(STATUS_FUNCTION).expect("the name follows Kusto's rules");
+            let put = PutFunction {
+                database: database.clone(),
+                function: function.clone(),
+                folder: settings.folder.clone(),
+                description: "Partitions of this hub: state, last heartbeat, and why one is not federated".to_owned(),
+                body: Body::Status(status.clone()),
+            };
+            desired.functions.entry(database.clone()).or_default().insert(function, put);
+        }
     }
     desired
 }
 
-fn databases(fleet: &Fleet, hub: &Hub) -> BTreeMap<DatabaseName, DatabaseMembers> {
-    let mut databases = BTreeMap::<DatabaseName, DatabaseMembers>::new();
+/// In every hub database: who is federated, and who is not.
+const STATUS_FUNCTION: &str = "federation_status";
+
+fn databases<'a>(fleet: &'a Fleet, hub: &Hub, settings: &Settings) -> BTreeMap<DatabaseName, DatabaseMembers<'a>> {
+    let mut databases = BTreeMap::<DatabaseName, DatabaseMembers<'a>>::new();
+    // Where a content stands in its database's list.
+    let mut places = HashMap::<(DatabaseName, *const DatabaseInventory), usize>::new();
     let federated = fleet.values().filter(|partition| partition.is_federated());
     for partition in federated {
         let cluster = &partition.beat.endpoint;
+        let values: Vec<String> =
+            settings.group_attributes.iter().filter_map(|attribute| partition.attribute(attribute)).collect();
         match &partition.beat.inventory {
             Inventory::Known(inventory) => {
                 for (database, content) in &inventory.0 {
                     let entity = Entity { cluster: cluster.clone(), database: database.clone() };
                     let members = databases.entry(database.clone()).or_default();
-                    members.spelling.get_or_insert_with(|| {
-                        hub.spelling_of(database, GROUP_SUFFIX).unwrap_or_else(|| database.clone())
+                    members.join(&entity, &values, hub);
+                    let place = *places.entry((database.clone(), Arc::as_ptr(content))).or_insert_with(|| {
+                        members.contents.push((content, BTreeSet::new()));
+                        members.contents.len() - 1
                     });
-                    members.members.insert(entity.clone());
-                    for table in content.tables.keys() {
-                        members.tables.entry(table.clone()).or_default().insert(entity.clone());
-                    }
+                    members.contents[place].1.insert(entity);
                 }
             }
             Inventory::Unknown => {
                 for entity in hub.memberships_of(cluster) {
                     let members = databases.entry(entity.database.clone()).or_default();
-                    members.spelling.get_or_insert_with(|| {
-                        hub.spelling_of(&entity.database, GROUP_SUFFIX).unwrap_or_else(|| entity.database.clone())
-                    });
-                    members.members.insert(entity.clone());
+                    members.join(entity, &values, hub);
                     members.unknown.insert(entity.clone());
                 }
             }
         }
+        if partition.is_forgotten() {
+            keep_in_groups_by_value(&mut databases, cluster, hub);
+        }
     }
     databases
+}
+
+/// The attributes of a partition that is kept although the heartbeat table remembers it no more are known only by the groups that list it.
+fn keep_in_groups_by_value(
+    databases: &mut BTreeMap<DatabaseName, DatabaseMembers<'_>>,
+    cluster: &ClusterEndpoint,
+    hub: &Hub,
+) {
+    for (group, entity) in hub.groups_of(cluster) {
+        let Some(members) = databases.get_mut(&entity.database) else { continue };
+        let spelling = members.spelling.as_ref().unwrap_or(&entity.database);
+        if let Some(value) = group.as_str().strip_prefix(&format!("{spelling}{GROUP_SUFFIX}_")) {
+            members.by_value.entry(value.to_owned()).or_default().insert(entity.clone());
+        }
+    }
 }
 
 /// `group`: the database's stored group, unless a person's group has its name: our functions must not answer from somebody else's list.
 fn functions(
     database: &DatabaseName,
     group: Option<&EntityGroupName>,
-    members: &DatabaseMembers,
+    members: &DatabaseMembers<'_>,
     settings: &Settings,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<FunctionName, PutFunction> {
     let mut functions = BTreeMap::new();
-    for (table, having) in &members.tables {
+    let tables: BTreeSet<&TableName> = members.contents.iter().flat_map(|(content, _)| content.tables.keys()).collect();
+    let views: BTreeSet<&TableName> = members.contents.iter().flat_map(|(content, _)| content.views.keys()).collect();
+    for view in views.intersection(&tables) {
+        problems.push(Problem::ViewAndTable { database: database.clone(), name: (*view).clone() });
+    }
+    let tables_and_views = tables
+        .iter()
+        .map(|table| (*table, Source::Table))
+        .chain(views.difference(&tables).map(|view| (*view, Source::View)));
+    for (table, source) in tables_and_views {
         let function = match FunctionName::new(format!("{}{table}", settings.function_prefix)) {
             Ok(function) => function,
             Err(error) => {
@@ -148,26 +240,97 @@ fn functions(
                 continue;
             }
         };
-        // A partition whose schema is not known may have the table; macro-expand is fuzzy, so a leg too many costs nothing.
-        let having: BTreeSet<Entity> = having.union(&members.unknown).cloned().collect();
-        let all = having == members.members;
+        let having: Vec<Having<'_>> = members
+            .contents
+            .iter()
+            .filter_map(|(content, entities)| {
+                let place = if source == Source::Table { &content.tables } else { &content.views };
+                let columns = place.get(table)?.as_deref();
+                Some(Having { columns, entities })
+            })
+            .collect();
+        let converted = conversions(&having, database, table, problems);
+        let all = having.len() == members.contents.len();
+        let what = if source == Source::Table { table.to_string() } else { format!("The view {table}") };
         let description = if all {
-            format!("{table} of every partition of {database}")
+            format!("{what} of every partition of {database}")
         } else {
-            format!("{table} of the partitions of {database} that have it")
+            format!("{what} of the partitions of {database} that have it")
         };
         let members = match group {
             Some(group) if all => Members::Group(group.clone()),
-            _ => Members::Entities(having),
+            _ => {
+                let having = having.iter().flat_map(|having| having.entities);
+                // A partition whose schema is not known may have the table; macro-expand is fuzzy, so a leg too many costs nothing.
+                Members::Entities(having.chain(&members.unknown).cloned().collect())
+            }
         };
+        let converted = if settings.converts_columns { converted } else { BTreeMap::new() };
+        let body =
+            FederatedBody { members, table: table.clone(), source, converted, best_effort: settings.best_effort };
         let put = PutFunction {
             database: database.clone(),
             function: function.clone(),
             folder: settings.folder.clone(),
             description,
-            body: FederatedBody { members, table: table.clone(), best_effort: settings.best_effort },
+            body: Body::Federated(body),
         };
         functions.insert(function, put);
     }
     functions
+}
+
+/// A table's columns in one content of its database, and who has that.
+struct Having<'a> {
+    columns: Option<&'a Columns>,
+    entities: &'a BTreeSet<Entity>,
+}
+
+/// Columns that partitions have with different types, and one type that holds all of them; each is reported with who has which.
+fn conversions(
+    having: &[Having<'_>],
+    database: &DatabaseName,
+    table: &TableName,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<ColumnName, ScalarType> {
+    // Almost always there is but one kind of columns.
+    let first = having.iter().find_map(|having| having.columns);
+    if having.iter().all(|having| having.columns.is_none() || having.columns == first) {
+        return BTreeMap::new();
+    }
+    let mut types = BTreeMap::<&ColumnName, BTreeMap<ScalarType, Vec<&Entity>>>::new();
+    for Having { columns, entities } in having {
+        for (column, scalar_type) in columns.iter().copied().flatten() {
+            types.entry(column).or_default().entry(*scalar_type).or_default().extend(*entities);
+        }
+    }
+    let conflicts = types.into_iter().filter(|(_, types)| types.len() > 1);
+    conflicts
+        .map(|(column, types)| {
+            let scalar_type = common_type(&types.keys().copied().collect::<Vec<_>>());
+            let said = types.iter().map(|(scalar_type, entities)| {
+                let example = entities.first().map(|entity| entity.cluster.to_string()).unwrap_or_default();
+                format!("{scalar_type} in {} partition(s), such as {example}", entities.len())
+            });
+            problems.push(Problem::TypesDiffer {
+                database: database.clone(),
+                table: table.clone(),
+                column: column.clone(),
+                types: said.collect::<Vec<_>>().join("; "),
+            });
+            (column.clone(), scalar_type)
+        })
+        .collect()
+}
+
+/// The narrowest type that every value of these fits into without an error.
+fn common_type(types: &[ScalarType]) -> ScalarType {
+    use ScalarType::{Decimal, Int, Long, Real};
+    if types.iter().all(|scalar_type| matches!(scalar_type, Int | Long)) {
+        Long
+    } else if types.iter().all(|scalar_type| matches!(scalar_type, Int | Long | Real | Decimal)) {
+        Real
+    } else {
+        ScalarType::String
+    }
 }

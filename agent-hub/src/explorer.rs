@@ -54,7 +54,7 @@ struct World {
 
 /// An interval of ten minutes, and a time to live of three.
 fn settings() -> Settings {
-    Settings::from(&hub_config("heartbeatTTL: 30m, "))
+    Settings { status: None, ..Settings::from(&hub_config("heartbeatTTL: 30m, ")) }
 }
 
 const INTERVAL: SignedDuration = SignedDuration::from_mins(10);

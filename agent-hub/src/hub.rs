@@ -19,6 +19,8 @@ pub struct Hub {
     pub databases: BTreeMap<DatabaseName, HubDatabase>,
     /// What our record says of groups.
     pub claims: BTreeMap<(DatabaseName, EntityGroupName), Claim>,
+    /// How the hub writes functions that we put, where it writes them in other words: docstring to hash of the text.
+    pub rewritten: BTreeMap<String, String>,
 }
 
 /// What our record says of one group.
@@ -47,11 +49,13 @@ pub struct HubDatabase {
     pub shadowed: BTreeSet<String>,
     /// Its entity groups; or why they could not be read, in which case the database is left alone in this pass.
     pub groups: Result<BTreeMap<EntityGroupName, ExistingGroup>, String>,
+    /// Whether they were read in this pass; else they are as an earlier one saw them, and nothing is changed before another look.
+    pub is_fresh: bool,
 }
 
 impl Default for HubDatabase {
     fn default() -> Self {
-        Self { functions: BTreeMap::new(), shadowed: BTreeSet::new(), groups: Ok(BTreeMap::new()) }
+        Self { functions: BTreeMap::new(), shadowed: BTreeSet::new(), groups: Ok(BTreeMap::new()), is_fresh: false }
     }
 }
 
@@ -62,12 +66,21 @@ pub struct ExistingFunction {
     pub folder: String,
     /// Its docstring, our marker in it if it is ours.
     pub docstring: String,
+    /// A hash of its text, see [`PutFunction::content_hash`].
+    pub content_hash: String,
 }
 
 impl ExistingFunction {
     /// Whether we made it, in whatever folder and with whatever content.
     pub fn is_ours(&self) -> bool {
         PutFunction::is_marked(&self.docstring)
+    }
+
+    /// Whether it is exactly this: equal docstrings mean that we put it so, equal texts that nobody edited it since.
+    pub fn is(&self, function: &PutFunction, rewritten: &BTreeMap<String, String>) -> bool {
+        self.docstring == function.docstring()
+            && (self.content_hash == function.content_hash()
+                || rewritten.get(&self.docstring) == Some(&self.content_hash))
     }
 
     /// Whether it is ours to drop: also in our folder, since another hub agent of ours may keep functions of its own in another.
@@ -114,6 +127,16 @@ impl Hub {
         self.claims.get(&(database.clone(), name.clone())).is_some_and(|claim| claim.covers(group))
     }
 
+    /// The groups of ours that list a partition, with the databases that they list of it.
+    pub fn groups_of<'a>(
+        &'a self,
+        cluster: &'a ClusterEndpoint,
+    ) -> impl Iterator<Item = (&'a EntityGroupName, &'a Entity)> + 'a {
+        self.own_groups().flat_map(move |(name, members)| {
+            members.iter().filter(move |entity| entity.cluster == *cluster).map(move |entity| (name, entity))
+        })
+    }
+
     /// The databases of a partition that some group of ours lists now.
     pub fn memberships_of<'a>(&'a self, cluster: &'a ClusterEndpoint) -> impl Iterator<Item = &'a Entity> + 'a {
         self.members().filter(move |entity| entity.cluster == *cluster)
@@ -121,17 +144,20 @@ impl Hub {
 
     /// Everything that some group of ours lists now; what several groups list comes several times.
     pub fn members(&self) -> impl Iterator<Item = &Entity> + '_ {
+        self.own_groups().flat_map(|(_, members)| members)
+    }
+
+    fn own_groups(&self) -> impl Iterator<Item = (&EntityGroupName, &BTreeSet<Entity>)> + '_ {
         self.databases
             .iter()
             .flat_map(|(database, content)| {
                 content.groups.iter().flatten().map(move |(name, group)| (database, name, group))
             })
             .filter(|(database, name, group)| self.owns(database, name, group))
-            .filter_map(|(_, _, group)| match group {
-                ExistingGroup::Members(members) => Some(members),
+            .filter_map(|(_, name, group)| match group {
+                ExistingGroup::Members(members) => Some((name, members)),
                 ExistingGroup::Foreign => None,
             })
-            .flatten()
     }
 }
 

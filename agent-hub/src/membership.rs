@@ -293,11 +293,13 @@ fn step(before: Option<&Remembered>, sight: &Sight, thresholds: &Thresholds) -> 
     let state_before = after.state;
     after.returns.retain(|at| now.duration_since(*at) <= thresholds.flapping_window);
     let is_silent = missed_beats(*age, 0, thresholds.interval) >= thresholds.suspect_after;
+    // Of a partition that was never seen before, its beats within the window count, also if the last is overdue: by the time to live it lives.
+    let first_beats = if before.is_none() { (*new_beats).max(1) } else { 0 };
     if is_silent {
-        after.beats = 0;
+        after.beats = first_beats;
         after.silent_since = after.silent_since.or(Some(*now));
     } else {
-        after.beats = after.beats.saturating_add((*new_beats).max(u64::from(before.is_none())));
+        after.beats = after.beats.saturating_add((*new_beats).max(first_beats));
     }
     (after.state, after.reason) = match admission {
         Admission::Blocked => (PartitionState::Blocked, Some("it is listed in blockedPartitions".to_owned())),
@@ -345,7 +347,7 @@ impl Remembered {
             _ if age > patience => (Expired, None),
             Live if is_silent => (Suspect, None),
             Live => (Live, None),
-            Joining if !is_silent && self.beats >= self.needs => (Live, None),
+            Joining if self.beats >= self.needs => (if is_silent { Suspect } else { Live }, None),
             Joining => (Joining, Some(format!("{} of {} beats in a row", self.beats, self.needs))),
             Flapping if self.flaps(thresholds) || is_silent => (Flapping, Some(self.flapping_reason(thresholds))),
             Flapping => (Live, None),
@@ -366,5 +368,139 @@ impl Remembered {
 
     fn flapping_reason(&self, thresholds: &Thresholds) -> String {
         format!("it returned from silence {} times within {:#}", self.returns.len(), thresholds.flapping_window)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use PartitionState::{Blocked, Expired, Flapping, Joining, Live, Suspect, Untrusted};
+
+    use super::*;
+    use crate::{settings::Settings, testing::hub_config};
+
+    /// Beats every ten minutes, one hour to live.
+    fn thresholds(fields: &str) -> Thresholds {
+        Settings::from(&hub_config(fields)).thresholds
+    }
+
+    fn at(minutes: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000).unwrap() + SignedDuration::from_mins(minutes)
+    }
+
+    /// What became of a partition in passes: when each runs, when the newest beat came, how many came since the last pass, and whether it is a member.
+    fn states(thresholds: &Thresholds, passes: &[(i64, i64, u64, bool)]) -> Vec<PartitionState> {
+        let mut known = None;
+        passes
+            .iter()
+            .map(|(now, beat, new_beats, is_member)| {
+                let sight = Sight {
+                    age: at(*now).duration_since(at(*beat)),
+                    new_beats: *new_beats,
+                    is_member: *is_member,
+                    admission: Admission::Admitted,
+                    now: at(*now),
+                };
+                let after = step(known.as_ref(), &sight, thresholds);
+                let state = after.state;
+                known = Some(after);
+                state
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_partition_joins_falls_silent_expires_and_comes_back_as_one_that_has_to_show_more() {
+        let passes = [
+            (0, 0, 1, false),
+            (12, 0, 0, true),
+            (13, 0, 0, true),
+            (60, 0, 0, true),
+            (61, 0, 0, true),
+            (70, 0, 0, false),
+            (80, 80, 1, false),
+            (90, 90, 1, false),
+        ];
+        let expected = [Live, Live, Suspect, Suspect, Expired, Expired, Joining, Live];
+        assert_eq!(states(&thresholds(""), &passes), expected);
+    }
+
+    #[test]
+    fn a_silent_partition_is_live_again_after_beats_in_a_row_and_one_lost_beat_in_between_begins_anew() {
+        let passes = [
+            (0, 0, 1, true),
+            (20, 0, 0, true),
+            (21, 21, 1, true),
+            (40, 21, 0, true),
+            (41, 41, 1, true),
+            (51, 51, 1, true),
+        ];
+        assert_eq!(states(&thresholds(""), &passes), [Live, Suspect, Suspect, Suspect, Suspect, Live]);
+    }
+
+    #[test]
+    fn a_new_partition_may_have_to_beat_more_than_once() {
+        let three = thresholds("membership: {joinAfterBeats: 3}, ");
+        assert_eq!(
+            states(&three, &[(0, 0, 1, false), (10, 10, 1, false), (20, 20, 1, false)]),
+            [Joining, Joining, Live]
+        );
+        // What it sent before the first look counts, and what our groups list was federated already.
+        assert_eq!(states(&three, &[(0, -1, 5, false)]), [Live]);
+        assert_eq!(states(&three, &[(0, -20, 1, true)]), [Suspect]);
+        assert_eq!(states(&thresholds(""), &[(0, -20, 1, false), (0, -90, 1, false)]), [Suspect, Expired]);
+    }
+
+    #[test]
+    fn a_partition_that_comes_and_goes_flaps_is_kept_and_settles() {
+        let mut passes = vec![(0, 0, 1, true)];
+        for returned in [30, 60, 90] {
+            passes.extend([(returned - 5, returned - 30, 0, true), (returned, returned, 2, true)]);
+        }
+        let mut expected = vec![Live, Suspect, Live, Suspect, Live, Suspect, Flapping];
+        // Silent for five hours: kept. Then for longer than the window: gone.
+        passes.extend([(390, 90, 0, true), (449, 90, 0, true), (451, 90, 0, true)]);
+        expected.extend([Flapping, Flapping, Expired]);
+        assert_eq!(states(&thresholds(""), &passes), expected);
+        // Without another silence its returns are forgotten.
+        let quiet: Vec<_> = passes[..7].iter().copied().chain([(460, 460, 30, true)]).collect();
+        assert_eq!(states(&thresholds(""), &quiet).last(), Some(&Live));
+    }
+
+    #[test]
+    fn a_persons_word_and_a_failed_check_outweigh_beats() {
+        let (now, beat) = (at(0), at(0));
+        let judge = |admission: Admission, before: Option<&Remembered>| {
+            let sight = Sight { age: now.duration_since(beat), new_beats: 1, is_member: false, admission, now };
+            step(before, &sight, &thresholds(""))
+        };
+        let live = judge(Admission::Admitted, None);
+        let blocked = judge(Admission::Blocked, Some(&live));
+        let refused = judge(Admission::Refused("no".to_owned()), Some(&live));
+        assert_eq!((live.state, blocked.state, refused.state), (Live, Blocked, Untrusted));
+        assert_eq!(refused.reason.as_deref(), Some("no"));
+        assert_eq!(judge(Admission::Admitted, Some(&blocked)).state, Live, "and it joins anew when it is taken back");
+    }
+
+    #[test]
+    fn only_what_changed_is_recorded_and_strangers_texts_are_quoted() {
+        let endpoint = ClusterEndpoint::parse("https://eu.kusto.windows.net").unwrap();
+        let beat = || Beat { received: at(0), new_beats: 1, ..Beat::forgotten(endpoint.clone()) };
+        let step = |membership: &Membership, now| {
+            membership.step(vec![beat()], &Hub::default(), &Trust::default(), at(now), &thresholds("")).0
+        };
+        let first = step(&Membership::default(), 0);
+        assert_eq!(first.changed_since(&Membership::default()).len(), 1);
+        let second = step(&first, 5);
+        assert_eq!(second.changed_since(&first), []);
+        let mut dark = step(&second, 20);
+        dark.note(&BTreeSet::from([Scope::Zone("a\",\n.drop".to_owned())]), at(20), SignedDuration::from_hours(1));
+        let lines: Vec<String> = dark.changed_since(&second).iter().map(|record| record.csv_line(at(20))).collect();
+        assert_eq!(
+            lines,
+            [
+                "2023-11-14T22:33:20Z,Partition,\"https://eu.kusto.windows.net\",suspect,2023-11-14T22:33:20Z,2023-11-14T22:33:20Z,\"[]\",\"\"\n",
+                "2023-11-14T22:33:20Z,Darkness,\"zone a\"\", .drop\",dark,2023-11-14T22:33:20Z,,\"[]\",\"\"\n",
+            ]
+        );
     }
 }

@@ -20,13 +20,13 @@ use shared::{
 };
 
 use crate::{
-    apply::{apply, write_members},
+    apply::{Applied, apply, write_members},
     fleet::{Beat, Fleet, Inventory},
     guards::HoldReason,
     hub::Hub,
     membership::Membership,
-    observe::{HeartbeatMemory, ObserveError, read_heartbeats, read_hub, read_members},
-    plan::{Decision, Hold, Plan, plan},
+    observe::{HeartbeatMemory, ObjectMemory, ObserveError, look_at_groups, read_heartbeats, read_hub, read_members},
+    plan::{Change, Decision, Hold, Plan, plan},
     report::{Report, Work},
     settings::{self, Settings},
     setup::{self, Missing, SetUp, Setup, SetupError},
@@ -44,6 +44,7 @@ struct HubAgent {
     trust: Trust,
     setup: Setup,
     memory: HeartbeatMemory,
+    objects: ObjectMemory,
     membership: Membership,
     /// What the table of memberships says.
     recorded: Membership,
@@ -51,6 +52,10 @@ struct HubAgent {
     seen_at: Option<Timestamp>,
     /// New partitions that answered their canary query.
     sound: BTreeSet<ClusterEndpoint>,
+    /// Docstrings of functions that the last pass put: how the hub writes them is learned from the next look.
+    put: BTreeSet<String>,
+    /// How the hub writes functions that were put, docstring to hash of the text.
+    rewritten: BTreeMap<String, String>,
     /// Partition databases whose columns changed, and of which the hub has not been told yet.
     stale: BTreeSet<(ClusterEndpoint, DatabaseName)>,
     report: Report,
@@ -84,7 +89,7 @@ pub async fn run(config: HubConfig, world: World) -> Exit {
         }
     };
     while let Some(now) = cycle.next().await {
-        cycle.pass(agent.pass(now)).await;
+        cycle.pass(Box::pin(agent.pass(now))).await;
         agent.tell().await;
     }
     cycle.exit()
@@ -95,8 +100,8 @@ impl HubAgent {
         let hub = KustoClient::new(config.endpoint.clone(), &config.credential, world.client_options())?;
         let report = Report::new(world.clone(), &config);
         let (settings, trust) = (Settings::from(&config), settings::trust(&config));
-        let (setup, memory, membership, recorded) = Default::default();
-        let (seen_at, sound, stale) = Default::default();
+        let (setup, memory, objects, membership, recorded) = Default::default();
+        let (seen_at, sound, put, rewritten, stale) = Default::default();
         Ok(Self {
             hub,
             config,
@@ -104,10 +109,13 @@ impl HubAgent {
             trust,
             setup,
             memory,
+            objects,
             membership,
             recorded,
             seen_at,
             sound,
+            put,
+            rewritten,
             stale,
             report,
             world,
@@ -123,13 +131,13 @@ impl HubAgent {
         if missing.heartbeat_table {
             return self.report.planned(now, &missing, &Plan::default());
         }
-        let Seen { now: server_now, fleet, hub, problems } = match self.see(&missing).await {
+        let Seen { now: server_now, fleet, mut hub, problems } = match self.see(&missing).await {
             Ok(seen) => seen,
             Err(blind) => return self.blind(now, blind),
         };
         self.report.fleet(&fleet);
         self.memory.count_from(server_now);
-        let decision = plan(&fleet, &hub, &self.membership, server_now, &self.settings);
+        let decision = self.decide(&fleet, &mut hub, server_now).await;
         self.note(&decision, server_now);
         if !is_plan_only {
             self.record(server_now).await;
@@ -143,6 +151,7 @@ impl HubAgent {
             return self.report.planned(now, &missing, &plan);
         }
         let applied = apply(&self.hub, &self.config, plan.clone(), now).await;
+        self.put.extend(applied.iter().filter_map(Applied::put_docstring));
         self.clear_remote_schemas().await;
         self.report.done(now, &hub, &self.settings.folder, &Work { set_up: &set_up, plan: &plan, applied: &applied })
     }
@@ -163,7 +172,10 @@ impl HubAgent {
         let reading = read_heartbeats(&self.hub, &self.config, &mut self.memory, trusted).await;
         let reading = reading.map_err(Blind::Incomplete)?;
         self.stale.extend(reading.changed);
-        let hub = read_hub(&self.hub, &self.config, !missing.ownership_table).await.map_err(Blind::Failed)?;
+        let mut hub = read_hub(&self.hub, &self.config, !missing.ownership_table, &mut self.objects)
+            .await
+            .map_err(Blind::Failed)?;
+        self.learn_texts(&mut hub);
         self.recall(reading.now, missing).await.map_err(Blind::Failed)?;
         self.ask_new_partitions(&reading.beats, &hub).await;
         let thresholds = &self.settings.thresholds;
@@ -171,6 +183,16 @@ impl HubAgent {
         self.membership = membership;
         self.seen_at = Some(reading.now);
         Ok(Seen { now: reading.now, fleet, hub, problems: reading.problems })
+    }
+
+    /// A hub may write a function's text in other words than ours: as it is right after we put it, so it is right.
+    fn learn_texts(&mut self, hub: &mut Hub) {
+        for function in hub.databases.values().flat_map(|database| database.functions.values()) {
+            if self.put.remove(&function.docstring) {
+                self.rewritten.insert(function.docstring.clone(), function.content_hash.clone());
+            }
+        }
+        hub.rewritten.clone_from(&self.rewritten);
     }
 
     /// A process that is new, or has not seen for a time to live (another one led, perhaps), begins with what is recorded.
@@ -216,6 +238,22 @@ impl HubAgent {
                 Err(error) => drop(self.trust.failed_canaries.insert(endpoint, error)),
             }
         }
+    }
+
+    /// What to do. Where something is to be done, it is decided on groups that were read just now.
+    async fn decide(&self, fleet: &Fleet, hub: &mut Hub, now: Timestamp) -> Decision {
+        let decide = |hub: &Hub| plan(fleet, hub, &self.membership, now, &self.settings);
+        let decision = decide(hub);
+        let Decision::Apply(plan) = &decision else { return decision };
+        let touched =
+            plan.changes.iter().map(Change::database).chain(plan.records.iter().map(|record| &record.database));
+        let is_stale = |name: &&DatabaseName| hub.databases.get(*name).is_some_and(|database| !database.is_fresh);
+        let stale: BTreeSet<DatabaseName> = touched.filter(is_stale).cloned().collect();
+        if stale.is_empty() {
+            return decision;
+        }
+        look_at_groups(&self.hub, hub, stale.into_iter().collect()).await;
+        decide(hub)
     }
 
     /// Remembers which guards hold.
@@ -334,12 +372,12 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
         return Ok((lines.join("\n"), Exit::Done));
     }
     let (decision, mut problems) = match agent.see(&missing).await {
-        Ok(Seen { now, fleet, hub, problems }) => {
+        Ok(Seen { now, fleet, mut hub, problems }) => {
             for partition in fleet.values().filter(|partition| partition.state == PartitionState::Untrusted) {
                 let why = partition.reason.as_deref().unwrap_or_default();
                 lines.push(format!("not federated: {}: {why}", partition.beat.endpoint));
             }
-            (plan(&fleet, &hub, &agent.membership, now, &agent.settings), problems)
+            (agent.decide(&fleet, &mut hub, now).await, problems)
         }
         Err(Blind::Failed(error)) => return Err(chain(&error)),
         Err(Blind::Incomplete(error)) => {

@@ -287,7 +287,7 @@ fn changes(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Plan {
         match &present.groups {
             Ok(groups) => {
                 steps.compare_groups(database, groups, &desired, hub);
-                steps.compare_functions(database, present, &desired, settings);
+                steps.compare_functions(database, present, &desired, settings, &hub.rewritten);
             }
             Err(why) => {
                 steps.unread_databases += 1;
@@ -307,6 +307,7 @@ struct Steps {
     drop_groups: Vec<Change>,
     records: Vec<Record>,
     problems: Vec<String>,
+    edited: Vec<String>,
     unread_databases: usize,
 }
 
@@ -380,6 +381,7 @@ impl Steps {
         present: &HubDatabase,
         desired: &Desired,
         settings: &Settings,
+        rewritten: &BTreeMap<String, String>,
     ) {
         let none = BTreeMap::new();
         let wanted = desired.functions.get(database).unwrap_or(&none);
@@ -398,8 +400,15 @@ impl Steps {
                     ));
                     continue;
                 }
-                Some(existing) if existing.docstring == function.docstring() => continue,
-                Some(_) => true,
+                Some(existing) if existing.is(function, rewritten) => continue,
+                Some(existing) => {
+                    if existing.docstring == function.docstring() {
+                        self.edited.push(format!(
+                            "the function '{name}' in '{database}' was edited by somebody and is put back"
+                        ));
+                    }
+                    true
+                }
             };
             self.put_functions.push(Change::PutFunction { function: function.clone(), replaces });
         }
@@ -414,7 +423,17 @@ impl Steps {
     }
 
     fn ordered(self) -> Plan {
-        let Self { put_groups, put_functions, drop_functions, drop_groups, records, problems, unread_databases } = self;
+        let Self {
+            put_groups,
+            put_functions,
+            drop_functions,
+            drop_groups,
+            records,
+            mut problems,
+            edited,
+            unread_databases,
+        } = self;
+        problems.extend(edited);
         let changes = [put_groups, put_functions, drop_functions, drop_groups].into_iter().flatten().collect();
         Plan { changes, records, problems, unread_databases, ..Plan::default() }
     }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use kql::statements::StatusBody;
 use shared::document::{HubConfig, MembershipConfig};
 
 use crate::{
     guards::GuardSettings,
     membership::Thresholds,
+    setup::members_table,
     trust::{HostPattern, Trust},
 };
 
@@ -26,6 +28,12 @@ pub struct Settings {
     pub folder: String,
     /// Leave out partitions that cannot be reached, instead of failing the query.
     pub best_effort: bool,
+    /// Whether columns that partitions have with different types are converted to one.
+    pub converts_columns: bool,
+    /// Attributes for whose values there are groups of their own.
+    pub group_attributes: Vec<String>,
+    /// What `federation_status()` asks.
+    pub status: Option<StatusBody>,
 }
 
 fn signed(duration: Duration) -> SignedDuration {
@@ -67,6 +75,14 @@ impl From<&HubConfig> for Settings {
             function_prefix: config.function_prefix.clone(),
             folder: config.folder.clone(),
             best_effort: config.best_effort,
+            converts_columns: config.converts_columns,
+            group_attributes: config.group_attributes.clone(),
+            status: Some(StatusBody {
+                database: config.heartbeat_database.clone(),
+                table: config.heartbeat_table.clone(),
+                members: members_table(),
+                window: config.heartbeat_retention,
+            }),
         }
     }
 }

@@ -40,7 +40,11 @@ pub(crate) fn applied(mut hub: Hub, plan: &Plan) -> Hub {
                 groups.insert(group, ExistingGroup::Members(members));
             }
             Change::PutFunction { function, .. } => {
-                let existing = ExistingFunction { folder: function.folder.clone(), docstring: function.docstring() };
+                let existing = ExistingFunction {
+                    folder: function.folder.clone(),
+                    docstring: function.docstring(),
+                    content_hash: function.content_hash(),
+                };
                 place.functions.insert(function.function, existing);
             }
             Change::DropFunction { function, .. } => drop(place.functions.remove(&function)),

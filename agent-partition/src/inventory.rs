@@ -1,6 +1,6 @@
 //! What the partition's own cluster holds. I/O: one `.show` command; reading its rows is pure.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kql::{
     names::{ColumnName, DatabaseName, TableName},
@@ -59,13 +59,13 @@ fn read(table: &ResultTable) -> Result<Found, DecodeError> {
                 continue;
             }
         };
-        let content = found.inventory.0.entry(database).or_default();
+        let content = Arc::make_mut(found.inventory.0.entry(database).or_default());
         match kind {
             // A function with parameters is no view: nobody could pass them through a federated function.
             "Function" if has_parameters(input) => {}
-            "Function" => drop(content.views.insert(name, columns(output))),
+            "Function" => drop(content.views.insert(name, columns(output).map(Arc::new))),
             // Kusto documents the columns as output; a cluster that gives them as input means the same.
-            _ => drop(content.tables.insert(name, columns(output).or_else(|| columns(input)))),
+            _ => drop(content.tables.insert(name, columns(output).or_else(|| columns(input)).map(Arc::new))),
         }
     }
     Ok(found)

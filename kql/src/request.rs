@@ -8,8 +8,10 @@ use crate::names::DatabaseName;
 /// Where a text goes and what may be done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestKind {
-    /// A query: `/v2/rest/query`, read-only, safe to repeat.
+    /// A query of the cluster itself: `/v2/rest/query`, read-only, safe to repeat.
     Query,
+    /// A query that asks another cluster; else as a query.
+    RemoteQuery,
     /// A `.show` command: `/v1/rest/mgmt`, read-only, safe to repeat.
     Show,
     /// A command that changes something but may be sent twice with the same end state (`.create-or-alter`, `.alter`, `.create-merge`, `.drop ... ifexists`).
@@ -26,7 +28,7 @@ impl RequestKind {
 
     /// Whether the server is asked to refuse any change (`request_readonly`).
     pub const fn is_read_only(self) -> bool {
-        matches!(self, Self::Query | Self::Show)
+        matches!(self, Self::Query | Self::RemoteQuery | Self::Show)
     }
 }
 

@@ -14,7 +14,9 @@ pub use discovery::{ShowDatabases, ShowHubEntities, ShowInventory};
 pub use entity_groups::{
     AlterEntityGroup, AlterMergeEntityGroup, CreateEntityGroup, DropEntityGroup, Entity, ShowEntityGroups, members_hash,
 };
-pub use functions::{Canary, ClearRemoteSchema, DropFunction, FederatedBody, Members, PutFunction};
+pub use functions::{
+    Body, Canary, ClearRemoteSchema, DropFunction, FederatedBody, Members, PutFunction, Source, StatusBody,
+};
 pub use heartbeats::{
     AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, EnableStreaming, HeartbeatPolicy,
     IngestInline, ReadHeartbeats, ReadSchemas, ShowPolicy, Windows,

@@ -13,4 +13,4 @@ mod schema;
 
 pub use parse::{Limits, Problem, parse_metadata, parse_schema};
 pub use row::{COLUMNS, Heartbeat};
-pub use schema::{Columns, DatabaseInventory, SchemaInventory};
+pub use schema::{Columns, DatabaseInventory, Interner, SchemaInventory};

@@ -5,6 +5,7 @@ mod figures;
 mod local_kusto;
 mod operator;
 mod programs;
+mod scale;
 
 #[tokio::main]
 async fn main() {
@@ -19,6 +20,9 @@ async fn main() {
     }
     if is_asked("programs") {
         programs::run().await;
+    }
+    if is_asked("scale") {
+        scale::run().await;
     }
     if is_asked("operator") {
         operator::run().await;

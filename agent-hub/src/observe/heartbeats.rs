@@ -15,7 +15,7 @@ use kql::{
 use serde_json::Value;
 use shared::{
     document::HubConfig,
-    heartbeat::{Limits, SchemaInventory, parse_metadata, parse_schema},
+    heartbeat::{Interner, Limits, SchemaInventory, parse_metadata, parse_schema},
     kusto::{DecodeError, KustoClient, ResultTable, Row},
     runtime::chain,
 };
@@ -27,6 +27,7 @@ use crate::fleet::{Beat, Inventory};
 #[derive(Debug, Default)]
 pub struct HeartbeatMemory {
     partitions: BTreeMap<ClusterEndpoint, Remembered>,
+    interner: Interner,
     /// The hub server's clock at the last complete reading.
     read_at: Option<Timestamp>,
 }
@@ -82,6 +83,7 @@ pub async fn read_heartbeats(
         }
     }
     memory.partitions.retain(|endpoint, _| rows.contains_key(endpoint));
+    memory.interner.forget_unused();
     let beats = rows.into_values().map(|row| memory.beat(row)).collect();
     Ok(HeartbeatReading { now, beats, changed, problems })
 }
@@ -221,7 +223,7 @@ impl HeartbeatMemory {
                 );
             }
             let before = self.partitions.remove(&endpoint).and_then(|known| known.inventory);
-            let inventory = inventory.map(Arc::new);
+            let inventory = inventory.map(|inventory| Arc::new(self.interner.share(inventory)));
             if let (Some(before), Some(after)) = (&before, &inventory) {
                 changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));
             }

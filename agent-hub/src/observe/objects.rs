@@ -26,11 +26,41 @@ const DATABASES: &str = "the list of databases";
 const ENTITIES: &str = "the functions of all databases";
 const OWNERSHIP: &str = "the record of our entity groups";
 
+/// How many databases are asked for their groups in turn, though nothing tells that these changed: a hub with many is looked at within some passes.
+const IN_TURN: usize = 2;
+
+/// The groups of databases that were read before. Asking is one request for each database, so that those are asked whose schema's version changed, and some in
+/// turn, in case a hub does not count groups into that. Lives as long as the process.
+#[derive(Debug, Default)]
+pub struct ObjectMemory {
+    groups: BTreeMap<DatabaseName, (String, BTreeMap<EntityGroupName, ExistingGroup>)>,
+    turn: usize,
+}
+
+impl ObjectMemory {
+    /// The databases that are to be asked, of all there are with their versions.
+    fn due(&mut self, versions: &BTreeMap<DatabaseName, String>) -> Vec<DatabaseName> {
+        self.groups.retain(|name, _| versions.contains_key(name));
+        let first = self.turn;
+        self.turn = (first + IN_TURN) % versions.len().max(1);
+        let is_in_turn = |index: usize| (index + versions.len() - first) % versions.len() < IN_TURN;
+        let due = versions.iter().enumerate().filter(|(index, (name, version))| {
+            is_in_turn(*index) || self.groups.get(*name).is_none_or(|(known, _)| known != *version)
+        });
+        due.map(|(_, (name, _))| name.clone()).collect()
+    }
+}
+
 /// Reads the hub. Without a record of groups (`has_record`: whether its table exists) none is ours. A database whose groups cannot be read is marked so; any other failure fails the reading.
 ///
 /// # Errors
 /// [`ObserveError`]
-pub async fn read_hub(hub: &KustoClient, config: &HubConfig, has_record: bool) -> Result<Hub, ObserveError> {
+pub async fn read_hub(
+    hub: &KustoClient,
+    config: &HubConfig,
+    has_record: bool,
+    memory: &mut ObjectMemory,
+) -> Result<Hub, ObserveError> {
     let ownership = ReadOwnership { database: &config.heartbeat_database, table: &ownership_table() }.request();
     let entities = ShowHubEntities { function_prefix: &config.function_prefix }.request();
     let databases = ShowDatabases.request();
@@ -42,26 +72,41 @@ pub async fn read_hub(hub: &KustoClient, config: &HubConfig, has_record: bool) -
         }
     };
     let (databases, entities, claims) = futures::join!(hub.send(&databases), hub.send(&entities), claims);
-    let names = read_databases(&databases.map_err(asking(DATABASES))?).map_err(decoding(DATABASES))?;
+    let versions = read_databases(&databases.map_err(asking(DATABASES))?).map_err(decoding(DATABASES))?;
     let mut databases: BTreeMap<DatabaseName, HubDatabase> =
-        names.into_iter().map(|name| (name, HubDatabase::default())).collect();
+        versions.keys().map(|name| (name.clone(), HubDatabase::default())).collect();
     read_entities(&entities.map_err(asking(ENTITIES))?, &mut databases).map_err(decoding(ENTITIES))?;
-    let claims = claims?;
-    let groups = stream::iter(databases.keys().cloned().collect::<Vec<_>>())
+    let mut seen = Hub { databases, claims: claims?, ..Hub::default() };
+    let due = memory.due(&versions);
+    look_at_groups(hub, &mut seen, due).await;
+    for (name, version) in versions {
+        let Some(database) = seen.databases.get_mut(&name) else { continue };
+        match (&database.groups, memory.groups.get(&name)) {
+            (Ok(groups), _) if database.is_fresh => drop(memory.groups.insert(name, (version, groups.clone()))),
+            (Ok(_), Some((_, known))) => database.groups = Ok(known.clone()),
+            _ => drop(memory.groups.remove(&name)),
+        }
+    }
+    Ok(seen)
+}
+
+/// Asks databases for their groups now.
+pub async fn look_at_groups(hub: &KustoClient, seen: &mut Hub, names: Vec<DatabaseName>) {
+    let groups = stream::iter(names)
         .map(async |name| (read_groups(hub, &name).await, name))
         .buffer_unordered(CONCURRENT_DATABASES);
     for (groups, name) in groups.collect::<Vec<_>>().await {
-        if let Some(database) = databases.get_mut(&name) {
-            database.groups = groups;
+        if let Some(database) = seen.databases.get_mut(&name) {
+            (database.groups, database.is_fresh) = (groups, true);
         }
     }
-    Ok(Hub { databases, claims })
 }
 
 /// Names that break our rules are Kusto's own (`$systemdb`): nothing of ours belongs there.
-fn read_databases(table: &ResultTable) -> Result<Vec<DatabaseName>, DecodeError> {
-    let names = table.rows().map(|row| row.string("DatabaseName")).collect::<Result<Vec<_>, _>>()?;
-    Ok(names.into_iter().filter_map(|name| DatabaseName::new(name).ok()).collect())
+fn read_databases(table: &ResultTable) -> Result<BTreeMap<DatabaseName, String>, DecodeError> {
+    let rows = table.rows().map(|row| Ok((row.string("DatabaseName")?, row.string("Version")?.to_owned())));
+    let rows = rows.collect::<Result<Vec<_>, DecodeError>>()?;
+    Ok(rows.into_iter().filter_map(|(name, version)| Some((DatabaseName::new(name).ok()?, version))).collect())
 }
 
 fn read_entities(table: &ResultTable, databases: &mut BTreeMap<DatabaseName, HubDatabase>) -> Result<(), DecodeError> {
@@ -74,7 +119,8 @@ fn read_entities(table: &ResultTable, databases: &mut BTreeMap<DatabaseName, Hub
         match (kind, FunctionName::new(name)) {
             ("Function", Ok(function)) => {
                 let (folder, docstring) = (row.string("Folder")?.to_owned(), row.string("DocString")?.to_owned());
-                database.functions.insert(function, ExistingFunction { folder, docstring });
+                let content_hash = row.string("ContentHash")?.to_owned();
+                database.functions.insert(function, ExistingFunction { folder, docstring, content_hash });
             }
             ("Function", Err(_)) => {} // Not a name that we could have given.
             _ => drop(database.shadowed.insert(name.to_owned())),

@@ -15,7 +15,7 @@ use crate::{
 };
 
 fn settings() -> Settings {
-    Settings::from(&crate::testing::hub_config(""))
+    Settings { status: None, ..Settings::from(&crate::testing::hub_config("")) }
 }
 
 fn database(name: &str) -> DatabaseName {
@@ -127,21 +127,133 @@ fn a_second_run_plans_nothing() {
 fn a_table_that_some_partitions_lack_gets_a_function_over_just_those_that_have_it() {
     let fleet = fleet(&[("eu", 1, logs(&["Requests", "Traces"])), ("us", 1, logs(&["Requests"]))]);
     let plan = planned(&fleet, &hub(&["Logs"]));
-    let bodies: Vec<_> = plan
-        .changes
-        .iter()
-        .filter_map(|change| match change {
-            Change::PutFunction { function, .. } => Some(function.body.render()),
-            _ => None,
-        })
-        .collect();
     assert_eq!(
-        bodies,
+        bodies(&plan),
         [
             "macro-expand isfuzzy=true best_effort=true ['Logs_Partitions'] as X ( X.['Requests'] )",
             "macro-expand isfuzzy=true best_effort=true entity_group [cluster('https://eu.kusto.windows.net').database('Logs')] as X ( X.['Traces'] )",
         ]
     );
+}
+
+/// Bodies of the functions that a plan puts.
+fn bodies(plan: &Plan) -> Vec<String> {
+    let put = |change: &Change| match change {
+        Change::PutFunction { function, .. } => Some(function.body.render()),
+        _ => None,
+    };
+    plan.changes.iter().filter_map(put).collect()
+}
+
+#[test]
+fn views_are_federated_like_tables_unless_a_table_has_their_name() {
+    let with_view = |tables: &[&str]| json!([{"database": "Logs", "tables": tables, "views": ["V", "W"]}]);
+    let plan = planned(&fleet(&[("eu", 1, with_view(&[])), ("us", 1, with_view(&["W"]))]), &hub(&["Logs"]));
+    assert_eq!(
+        bodies(&plan),
+        [
+            "macro-expand isfuzzy=true best_effort=true ['Logs_Partitions'] as X ( X.['V']() )",
+            "macro-expand isfuzzy=true best_effort=true entity_group [cluster('https://us.kusto.windows.net').database('Logs')] as X ( X.['W'] )",
+        ]
+    );
+    assert!(plan.problems[0].contains("'W' in 'Logs' is a table in some partitions and a view in others"));
+}
+
+#[test]
+fn a_column_of_two_types_is_converted_or_left_and_told_with_who_has_which() {
+    let typed = |columns: &str| json!([{"database": "Logs", "tables": ["T"], "tableSchemas": {"T": columns}}]);
+    let partitions = |first: &str, second: &str| {
+        fleet(&[("eu", 1, typed(first)), ("us", 1, typed(second)), ("asia", 1, typed(second))])
+    };
+    let three = partitions("a:int, ['b c']:real, d:string", "a:long, ['b c']:int, d:dynamic, e:long");
+    let plan = planned(&three, &hub(&["Logs"]));
+    let expanded = "macro-expand isfuzzy=true best_effort=true ['Logs_Partitions'] as X ( X.['T'] | extend ['a'] = tolong(column_ifexists('a', long(null))) | extend ['b c'] = toreal(column_ifexists('b c', real(null))) | extend ['d'] = tostring(column_ifexists('d', '')) )";
+    assert_eq!(bodies(&plan), [expanded]);
+    assert_eq!(
+        plan.problems[0],
+        "the column 'a' of 'T' in 'Logs' has different types: int in 1 partition(s), such as https://eu.kusto.windows.net; long in 2 partition(s), such as https://asia.kusto.windows.net"
+    );
+    let report = Settings { converts_columns: false, ..settings() };
+    let Decision::Apply(reported) = decided(&three, &hub(&["Logs"]), &report) else { panic!("beats are there") };
+    let plain = "macro-expand isfuzzy=true best_effort=true ['Logs_Partitions'] as X ( X.['T'] )";
+    assert_eq!((bodies(&reported), &reported.problems), (vec![plain.to_owned()], &plan.problems));
+    assert_eq!(
+        bodies(&planned(&partitions("a:int", "b:long"), &hub(&["Logs"]))),
+        [plain],
+        "other columns are no conflict"
+    );
+}
+
+#[test]
+fn an_attribute_has_a_group_for_each_of_its_values() {
+    let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
+    let zoned = |zones: [&str; 3]| {
+        let mut fleet = fleet(&["a", "b", "c"].map(|host| (host, 1, logs(&["A"]))));
+        for (partition, zone) in fleet.values_mut().zip(zones) {
+            partition.beat.metadata.insert("geo".to_owned(), zone.into());
+        }
+        fleet
+    };
+    let decide = |fleet: &Fleet, hub: &Hub| match decided(fleet, hub, &settings) {
+        Decision::Apply(plan) => plan,
+        Decision::Hold(hold) => panic!("{}", hold.reason),
+    };
+    let empty = hub(&["Other"]);
+    let plan = decide(&zoned(["EU", "US", "EU"]), &empty);
+    assert_eq!(
+        shown(&plan),
+        [
+            "create entity group Logs_Partitions in Other",
+            "create entity group Logs_Partitions_EU in Other",
+            "create entity group Logs_Partitions_US in Other",
+        ]
+    );
+    let hub = applied(empty, &plan);
+    let moved = decide(&zoned(["EU", "EU", "it's"]), &hub);
+    assert_eq!(
+        shown(&moved),
+        ["alter entity group Logs_Partitions_EU in Other", "drop entity group Logs_Partitions_US in Other"]
+    );
+    assert!(moved.problems.iter().any(|problem| problem.contains("Logs_Partitions_it's")), "{:?}", moved.problems);
+    // Whoever is kept without a row stays in the group of its zone, too.
+    let mut fewer = zoned(["EU", "US", "EU"]);
+    fewer.remove(&cluster("b"));
+    let fresh = Membership { watching_since: Some(now()), ..Membership::default() };
+    let Decision::Apply(kept) = super::plan(&with_forgotten(fewer, &hub), &hub, &fresh, now(), &settings) else {
+        panic!("two beat")
+    };
+    assert_eq!((kept.held, kept.changes), (vec![HoldReason::StartupGrace { silent: 1 }], vec![]));
+}
+
+#[test]
+fn every_hub_database_tells_of_the_federation() {
+    let settings = Settings::from(&crate::testing::hub_config(""));
+    let fleet = fleet(&[("eu", 1, logs(&[]))]);
+    let hub = hub(&["FleetDiscovery", "Other"]);
+    let Decision::Apply(plan) = decided(&fleet, &hub, &settings) else { panic!("one beats") };
+    let functions: Vec<_> = shown(&plan).into_iter().filter(|change| change.contains("function")).collect();
+    assert_eq!(
+        functions,
+        ["create function federation_status in FleetDiscovery", "create function federation_status in Other"]
+    );
+    let Decision::Apply(again) = decided(&fleet, &applied(hub, &plan), &settings) else { panic!("one beats") };
+    assert_eq!(shown(&again), Vec::<String>::new());
+}
+
+#[test]
+fn a_function_that_somebody_edited_is_put_back_and_one_that_the_hub_only_writes_otherwise_is_not() {
+    let fleet = fleet(&[("eu", 1, logs(&["A"]))]);
+    let hub = hub(&["Logs"]);
+    let mut hub = applied(hub.clone(), &planned(&fleet, &hub));
+    let functions = &mut hub.databases.get_mut(&database("Logs")).unwrap().functions;
+    let function = functions.values_mut().next().unwrap();
+    function.content_hash = "another".to_owned();
+    let docstring = function.docstring.clone();
+    let plan = planned(&fleet, &hub);
+    assert_eq!(shown(&plan), ["alter function federated_A in Logs"]);
+    assert_eq!(plan.problems, ["the function 'federated_A' in 'Logs' was edited by somebody and is put back"]);
+    hub.rewritten.insert(docstring, "another".to_owned());
+    assert_eq!(planned(&fleet, &hub), Plan::default());
 }
 
 #[test]
@@ -310,8 +422,11 @@ fn a_database_whose_groups_could_not_be_read_is_left_alone_and_the_others_go_on(
 fn a_persons_own_functions_groups_and_tables_are_never_touched() {
     let mut hub = hub(&["Logs"]);
     let logs_database = hub.databases.get_mut(&database("Logs")).unwrap();
-    let theirs =
-        |folder: &str, docstring: &str| ExistingFunction { folder: folder.into(), docstring: docstring.into() };
+    let theirs = |folder: &str, docstring: &str| ExistingFunction {
+        folder: folder.into(),
+        docstring: docstring.into(),
+        content_hash: String::new(),
+    };
     for (name, function) in [
         ("federated_A", theirs("", "my own")),
         ("federated_Gone", theirs("federation_facades", "in our folder, without our marker")),

@@ -6,7 +6,7 @@ use crate::{
     statements::request,
 };
 
-/// The names of the databases that the caller sees. Columns: DatabaseName:string.
+/// The databases that the caller sees. Columns, both strings: DatabaseName, Version.
 #[derive(Debug, Clone, Copy)]
 pub struct ShowDatabases;
 
@@ -30,7 +30,7 @@ impl ShowInventory {
 }
 
 /// The functions of all hub databases, and other entities whose name begins like those of our functions.
-/// Columns, all strings: DatabaseName, EntityType, EntityName, Folder, DocString.
+/// Columns, all strings: DatabaseName, EntityType, EntityName, Folder, DocString, ContentHash (see [`PutFunction::content_hash`](super::PutFunction::content_hash)).
 #[derive(Debug, Clone, Copy)]
 pub struct ShowHubEntities<'a> {
     /// Prefix of our functions' names.

@@ -1,14 +1,20 @@
 //! Federated functions: their bodies, and the commands that put and drop them.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     endpoint::ClusterEndpoint,
     literal,
-    names::{DatabaseName, EntityGroupName, FunctionName, TableName},
+    names::{ColumnName, DatabaseName, EntityGroupName, FunctionName, TableName},
     request::{Request, RequestKind},
     statements::{Entity, entity_groups::render_entities, request, short_hash},
     template,
+    types::ScalarType,
 };
 
 /// Which partitions a federated function runs over.
@@ -20,13 +26,27 @@ pub enum Members {
     Entities(BTreeSet<Entity>),
 }
 
+/// What a federated function asks each partition for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A table or materialized view.
+    Table,
+    /// A function without parameters.
+    View,
+}
+
 /// The body of a federated function: the union of one table over partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FederatedBody {
     /// The partitions.
     pub members: Members,
-    /// The table there.
+    /// The table or view there.
     pub table: TableName,
+    /// Which of the two.
+    pub source: Source,
+    /// Columns that partitions have with different types, and the one type that each is converted to. Without that Kusto makes a column for each type, and every
+    /// query on the column's name fails.
+    pub converted: BTreeMap<ColumnName, ScalarType>,
     /// Leave out partitions that cannot be reached, instead of failing the query.
     pub best_effort: bool,
 }
@@ -35,16 +55,79 @@ impl FederatedBody {
     /// Renders the tabular expression.
     pub fn render(&self) -> String {
         let parameters = if self.best_effort { "isfuzzy=true best_effort=true" } else { "isfuzzy=true" };
-        let table = self.table.quoted();
+        let mut leg = match self.source {
+            Source::Table => format!("X.{}", self.table.quoted()),
+            Source::View => format!("X.{}()", self.table.quoted()),
+        };
+        for (column, scalar_type) in &self.converted {
+            leg.push_str(&conversion(column, *scalar_type));
+        }
         match &self.members {
             Members::Group(group) => template::fill(
                 include_str!("../../text/federated_body_of_group.kql"),
-                &[("parameters", parameters), ("group", &group.quoted()), ("table", &table)],
+                &[("parameters", parameters), ("group", &group.quoted()), ("leg", &leg)],
             ),
             Members::Entities(entities) => template::fill(
                 include_str!("../../text/federated_body_of_entities.kql"),
-                &[("parameters", parameters), ("entities", &render_entities(entities)), ("table", &table)],
+                &[("parameters", parameters), ("entities", &render_entities(entities)), ("leg", &leg)],
             ),
+        }
+    }
+}
+
+/// ` | extend ['c'] = tolong(column_ifexists('c', long(null)))`: a partition that lacks the column gives null.
+fn conversion(column: &ColumnName, scalar_type: ScalarType) -> String {
+    let name = literal::string(column.as_str());
+    let value = match scalar_type {
+        ScalarType::Long | ScalarType::Int => format!("tolong(column_ifexists({name}, long(null)))"),
+        ScalarType::Real | ScalarType::Decimal => format!("toreal(column_ifexists({name}, real(null)))"),
+        _ => format!("tostring(column_ifexists({name}, ''))"),
+    };
+    format!(" | extend {} = {value}", column.quoted())
+}
+
+/// The body of `federation_status()`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusBody {
+    /// The heartbeat database.
+    pub database: DatabaseName,
+    /// The heartbeat table.
+    pub table: TableName,
+    /// The memory of membership.
+    pub members: TableName,
+    /// How far back heartbeats are asked for.
+    pub window: Duration,
+}
+
+impl StatusBody {
+    fn render(&self) -> String {
+        template::fill(
+            include_str!("../../text/federation_status.kql"),
+            &[
+                ("database", &literal::string(self.database.as_str())),
+                ("table", &self.table.quoted()),
+                ("members", &self.members.quoted()),
+                ("window", &super::heartbeats::timespan_literal(self.window)),
+            ],
+        )
+    }
+}
+
+/// What a function of ours does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// Asks partitions.
+    Federated(FederatedBody),
+    /// Tells of them.
+    Status(StatusBody),
+}
+
+impl Body {
+    /// Renders the function's text without its braces.
+    pub fn render(&self) -> String {
+        match self {
+            Self::Federated(body) => body.render(),
+            Self::Status(body) => body.render(),
         }
     }
 }
@@ -61,7 +144,7 @@ pub struct PutFunction {
     /// What people read beside the name.
     pub description: String,
     /// What it does.
-    pub body: FederatedBody,
+    pub body: Body,
 }
 
 /// Ends every docstring of ours; between it and the closing bracket stands the content's hash.
@@ -74,11 +157,18 @@ impl PutFunction {
         format!("{}{MARKER}{digest}]", self.description)
     }
 
+    /// SHA-256 of the function's text as the hub has it (`{ body }`), without white space, as `show_hub_entities` computes it: a text that somebody edited has another.
+    pub fn content_hash(&self) -> String {
+        let text: String = format!("{{{}}}", self.body.render()).chars().filter(|c| !c.is_whitespace()).collect();
+        Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Whether a docstring is one of ours, whatever content it marks.
     pub fn is_marked(docstring: &str) -> bool {
         docstring.rfind(MARKER).is_some_and(|start| {
             let rest = &docstring[start + MARKER.len()..];
-            rest.strip_suffix(']').is_some_and(|hash| hash.len() == 24 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
+            rest.strip_suffix(']')
+                .is_some_and(|hash| (16..=64).contains(&hash.len()) && hash.bytes().all(|b| b.is_ascii_hexdigit()))
         })
     }
 
@@ -167,6 +257,6 @@ impl Canary<'_> {
     /// Renders the query.
     pub fn request(&self) -> Request {
         let values = [("entity", &*self.entity.render()), ("table", &self.table.quoted())];
-        request("canary", RequestKind::Query, Some(self.database), include_str!("../../text/canary.kql"), &values)
+        request("canary", RequestKind::RemoteQuery, Some(self.database), include_str!("../../text/canary.kql"), &values)
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A duration as a timespan literal.
-fn timespan_literal(duration: Duration) -> String {
+pub(super) fn timespan_literal(duration: Duration) -> String {
     let ticks = i64::try_from(duration.as_nanos() / 100).unwrap_or(i64::MAX);
     format!("time({})", literal::timespan(ticks))
 }

@@ -1,7 +1,7 @@
 //! Every statement as it is sent, in one snapshot: a change of any text shows in review.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
     time::{Duration, UNIX_EPOCH},
@@ -10,7 +10,8 @@ use std::{
 use super::*;
 use crate::{
     endpoint::ClusterEndpoint,
-    names::{EntityGroupName, FunctionName, TableName},
+    names::{ColumnName, EntityGroupName, FunctionName, TableName},
+    types::ScalarType,
 };
 
 fn entities() -> BTreeSet<Entity> {
@@ -27,8 +28,35 @@ fn put_function(members: Members) -> PutFunction {
         function: FunctionName::new("federated_Http Requests").unwrap(),
         folder: "people's \\ facades".to_owned(),
         description: "Http Requests of every partition".to_owned(),
-        body: FederatedBody { members, table: TableName::new("Http Requests").unwrap(), best_effort: true },
+        body: Body::Federated(FederatedBody {
+            members,
+            table: TableName::new("Http Requests").unwrap(),
+            source: Source::Table,
+            converted: BTreeMap::new(),
+            best_effort: true,
+        }),
     }
+}
+
+fn view_with_conversions() -> PutFunction {
+    let column = |name: &str| ColumnName::new(name).unwrap();
+    let converted = BTreeMap::from([
+        (column("a b"), ScalarType::Long),
+        (column("c"), ScalarType::String),
+        (column("d"), ScalarType::Real),
+    ]);
+    let mut put = put_function(Members::Entities(entities()));
+    if let Body::Federated(body) = &mut put.body {
+        (body.source, body.converted) = (Source::View, converted);
+    }
+    put
+}
+
+fn status_function() -> PutFunction {
+    let (database, table) = (DatabaseName::new("FleetDiscovery").unwrap(), TableName::new("Heartbeats").unwrap());
+    let members = TableName::new("AdxFederationMembers").unwrap();
+    let status = StatusBody { database, table, members, window: Duration::from_secs(7 * 24 * 3600) };
+    PutFunction { body: Body::Status(status), ..put_function(Members::Entities(entities())) }
 }
 
 #[test]
@@ -60,6 +88,8 @@ fn every_statement_renders_as_reviewed() {
         put.clone(),
         put_function(Members::Entities(entities())).request(),
         put_function(Members::Entities(entities())).create_request(),
+        view_with_conversions().request(),
+        status_function().create_request(),
         DropFunction { database, function }.request(),
         ClearRemoteSchema { database, cluster, remote_database: &DatabaseName::new("Logs").unwrap() }.request(),
         Canary { database, entity: entities().first().unwrap(), table }.request(),

@@ -102,6 +102,10 @@ pub struct HubConfig {
     pub membership: MembershipConfig,
     /// Which partitions may be federated.
     pub trust: TrustConfig,
+    /// Attributes for whose values there are groups of their own.
+    pub group_attributes: Vec<String>,
+    /// Whether columns that partitions have with different types are converted to one.
+    pub converts_columns: bool,
 }
 
 /// When partitions join, are kept and leave; see [`MembershipSpec`](super::spec::MembershipSpec).

@@ -17,7 +17,7 @@ use super::{
     schedule::Schedule,
     spec::{
         ADXCluster, ADXClusterSpec, CredentialSpec, DatabaseSpec, FederatedClusterSpec, FederationMode, FederationSpec,
-        MacroExpandSpec, MembershipSpec, ProvisionSpec,
+        MacroExpandSpec, MembershipSpec, ProvisionSpec, SchemaConflicts,
     },
     validate::{Violation, Violations},
 };
@@ -117,6 +117,12 @@ impl Rules {
         );
         let membership = self.membership(&federation.membership.clone().unwrap_or_default());
         let trust = self.trust(federation);
+        for (index, group) in federation.entity_groups.iter().enumerate() {
+            if group.by.trim().is_empty() {
+                let path = format!("spec.federation.entityGroups[{index}].by");
+                self.breaks(path, quoted(&group.by), "must name a partitioning attribute");
+            }
+        }
         let acknowledged_plan = federation.acknowledged_plan.clone().filter(|hash| !hash.is_empty());
         if let Some(hash) = acknowledged_plan.as_ref().filter(|hash| !hash.bytes().all(|b| b.is_ascii_hexdigit())) {
             self.breaks(
@@ -144,6 +150,8 @@ impl Rules {
             acknowledged_plan,
             membership: membership?,
             trust,
+            group_attributes: federation.entity_groups.iter().map(|group| group.by.clone()).collect(),
+            converts_columns: federation.schema_conflicts.unwrap_or_default() == SchemaConflicts::Coerce,
         })
     }
 
@@ -477,6 +485,8 @@ impl Rules {
             ("allowedPartitionPattern", federation.allowed_partition_pattern.is_some()),
             ("blockedPartitions", !federation.blocked_partitions.is_empty()),
             ("canary", federation.canary.is_some()),
+            ("entityGroups", !federation.entity_groups.is_empty()),
+            ("schemaConflicts", federation.schema_conflicts.is_some()),
         ];
         for (section, _) in sections.into_iter().filter(|(_, is_present)| *is_present) {
             let rule = "must be absent: it belongs to role Federated";

@@ -45,8 +45,8 @@ use super::status::FederationStatus;
     .message("role Federated must not have federatedClusters, federatedTargets or heartbeatSchedule: they belong to role Partition"))]
 #[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || has(self.federation.federatedClusters) != has(self.federation.federatedTargets)")
     .message("a federation of role Partition must name its hubs, in one of federatedClusters and federatedTargets"))]
-#[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || (!has(self.federation.heartbeatDatabase) && !has(self.federation.heartbeatTable) && !has(self.federation.heartbeatRetention) && !has(self.federation.reconcileInterval) && !has(self.federation.reconcileSchedule) && !has(self.federation.macroExpand) && !has(self.federation.mode) && !has(self.federation.acknowledgedPlan) && !has(self.federation.membership) && !has(self.federation.allowedPartitions) && !has(self.federation.allowedPartitionPattern) && !has(self.federation.blockedPartitions) && !has(self.federation.canary))")
-    .message("role Partition must not have heartbeatDatabase, heartbeatTable, heartbeatRetention, reconcileInterval, reconcileSchedule, macroExpand, mode, acknowledgedPlan, membership, allowedPartitions, allowedPartitionPattern, blockedPartitions or canary beside its hubs: they belong to role Federated"))]
+#[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || (!has(self.federation.heartbeatDatabase) && !has(self.federation.heartbeatTable) && !has(self.federation.heartbeatRetention) && !has(self.federation.reconcileInterval) && !has(self.federation.reconcileSchedule) && !has(self.federation.macroExpand) && !has(self.federation.mode) && !has(self.federation.acknowledgedPlan) && !has(self.federation.membership) && !has(self.federation.allowedPartitions) && !has(self.federation.allowedPartitionPattern) && !has(self.federation.blockedPartitions) && !has(self.federation.canary) && !has(self.federation.entityGroups) && !has(self.federation.schemaConflicts))")
+    .message("role Partition must not have heartbeatDatabase, heartbeatTable, heartbeatRetention, reconcileInterval, reconcileSchedule, macroExpand, mode, acknowledgedPlan, membership, allowedPartitions, allowedPartitionPattern, blockedPartitions, canary, entityGroups or schemaConflicts beside its hubs: they belong to role Federated"))]
 #[x_kube(validation = Rule::new(TTL_RULE).message("federation.heartbeatTTL must be at least 3 x heartbeatInterval"))]
 pub struct ADXClusterSpec {
     /// The cluster's name in Azure: 1 to 100 letters, digits and hyphens.
@@ -227,7 +227,6 @@ pub struct FederationSpec {
 
     /// Hub: `Apply` (the default) makes changes; `Plan` works them out, shows them in the status, and makes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("default" = "Apply"))]
     pub mode: Option<FederationMode>,
     /// Hub: the hash of a held plan, from the status. Exactly that plan is made although a guard holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -248,9 +247,15 @@ pub struct FederationSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5000), inner(length(max = 512)))]
     pub blocked_partitions: Vec<String>,
+    /// Hub: attributes for whose values there are entity groups of their own, `<Db>_Partitions_<VALUE>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub entity_groups: Vec<EntityGroupSpec>,
+    /// Hub: what to do about columns that partitions have with different types; both report them. `Coerce` (the default) converts them to one type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_conflicts: Option<SchemaConflicts>,
     /// Hub: whether a new partition is asked a read-only query before it is federated, with the agent's own rights; false by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("default" = false))]
     pub canary: Option<bool>,
 
     /// Both: the time between two heartbeats of a partition; `10m` by default. A hub counts missed heartbeats by it.
@@ -267,6 +272,25 @@ pub struct FederationSpec {
     /// Both: the client id of the managed identity for the document's own cluster; short for `credential.managedIdentity.clientId`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_identity_client_id: Option<String>,
+}
+
+/// Entity groups for the values of an attribute.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EntityGroupSpec {
+    /// The partitioning attribute, such as `geo`.
+    #[schemars(length(min = 1, max = 256))]
+    pub by: String,
+}
+
+/// What to do about columns that partitions have with different types.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SchemaConflicts {
+    /// Functions convert them to one type.
+    #[default]
+    Coerce,
+    /// Functions give a column for each type, as Kusto does.
+    Report,
 }
 
 /// Whether a hub's agent makes its changes.

@@ -1,7 +1,7 @@
 //! Reads what strangers wrote into the heartbeat table. What is wrong is left out with a [`Problem`] and never stops the rest; names that Kusto would
 //! refuse are dropped, not repaired, because every name becomes part of a command on the hub. Pure; used by agent-hub.
 
-use std::{collections::BTreeMap, fmt, str::FromStr as _};
+use std::{collections::BTreeMap, fmt, str::FromStr as _, sync::Arc};
 
 use kql::{
     names::{ColumnName, DatabaseName, TableName},
@@ -141,7 +141,7 @@ fn schema(value: &Value, limits: Limits, problems: &mut Problems) -> Option<Sche
         let before = room;
         let DatabaseInventory { tables, views } = database(&name, entry, &mut room, limits, problems);
         // One database under two spellings, or twice: what it holds is what both say.
-        let known = inventory.0.entry(name).or_default();
+        let known = Arc::make_mut(inventory.0.entry(name).or_default());
         known.tables.extend(tables);
         known.views.extend(views);
         if before > 0 && room == 0 {
@@ -193,10 +193,11 @@ fn database(
                 }
             };
             let columns = schemas.get(table.as_str()).and_then(|text| {
-                columns(text, limits.columns).unwrap_or_else(|what| {
+                let columns = columns(text, limits.columns).unwrap_or_else(|what| {
                     problems.add(format_args!("{name}.tableSchemas.{table}"), what);
                     None
-                })
+                });
+                columns.map(Arc::new)
             });
             if found.insert(table, columns).is_none() {
                 *room -= 1;

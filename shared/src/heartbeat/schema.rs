@@ -1,6 +1,9 @@
 //! The `Schema` column: a partition's databases with their tables and views, and its JSON. Read by [`parse`](super::parse). Pure.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use kql::{
     names::{ColumnName, DatabaseName, TableName},
@@ -11,17 +14,53 @@ use serde_json::{Map, Value};
 /// A table's columns in their order.
 pub type Columns = Vec<(ColumnName, ScalarType)>;
 
-/// The databases of a partition.
+/// The databases of a partition. Fleets hold the same databases many times, so equal ones may be shared: see [`Interner`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SchemaInventory(pub BTreeMap<DatabaseName, DatabaseInventory>);
+pub struct SchemaInventory(pub BTreeMap<DatabaseName, Arc<DatabaseInventory>>);
 
 /// What one database holds that can be queried by name. `None`: the columns are not known.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct DatabaseInventory {
     /// Tables and materialized views.
-    pub tables: BTreeMap<TableName, Option<Columns>>,
+    pub tables: BTreeMap<TableName, Option<Arc<Columns>>>,
     /// Functions of kind view, which are queried like tables.
-    pub views: BTreeMap<TableName, Option<Columns>>,
+    pub views: BTreeMap<TableName, Option<Arc<Columns>>>,
+}
+
+/// Keeps one of each: a thousand partitions with equal databases cost the memory of one.
+#[derive(Debug, Default)]
+pub struct Interner {
+    databases: HashSet<Arc<DatabaseInventory>>,
+    columns: HashSet<Arc<Columns>>,
+}
+
+impl Interner {
+    /// The same inventory, sharing what was seen before.
+    pub fn share(&mut self, inventory: SchemaInventory) -> SchemaInventory {
+        let databases = inventory.0.into_iter().map(|(name, content)| (name, self.database(content)));
+        SchemaInventory(databases.collect())
+    }
+
+    fn database(&mut self, mut content: Arc<DatabaseInventory>) -> Arc<DatabaseInventory> {
+        if let Some(known) = self.databases.get(&content) {
+            return Arc::clone(known);
+        }
+        let DatabaseInventory { tables, views } = Arc::make_mut(&mut content);
+        for columns in tables.values_mut().chain(views.values_mut()).flatten() {
+            match self.columns.get(columns) {
+                Some(known) => columns.clone_from(known),
+                None => drop(self.columns.insert(Arc::clone(columns))),
+            }
+        }
+        self.databases.insert(Arc::clone(&content));
+        content
+    }
+
+    /// Forgets what nobody holds any more.
+    pub fn forget_unused(&mut self) {
+        self.databases.retain(|content| Arc::strong_count(content) > 1);
+        self.columns.retain(|columns| Arc::strong_count(columns) > 1);
+    }
 }
 
 impl SchemaInventory {
@@ -74,17 +113,34 @@ mod tests {
         let database = DatabaseInventory {
             tables: BTreeMap::from([
                 (TableName::new("Zeta").unwrap(), None),
-                (TableName::new("Cpu").unwrap(), Some(columns)),
+                (TableName::new("Cpu").unwrap(), Some(Arc::new(columns))),
             ]),
-            views: BTreeMap::from([(TableName::new("Recent").unwrap(), Some(Columns::new()))]),
+            views: BTreeMap::from([(TableName::new("Recent").unwrap(), Some(Arc::default()))]),
         };
         let inventory = SchemaInventory(BTreeMap::from([
-            (DatabaseName::new("Metrics").unwrap(), database),
-            (DatabaseName::new("Logs").unwrap(), DatabaseInventory::default()),
+            (DatabaseName::new("Metrics").unwrap(), Arc::new(database)),
+            (DatabaseName::new("Logs").unwrap(), Arc::default()),
         ]));
         assert_eq!(
             inventory.to_json().to_string(),
             r#"[{"database":"Logs","tables":[]},{"database":"Metrics","tables":["Cpu","Zeta"],"tableSchemas":{"Cpu":"['Time Stamp']:datetime, ['Value']:real","Recent":""},"views":["Recent"]}]"#
         );
+    }
+
+    #[test]
+    fn equal_databases_and_columns_are_kept_once_for_as_long_as_somebody_holds_them() {
+        let read =
+            |text: &str| crate::heartbeat::parse_schema(&text.into(), crate::heartbeat::Limits::default()).0.unwrap();
+        let one = r#"[{"database":"Logs","tables":["A","B"],"tableSchemas":{"A":"a:long","B":"a:long"}}]"#;
+        let other = r#"[{"database":"Logs","tables":["A"],"tableSchemas":{"A":"a:long"}}]"#;
+        let mut interner = Interner::default();
+        let [first, second, third] = [one, one, other].map(|text| interner.share(read(text)));
+        assert_eq!(first, read(one));
+        let logs = DatabaseName::new("logs").unwrap();
+        assert!(Arc::ptr_eq(&first.0[&logs], &second.0[&logs]) && !Arc::ptr_eq(&first.0[&logs], &third.0[&logs]));
+        assert_eq!((interner.databases.len(), interner.columns.len()), (2, 1));
+        drop((first, second));
+        interner.forget_unused();
+        assert_eq!((interner.databases.len(), interner.columns.len()), (1, 1));
     }
 }

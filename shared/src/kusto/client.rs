@@ -153,7 +153,7 @@ impl KustoClient {
     pub async fn send(&self, request: &Request) -> Result<ResultTable, KustoError> {
         let options = &self.0.options;
         let (path, decode): (_, fn(&[u8]) -> _) = match request.kind() {
-            RequestKind::Query => ("/v2/rest/query", decode::v2),
+            RequestKind::Query | RequestKind::RemoteQuery => ("/v2/rest/query", decode::v2),
             RequestKind::Show | RequestKind::IdempotentControl | RequestKind::Control => ("/v1/rest/mgmt", decode::v1),
         };
         let server_timeout =
@@ -270,12 +270,14 @@ fn body(request: &Request, server_timeout: Duration) -> Value {
     if request.kind().is_read_only() {
         options.insert("request_readonly".to_owned(), true.into());
     }
-    if request.kind() == RequestKind::Query {
-        for option in ["request_remote_entities_disabled", "request_external_data_disabled", "request_callout_disabled"]
-        {
-            options.insert(option.to_owned(), true.into());
+    let forbidden: &[&str] = match request.kind() {
+        RequestKind::Query => {
+            &["request_remote_entities_disabled", "request_external_data_disabled", "request_callout_disabled"]
         }
-    }
+        RequestKind::RemoteQuery => &["request_external_data_disabled"],
+        RequestKind::Show | RequestKind::IdempotentControl | RequestKind::Control => &[],
+    };
+    options.extend(forbidden.iter().map(|option| ((*option).to_owned(), true.into())));
     let mut body = json!({
         "csl": request.text(),
         "properties": { "Options": options, "Parameters": request.parameters() },

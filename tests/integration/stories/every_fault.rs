@@ -108,7 +108,10 @@ impl Hub {
     /// Functions with their bodies, and groups with their members.
     async fn content(&self) -> Vec<String> {
         let mut content = Vec::new();
-        for text in [".show functions | project Name, Body", ".show entity_groups | project Name, Entities"] {
+        for text in [
+            ".show functions | where Name != 'federation_status' | project Name, Body",
+            ".show entity_groups | project Name, Entities",
+        ] {
             let table = self.server.command("Logs", text).await.expect("the hub answers");
             content.extend(table.rows.iter().map(|row| format!("{row:?}")));
         }

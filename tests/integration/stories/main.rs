@@ -11,4 +11,5 @@ mod membership;
 mod schemas;
 mod supervision;
 mod support;
+mod trust;
 mod watching;

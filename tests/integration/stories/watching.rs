@@ -78,7 +78,7 @@ async fn probes_metrics_and_status_tell_what_goes_on_and_a_partition_that_left_t
     for family in [
         "passes_total{",
         "pass_duration_seconds_count",
-        "changes_total{object=\"function\",action=\"create\",outcome=\"applied\"} 3",
+        "changes_total{object=\"function\",action=\"create\",outcome=\"applied\"} 6",
     ] {
         assert!(metrics.contains(&format!("adx_federation_{family}")), "{family} in\n{metrics}");
     }
@@ -96,7 +96,7 @@ async fn probes_metrics_and_status_tell_what_goes_on_and_a_partition_that_left_t
     );
     assert_eq!(
         status["objects"]["Logs"]["functions"],
-        serde_json::json!(["federated_ApplicationLogs", "federated_Requests"])
+        serde_json::json!(["federated_ApplicationLogs", "federated_Requests", "federation_status"])
     );
     assert!(status["lastPass"]["outcome"].is_string(), "{status:#}");
 

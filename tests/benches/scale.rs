@@ -1,0 +1,185 @@
+//! The hub agent over large fleets, on a local Kusto whose every answer takes 20 ms longer: requests, bytes, time, processor time and memory of a pass. The fleets are
+//! generated: partitions with equal databases, of which one holds a table of its own in some.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests::{kusto::KustoServer, process::Process};
+use tokio::time;
+
+use crate::figures::{line, peak_mib, processor_seconds};
+
+/// A fleet to generate.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    partitions: usize,
+    databases: usize,
+    tables: usize,
+    /// Columns of a table: they make a schema as long as it is to be.
+    columns: usize,
+}
+
+const MEDIUM: Size = Size { partitions: 200, databases: 10, tables: 200, columns: 3 };
+const LARGE: Size = Size { partitions: 1000, databases: 10, tables: 200, columns: 5 };
+
+/// What was sent in some time.
+#[derive(Debug, Default, Clone, Copy)]
+struct Traffic {
+    requests: usize,
+    scripts: usize,
+    sent: u64,
+    received: u64,
+}
+
+struct Hub {
+    server: KustoServer,
+    folder: TempDir,
+    read: usize,
+}
+
+impl Hub {
+    async fn start(size: Size) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let names: Vec<String> = (0..size.databases).map(|number| format!("Db{number}")).collect();
+        let databases: Vec<&str> = ["FleetDiscovery"].into_iter().chain(names.iter().map(String::as_str)).collect();
+        let record = folder.path().join("hub.jsonl");
+        let server = KustoServer::start(0, &databases, Some(&record), &["--delay", "20"]).await;
+        Self { server, folder, read: 0 }
+    }
+
+    fn document(&self) -> PathBuf {
+        let path = self.folder.path().join("hub.yaml");
+        let text = format!(
+            "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: hub}}\nspec:\n  clusterName: hub\n  endpoint: '{}'\n  role: Federated\n  federation: {{heartbeatDatabase: FleetDiscovery, heartbeatTable: Heartbeats, reconcileInterval: 3s}}\n",
+            self.server.url
+        );
+        fs::write(&path, text).expect("the folder can be written");
+        path
+    }
+
+    fn recording(&self) -> &Path {
+        self.server.recording.as_deref().expect("it records")
+    }
+
+    /// The traffic since the last call, without the heartbeats of this benchmark.
+    fn traffic(&mut self) -> Traffic {
+        let text = fs::read_to_string(self.recording()).expect("the recording can be read");
+        let mut traffic = Traffic::default();
+        for entry in text.lines().skip(self.read).filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            let csl = entry["csl"].as_str().unwrap_or_default();
+            if entry["path"].as_str().is_some_and(|path| path.contains("/ingest/")) {
+                continue;
+            }
+            traffic.requests += 1;
+            traffic.scripts += usize::from(csl.starts_with(".execute database script"));
+            traffic.sent += entry["request_bytes"].as_u64().unwrap_or(0);
+            traffic.received += entry["response_bytes"].as_u64().unwrap_or(0);
+        }
+        self.read = text.lines().count();
+        traffic
+    }
+
+    /// A partition's heartbeat; every tenth has a table of its own.
+    async fn beat(&self, partition: usize, size: Size) {
+        let columns: Vec<String> = (0..size.columns).map(|number| format!("['Column{number}']:string")).collect();
+        let databases: Vec<Value> = (0..size.databases)
+            .map(|database| {
+                let mut tables: Vec<String> = (0..size.tables).map(|table| format!("Table{table:03}")).collect();
+                if database == 0 && partition.is_multiple_of(10) {
+                    tables.push(format!("Own{partition}"));
+                }
+                let schemas: serde_json::Map<String, Value> =
+                    tables.iter().map(|table| (table.clone(), columns.join(", ").into())).collect();
+                json!({"database": format!("Db{database}"), "tables": tables, "tableSchemas": schemas})
+            })
+            .collect();
+        let schema = Value::from(databases).to_string().replace('"', "\"\"");
+        let row = format!(
+            "2026-01-01T00:00:00Z,http://127.{}.{}.1:1,\"{schema}\",\"{{\"\"geo\"\":\"\"EU\"\"}}\"\n",
+            partition / 250 + 1,
+            partition % 250
+        );
+        let url = format!("{}/v1/rest/ingest/FleetDiscovery/Heartbeats?streamFormat=Csv", self.server.url);
+        let answer = reqwest::Client::new().post(url).body(row).send().await.expect("the hub answers");
+        assert!(answer.status().is_success(), "{:?}", answer.text().await);
+    }
+
+    /// Waits for so many more passes.
+    async fn passes(&self, agent: &Process, passes: usize) {
+        let before = agent.output().matches("pass ended").count();
+        let started = Instant::now();
+        while agent.output().matches("pass ended").count() < before + passes {
+            assert!(started.elapsed() < Duration::from_secs(300), "{}", agent.output());
+            time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// The seconds of the last pass, as its log says.
+fn last_pass_seconds(agent: &Process) -> f64 {
+    let output = agent.output();
+    let last = output.lines().rfind(|line| line.contains("pass ended")).unwrap_or_default();
+    last.split("seconds=").nth(1).and_then(|rest| rest.trim().parse().ok()).unwrap_or(f64::NAN)
+}
+
+fn told(traffic: Traffic, passes: u64) -> String {
+    let Traffic { requests, scripts, sent, received } = traffic;
+    let each = |count: u64| count / passes;
+    format!(
+        "{} requests, {scripts} scripts, {:.1} KB sent, {:.1} KB received",
+        requests as u64 / passes,
+        each(sent) as f64 / 1e3,
+        each(received) as f64 / 1e3
+    )
+}
+
+async fn fleet(size: Size) {
+    let Size { partitions, databases, tables, .. } = size;
+    println!("Hub agent, {partitions} partitions x {databases} databases x {tables} tables, 20 ms for each round trip");
+    let mut hub = Hub::start(size).await;
+    let once = ["--config".to_owned(), hub.document().display().to_string()];
+    let mut set_up = Process::start("agent-hub", "agent-hub", &[once[0].clone(), once[1].clone(), "--once".to_owned()]);
+    set_up.exited_within(Duration::from_secs(60)).await;
+    for partition in 0..partitions {
+        hub.beat(partition, size).await;
+    }
+    hub.traffic();
+    let agent = Process::start("agent-hub", "agent-hub", &once);
+    let pid = agent.pid().expect("it runs");
+    hub.passes(&agent, 1).await;
+    let traffic = hub.traffic();
+    line(
+        "empty hub to complete",
+        &format!("{}, {:.1} s, processor {:.1} s", told(traffic, 1), last_pass_seconds(&agent), processor_seconds(pid)),
+    );
+    hub.passes(&agent, 1).await;
+    hub.traffic();
+    let before = processor_seconds(pid);
+    hub.passes(&agent, 3).await;
+    let traffic = hub.traffic();
+    assert_eq!(traffic.scripts, 0, "a quiet hub is not written to");
+    let processor = (processor_seconds(pid) - before) / 3.0;
+    line(
+        "quiet pass",
+        &format!("{}, {:.2} s, processor {processor:.2} s", told(traffic, 3), last_pass_seconds(&agent)),
+    );
+    line(
+        "received for each partition in a quiet pass",
+        &format!("{:.0} bytes before compression", traffic.received as f64 / 3.0 / partitions as f64),
+    );
+    hub.beat(partitions, size).await;
+    hub.passes(&agent, 2).await;
+    let traffic = hub.traffic();
+    line("one partition joins (two passes)", &told(traffic, 1));
+    line("peak resident memory", &format!("{:.1} MiB", peak_mib(pid)));
+}
+
+pub(crate) async fn run() {
+    fleet(MEDIUM).await;
+    fleet(LARGE).await;
+}

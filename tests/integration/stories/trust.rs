@@ -1,0 +1,183 @@
+//! Whom the hub federates, and what it shows before it changes anything: lists, canaries, plans, acknowledged holds, and the status in Kusto.
+
+use std::{fs, time::Duration};
+
+use tests::{
+    fleet::{Fleet, Pace},
+    telemetry::REGIONS,
+};
+use tokio::time;
+
+use crate::support::{SOON, end, hub_content};
+
+/// Partitions that beat once in a story are neither silent nor gone.
+const STILL: Pace = Pace { heartbeat: "1m", time_to_live: "5m", ..Pace::FAST };
+
+/// The hub's document with more fields of a federation, each line indented by four.
+fn hub_with(fleet: &Fleet, name: &str, fields: &str) -> std::path::PathBuf {
+    let document = fs::read_to_string(fleet.hub_document()).expect("the document was just written");
+    fleet.write_document(name, &document.replace("    macroExpand:", &format!("{fields}\n    macroExpand:")))
+}
+
+async fn beats(fleet: &Fleet) {
+    for (region, server) in REGIONS.iter().zip(&fleet.partitions) {
+        let mut agent = fleet.start_agent("agent-partition", &fleet.partition_document(region, server), &["--once"]);
+        assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
+    }
+}
+
+async fn once(fleet: &Fleet, document: &std::path::Path, how: &str) -> (Option<i32>, String) {
+    let mut agent = fleet.start_agent("agent-hub", document, &[how]);
+    let status = agent.exited_within(SOON).await;
+    (status.code(), agent.output())
+}
+
+/// The clusters in the hub's group of Logs.
+async fn members(fleet: &Fleet) -> Vec<bool> {
+    let groups =
+        fleet.hub.command("Logs", ".show entity_groups | where Name == 'Logs_Partitions' | project Entities").await;
+    let text = format!("{:?}", groups.expect("the hub answers").rows);
+    fleet.partitions.iter().map(|server| text.contains(&server.url)).collect()
+}
+
+#[tokio::test]
+async fn only_listed_partitions_are_federated_a_blocked_one_leaves_and_the_status_says_why() {
+    let fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
+    let [europe, america, asia] = [0, 1, 2].map(|index| fleet.partitions[index].url.clone());
+    let listed = hub_with(&fleet, "listed", &format!("    allowedPartitions: ['{america}', '{europe}']"));
+    assert_eq!(once(&fleet, &listed, "--once").await.0, Some(3));
+    beats(&fleet).await;
+    let (code, output) = once(&fleet, &listed, "--plan").await;
+    assert!(output.contains(&format!("not federated: {asia}: it is neither listed")), "{output}");
+    assert_eq!(code, Some(0), "{output}");
+    assert_eq!(once(&fleet, &listed, "--once").await.0, Some(0));
+    assert_eq!(members(&fleet).await, [true, true, false]);
+    let status = fleet.hub.query("Metrics", "federation_status() | project Partition, State, Reason").await;
+    let status = status.expect("the hub answers");
+    let of = |url: &str| status.rows.iter().find(|row| row[0] == url).map(|row| (row[1].clone(), row[2].to_string()));
+    assert_eq!(of(&america).expect("it is listed").0, "live");
+    let (state, reason) = of(&asia).expect("it is told");
+    assert!(state == "untrusted" && reason.contains("allowedPartitions"), "{state} {reason}");
+    let blocked = hub_with(&fleet, "blocked", &format!("    blockedPartitions: ['{europe}']"));
+    assert_eq!(once(&fleet, &blocked, "--once").await.0, Some(0));
+    assert_eq!(members(&fleet).await, [false, true, true]);
+    end(fleet, []).await;
+}
+
+#[tokio::test]
+async fn a_new_partition_that_does_not_answer_its_canary_query_is_not_federated_until_it_does() {
+    let mut fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
+    let document = hub_with(&fleet, "canary", "    canary: true");
+    assert_eq!(once(&fleet, &document, "--once").await.0, Some(3));
+    beats(&fleet).await;
+    fleet.partitions[2].process().kill().await;
+    let (code, output) = once(&fleet, &document, "--once").await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("state=untrusted") && output.contains("its canary query failed"), "{output}");
+    assert_eq!(members(&fleet).await, [true, true, false]);
+    end(fleet, []).await;
+}
+
+#[tokio::test]
+async fn a_plan_shows_what_would_be_done_and_nothing_is() {
+    let fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
+    let planning = hub_with(&fleet, "planning", "    mode: Plan");
+    let (code, output) = once(&fleet, &planning, "--once").await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("outcome=planned"), "{output}");
+    let tables = fleet.hub.command("FleetDiscovery", ".show tables").await.expect("the hub answers");
+    assert_eq!(tables.rows.len(), 0, "not even a table was made");
+    once(&fleet, &fleet.hub_document(), "--once").await;
+    beats(&fleet).await;
+    let before = hub_content(&fleet).await;
+    for document in [planning.clone(), {
+        let text = fs::read_to_string(fleet.hub_document()).expect("the document is there");
+        fleet.write_document("suspended", &text.replace("spec:", "spec:\n  suspend: true"))
+    }] {
+        let (code, output) = once(&fleet, &document, "--once").await;
+        assert_eq!((code, hub_content(&fleet).await), (Some(0), before.clone()), "{output}");
+        assert!(output.contains("outcome=planned"), "{output}");
+    }
+    // It keeps watching, and its status has the plan.
+    let mut agent = fleet.start_agent("agent-hub", &planning, &["--admin", "127.0.0.1:0"]);
+    let deadline = time::Instant::now() + SOON;
+    let status = loop {
+        let output = agent.output();
+        if let Some(url) = output.lines().find_map(|line| line.strip_prefix("admin ")) {
+            let text =
+                reqwest::get(format!("{url}/status")).await.expect("it answers").text().await.expect("it is text");
+            if text.contains("\"planned\":{") {
+                break text;
+            }
+        }
+        assert!(time::Instant::now() < deadline, "{output}");
+        time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(
+        status.contains("create entity group Logs_Partitions in Logs") && status.contains("\"hash\":\""),
+        "{status}"
+    );
+    agent.stop().await;
+    let (_, plan) = once(&fleet, &fleet.hub_document(), "--plan").await;
+    assert!(plan.lines().any(|line| line.starts_with("plan ") && status.contains(&line[5..])), "{plan}");
+    end(fleet, []).await;
+}
+
+#[tokio::test]
+async fn a_dark_fleet_is_removed_by_acknowledging_its_plan_and_by_nothing_else() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    once(&fleet, &fleet.hub_document(), "--once").await;
+    beats(&fleet).await;
+    assert_eq!(once(&fleet, &fleet.hub_document(), "--once").await.0, Some(0));
+    let before = hub_content(&fleet).await;
+    time::sleep(Duration::from_secs(5)).await;
+    let (code, output) = once(&fleet, &fleet.hub_document(), "--plan").await;
+    assert_eq!(code, Some(3), "{output}");
+    let hash = output.split("acknowledgedPlan: \"").nth(1).and_then(|rest| rest.split('"').next());
+    let hash = hash.unwrap_or_else(|| panic!("no hash in:\n{output}"));
+    let other = hub_with(&fleet, "other", "    acknowledgedPlan: 'abcdefabcdef'");
+    assert_eq!(once(&fleet, &other, "--once").await.0, Some(3));
+    assert_eq!(hub_content(&fleet).await, before);
+    let acknowledged = hub_with(&fleet, "acknowledged", &format!("    acknowledgedPlan: '{hash}'"));
+    let (code, output) = once(&fleet, &acknowledged, "--once").await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("a person acknowledged this plan"), "{output}");
+    let left = hub_content(&fleet).await;
+    assert!(left.iter().all(|line| line.contains("federation_status")), "{left:?}");
+    end(fleet, []).await;
+}
+
+#[tokio::test]
+async fn a_group_by_geography_holds_its_partitions_and_a_view_and_an_edited_function_are_right() {
+    let fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
+    let document = hub_with(&fleet, "by-geo", "    entityGroups: [{by: geo}]");
+    once(&fleet, &document, "--once").await;
+    for server in &fleet.partitions {
+        let view = ".create-or-alter function with (view=true) Slow() { Requests | project Region }";
+        let made = server.command("Logs", view).await;
+        made.unwrap_or_else(|error| panic!("{error}"));
+    }
+    beats(&fleet).await;
+    assert_eq!(once(&fleet, &document, "--once").await.0, Some(0));
+    for region in &REGIONS {
+        let text = format!("macro-expand Logs_Partitions_{} as X ( X.Requests | distinct Region )", region.geo);
+        let table = fleet.hub.query("Metrics", &text).await.expect("the hub answers");
+        assert!(table.column("Region").contains(&region.name.to_owned()), "{text}: {table:?}");
+    }
+    let viewed = fleet.hub.query("Logs", "federated_Slow() | distinct Region").await.expect("the view is federated");
+    assert_eq!(viewed.rows.len(), 3, "{viewed:?}");
+    // Somebody edits a function and keeps its docstring.
+    let shown =
+        fleet.hub.command("Logs", ".show functions | where Name == 'federated_Requests' | project DocString").await;
+    let docstring = shown.expect("the hub answers").column("DocString").remove(0);
+    let edit = format!(
+        ".create-or-alter function with (folder='federation_facades', docstring='{docstring}', skipvalidation=true) federated_Requests() {{ print Region = 'mine' }}"
+    );
+    fleet.hub.command("Logs", &edit).await.expect("anybody may");
+    let (code, output) = once(&fleet, &document, "--once").await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("was edited by somebody and is put back"), "{output}");
+    let regions = fleet.hub.query("Logs", "federated_Requests() | distinct Region").await.expect("the hub answers");
+    assert_eq!(regions.rows.len(), 3);
+    end(fleet, []).await;
+}
