@@ -333,9 +333,16 @@ fn canary_of(beat: &Beat) -> Option<(Entity, kql::names::TableName)> {
 }
 
 /// A partition is a Kusto cluster of the hub's cloud; beside a hub on this machine, also one on this machine.
-fn may_be_partition(config: &HubConfig, cloud: Cloud) -> impl Fn(&ClusterEndpoint) -> bool {
+fn may_be_partition(config: &HubConfig, cloud: Cloud) -> impl Fn(&ClusterEndpoint) -> Result<(), &'static str> {
     let local = config.endpoint.is_loopback();
-    move |endpoint| cloud.trusts(endpoint) || (local && endpoint.is_loopback())
+    let hub = config.endpoint.clone();
+    move |endpoint| {
+        if *endpoint == hub {
+            return Err("it is this hub, which cannot be a partition of its own");
+        }
+        let is_kusto = cloud.trusts(endpoint) || (local && endpoint.is_loopback());
+        if is_kusto { Ok(()) } else { Err("it is no Kusto endpoint of this cloud") }
+    }
 }
 
 /// Prints what a pass would do and why, and changes nothing.

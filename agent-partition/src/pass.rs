@@ -61,7 +61,8 @@ pub async fn run(config: PartitionConfig, world: World) -> Exit {
 impl PartitionAgent {
     fn new(config: PartitionConfig, world: World) -> Result<Self, ClientError> {
         let cluster = KustoClient::new(config.endpoint.clone(), &config.credential, world.client_options())?;
-        let publishers = config.hubs.iter().map(|hub| Publisher::new(hub.clone(), world.client_options()));
+        let publishers =
+            config.hubs.iter().map(|hub| Publisher::new(hub.clone(), config.schema_rests, world.client_options()));
         let publishers = publishers.collect::<Result<_, _>>()?;
         let interval = match &config.schedule {
             Schedule::Interval { every } => *every,

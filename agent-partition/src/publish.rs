@@ -1,12 +1,12 @@
 //! Sends a heartbeat to one hub. I/O: one request, two where streaming is refused.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kql::statements::IngestInline;
 use shared::{
     document::HubTarget,
-    heartbeat::Heartbeat,
+    heartbeat::{Heartbeat, SchemaInventory},
     kusto::{ClientError, ClientOptions, Failure, KustoClient, KustoError},
     runtime::chain,
 };
@@ -21,6 +21,10 @@ pub struct Publisher {
     target: HubTarget,
     /// Beats still to be sent by command before streaming is tried again.
     inline_beats: u32,
+    /// How long an unchanged schema may be left out.
+    schema_rests: Option<Duration>,
+    /// The schema that the hub took last, and when.
+    taken: Option<(SchemaInventory, Instant)>,
 }
 
 impl Publisher {
@@ -28,9 +32,9 @@ impl Publisher {
     ///
     /// # Errors
     /// If the hub's host is not to be trusted.
-    pub fn new(target: HubTarget, options: ClientOptions) -> Result<Self, ClientError> {
+    pub fn new(target: HubTarget, schema_rests: Option<Duration>, options: ClientOptions) -> Result<Self, ClientError> {
         let hub = KustoClient::new(target.endpoint.clone(), &target.credential, options)?;
-        Ok(Self { hub, target, inline_beats: 0 })
+        Ok(Self { hub, target, inline_beats: 0, schema_rests, taken: None })
     }
 
     /// The hub.
@@ -38,11 +42,26 @@ impl Publisher {
         &self.target
     }
 
-    /// Sends the heartbeat by streaming ingestion, or by `.ingest inline` where the hub refuses to stream.
+    /// Sends the heartbeat, without its schema where the hub has that and the document lets it rest.
     ///
     /// # Errors
     /// What the hub answered, or why it could not be asked.
     pub async fn publish(&mut self, heartbeat: &Heartbeat) -> Result<Timestamp, KustoError> {
+        if self.has_taken(heartbeat) {
+            return self.send(&Heartbeat { schema: None, ..heartbeat.clone() }).await;
+        }
+        let sent = self.send(heartbeat).await?;
+        self.taken = self.schema_rests.and(heartbeat.schema.clone()).map(|schema| (schema, Instant::now()));
+        Ok(sent)
+    }
+
+    fn has_taken(&self, heartbeat: &Heartbeat) -> bool {
+        let (Some(rests), Some((taken, at))) = (self.schema_rests, &self.taken) else { return false };
+        heartbeat.schema.as_ref() == Some(taken) && at.elapsed() < rests
+    }
+
+    /// Sends the heartbeat by streaming ingestion, or by `.ingest inline` where the hub refuses to stream.
+    async fn send(&mut self, heartbeat: &Heartbeat) -> Result<Timestamp, KustoError> {
         let records = heartbeat.to_csv_row();
         if self.inline_beats > 0 {
             self.inline_beats -= 1;

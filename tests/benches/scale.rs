@@ -34,6 +34,8 @@ struct Traffic {
     scripts: usize,
     sent: u64,
     received: u64,
+    /// Of it the answers of the query for heartbeats, before compression.
+    heartbeats: u64,
 }
 
 struct Hub {
@@ -78,7 +80,9 @@ impl Hub {
             traffic.requests += 1;
             traffic.scripts += usize::from(csl.starts_with(".execute database script"));
             traffic.sent += entry["request_bytes"].as_u64().unwrap_or(0);
-            traffic.received += entry["response_bytes"].as_u64().unwrap_or(0);
+            let received = entry["response_bytes"].as_u64().unwrap_or(0);
+            traffic.received += received;
+            traffic.heartbeats += if csl.contains("NewBeats") { received } else { 0 };
         }
         self.read = text.lines().count();
         traffic
@@ -128,7 +132,7 @@ fn last_pass_seconds(agent: &Process) -> f64 {
 }
 
 fn told(traffic: Traffic, passes: u64) -> String {
-    let Traffic { requests, scripts, sent, received } = traffic;
+    let Traffic { requests, scripts, sent, received, heartbeats: _ } = traffic;
     let each = |count: u64| count / passes;
     format!(
         "{} requests, {scripts} scripts, {:.1} KB sent, {:.1} KB received",
@@ -168,10 +172,8 @@ async fn fleet(size: Size) {
         "quiet pass",
         &format!("{}, {:.2} s, processor {processor:.2} s", told(traffic, 3), last_pass_seconds(&agent)),
     );
-    line(
-        "received for each partition in a quiet pass",
-        &format!("{:.0} bytes before compression", traffic.received as f64 / 3.0 / partitions as f64),
-    );
+    let each = traffic.heartbeats as f64 / 3.0 / partitions as f64;
+    line("received for each partition in a quiet pass", &format!("{each:.0} bytes before compression"));
     hub.beat(partitions, size).await;
     hub.passes(&agent, 2).await;
     let traffic = hub.traffic();

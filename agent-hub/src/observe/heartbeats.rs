@@ -66,7 +66,7 @@ pub async fn read_heartbeats(
     hub: &KustoClient,
     config: &HubConfig,
     memory: &mut HeartbeatMemory,
-    trusted: impl Fn(&ClusterEndpoint) -> bool,
+    trusted: impl Fn(&ClusterEndpoint) -> Result<(), &'static str>,
 ) -> Result<HeartbeatReading, ObserveError> {
     let (database, table, windows) = (&config.heartbeat_database, &config.heartbeat_table, windows(config));
     let since = memory.read_at.map_or(UNIX_EPOCH, SystemTime::from);
@@ -74,6 +74,7 @@ pub async fn read_heartbeats(
     let answer = hub.send(&request).await.map_err(asking(HEARTBEATS))?;
     let (rows, now, mut problems) = parse_rows(&answer, trusted).map_err(decoding(HEARTBEATS))?;
     let mut changed = BTreeSet::new();
+    memory.refuse_long_schemas(rows.values());
     for endpoints in pages(rows.values().filter(|row| memory.lacks(row))) {
         let request = ReadSchemas { database, table, windows, endpoints: &endpoints }.request();
         // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
@@ -110,6 +111,9 @@ struct HeartbeatRow {
 /// How many bytes of schemas one query fetches at most; a longer schema comes alone. Bounds the memory that they take until they are read.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
+/// The longest schema that is read: a hundred times that of a large cluster.
+const MAX_SCHEMA_BYTES: usize = 24 * 1024 * 1024;
+
 /// How many partitions one query asks for at most: their endpoints travel with it.
 const PAGE_PARTITIONS: usize = 500;
 
@@ -140,7 +144,7 @@ type Rows = BTreeMap<ClusterEndpoint, HeartbeatRow>;
 /// The rows, the server's time, and what is wrong with rows that are left out. Without the server's time the answer is not whole.
 fn parse_rows(
     table: &ResultTable,
-    trusted: impl Fn(&ClusterEndpoint) -> bool,
+    trusted: impl Fn(&ClusterEndpoint) -> Result<(), &'static str>,
 ) -> Result<(Rows, Timestamp, Vec<String>), DecodeError> {
     let (mut rows, mut now, mut problems) = (Rows::new(), None, Vec::new());
     for row in table.rows() {
@@ -149,18 +153,20 @@ fn parse_rows(
             now = Some(time);
             continue;
         }
-        match ClusterEndpoint::parse(key) {
-            Ok(endpoint) if trusted(&endpoint) => {
-                let row = parse_row(row, endpoint.clone(), key)?;
-                if rows.get(&endpoint).is_none_or(|known: &HeartbeatRow| known.received < row.received) {
-                    rows.insert(endpoint, row);
-                }
+        let endpoint = match ClusterEndpoint::parse(key) {
+            Ok(endpoint) => endpoint,
+            Err(error) => {
+                problems.push(format!("a heartbeat row is ignored: {error}"));
+                continue;
             }
-            Ok(endpoint) => {
-                problems
-                    .push(format!("the heartbeats of {endpoint} are ignored: it is no Kusto endpoint of this cloud"));
-            }
-            Err(error) => problems.push(format!("a heartbeat row is ignored: {error}")),
+        };
+        if let Err(why) = trusted(&endpoint) {
+            problems.push(format!("the heartbeats of {endpoint} are ignored: {why}"));
+            continue;
+        }
+        let row = parse_row(row, endpoint.clone(), key)?;
+        if rows.get(&endpoint).is_none_or(|known: &HeartbeatRow| known.received < row.received) {
+            rows.insert(endpoint, row);
         }
     }
     if problems.len() > MAX_TOLD {
@@ -188,6 +194,17 @@ impl HeartbeatMemory {
     /// The beats of a reading were counted: the next one counts later ones.
     pub const fn count_from(&mut self, now: Timestamp) {
         self.read_at = Some(now);
+    }
+
+    /// A schema beyond all reason is not even fetched: its partition goes on with what is known of it.
+    fn refuse_long_schemas<'a>(&mut self, rows: impl Iterator<Item = &'a HeartbeatRow>) {
+        for row in rows {
+            let Some(bytes) = row.schema_bytes.filter(|bytes| *bytes > MAX_SCHEMA_BYTES) else { continue };
+            let known = self.partitions.entry(row.endpoint.clone()).or_default();
+            known.hash.clone_from(&row.hash);
+            known.problems =
+                vec![format!("its schema has {bytes} bytes, more than {MAX_SCHEMA_BYTES}: it is not read")];
+        }
     }
 
     /// Whether a row has a schema or attributes that are not remembered.
@@ -280,7 +297,10 @@ mod tests {
     }
 
     fn rows(rows: &[(&str, i64, &str, usize)]) -> Rows {
-        parse_rows(&answer(rows), |endpoint| endpoint.host().ends_with(".kusto.windows.net")).unwrap().0
+        let trusted = |endpoint: &ClusterEndpoint| {
+            if endpoint.host().ends_with(".kusto.windows.net") { Ok(()) } else { Err("it is foreign") }
+        };
+        parse_rows(&answer(rows), trusted).unwrap().0
     }
 
     fn schemas(endpoint: &str, text: &str) -> ResultTable {
@@ -309,7 +329,7 @@ mod tests {
     #[test]
     fn an_answer_without_the_servers_time_is_not_whole() {
         let names = ["ClusterEndpoint", "Received", "NewBeats", "Skew", "Hash", "SchemaBytes", "Now"];
-        assert!(parse_rows(&table(&names, Vec::new()), |_| true).is_err());
+        assert!(parse_rows(&table(&names, Vec::new()), |_| Ok(())).is_err());
     }
 
     #[test]

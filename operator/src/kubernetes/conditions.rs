@@ -19,6 +19,8 @@ pub(crate) enum Phase {
     AgentReady,
     /// Its agent does its work.
     Federated,
+    /// Only present while it is true: the agent holds removals back.
+    Guarded,
     /// All of it.
     Ready,
     /// Only present while it is true: a person must change something.
@@ -26,12 +28,13 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::ClusterReady,
         Self::DatabasesReady,
         Self::WorkloadReady,
         Self::AgentReady,
         Self::Federated,
+        Self::Guarded,
         Self::Ready,
         Self::Stalled,
     ];
@@ -43,6 +46,7 @@ impl Phase {
             Self::WorkloadReady => "WorkloadReady",
             Self::AgentReady => "AgentReady",
             Self::Federated => "Federated",
+            Self::Guarded => "Guarded",
             Self::Ready => "Ready",
             Self::Stalled => "Stalled",
         }

@@ -187,6 +187,9 @@ async fn carry_out<K: Managed>(
         let endpoint = endpoint.or_else(|| object.status_endpoint().map(str::to_owned));
         return Ok(Report { outcome, conditions, endpoint, is_stalled });
     };
+    for guarded in conditions.iter().filter(|draft| draft.phase == Phase::Guarded) {
+        publish_once(object, context, guarded).await;
+    }
     let reference = ChildRef::in_namespace::<K>(owner, &owner.name);
     if !K::cluster_scoped(owner).is_empty() && !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         set_finalizer(&context.client, owner, &reference, true).await?;

@@ -50,6 +50,8 @@ pub struct PartitionConfig {
     pub partitioning: BTreeMap<String, Value>,
     /// When heartbeats are sent.
     pub schedule: Schedule,
+    /// How long an unchanged schema may be left out of heartbeats; `None`: never.
+    pub schema_rests: Option<Duration>,
 }
 
 /// One hub that gets heartbeats.

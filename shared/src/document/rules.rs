@@ -17,7 +17,7 @@ use super::{
     schedule::Schedule,
     spec::{
         ADXCluster, ADXClusterSpec, CredentialSpec, DatabaseSpec, FederatedClusterSpec, FederationMode, FederationSpec,
-        MacroExpandSpec, MembershipSpec, ProvisionSpec, SchemaConflicts,
+        MacroExpandSpec, MembershipSpec, ProvisionSpec, SchemaConflicts, SchemaInBeats,
     },
     validate::{Violation, Violations},
 };
@@ -67,11 +67,13 @@ impl Rules {
                 hubs: Vec::new(),
                 partitioning: std::collections::BTreeMap::new(),
                 schedule: Schedule::Interval { every: defaults::HEARTBEAT_INTERVAL },
+                schema_rests: None,
             });
         };
         self.hub_fields_absent(federation);
         let hubs = self.hubs(federation);
         self.partitioning(federation);
+        let time_to_live = self.duration("heartbeatTTL", federation.heartbeat_ttl.as_deref(), defaults::HEARTBEAT_TTL);
         let schedule = self.schedule(
             ("heartbeatInterval", federation.heartbeat_interval.as_deref(), defaults::HEARTBEAT_INTERVAL),
             ("heartbeatSchedule", federation.heartbeat_schedule.as_deref()),
@@ -88,6 +90,11 @@ impl Rules {
             hubs,
             partitioning: federation.partitioning.clone(),
             schedule: schedule?,
+            schema_rests: match federation.schema_in_beats.unwrap_or_default() {
+                SchemaInBeats::Always => None,
+                // A hub looks for schemas two of its times to live back.
+                SchemaInBeats::OnChange => Some(time_to_live? / 2),
+            },
         })
     }
 
@@ -508,6 +515,9 @@ impl Rules {
         }
         if !federation.partitioning.is_empty() {
             self.breaks("spec.federation.partitioning", count(federation.partitioning.len()), rule);
+        }
+        if federation.schema_in_beats.is_some() {
+            self.breaks("spec.federation.schemaInBeats", "present", rule);
         }
         if let Some(text) = &federation.heartbeat_schedule {
             self.breaks("spec.federation.heartbeatSchedule", quoted(text), rule);

@@ -41,8 +41,8 @@ use super::status::FederationStatus;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!has(self.role) || self.role != 'Federated' || (has(self.federation) && has(self.federation.heartbeatDatabase) && has(self.federation.heartbeatTable))")
     .message("role Federated must have federation.heartbeatDatabase and federation.heartbeatTable"))]
-#[x_kube(validation = Rule::new("!has(self.role) || self.role != 'Federated' || !has(self.federation) || (!has(self.federation.federatedClusters) && !has(self.federation.federatedTargets) && !has(self.federation.heartbeatSchedule))")
-    .message("role Federated must not have federatedClusters, federatedTargets or heartbeatSchedule: they belong to role Partition"))]
+#[x_kube(validation = Rule::new("!has(self.role) || self.role != 'Federated' || !has(self.federation) || (!has(self.federation.federatedClusters) && !has(self.federation.federatedTargets) && !has(self.federation.heartbeatSchedule) && !has(self.federation.schemaInBeats))")
+    .message("role Federated must not have federatedClusters, federatedTargets, heartbeatSchedule or schemaInBeats: they belong to role Partition"))]
 #[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || has(self.federation.federatedClusters) != has(self.federation.federatedTargets)")
     .message("a federation of role Partition must name its hubs, in one of federatedClusters and federatedTargets"))]
 #[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || (!has(self.federation.heartbeatDatabase) && !has(self.federation.heartbeatTable) && !has(self.federation.heartbeatRetention) && !has(self.federation.reconcileInterval) && !has(self.federation.reconcileSchedule) && !has(self.federation.macroExpand) && !has(self.federation.mode) && !has(self.federation.acknowledgedPlan) && !has(self.federation.membership) && !has(self.federation.allowedPartitions) && !has(self.federation.allowedPartitionPattern) && !has(self.federation.blockedPartitions) && !has(self.federation.canary) && !has(self.federation.entityGroups) && !has(self.federation.schemaConflicts))")
@@ -197,6 +197,11 @@ pub struct FederationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_schedule: Option<String>,
 
+    /// Partition: whether every heartbeat carries the whole schema (`Always`, the default: what an adx-mon hub can read) or only those after a change, and one each half
+    /// `heartbeatTTL` (`OnChange`: for fleets whose hub is ours).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_in_beats: Option<SchemaInBeats>,
+
     /// Hub: the database of the heartbeat table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_database: Option<String>,
@@ -272,6 +277,16 @@ pub struct FederationSpec {
     /// Both: the client id of the managed identity for the document's own cluster; short for `credential.managedIdentity.clientId`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_identity_client_id: Option<String>,
+}
+
+/// Which heartbeats carry the schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SchemaInBeats {
+    /// Every one.
+    #[default]
+    Always,
+    /// Those after a change, and some besides.
+    OnChange,
 }
 
 /// Entity groups for the values of an attribute.

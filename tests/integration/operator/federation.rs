@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tests::{
     cluster::{TestNamespace, condition_of},
@@ -44,7 +45,7 @@ async fn from_four_objects_to_a_federated_row_and_back() {
         partitions.iter().all(|partition| partition["state"] == "live" && partition["lastBeat"].is_string()),
         "{federation:#}"
     );
-    assert!(federation["databases"].to_string().contains("\"functions\":2"), "{federation:#}");
+    assert!(federation["databases"].to_string().contains("\"functions\":3"), "{federation:#}");
     assert!(
         ["done", "unchanged"].contains(&federation["lastPass"]["outcome"].as_str().unwrap_or_default()),
         "{federation:#}"
@@ -73,6 +74,28 @@ async fn from_four_objects_to_a_federated_row_and_back() {
     .await;
     fleet.partitions[0].command("Logs", ".create table After (a:long)").await.expect("the partition takes a table");
     fleet.hub_until("Logs", "federated_After() | count", Duration::from_secs(40), |table| table.rows.len() == 1).await;
+
+    // A suspended hub is watched and not changed; its status shows what it would be given.
+    let suspend = async |suspended: bool| {
+        let api = test.api("ADXCluster");
+        let patch = Patch::Merge(json!({"spec": {"suspend": suspended}}));
+        api.patch("hub", &PatchParams::default(), &patch).await.expect("the API server takes the field");
+    };
+    suspend(true).await;
+    // The agent asks before each pass.
+    time::sleep(Duration::from_secs(2)).await;
+    fleet.partitions[0].command("Logs", ".create table Later (a:long)").await.expect("the partition takes a table");
+    test.until("ADXCluster", "hub", |object| {
+        object["status"]["federation"]["plan"]["changes"]
+            .to_string()
+            .contains("create function federated_Later in Logs")
+            && object["status"]["federation"]["lastPass"]["outcome"] == "planned"
+    })
+    .await;
+    let later = ".show functions | where Name == 'federated_Later'";
+    assert_eq!(fleet.hub.command("Logs", later).await.expect("the hub answers").rows.len(), 0);
+    suspend(false).await;
+    fleet.hub_until("Logs", later, Duration::from_secs(20), |table| table.rows.len() == 1).await;
 
     // A changed document rolls the agent.
     let mark =
@@ -132,6 +155,7 @@ async fn an_agent_has_the_rights_that_it_needs_and_no_others() {
     };
     for (verb, group, resource, name) in [
         ("patch", "adx-mon.azure.com", "adxclusters/status", "part"),
+        ("get", "adx-mon.azure.com", "adxclusters", "part"),
         ("create", "coordination.k8s.io", "leases", ""),
         ("patch", "coordination.k8s.io", "leases", "part-agent"),
     ] {
@@ -147,6 +171,7 @@ async fn an_agent_has_the_rights_that_it_needs_and_no_others() {
     for (verb, group, resource, name) in [
         ("patch", "adx-mon.azure.com", "adxclusters/status", "other"),
         ("patch", "adx-mon.azure.com", "adxclusters", "part"),
+        ("get", "adx-mon.azure.com", "adxclusters", "other"),
         ("patch", "coordination.k8s.io", "leases", "adx-federation-operator"),
         ("get", "", "secrets", "any"),
         ("get", "", "pods", "any"),

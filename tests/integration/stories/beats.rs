@@ -7,11 +7,11 @@ use tests::{
     fleet::{Fleet, Pace},
     kusto::KustoServer,
     proxy::{Fault, FaultProxy},
-    telemetry::REGIONS,
+    telemetry::{REGIONS, Region},
 };
 use tokio::time;
 
-use crate::support::{SOON, end, until_printed};
+use crate::support::{SOON, end, until_printed, until_regions};
 
 const BEATS: &str = "Heartbeats | summarize Beats = count(), WithTables = countif(tostring(Schema) has 'Requests')";
 
@@ -143,4 +143,35 @@ async fn every_hub_is_streamed_the_whole_schema_after_one_look_at_the_cluster() 
     let asked = fs::read_to_string(fleet.partitions[0].recording.as_ref().expect("it records")).expect("it is there");
     assert_eq!(asked.matches(".show databases entities").count(), 1, "one look at the cluster for each beat");
     end(fleet, []).await;
+}
+
+#[tokio::test]
+async fn an_unchanged_schema_rests_and_a_changed_one_travels_at_once() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let mut hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &[]);
+    let resting = |region: &Region, server: &KustoServer| {
+        let document = fs::read_to_string(fleet.partition_document(region, server)).expect("the document is there");
+        let fields = "    schemaInBeats: OnChange\n    heartbeatTTL: 4s\n    federatedClusters:";
+        fleet.write_document(region.name, &document.replace("    federatedClusters:", fields))
+    };
+    let documents: Vec<_> =
+        REGIONS.iter().zip(&fleet.partitions).map(|(region, server)| resting(region, server)).collect();
+    let agents: Vec<_> = documents.iter().map(|document| fleet.start_agent("agent-partition", document, &[])).collect();
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+    time::sleep(Duration::from_secs(4)).await;
+    let rows = fleet
+        .hub
+        .query("FleetDiscovery", "Heartbeats | summarize All = count(), Whole = countif(isnotnull(Schema))")
+        .await;
+    let rows = rows.expect("the hub answers");
+    let count = |column: &str| rows.column(column)[0].parse::<usize>().expect("a count");
+    assert!(count("Whole") >= 3 && count("Whole") * 2 < count("All"), "{rows:?}");
+    // A hub agent that starts between two whole beats finds the last one.
+    hub.kill().await;
+    let hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &[]);
+    fleet.partitions[0].command("Logs", ".create table Fresh (a:long)").await.expect("the partition takes a table");
+    let fresh = ".show functions | where Name == 'federated_Fresh'";
+    fleet.hub_until("Logs", fresh, SOON, |table| table.rows.len() == 1).await;
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+    end(fleet, agents.into_iter().chain([hub])).await;
 }

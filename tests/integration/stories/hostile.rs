@@ -36,6 +36,9 @@ async fn a_strangers_row_adds_no_foreign_cluster_runs_no_command_and_harms_no_ot
     ] {
         write_row(&fleet, endpoint, &logs, "{}").await;
     }
+    // The hub itself: its groups must not ask it.
+    write_row(&fleet, &fleet.hub.url, &logs, "{}").await;
+    until_printed(&operator, "it is this hub, which cannot be a partition of its own").await;
     // A cluster that passes for a partition, with names that would break out of any quoting that is not ours, and what is no schema at all.
     let names =
         ["a'b", "a\nb", ".drop table Heartbeats", "x'] | .drop table ['y", "a\\", "{{table}}", "__internal", ""];

@@ -181,3 +181,37 @@ async fn a_group_by_geography_holds_its_partitions_and_a_view_and_an_edited_func
     assert_eq!(regions.rows.len(), 3);
     end(fleet, []).await;
 }
+
+#[tokio::test]
+async fn no_query_fails_while_groups_change_under_it() {
+    let fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
+    once(&fleet, &fleet.hub_document(), "--once").await;
+    beats(&fleet).await;
+    assert_eq!(once(&fleet, &fleet.hub_document(), "--once").await.0, Some(0));
+    let blocked = hub_with(&fleet, "blocked", &format!("    blockedPartitions: ['{}']", fleet.partitions[0].url));
+    let changes = async {
+        for _ in 0..6 {
+            for document in [&blocked, &fleet.hub_document()] {
+                beats(&fleet).await;
+                assert_eq!(once(&fleet, document, "--once").await.0, Some(0));
+            }
+        }
+    };
+    let queries = async {
+        let mut counts = std::collections::BTreeSet::new();
+        loop {
+            for text in ["federated_Requests() | count", "macro-expand Logs_Partitions as X ( X.Requests ) | count"] {
+                let answer = fleet.hub.query("Logs", text).await;
+                let table = answer.unwrap_or_else(|error| panic!("a query failed while groups changed: {error}"));
+                counts.insert(table.column("Count")[0].clone());
+            }
+            // Both groups were seen, and nothing in between.
+            assert!(counts.iter().all(|count| count == "420" || count == "180"), "{counts:?}");
+        }
+    };
+    tokio::select! {
+        () = changes => {}
+        () = queries => {}
+    }
+    end(fleet, []).await;
+}

@@ -40,6 +40,7 @@ impl Managed for ADXCluster {
             (None, _) => no_agent(owner),
             (Some(federation), Some(image)) => {
                 conditions.push(federated(self));
+                conditions.extend(guarded(self));
                 agent(owner, &agent_parts(self, federation, image, &world.settings.agent_arguments))
             }
             (Some(_), None) => {
@@ -69,8 +70,8 @@ impl Managed for ADXCluster {
 
     /// What its agent tells decides on the condition `Federated`.
     fn watched_status(&self) -> impl Hash {
-        let draft = federated(self);
-        (draft.is_true, draft.reason, draft.message)
+        let drafts = [Some(federated(self)), guarded(self)];
+        drafts.map(|draft| draft.map(|draft| (draft.is_true, draft.reason, draft.message)))
     }
 
     /// Components wait for it and follow its endpoint; which of them it concerns is decided by its labels.
@@ -123,6 +124,24 @@ fn agent_parts(cluster: &ADXCluster, federation: &FederationSpec, image: &str, a
         uses_workload_identity: !workload_identities.is_empty(),
         arguments: arguments.to_vec(),
     }
+}
+
+/// Which guard of the agent holds, and how to release it.
+fn guarded(cluster: &ADXCluster) -> Option<Draft> {
+    let told = cluster.status.as_ref()?.federation.as_ref()?;
+    let guard = told.guard.as_deref()?;
+    // `mass_expiry,removal_budget`: the first gives the reason its name.
+    let words = guard.split(',').next().unwrap_or_default().split('_');
+    let reason: String = words.map(|word| word[..1].to_uppercase() + &word[1..]).collect();
+    let held = told.last_pass.as_ref().and_then(|pass| pass.message.clone()).unwrap_or_default();
+    let message = match &told.plan {
+        Some(plan) => format!(
+            "{held}; spec.federation.acknowledgedPlan: {} releases what is held, see status.federation.plan",
+            plan.hash
+        ),
+        None => held,
+    };
+    Some(Draft::yes(Phase::Guarded, &reason, message))
 }
 
 /// What the agent says of its last pass.
