@@ -16,7 +16,7 @@ use shared::heartbeat::{Columns, DatabaseInventory};
 
 use crate::{
     fleet::{Fleet, Inventory},
-    hub::Hub,
+    hub::{Hub, MemberSet},
     settings::Settings,
 };
 
@@ -27,7 +27,7 @@ const GROUP_SUFFIX: &str = "_Partitions";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
     /// Entity groups, wanted in every hub database: name to members.
-    pub groups: BTreeMap<EntityGroupName, BTreeSet<Entity>>,
+    pub groups: BTreeMap<EntityGroupName, MemberSet>,
     /// Federated functions by the hub database they belong to.
     pub functions: BTreeMap<DatabaseName, BTreeMap<FunctionName, PutFunction>>,
     /// Hub databases in which nothing may be dropped, because a partition whose schema is not known has (or may have) tables there.
@@ -137,11 +137,11 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
         }
         for (value, members) in members.by_value {
             match EntityGroupName::new(format!("{spelling}{GROUP_SUFFIX}_{value}")) {
-                Ok(group) => drop(desired.groups.insert(group, members)),
+                Ok(group) => drop(desired.groups.insert(group, Arc::new(members))),
                 Err(error) => desired.problems.push(Problem::NameRefused(error)),
             }
         }
-        desired.groups.insert(group, members.members);
+        desired.groups.insert(group, Arc::new(members.members));
     }
     if let Some(status) = &settings.status {
         for database in hub.databases.keys() {

@@ -1,6 +1,9 @@
 //! What the hub holds now, as values. No I/O; `observe` fills it in, `desired` and `plan` read it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kql::{
     endpoint::ClusterEndpoint,
@@ -49,13 +52,13 @@ pub struct HubDatabase {
     pub shadowed: BTreeSet<String>,
     /// Its entity groups; or why they could not be read, in which case the database is left alone in this pass.
     pub groups: Result<BTreeMap<EntityGroupName, ExistingGroup>, String>,
-    /// Whether they were read in this pass; else they are as an earlier one saw them, and nothing is changed before another look.
+    /// Whether they were read in this pass, and not in an earlier one: only then is one that is missing recorded as gone.
     pub is_fresh: bool,
 }
 
 impl Default for HubDatabase {
     fn default() -> Self {
-        Self { functions: BTreeMap::new(), shadowed: BTreeSet::new(), groups: Ok(BTreeMap::new()), is_fresh: false }
+        Self { functions: BTreeMap::new(), shadowed: BTreeSet::new(), groups: Ok(BTreeMap::new()), is_fresh: true }
     }
 }
 
@@ -89,11 +92,14 @@ impl ExistingFunction {
     }
 }
 
+/// The members of a group. The same group is in every hub database, so that its members are shared.
+pub type MemberSet = Arc<BTreeSet<Entity>>;
+
 /// A group that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExistingGroup {
     /// Its members.
-    Members(BTreeSet<Entity>),
+    Members(MemberSet),
     /// It has members that are not `cluster('https://..').database('..')`: certainly not what we would write.
     Foreign,
 }
@@ -101,7 +107,8 @@ pub enum ExistingGroup {
 impl ExistingGroup {
     /// Reads the texts of a group's members, `cluster('https://host').database('name')` each.
     pub fn parse<'a>(entities: impl IntoIterator<Item = &'a str>) -> Self {
-        entities.into_iter().map(parse_entity).collect::<Option<_>>().map_or(Self::Foreign, Self::Members)
+        let members = entities.into_iter().map(parse_entity).collect::<Option<_>>();
+        members.map_or(Self::Foreign, |members| Self::Members(Arc::new(members)))
     }
 }
 
@@ -155,7 +162,7 @@ impl Hub {
             })
             .filter(|(database, name, group)| self.owns(database, name, group))
             .filter_map(|(_, name, group)| match group {
-                ExistingGroup::Members(members) => Some((name, members)),
+                ExistingGroup::Members(members) => Some((name, &**members)),
                 ExistingGroup::Foreign => None,
             })
     }
@@ -196,13 +203,13 @@ mod tests {
     fn what_we_write_as_members_reads_back_equal() {
         let members = BTreeSet::from([entity("eu", "Logs"), entity("us", "My Logs.1")]);
         let texts: Vec<_> = members.iter().map(Entity::render).collect();
-        assert_eq!(ExistingGroup::parse(texts.iter().map(String::as_str)), ExistingGroup::Members(members));
+        assert_eq!(ExistingGroup::parse(texts.iter().map(String::as_str)), ExistingGroup::Members(Arc::new(members)));
     }
 
     #[test]
     fn other_quotes_and_cases_are_the_same_member() {
         let read = ExistingGroup::parse(["cluster(\"https://EU.kusto.windows.net/\").database(\"Logs\")"]);
-        assert_eq!(read, ExistingGroup::Members(BTreeSet::from([entity("eu", "Logs")])));
+        assert_eq!(read, ExistingGroup::Members(Arc::new(BTreeSet::from([entity("eu", "Logs")]))));
     }
 
     #[test]

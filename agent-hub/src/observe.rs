@@ -6,7 +6,7 @@ mod objects;
 
 pub use heartbeats::{HeartbeatMemory, HeartbeatReading, read_heartbeats};
 pub use members::read_members;
-pub use objects::{ObjectMemory, look_at_groups, read_hub};
+pub use objects::{ObjectMemory, read_hub};
 
 use shared::kusto::{DecodeError, KustoError};
 

@@ -25,8 +25,8 @@ use crate::{
     guards::HoldReason,
     hub::Hub,
     membership::Membership,
-    observe::{HeartbeatMemory, ObjectMemory, ObserveError, look_at_groups, read_heartbeats, read_hub, read_members},
-    plan::{Change, Decision, Hold, Plan, plan},
+    observe::{HeartbeatMemory, ObjectMemory, ObserveError, read_heartbeats, read_hub, read_members},
+    plan::{Decision, Hold, Plan, plan},
     report::{Report, Work},
     settings::{self, Settings},
     setup::{self, Missing, SetUp, Setup, SetupError},
@@ -131,13 +131,13 @@ impl HubAgent {
         if missing.heartbeat_table {
             return self.report.planned(now, &missing, &Plan::default());
         }
-        let Seen { now: server_now, fleet, mut hub, problems } = match self.see(&missing).await {
+        let Seen { now: server_now, fleet, hub, problems } = match self.see(&missing).await {
             Ok(seen) => seen,
             Err(blind) => return self.blind(now, blind),
         };
         self.report.fleet(&fleet);
         self.memory.count_from(server_now);
-        let decision = self.decide(&fleet, &mut hub, server_now).await;
+        let decision = plan(&fleet, &hub, &self.membership, server_now, &self.settings);
         self.note(&decision, server_now);
         if !is_plan_only {
             self.record(server_now).await;
@@ -238,22 +238,6 @@ impl HubAgent {
                 Err(error) => drop(self.trust.failed_canaries.insert(endpoint, error)),
             }
         }
-    }
-
-    /// What to do. Where something is to be done, it is decided on groups that were read just now.
-    async fn decide(&self, fleet: &Fleet, hub: &mut Hub, now: Timestamp) -> Decision {
-        let decide = |hub: &Hub| plan(fleet, hub, &self.membership, now, &self.settings);
-        let decision = decide(hub);
-        let Decision::Apply(plan) = &decision else { return decision };
-        let touched =
-            plan.changes.iter().map(Change::database).chain(plan.records.iter().map(|record| &record.database));
-        let is_stale = |name: &&DatabaseName| hub.databases.get(*name).is_some_and(|database| !database.is_fresh);
-        let stale: BTreeSet<DatabaseName> = touched.filter(is_stale).cloned().collect();
-        if stale.is_empty() {
-            return decision;
-        }
-        look_at_groups(&self.hub, hub, stale.into_iter().collect()).await;
-        decide(hub)
     }
 
     /// Remembers which guards hold.
@@ -379,12 +363,12 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
         return Ok((lines.join("\n"), Exit::Done));
     }
     let (decision, mut problems) = match agent.see(&missing).await {
-        Ok(Seen { now, fleet, mut hub, problems }) => {
+        Ok(Seen { now, fleet, hub, problems }) => {
             for partition in fleet.values().filter(|partition| partition.state == PartitionState::Untrusted) {
                 let why = partition.reason.as_deref().unwrap_or_default();
                 lines.push(format!("not federated: {}: {why}", partition.beat.endpoint));
             }
-            (agent.decide(&fleet, &mut hub, now).await, problems)
+            (plan(&fleet, &hub, &agent.membership, now, &agent.settings), problems)
         }
         Err(Blind::Failed(error)) => return Err(chain(&error)),
         Err(Blind::Incomplete(error)) => {

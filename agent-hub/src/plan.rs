@@ -21,7 +21,7 @@ use crate::{
     desired::{self, Desired},
     fleet::{Fleet, Partition},
     guards::{Guarded, HoldReason, guard},
-    hub::{ExistingGroup, Hub, HubDatabase},
+    hub::{ExistingGroup, Hub, HubDatabase, MemberSet},
     membership::Membership,
     settings::Settings,
 };
@@ -125,7 +125,7 @@ pub enum Change {
         /// The group.
         group: EntityGroupName,
         /// Its members; not empty.
-        members: BTreeSet<Entity>,
+        members: MemberSet,
     },
     /// A group of ours with other members than it should have.
     AlterGroup {
@@ -134,9 +134,9 @@ pub enum Change {
         /// The group.
         group: EntityGroupName,
         /// Its members from now on; not empty.
-        members: BTreeSet<Entity>,
+        members: MemberSet,
         /// Its members now; empty if they could not be understood.
-        before: BTreeSet<Entity>,
+        before: MemberSet,
     },
     /// A function that is missing, or of ours with other content.
     PutFunction {
@@ -333,7 +333,7 @@ impl Steps {
                 Some(existing) => {
                     let before = match existing {
                         ExistingGroup::Members(before) => before.clone(),
-                        ExistingGroup::Foreign => BTreeSet::new(),
+                        ExistingGroup::Foreign => MemberSet::default(),
                     };
                     self.put_groups.push(Change::AlterGroup { database, group, members, before });
                 }
@@ -344,7 +344,8 @@ impl Steps {
                 self.drop_groups.push(Change::DropGroup { database: database.clone(), group: group.clone() });
             }
         }
-        self.settle_claims(database, present, desired, hub);
+        let is_fresh = hub.databases.get(database).is_some_and(|database| database.is_fresh);
+        self.settle_claims(database, present, is_fresh, desired, hub);
     }
 
     /// Recorded before a group is made; once is enough, however often making it fails.
@@ -362,13 +363,14 @@ impl Steps {
         &mut self,
         database: &DatabaseName,
         present: &BTreeMap<EntityGroupName, ExistingGroup>,
+        is_fresh: bool,
         desired: &Desired,
         hub: &Hub,
     ) {
         for ((_, group), claim) in hub.claims.iter().filter(|((claimed, _), _)| claimed == database) {
             let state = match present.get(group) {
                 Some(existing) if !claim.is_made && claim.covers(existing) => RecordState::Made,
-                None if !desired.groups.contains_key(group) => RecordState::Gone,
+                None if is_fresh && !desired.groups.contains_key(group) => RecordState::Gone,
                 _ => continue,
             };
             self.records.push(Record { database: database.clone(), group: group.clone(), state });

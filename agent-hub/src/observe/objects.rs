@@ -1,6 +1,10 @@
 //! What the hub holds: databases, functions, groups, and our record of the groups that we made. I/O: two `.show` commands, one for each database, one query.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    pin::pin,
+    sync::Arc,
+};
 
 use futures::{StreamExt as _, stream};
 use kql::{
@@ -9,7 +13,7 @@ use kql::{
 };
 use shared::{
     document::HubConfig,
-    kusto::{DecodeError, KustoClient, ResultTable},
+    kusto::{DecodeError, KustoClient, KustoError, ResultTable},
     runtime::chain,
 };
 
@@ -35,9 +39,19 @@ const IN_TURN: usize = 2;
 pub struct ObjectMemory {
     groups: BTreeMap<DatabaseName, (String, BTreeMap<EntityGroupName, ExistingGroup>)>,
     turn: usize,
+    /// Groups by the text of their members: most are in every database.
+    read: HashMap<String, ExistingGroup>,
 }
 
 impl ObjectMemory {
+    /// Forgets members that no group has any more.
+    fn forget_unused(&mut self) {
+        self.read.retain(|_, group| match group {
+            ExistingGroup::Members(members) => Arc::strong_count(members) > 1,
+            ExistingGroup::Foreign => false,
+        });
+    }
+
     /// The databases that are to be asked, of all there are with their versions.
     fn due(&mut self, versions: &BTreeMap<DatabaseName, String>) -> Vec<DatabaseName> {
         self.groups.retain(|name, _| versions.contains_key(name));
@@ -78,28 +92,31 @@ pub async fn read_hub(
     read_entities(&entities.map_err(asking(ENTITIES))?, &mut databases).map_err(decoding(ENTITIES))?;
     let mut seen = Hub { databases, claims: claims?, ..Hub::default() };
     let due = memory.due(&versions);
-    look_at_groups(hub, &mut seen, due).await;
-    for (name, version) in versions {
-        let Some(database) = seen.databases.get_mut(&name) else { continue };
-        match (&database.groups, memory.groups.get(&name)) {
-            (Ok(groups), _) if database.is_fresh => drop(memory.groups.insert(name, (version, groups.clone()))),
-            (Ok(_), Some((_, known))) => database.groups = Ok(known.clone()),
-            _ => drop(memory.groups.remove(&name)),
+    for (name, database) in &mut seen.databases {
+        database.is_fresh = due.contains(name);
+    }
+    let looks = stream::iter(due)
+        .map(async |name| (hub.send(&ShowEntityGroups { database: &name }.request()).await, name))
+        .buffer_unordered(CONCURRENT_DATABASES);
+    let mut looks = pin!(looks);
+    let mut unread = BTreeMap::new();
+    while let Some((answer, name)) = looks.next().await {
+        match groups_of(answer, &mut memory.read) {
+            Ok(groups) => drop(memory.groups.insert(name.clone(), (versions[&name].clone(), groups))),
+            Err(why) => {
+                memory.groups.remove(&name);
+                unread.insert(name, why);
+            }
         }
+    }
+    memory.forget_unused();
+    for (name, database) in &mut seen.databases {
+        database.groups = match (unread.remove(name), memory.groups.get(name)) {
+            (None, Some((_, groups))) => Ok(groups.clone()),
+            (why, _) => Err(why.unwrap_or_else(|| "its entity groups were not read".to_owned())),
+        };
     }
     Ok(seen)
-}
-
-/// Asks databases for their groups now.
-pub async fn look_at_groups(hub: &KustoClient, seen: &mut Hub, names: Vec<DatabaseName>) {
-    let groups = stream::iter(names)
-        .map(async |name| (read_groups(hub, &name).await, name))
-        .buffer_unordered(CONCURRENT_DATABASES);
-    for (groups, name) in groups.collect::<Vec<_>>().await {
-        if let Some(database) = seen.databases.get_mut(&name) {
-            (database.groups, database.is_fresh) = (groups, true);
-        }
-    }
 }
 
 /// Names that break our rules are Kusto's own (`$systemdb`): nothing of ours belongs there.
@@ -142,22 +159,33 @@ fn read_claims(table: &ResultTable) -> Result<BTreeMap<(DatabaseName, EntityGrou
     Ok(claims)
 }
 
-async fn read_groups(
-    hub: &KustoClient,
-    database: &DatabaseName,
+/// The groups of one answer; why not, in a sentence.
+fn groups_of(
+    answer: Result<ResultTable, KustoError>,
+    read: &mut HashMap<String, ExistingGroup>,
 ) -> Result<BTreeMap<EntityGroupName, ExistingGroup>, String> {
-    let answer = hub.send(&ShowEntityGroups { database }.request()).await;
     let table = answer.map_err(|error| format!("its entity groups could not be read: {}", chain(&error)))?;
-    parse_groups(&table).map_err(|error| format!("its entity groups could not be understood: {}", chain(&error)))
+    parse_groups(&table, read).map_err(|error| format!("its entity groups could not be understood: {}", chain(&error)))
 }
 
-fn parse_groups(table: &ResultTable) -> Result<BTreeMap<EntityGroupName, ExistingGroup>, DecodeError> {
+fn parse_groups(
+    table: &ResultTable,
+    read: &mut HashMap<String, ExistingGroup>,
+) -> Result<BTreeMap<EntityGroupName, ExistingGroup>, DecodeError> {
     let mut groups = BTreeMap::new();
     for row in table.rows() {
         let Ok(name) = EntityGroupName::new(row.string("Name")?) else { continue };
-        let entities: Vec<String> =
-            serde_json::from_str(row.string("Entities")?).unwrap_or_else(|_| vec![String::new()]);
-        groups.insert(name, ExistingGroup::parse(entities.iter().map(String::as_str)));
+        let text = row.string("Entities")?;
+        let group = match read.get(text) {
+            Some(known) => known.clone(),
+            None => {
+                let entities: Vec<String> = serde_json::from_str(text).unwrap_or_else(|_| vec![String::new()]);
+                let group = ExistingGroup::parse(entities.iter().map(String::as_str));
+                read.insert(text.to_owned(), group.clone());
+                group
+            }
+        };
+        groups.insert(name, group);
     }
     Ok(groups)
 }

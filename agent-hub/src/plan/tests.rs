@@ -26,8 +26,8 @@ fn group(name: &str) -> EntityGroupName {
     EntityGroupName::new(name).unwrap()
 }
 
-fn entities(hosts: &[&str], name: &str) -> BTreeSet<Entity> {
-    hosts.iter().map(|host| Entity { cluster: cluster(host), database: database(name) }).collect()
+fn entities(hosts: &[&str], name: &str) -> MemberSet {
+    Arc::new(hosts.iter().map(|host| Entity { cluster: cluster(host), database: database(name) }).collect())
 }
 
 const NOW: i64 = 1_700_000_000;
