@@ -1,0 +1,219 @@
+//! Who stays although it would leave, and what ends that.
+
+use super::*;
+
+/// Why nothing is changed.
+fn hold(decision: Decision) -> Hold {
+    match decision {
+        Decision::Hold(hold) => hold,
+        Decision::Apply(plan) => panic!("{:?}", shown(&plan)),
+    }
+}
+
+#[test]
+fn zero_live_heartbeats_hold_everything_and_the_hold_names_what_would_be_done() {
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&fleet(&[("eu", 1, logs(&["A"]))]), &hub));
+    assert_eq!(hold(decided(&fleet(&[]), &hub, &settings())).reason, HoldReason::NoHeartbeatYet);
+    for dark in [fleet(&[("eu", 700, logs(&["A"]))]), fleet(&[("eu", 61, logs(&["A"])), ("us", 500, logs(&["A"]))])] {
+        let known = dark.len();
+        let hold = hold(decided(&dark, &hub, &settings()));
+        assert_eq!(hold.reason, HoldReason::NoLiveHeartbeat { known });
+        let released: Vec<_> = hold.released.unwrap().changes.iter().map(ToString::to_string).collect();
+        assert_eq!(released, ["drop function federated_A in Logs", "drop entity group Logs_Partitions in Logs"]);
+    }
+}
+
+#[test]
+fn a_hold_is_set_aside_by_acknowledging_exactly_what_it_holds_back() {
+    let hub = hub(&["Logs"]);
+    let dark = fleet(&[("eu", 700, logs(&["A"]))]);
+    let hub = applied(hub.clone(), &planned(&fleet(&[("eu", 1, logs(&["A"]))]), &hub));
+    let held = hold(decided(&dark, &hub, &settings())).released.unwrap();
+    let with = |hash: &str| Settings { acknowledged_plan: Some(hash.to_owned()), ..settings() };
+    assert_eq!(hold(decided(&dark, &hub, &with("000000000000"))).released.as_ref(), Some(&held));
+    let Decision::Apply(plan) = decided(&dark, &hub, &with(&held.hash)) else { panic!("it was acknowledged") };
+    assert_eq!((&plan.changes, plan.hash()), (&held.changes, held.hash.clone()));
+    assert_eq!(plan.acknowledged, [HoldReason::NoLiveHeartbeat { known: 1 }]);
+    // Another plan is another hash: what was acknowledged once is no licence.
+    let more = json!([{"database": "Logs", "tables": ["A", "B"]}]);
+    let hub = applied(self::hub(&["Logs"]), &planned(&fleet(&[("eu", 1, more)]), &self::hub(&["Logs"])));
+    assert!(matches!(decided(&dark, &hub, &with(&held.hash)), Decision::Hold(_)));
+}
+
+#[test]
+fn a_fleet_that_comes_back_has_one_time_to_live_for_it() {
+    let hub = hub(&["Logs"]);
+    let all = |ages: [i64; 3]| {
+        let named = ["asia", "eu", "us"].into_iter().zip(ages);
+        fleet(&named.map(|(host, age)| (host, age, logs(&["A"]))).collect::<Vec<_>>())
+    };
+    let hub = applied(hub.clone(), &planned(&all([1, 1, 1]), &hub));
+    let ttl = settings().thresholds.time_to_live;
+    let mut membership = watched();
+    let mut decide = |fleet: &Fleet, at: Timestamp| {
+        let decision = plan(&with_forgotten(fleet.clone(), &hub), &hub, &membership, at, &settings());
+        let held = match &decision {
+            Decision::Hold(hold) => vec![&hold.reason],
+            Decision::Apply(plan) => plan.held.iter().collect(),
+        };
+        membership.note(&held.into_iter().filter_map(HoldReason::scope).collect(), at, ttl);
+        decision
+    };
+    assert!(matches!(decide(&all([90, 90, 90]), now()), Decision::Hold(_)));
+    let until = now() + ttl;
+    let kept = |decision: Decision| match decision {
+        Decision::Apply(plan) if plan.changes.is_empty() => plan.held,
+        other => panic!("{other:?}"),
+    };
+    let recovering = HoldReason::Recovering { silent: 1, until };
+    // Two of three are back, one is not; then its row is gone, too.
+    assert_eq!(kept(decide(&all([1, 1, 90]), now())), std::slice::from_ref(&recovering));
+    let us_forgotten = fleet(&[("asia", 1, logs(&["A"])), ("eu", 1, logs(&["A"]))]);
+    assert_eq!(kept(decide(&us_forgotten, now())), [recovering]);
+    assert_eq!(kept(decide(&all([1, 1, 1]), until)), []);
+    // One time to live after the hold it is believed to be gone.
+    let later = until + SignedDuration::from_secs(1);
+    let Decision::Apply(plan) = decide(&us_forgotten, later) else { panic!("beats are there") };
+    assert_eq!(plan.changes[0].reason(), "joined: none; left: https://us.kusto.windows.net");
+}
+
+#[test]
+fn partitions_that_fall_silent_together_stay_and_one_alone_leaves() {
+    let partitions = |ages: [i64; 4]| {
+        let hosts = ["asia", "au", "eu", "us"];
+        fleet(&hosts.iter().zip(ages).map(|(host, age)| (*host, age, logs(&["A"]))).collect::<Vec<_>>())
+    };
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&partitions([1; 4]), &hub));
+    // Beats stopped together, so the first expires while the others are suspect.
+    for (ages, silent) in [([61, 59, 58, 1], 3), ([61, 62, 63, 1], 3), ([61, 59, 58, 57], 4)] {
+        let plan = planned(&partitions(ages), &hub);
+        let mass = HoldReason::MassExpiry { silent, of: 4, zone: None };
+        assert_eq!((shown(&plan), &plan.held), (vec![], &vec![mass]), "{ages:?}");
+        assert!(plan.released.is_some());
+    }
+    for ages in [[61, 1, 1, 1], [61, 59, 1, 1]] {
+        let plan = planned(&partitions(ages), &hub);
+        assert_eq!(plan.held, []);
+        assert_eq!(plan.changes[0].reason(), "joined: none; left: https://asia.kusto.windows.net");
+    }
+    // What has left long ago weighs nothing.
+    let without = applied(hub.clone(), &planned(&partitions([61, 1, 1, 1]), &hub));
+    assert_eq!(planned(&partitions([9999, 1, 1, 1]), &without), Plan::default());
+}
+
+#[test]
+fn a_zone_that_falls_silent_together_stays_while_the_rest_of_the_fleet_goes_on() {
+    let zoned = |ages: [i64; 8]| {
+        let hosts = ["eu1", "eu2", "eu3", "us1", "us2", "us3", "us4", "us5"];
+        let mut fleet =
+            fleet(&hosts.iter().zip(ages).map(|(host, age)| (*host, age, logs(&["A"]))).collect::<Vec<_>>());
+        for (endpoint, partition) in &mut fleet {
+            partition.beat.metadata.insert("geo".to_owned(), endpoint.host()[..2].into());
+        }
+        fleet
+    };
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&zoned([1; 8]), &hub));
+    let plan = planned(&zoned([61, 62, 63, 90, 1, 1, 1, 1]), &hub);
+    assert_eq!(plan.held, [HoldReason::MassExpiry { silent: 3, of: 3, zone: Some("eu".to_owned()) }]);
+    assert_eq!(plan.changes[0].reason(), "joined: none; left: https://us1.kusto.windows.net");
+}
+
+#[test]
+fn a_few_leave_in_one_pass_those_first_that_are_silent_for_the_longest() {
+    let hosts: Vec<String> = (0..20).map(|number| format!("p{number:02}")).collect();
+    let partitions = |age: fn(usize) -> i64| {
+        let named = hosts.iter().enumerate();
+        fleet(&named.map(|(number, host)| (host.as_str(), age(number), logs(&["A"]))).collect::<Vec<_>>())
+    };
+    let hub = hub(&["Logs"]);
+    let mut hub = applied(hub.clone(), &planned(&partitions(|_| 1), &hub));
+    let some = partitions(|number| if number < 5 { 100 + i64::try_from(number).unwrap() } else { 1 });
+    let plan = planned(&some, &hub);
+    assert_eq!(plan.held, [HoldReason::RemovalBudget { leaving: 5, allowed: 3 }]);
+    assert!(plan.changes[0].reason().ends_with(
+        "left: https://p02.kusto.windows.net, https://p03.kusto.windows.net, https://p04.kusto.windows.net"
+    ));
+    hub = applied(hub, &plan);
+    let rest = planned(&some, &hub);
+    assert_eq!(rest.held, []);
+    assert_eq!(planned(&some, &applied(hub, &rest)), Plan::default());
+}
+
+#[test]
+fn an_agent_that_has_not_watched_for_a_time_to_live_removes_nobody() {
+    let two = |age| fleet(&[("eu", age, logs(&["A"])), ("us", 1, logs(&["A"])), ("asia", 1, logs(&["A"]))]);
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&two(1), &hub));
+    let mut membership = Membership { watching_since: Some(now() - SignedDuration::from_mins(59)), ..watched() };
+    let decide = |membership: &Membership| match plan(&two(61), &hub, membership, now(), &settings()) {
+        Decision::Apply(plan) => (plan.held, plan.changes.len()),
+        Decision::Hold(hold) => panic!("{}", hold.reason),
+    };
+    assert_eq!(decide(&membership), (vec![HoldReason::StartupGrace { silent: 1 }], 0));
+    // An earlier process saw it fall silent long enough ago.
+    let silent_since = Some(now() - SignedDuration::from_mins(60));
+    let remembered = Remembered {
+        state: PartitionState::Suspect,
+        since: now(),
+        silent_since,
+        returns: Vec::new(),
+        beats: 0,
+        needs: 1,
+        reason: None,
+    };
+    membership.partitions.insert(cluster("eu"), remembered);
+    assert_eq!(decide(&membership), (vec![], 1));
+    let watched = Membership { watching_since: Some(now() - SignedDuration::from_mins(60)), ..Membership::default() };
+    assert_eq!(decide(&watched), (vec![], 1));
+}
+
+#[test]
+fn whoever_a_person_blocks_leaves_at_once_and_guards_do_not_ask() {
+    let four = |state: PartitionState| {
+        let mut fleet = fleet(&["a", "b", "c", "d"].map(|host| (host, 1, logs(&["A"]))));
+        fleet.iter_mut().take(3).for_each(|(_, partition)| partition.state = state);
+        fleet
+    };
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&four(PartitionState::Live), &hub));
+    let blocked = planned(&four(PartitionState::Blocked), &hub);
+    assert_eq!((blocked.held, blocked.changes.len()), (vec![], 1));
+    // A list that excludes most of the fleet may be a slip.
+    let untrusted = planned(&four(PartitionState::Untrusted), &hub);
+    assert_eq!(untrusted.held, [HoldReason::MassExpiry { silent: 3, of: 4, zone: None }]);
+}
+
+#[test]
+fn a_guard_with_a_time_limit_ends_by_it() {
+    let three = |age| fleet(&["a", "b", "c", "d"].map(|host| (host, if host == "d" { 1 } else { age }, logs(&["A"]))));
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&three(1), &hub));
+    let mut settings = settings();
+    settings.guards.removal_percent = 100;
+    settings.guards.time_limit = Some(SignedDuration::from_hours(2));
+    for (age, leaves) in [(119, false), (120, true)] {
+        let Decision::Apply(plan) = decided(&three(age), &hub, &settings) else { panic!("one beats") };
+        assert_eq!(plan.held.is_empty(), leaves, "{age}");
+        assert_eq!(plan.changes.len(), usize::from(leaves));
+    }
+}
+
+#[test]
+fn while_removals_are_held_what_joins_is_added() {
+    let three = |age, tables: &[&str]| {
+        fleet(&[
+            ("asia", age, logs(&["A"])),
+            ("au", age, logs(&["A"])),
+            ("eu", age, logs(&["A"])),
+            ("us", 1, logs(tables)),
+        ])
+    };
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&three(1, &["A"]), &hub));
+    let plan = planned(&three(61, &["A", "New"]), &hub);
+    assert_eq!(plan.held.len(), 1);
+    assert_eq!(shown(&plan), ["create function federated_New in Logs"]);
+}
