@@ -32,6 +32,11 @@ pub(crate) fn resident_mib(pid: u32) -> f64 {
     status_kib(pid, "VmRSS:") / 1024.0
 }
 
+/// What of it is the process's own, in MiB: the rest is pages of its program, which processes share.
+pub(crate) fn own_mib(pid: u32) -> f64 {
+    status_kib(pid, "RssAnon:") / 1024.0
+}
+
 /// The most resident memory that a process had, in MiB.
 pub(crate) fn peak_mib(pid: u32) -> f64 {
     status_kib(pid, "VmHWM:") / 1024.0

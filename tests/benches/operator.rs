@@ -11,7 +11,7 @@ use serde_json::Value;
 use tests::cluster::{ApiProxy, ControlPlane, OperatorOptions, TestNamespace};
 use tokio::time;
 
-use crate::figures::{line, millis, resident_mib};
+use crate::figures::{line, millis, own_mib, resident_mib};
 
 /// How many changes are timed.
 const CHANGES: usize = 200;
@@ -47,7 +47,8 @@ pub(crate) async fn run() {
     operator.until_leading().await;
     let pid = operator.process.pid().expect("it runs");
     time::sleep(Duration::from_secs(3)).await;
-    line("resident memory, nothing to do", &format!("{:.1} MiB", resident_mib(pid)));
+    let resident = format!("{:.1} MiB, its own {:.1} MiB", resident_mib(pid), own_mib(pid));
+    line("resident memory, nothing to do", &resident);
     test.apply(CLUSTER).await;
     test.apply(&ingestor(0)).await;
     test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;

@@ -9,7 +9,7 @@ use tests::{
 };
 use tokio::time;
 
-use crate::figures::{line, resident_mib};
+use crate::figures::{line, own_mib, resident_mib};
 
 /// Minutes between passes: between them the programs rest.
 const AT_REST: Pace = Pace { heartbeat: "5m", time_to_live: "1h", reconcile: "5m", retention: "7d" };
@@ -29,7 +29,8 @@ pub(crate) async fn run() {
         ("operator standalone (itself)", operator.pid()),
         ("kusto-local (hub of the demo)", server),
     ] {
-        line(name, &format!("{:.1} MiB", resident_mib(pid.expect("it runs"))));
+        let pid = pid.expect("it runs");
+        line(name, &format!("{:.1} MiB, its own {:.1} MiB", resident_mib(pid), own_mib(pid)));
     }
     println!("Size of the programs");
     for name in ["agent-partition", "agent-hub", "operator", "kusto-local"] {

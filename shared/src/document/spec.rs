@@ -39,6 +39,8 @@ use super::status::FederationStatus;
         .message("metadata.name must be at most 52 lower-case letters, digits and hyphens, beginning with a letter: its agent's objects are named after it")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("has(self.endpoint) || self.clusterName.matches('^[a-zA-Z][-a-zA-Z0-9]{3,21}$')")
+    .message("without an endpoint the cluster is to be made in Azure, where clusterName must have 4 to 22 characters and begin with a letter"))]
 #[x_kube(validation = Rule::new("!has(self.role) || self.role != 'Federated' || (has(self.federation) && has(self.federation.heartbeatDatabase) && has(self.federation.heartbeatTable))")
     .message("role Federated must have federation.heartbeatDatabase and federation.heartbeatTable"))]
 #[x_kube(validation = Rule::new("!has(self.role) || self.role != 'Federated' || !has(self.federation) || (!has(self.federation.federatedClusters) && !has(self.federation.federatedTargets) && !has(self.federation.heartbeatSchedule) && !has(self.federation.schemaInBeats))")

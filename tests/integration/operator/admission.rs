@@ -81,6 +81,14 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
         ),
         (component("Ingestor", "with.dot", selector), "metadata.name must be at most 52 lower-case letters"),
         (component("Collector", &"c".repeat(53), ""), "metadata.name must be at most 52 lower-case letters"),
+        (
+            component("ADXCluster", "a", "clusterName: abc"),
+            "clusterName must have 4 to 22 characters and begin with a letter",
+        ),
+        (
+            component("ADXCluster", "a", "clusterName: twenty-three-characters"),
+            "clusterName must have 4 to 22 characters and begin with a letter",
+        ),
         (component("Alerter", "a", selector), "notificationEndpoint: Required value"),
         (
             component("Alerter", "a", &format!("{selector}, notificationEndpoint: 'mailto:me'")),

@@ -98,7 +98,9 @@ async fn what_has_to_wait_says_for_what() {
     test.until_condition("Alerter", "minimal-alerter", "Ready", "False", "WaitingForCluster").await;
     assert!(test.ours("apps/v1 StatefulSet").await.is_empty() && test.ours("apps/v1 DaemonSet").await.is_empty());
     // A cluster that is still to be made is not there yet either.
-    test.apply(&cluster.replace("  endpoint:", "  # endpoint:")).await;
+    let to_be_made =
+        cluster.replace("  endpoint:", "  # endpoint:").replace("my-existing-cluster-name", "my-new-cluster");
+    test.apply(&to_be_made).await;
     test.until_condition("ADXCluster", "existing-adx-cluster", "Ready", "False", "InvalidClusterName").await;
     let waits = |object: &serde_json::Value| {
         let message = condition_of(object, "Ready").and_then(|ready| ready["message"].as_str()).unwrap_or_default();
