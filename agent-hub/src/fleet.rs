@@ -98,8 +98,8 @@ impl Beat {
 const LATE_ALLOWANCE: f64 = 0.25;
 
 /// How many beats are missing in a time that began with a beat, and in which some more came.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 // Saturating float to integer is what is wanted: a negative number of beats is none.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
 pub fn missed_beats(time: SignedDuration, came: u64, interval: SignedDuration) -> u64 {
     (time.as_secs_f64() / interval.as_secs_f64() - came as f64 - LATE_ALLOWANCE) as u64
 }

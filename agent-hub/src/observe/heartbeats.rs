@@ -357,6 +357,20 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_beyond_all_reason_is_not_fetched_and_what_was_known_stays() {
+        let endpoint = "https://eu.kusto.windows.net";
+        let mut memory = HeartbeatMemory::default();
+        let row = |hash, bytes| rows(&[(endpoint, 1, hash, bytes)]);
+        memory.learn(&schemas(endpoint, r#"[{"database": "Logs", "tables": ["A"]}]"#), &row("1", 9)).unwrap();
+        let long = row("2", MAX_SCHEMA_BYTES + 1);
+        memory.refuse_long_schemas(long.values());
+        assert!(!memory.lacks(long.values().next().unwrap()));
+        let beat = memory.beat(long.into_values().next().unwrap());
+        assert!(matches!(beat.inventory, Inventory::Known(_)) && beat.metadata["geo"] == "EU");
+        assert!(beat.problems[0].contains("it is not read"), "{:?}", beat.problems);
+    }
+
+    #[test]
     fn schemas_are_fetched_in_pages_and_a_huge_one_alone() {
         let rows = rows(&[
             ("https://a.kusto.windows.net", 1, "1", 1),

@@ -132,7 +132,11 @@ fn guarded(cluster: &ADXCluster) -> Option<Draft> {
     let guard = told.guard.as_deref()?;
     // `mass_expiry,removal_budget`: the first gives the reason its name.
     let words = guard.split(',').next().unwrap_or_default().split('_');
-    let reason: String = words.map(|word| word[..1].to_uppercase() + &word[1..]).collect();
+    let capital = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect::<String>()
+    };
+    let reason: String = words.map(capital).collect();
     let held = told.last_pass.as_ref().and_then(|pass| pass.message.clone()).unwrap_or_default();
     let message = match &told.plan {
         Some(plan) => format!(
@@ -159,8 +163,59 @@ fn federated(cluster: &ADXCluster) -> Draft {
     });
     match pass.outcome.as_str() {
         "done" | "unchanged" => Draft::yes(Phase::Federated, "Federated", message),
+        // What a person asked for: `mode: Plan`.
+        "planned" => Draft::yes(Phase::Federated, "Planned", message),
         "held" => Draft::no(Phase::Federated, "Held", message),
         "partial" => Draft::no(Phase::Federated, "Partial", message),
         _ => Draft::no(Phase::Federated, "Failed", message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn told(federation: &Value) -> ADXCluster {
+        let cluster = json!({
+            "apiVersion": "adx-mon.azure.com/v1", "kind": "ADXCluster", "metadata": {"name": "hub"},
+            "spec": {"clusterName": "hub", "role": "Federated"}, "status": {"federation": federation},
+        });
+        serde_json::from_value(cluster).unwrap()
+    }
+
+    fn pass(outcome: &str) -> Value {
+        json!({"time": "2026-01-01T00:00:00Z", "outcome": outcome, "message": "3 of 4 are silent"})
+    }
+
+    #[test]
+    fn a_pass_that_was_only_planned_is_no_failure() {
+        let reasons = ["done", "unchanged", "planned", "held", "partial", "failed"].map(|outcome| {
+            let draft = federated(&told(&json!({"lastPass": pass(outcome)})));
+            (draft.is_true, draft.reason)
+        });
+        let reason = |is_true, reason: &str| (Some(is_true), reason.to_owned());
+        let expected = [
+            reason(true, "Federated"),
+            reason(true, "Federated"),
+            reason(true, "Planned"),
+            reason(false, "Held"),
+            reason(false, "Partial"),
+            reason(false, "Failed"),
+        ];
+        assert_eq!(reasons, expected);
+    }
+
+    #[test]
+    fn a_guard_is_a_condition_that_names_it_and_how_to_release_it() {
+        let plan = json!({"hash": "0123456789ab", "changes": []});
+        let held = json!({"guard": "mass_expiry,removal_budget", "lastPass": pass("held"), "plan": plan});
+        let draft = guarded(&told(&held)).unwrap();
+        assert_eq!((draft.phase, draft.is_true, draft.reason.as_str()), (Phase::Guarded, Some(true), "MassExpiry"));
+        assert!(draft.message.starts_with("3 of 4 are silent; spec.federation.acknowledgedPlan: 0123456789ab"));
+        assert_eq!(guarded(&told(&json!({"lastPass": pass("done")}))), None);
+        // A status that somebody else wrote breaks nothing.
+        assert!(guarded(&told(&json!({"guard": "_,é"}))).is_some());
     }
 }
