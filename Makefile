@@ -86,8 +86,9 @@ judges: judges-install programs ## The corpus and the official SDK against kusto
 .PHONY: stories
 stories: judges-install control-plane programs ## Integration tests: our programs as processes, the operator on a real control plane
 	@recordings=$$(mktemp -d); trap 'rm -rf "$$recordings"' EXIT; outcome=0; \
-	 ADX_FEDERATION_RECORDINGS=$$recordings $(CARGO_TEST) --no-fail-fast --test '*' -- --test-threads=$(STORY_THREADS) || outcome=$$?; \
-	 $(CARGO_TARGET_DIR)/debug/judge-recordings $$recordings; exit $$outcome
+	 ADX_FEDERATION_RECORDINGS=$$recordings ADX_FEDERATION_WITNESS=$$recordings/witness \
+	   $(CARGO_TEST) --no-fail-fast --test '*' -- --test-threads=$(STORY_THREADS) || outcome=$$?; \
+	 $(CARGO_TARGET_DIR)/debug/judge-recordings $$recordings || outcome=$$?; tests/no-secrets $$recordings/witness || outcome=$$?; exit $$outcome
 	deploy/images/check $(CARGO_TARGET_DIR)/debug
 
 .PHONY: control-plane

@@ -192,14 +192,15 @@ fn databases<'a>(fleet: &'a Fleet, hub: &Hub, settings: &Settings) -> BTreeMap<D
                 }
             }
         }
-        if partition.is_forgotten() {
+        // Then its attributes are as little known as its schema.
+        if matches!(partition.beat.inventory, Inventory::Unknown) {
             keep_in_groups_by_value(&mut databases, cluster, hub);
         }
     }
     databases
 }
 
-/// The attributes of a partition that is kept although the heartbeat table remembers it no more are known only by the groups that list it.
+/// The attributes of a partition of which no heartbeat could be read are known only by the groups that list it.
 fn keep_in_groups_by_value(
     databases: &mut BTreeMap<DatabaseName, DatabaseMembers<'_>>,
     cluster: &ClusterEndpoint,
@@ -286,6 +287,9 @@ struct Having<'a> {
     entities: &'a BTreeSet<Entity>,
 }
 
+/// The most partitions that are named for one type of a column: those who disagree are few, whom they disagree with are many.
+const MAX_NAMED: usize = 10;
+
 /// Columns that partitions have with different types, and one type that holds all of them; each is reported with who has which.
 fn conversions(
     having: &[Having<'_>],
@@ -309,8 +313,10 @@ fn conversions(
         .map(|(column, types)| {
             let scalar_type = common_type(&types.keys().copied().collect::<Vec<_>>());
             let said = types.iter().map(|(scalar_type, entities)| {
-                let example = entities.first().map(|entity| entity.cluster.to_string()).unwrap_or_default();
-                format!("{scalar_type} in {} partition(s), such as {example}", entities.len())
+                let named: Vec<_> = entities.iter().take(MAX_NAMED).map(|entity| entity.cluster.to_string()).collect();
+                let more = entities.len().saturating_sub(MAX_NAMED);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                format!("{scalar_type} in {}{more}", named.join(", "))
             });
             problems.push(Problem::TypesDiffer {
                 database: database.clone(),

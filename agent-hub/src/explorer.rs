@@ -34,10 +34,18 @@ enum Event {
     AllBeat,
     /// The heartbeats cannot be read, or only a part of them: to the agent that is the same.
     ReadFails,
+    /// An interval passes in which the hub takes no beats and answers no pass.
+    Outage,
+    /// All beat, and one database's groups cannot be read.
+    GroupsUnread,
+    /// The schema of this partition cannot be read by the pass that follows.
+    SchemaUnread(usize),
     /// The agent starts anew: it knows what is recorded.
     Crash,
-    /// Another agent leads from now on, which last led some time ago.
+    /// Another agent leads from now on: it knows what is recorded.
     OtherLeads,
+    /// The one that led before makes a pass with what it remembers: a lease is no mutual exclusion.
+    StaleLeads,
 }
 
 #[derive(Debug, Clone)]
@@ -50,6 +58,8 @@ struct World {
     /// The agents' memories; the first leads.
     agents: [Option<Membership>; 2],
     recorded: Membership,
+    /// Since when every pass has seen everything.
+    sight_since: Option<Timestamp>,
 }
 
 /// An interval of ten minutes, and a time to live of three.
@@ -69,6 +79,7 @@ impl World {
             counted: vec![0; partitions],
             agents: [None, None],
             recorded: Membership::default(),
+            sight_since: None,
         }
     }
 
@@ -94,18 +105,51 @@ impl World {
                 self.now += INTERVAL;
                 (0..self.beats.len()).for_each(|partition| self.beat(partition));
             }
-            Event::ReadFails => return vec![HoldReason::IncompleteRead { why: String::new() }],
+            Event::ReadFails => return self.blind(),
+            Event::Outage => {
+                self.now += INTERVAL;
+                return self.blind();
+            }
+            Event::GroupsUnread => {
+                self.now += INTERVAL;
+                (0..self.beats.len()).for_each(|partition| self.beat(partition));
+                let logs = DatabaseName::new("Logs").unwrap();
+                let unread = |hub: &mut Hub, groups| {
+                    std::mem::replace(&mut hub.databases.get_mut(&logs).unwrap().groups, groups)
+                };
+                let groups = unread(&mut self.hub, Err("the hub is busy".to_owned()));
+                let held = self.pass(settings, None);
+                drop(unread(&mut self.hub, groups));
+                return held;
+            }
+            Event::SchemaUnread(partition) => return self.pass(settings, Some(partition)),
             Event::Crash => self.agents[0] = None,
-            Event::OtherLeads => self.agents.swap(0, 1),
+            Event::OtherLeads => self.agents = [None, self.agents[0].take()],
+            Event::StaleLeads if self.agents[1].is_some() => {
+                self.agents.swap(0, 1);
+                let held = self.pass(settings, None);
+                self.agents.swap(0, 1);
+                return held;
+            }
+            Event::StaleLeads => {}
         }
-        self.pass(settings)
+        self.pass(settings, None)
     }
 
-    fn pass(&mut self, settings: &Settings) -> Vec<HoldReason> {
+    /// A pass that sees nothing.
+    fn blind(&mut self) -> Vec<HoldReason> {
+        self.sight_since = None;
+        self.agents[0].get_or_insert_with(|| self.recorded.clone()).lose_sight();
+        vec![HoldReason::IncompleteRead { why: String::new() }]
+    }
+
+    fn pass(&mut self, settings: &Settings, unread: Option<usize>) -> Vec<HoldReason> {
+        self.sight_since.get_or_insert(self.now);
         let schema = parse_schema(&json!([{"database": "Logs", "tables": ["A"]}]), Limits::default()).0.unwrap();
         let schema = Arc::new(schema);
         let beats = self.beats.iter().zip(&mut self.counted).enumerate().filter_map(|(partition, (beat, counted))| {
-            let inventory = Inventory::Known(Arc::clone(&schema));
+            let inventory =
+                if unread == Some(partition) { Inventory::Unknown } else { Inventory::Known(Arc::clone(&schema)) };
             let new_beats = std::mem::take(counted);
             Some(Beat { received: (*beat)?, new_beats, inventory, ..Beat::forgotten(Self::endpoint(partition)) })
         });
@@ -124,7 +168,11 @@ impl World {
         }
         self.recorded = Membership { watching_since: None, ..membership.clone() };
         for remembered in self.recorded.partitions.values_mut() {
-            (remembered.beats, remembered.needs) = (0, 1);
+            remembered.beats = 0;
+            remembered.needs = match remembered.state {
+                shared::runtime::PartitionState::Joining => 2,
+                _ => 1,
+            };
         }
         self.agents[0] = Some(membership);
         held
@@ -146,7 +194,20 @@ impl World {
         let is_dark =
             self.beats.iter().all(|beat| beat.is_none_or(|beat| self.now.duration_since(beat) > time_to_live));
         assert!(!is_dark || left.is_empty(), "nobody_leaves_a_fleet_that_is_dark: {left:?} after {event:?}");
-        assert!(event != Event::ReadFails || was == is, "a_failed_reading_changes_nothing");
+        let sees_nothing = matches!(event, Event::ReadFails | Event::Outage | Event::GroupsUnread);
+        assert!(!sees_nothing || was == is, "a_failed_reading_changes_nothing: {event:?}");
+        for partition in (0..self.beats.len()).filter(|partition| left.contains(&&Self::endpoint(*partition))) {
+            let silent_since = |known: &Membership| known.partitions.get(&Self::endpoint(partition))?.silent_since;
+            let known = before.agents[0].as_ref().unwrap_or(&before.recorded);
+            let is_long =
+                |since: Option<Timestamp>| since.is_some_and(|since| self.now.duration_since(since) >= time_to_live);
+            let was_seen =
+                self.sight_since.is_some_and(|since| self.beats[partition].is_some_and(|beat| since <= beat));
+            assert!(
+                event == Event::StaleLeads || was_seen || is_long(self.sight_since) || is_long(silent_since(known)),
+                "a_silence_that_overlaps_a_gap_of_sight_removes_nobody: {partition} after {event:?}"
+            );
+        }
         assert!(left.len() <= (was.len() * 15 / 100).max(1), "the_removal_budget_bounds_every_pass: {left:?}");
         let fresh = self.agents[0].as_ref().and_then(|agent| agent.watching_since) == Some(self.now);
         let was_recorded = before.recorded.partitions.values().any(|known| known.silent_since.is_some());
@@ -167,6 +228,21 @@ impl World {
             let held = world.step(Event::AllBeat, settings);
             assert_eq!((&world.hub, held), (&hub, Vec::new()), "a_quiet_world_is_not_written_to");
         }
+    }
+
+    /// A guard that never ended would keep the dead for ever: one that stays silent leaves while the others beat, and then nothing holds.
+    fn lets_go(&self, settings: &Settings) {
+        let mut world = self.clone();
+        let mut held = Vec::new();
+        let patience = settings.thresholds.flapping_window + settings.thresholds.time_to_live * 3;
+        let until = world.now + patience;
+        while world.now < until {
+            world.now += INTERVAL;
+            (1..world.beats.len()).for_each(|partition| world.beat(partition));
+            held = world.pass(settings, None);
+        }
+        let rest: BTreeSet<_> = (1..world.beats.len()).map(Self::endpoint).collect();
+        assert_eq!((world.members(), held), (rest, Vec::new()), "who_stays_silent_leaves");
     }
 
     /// The same for worlds that differ only in when they are, and in who is who.
@@ -207,12 +283,25 @@ impl World {
             .iter()
             .map(|membership| (dark(membership), membership.watching_since.map(|since| age(since).min(90))))
             .collect();
-        format!("{partitions:?} {memories:?} {}", self.agents[1].is_some())
+        let sight = self.sight_since.map(|since| age(since).min(90));
+        format!("{partitions:?} {memories:?} {sight:?} {}", self.agents[1].is_some())
     }
 }
 
-/// Every history of this depth, once for each world it leads to; returns how many worlds there were.
-fn explore(world: &World, depth: usize, seen: &mut HashMap<String, usize>, settings: &Settings) {
+const CORE: [Event; 8] = [
+    Event::Beat(0),
+    Event::Beat(1),
+    Event::Beat(2),
+    Event::Silence,
+    Event::AllBeat,
+    Event::ReadFails,
+    Event::Crash,
+    Event::OtherLeads,
+];
+const MORE: [Event; 4] = [Event::Outage, Event::GroupsUnread, Event::SchemaUnread(0), Event::StaleLeads];
+
+/// Every history of these events to this depth, once for each world it leads to.
+fn explore(world: &World, events: &[Event], depth: usize, seen: &mut HashMap<String, usize>, settings: &Settings) {
     let known = seen.entry(world.key()).or_insert(0);
     if *known > depth {
         return;
@@ -221,24 +310,68 @@ fn explore(world: &World, depth: usize, seen: &mut HashMap<String, usize>, setti
     if depth == 0 {
         return;
     }
-    let beats = (0..world.beats.len()).map(Event::Beat);
-    for event in beats.chain([Event::Silence, Event::AllBeat, Event::ReadFails, Event::Crash, Event::OtherLeads]) {
+    for event in events {
         let mut after = world.clone();
-        let held = after.step(event, settings);
-        after.check(world, event, &held, settings);
-        explore(&after, depth - 1, seen, settings);
+        let held = after.step(*event, settings);
+        after.check(world, *event, &held, settings);
+        explore(&after, events, depth - 1, seen, settings);
     }
+}
+
+fn worlds(start: &World, events: &[Event], depth: usize) -> usize {
+    let mut seen = HashMap::new();
+    explore(start, events, depth, &mut seen, &settings());
+    seen.len()
+}
+
+/// Three partitions that are federated.
+fn complete() -> World {
+    let mut world = World::new(3);
+    world.step(Event::AllBeat, &settings());
+    assert_eq!(world.members().len(), 3);
+    world
 }
 
 #[test]
 fn no_history_of_three_partitions_to_depth_eight_breaks_a_promise() {
+    let worlds = worlds(&complete(), &CORE, 8);
+    assert!(worlds > 10_000, "{worlds}");
+}
+
+#[test]
+fn no_history_with_outages_partial_readings_and_stale_leaders_breaks_a_promise() {
+    let worlds = worlds(&complete(), &[CORE.as_slice(), &MORE].concat(), 6);
+    assert!(worlds > 5_000, "{worlds}");
+}
+
+#[test]
+fn no_history_after_a_partition_has_left_breaks_a_promise() {
+    let (mut world, settings) = (complete(), settings());
+    while world.members().len() == 3 {
+        world.now += INTERVAL;
+        [1, 2].into_iter().for_each(|partition| world.beat(partition));
+        world.pass(&settings, None);
+    }
+    let worlds = worlds(&world, &[CORE.as_slice(), &MORE].concat(), 5);
+    assert!(worlds > 1_000, "{worlds}");
+}
+
+#[test]
+fn flapping_partitions_that_fall_silent_with_the_others_are_no_sign_of_life() {
+    use Event::{AllBeat, Beat, Crash, Silence};
+    let history = [
+        [AllBeat, Silence, Silence, AllBeat, AllBeat, Silence, Silence].as_slice(),
+        &[Beat(0), AllBeat, Crash, AllBeat, Beat(1), Beat(2), Beat(3), Silence, Silence, AllBeat, AllBeat],
+        &[Silence, Silence, AllBeat, Beat(4), Silence, Silence, Silence, Silence],
+    ];
     let settings = settings();
-    let mut world = World::new(3);
-    world.step(Event::AllBeat, &settings);
-    assert_eq!(world.members().len(), 3);
-    let mut seen = HashMap::new();
-    explore(&world, 8, &mut seen, &settings);
-    assert!(seen.len() > 1000, "{}", seen.len());
+    let mut world = World::new(9);
+    for event in history.concat() {
+        let before = world.clone();
+        let held = world.step(event, &settings);
+        world.check(&before, event, &held, &settings);
+    }
+    assert_eq!(world.members().len(), 9);
 }
 
 fn events(partitions: usize) -> impl Strategy<Value = Event> {
@@ -247,8 +380,12 @@ fn events(partitions: usize) -> impl Strategy<Value = Event> {
         4 => Just(Event::Silence),
         3 => Just(Event::AllBeat),
         1 => Just(Event::ReadFails),
+        1 => Just(Event::Outage),
+        1 => Just(Event::GroupsUnread),
+        1 => (0..partitions).prop_map(Event::SchemaUnread),
         1 => Just(Event::Crash),
         1 => Just(Event::OtherLeads),
+        1 => Just(Event::StaleLeads),
     ]
 }
 
@@ -265,5 +402,6 @@ proptest! {
             world.check(&before, event, &held, &settings);
         }
         world.settles(&settings);
+        world.lets_go(&settings);
     }
 }

@@ -146,9 +146,15 @@ pub fn guard(
         return guarded;
     }
     for (scope, partitions) in scopes(fleet, settings) {
-        let count = |state| partitions.iter().filter(|partition| partition.state == state).count();
-        let suspect = count(PartitionState::Suspect);
-        let beating = count(PartitionState::Live) + count(PartitionState::Flapping);
+        let count = |is: &dyn Fn(&Partition) -> bool| partitions.iter().filter(|partition| is(partition)).count();
+        let suspect = count(&|partition| match partition.state {
+            PartitionState::Suspect => true,
+            // Kept through its silences, which does not make them beats.
+            PartitionState::Flapping => partition.missed_beats >= thresholds.suspect_after,
+            _ => false,
+        });
+        let federated = [PartitionState::Live, PartitionState::Suspect, PartitionState::Flapping];
+        let beating = count(&|partition| federated.contains(&partition.state)) - suspect;
         let of_scope: BTreeSet<_> = partitions.iter().map(|partition| &partition.beat.endpoint).collect();
         let expiring: BTreeSet<_> =
             leaving.endpoints.iter().filter(|endpoint| of_scope.contains(endpoint)).cloned().collect();

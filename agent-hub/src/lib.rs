@@ -7,13 +7,17 @@
 //! | [`observe`] | heartbeats, and what the hub holds | queries, `.show` |
 //! | [`fleet`], [`membership`] | the state of each partition | none |
 //! | [`trust`], [`guards`] | who may join, and who must not leave yet | none |
+//! | [`canary`] | which new partitions are asked when | none |
 //! | [`desired`] | what the hub should hold | none |
 //! | [`plan`] | the ordered changes, or a hold | none |
 //! | [`apply`] | the changes | commands |
+//! | [`drift`] | which changes undid what somebody else did | none |
 //! | [`report`] | metrics, status, logs | those |
 
 pub mod apply;
+pub mod canary;
 pub mod desired;
+pub mod drift;
 #[cfg(test)]
 mod explorer;
 pub mod fleet;

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use kql::endpoint::ClusterEndpoint;
-use shared::runtime::PartitionState;
+use shared::runtime::{GuardReason, PartitionState};
 
 use crate::{
     fleet::{Beat, Fleet, Partition, clock_problem, missed_beats},
@@ -86,6 +86,17 @@ pub enum Darkness {
     },
 }
 
+/// A guard, and since when it holds or does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RememberedGuard {
+    /// Whether it held in the last pass that saw everything.
+    pub is_active: bool,
+    /// When that began.
+    pub since: Timestamp,
+    /// Why, when it began.
+    pub reason: String,
+}
+
 /// Everything that is remembered between passes; what a restart must not lose is in a table of ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Membership {
@@ -93,6 +104,8 @@ pub struct Membership {
     pub partitions: BTreeMap<ClusterEndpoint, Remembered>,
     /// Scopes that were dark a short while ago.
     pub darkness: BTreeMap<Scope, Darkness>,
+    /// Guards that hold or held a short while ago, for `federation_status()`.
+    pub guards: BTreeMap<GuardReason, RememberedGuard>,
     /// When this process began to watch without a gap.
     pub watching_since: Option<Timestamp>,
 }
@@ -121,13 +134,16 @@ impl Membership {
         let mut after = Self {
             partitions: BTreeMap::new(),
             darkness: self.darkness.clone(),
+            guards: self.guards.clone(),
             watching_since: self.watching_since.or(Some(now)),
         };
         let mut fleet = Fleet::new();
         for (endpoint, mut beat) in newest {
+            // What came while nobody watched was not in a row with what comes now.
+            let is_gap = self.watching_since.is_none() && self.partitions.contains_key(&endpoint);
             let sight = Sight {
                 age: now.duration_since(beat.received),
-                new_beats: beat.new_beats,
+                new_beats: if is_gap { beat.new_beats.min(1) } else { beat.new_beats },
                 is_member: members.contains(&endpoint),
                 admission: trust.admission(&endpoint),
                 now,
@@ -167,6 +183,32 @@ impl Membership {
             Darkness::Dark { .. } => true,
             Darkness::Over { at } => now.duration_since(*at) <= time_to_live,
         });
+    }
+
+    /// A pass saw nothing, or not everything. What falls silent meanwhile may be the hub's own trouble: when sight returns, watching begins anew.
+    pub const fn lose_sight(&mut self) {
+        self.watching_since = None;
+    }
+
+    /// Takes in which guards hold now, and why.
+    pub fn note_guards(
+        &mut self,
+        active: &BTreeMap<GuardReason, String>,
+        now: Timestamp,
+        time_to_live: SignedDuration,
+    ) {
+        self.guards.retain(|_, guard| guard.is_active || now.duration_since(guard.since) <= time_to_live);
+        for (label, guard) in &mut self.guards {
+            if guard.is_active && !active.contains_key(label) {
+                (guard.is_active, guard.since) = (false, now);
+            }
+        }
+        for (label, reason) in active {
+            if !self.guards.get(label).is_some_and(|guard| guard.is_active) {
+                let guard = RememberedGuard { is_active: true, since: now, reason: reason.clone() };
+                self.guards.insert(*label, guard);
+            }
+        }
     }
 
     /// Until when a scope's clocks have run anew, if they have and that is still to come.
@@ -234,7 +276,17 @@ impl Membership {
                 reason: String::new(),
             }
         });
-        partitions.chain(darkness).collect()
+        let guards = self.guards.iter().filter(|(label, after)| recorded.guards.get(label) != Some(after));
+        let guards = guards.map(|(label, after)| MemberRecord {
+            kind: "Guard",
+            name: label.to_string(),
+            state: if after.is_active { "active" } else { "over" }.to_owned(),
+            since: after.since,
+            silent_since: None,
+            returns: Vec::new(),
+            reason: after.reason.clone(),
+        });
+        partitions.chain(darkness).chain(guards).collect()
     }
 }
 
@@ -335,6 +387,14 @@ impl Remembered {
                 Joining
             }
             Expired if is_member && age <= thresholds.time_to_live => Suspect,
+            // Another agent has let it in.
+            Joining if is_member => {
+                if is_silent {
+                    Suspect
+                } else {
+                    Live
+                }
+            }
             other => other,
         };
         // A partition that comes and goes is kept through its silences, and reported.

@@ -4,23 +4,26 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write as _,
     mem,
+    time::Duration,
 };
 
 use futures::{StreamExt as _, future, stream};
 use jiff::Timestamp;
 use kql::{
     endpoint::ClusterEndpoint,
-    names::DatabaseName,
-    statements::{Canary, ClearRemoteSchema, Entity},
+    names::{DatabaseName, TableName},
+    statements::{Canary, ClearRemoteSchema, Entity, Source},
 };
 use shared::{
     document::HubConfig,
     kusto::{ClientError, Cloud, KustoClient},
-    runtime::{Exit, PartitionState, PassOutcome, World, chain},
+    runtime::{Exit, PartitionState, PassOutcome, RefusalReason, World, chain},
 };
 
 use crate::{
     apply::{Applied, apply, write_members},
+    canary::Canaries,
+    drift::Left,
     fleet::{Beat, Fleet, Inventory},
     guards::HoldReason,
     hub::Hub,
@@ -33,8 +36,14 @@ use crate::{
     trust::{Admission, Trust},
 };
 
-/// How many partitions are asked at once: their remembered columns are cleared, or their canary query is run.
+/// How many partitions' remembered columns are cleared at once.
 const CONCURRENT_PARTITIONS: usize = 4;
+
+/// How many canary queries run at once.
+const CONCURRENT_CANARIES: usize = 16;
+
+/// How long a partition may take to answer its canary query.
+const CANARY_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What lives as long as the process.
 struct HubAgent {
@@ -50,14 +59,14 @@ struct HubAgent {
     recorded: Membership,
     /// The hub server's clock at the last pass that saw everything.
     seen_at: Option<Timestamp>,
-    /// New partitions that answered their canary query.
-    sound: BTreeSet<ClusterEndpoint>,
+    canaries: Canaries,
     /// Docstrings of functions that the last pass put: how the hub writes them is learned from the next look.
     put: BTreeSet<String>,
     /// How the hub writes functions that were put, docstring to hash of the text.
     rewritten: BTreeMap<String, String>,
     /// Partition databases whose columns changed, and of which the hub has not been told yet.
     stale: BTreeSet<(ClusterEndpoint, DatabaseName)>,
+    left: Left,
     report: Report,
     world: World,
 }
@@ -68,6 +77,7 @@ struct Seen {
     fleet: Fleet,
     hub: Hub,
     problems: Vec<String>,
+    refused: BTreeMap<RefusalReason, usize>,
 }
 
 /// Why nothing can be decided.
@@ -89,6 +99,9 @@ pub async fn run(config: HubConfig, world: World) -> Exit {
         }
     };
     while let Some(now) = cycle.next().await {
+        if cycle.takes_over() {
+            agent.take_over();
+        }
         cycle.pass(Box::pin(agent.pass(now))).await;
         agent.tell().await;
     }
@@ -101,7 +114,7 @@ impl HubAgent {
         let report = Report::new(world.clone(), &config);
         let (settings, trust) = (Settings::from(&config), settings::trust(&config));
         let (setup, memory, objects, membership, recorded) = Default::default();
-        let (seen_at, sound, put, rewritten, stale) = Default::default();
+        let (seen_at, canaries, put, rewritten, stale, left) = Default::default();
         Ok(Self {
             hub,
             config,
@@ -113,13 +126,20 @@ impl HubAgent {
             membership,
             recorded,
             seen_at,
-            sound,
+            canaries,
             put,
             rewritten,
             stale,
+            left,
             report,
             world,
         })
+    }
+
+    /// Another agent may have led meanwhile: what was recorded counts, and watching begins anew.
+    fn take_over(&mut self) {
+        self.seen_at = None;
+        self.left = Left::default();
     }
 
     async fn pass(&mut self, now: Timestamp) -> PassOutcome {
@@ -131,11 +151,11 @@ impl HubAgent {
         if missing.heartbeat_table {
             return self.report.planned(now, &missing, &Plan::default());
         }
-        let Seen { now: server_now, fleet, hub, problems } = match self.see(&missing).await {
+        let Seen { now: server_now, fleet, hub, problems, refused } = match self.see(&missing).await {
             Ok(seen) => seen,
             Err(blind) => return self.blind(now, blind),
         };
-        self.report.fleet(&fleet);
+        self.report.fleet(&fleet, &refused);
         self.memory.count_from(server_now);
         let decision = plan(&fleet, &hub, &self.membership, server_now, &self.settings);
         self.note(&decision, server_now);
@@ -153,7 +173,11 @@ impl HubAgent {
         let applied = apply(&self.hub, &self.config, plan.clone(), now).await;
         self.put.extend(applied.iter().filter_map(Applied::put_docstring));
         self.clear_remote_schemas().await;
-        self.report.done(now, &hub, &self.settings.folder, &Work { set_up: &set_up, plan: &plan, applied: &applied })
+        let repairs = self.left.repairs(&applied);
+        self.left.remember(&hub, &applied);
+        applied.iter().for_each(|applied| self.objects.forget(applied.change.database()));
+        let work = Work { set_up: &set_up, plan: &plan, applied: &applied, repairs: &repairs };
+        self.report.done(now, &hub, &self.settings.folder, &work)
     }
 
     /// Makes the tables, or tells which are missing.
@@ -177,12 +201,12 @@ impl HubAgent {
             .map_err(Blind::Failed)?;
         self.learn_texts(&mut hub);
         self.recall(reading.now, missing).await.map_err(Blind::Failed)?;
-        self.ask_new_partitions(&reading.beats, &hub).await;
+        self.ask_new_partitions(&reading.beats, &hub, reading.now).await;
         let thresholds = &self.settings.thresholds;
         let (membership, fleet) = self.membership.step(reading.beats, &hub, &self.trust, reading.now, thresholds);
         self.membership = membership;
         self.seen_at = Some(reading.now);
-        Ok(Seen { now: reading.now, fleet, hub, problems: reading.problems })
+        Ok(Seen { now: reading.now, fleet, hub, problems: reading.problems, refused: reading.refused })
     }
 
     /// A hub may write a function's text in other words than ours: as it is right after we put it, so it is right.
@@ -208,36 +232,40 @@ impl HubAgent {
         Ok(())
     }
 
-    /// The canary query, where the document asks for it: of partitions that no group of ours lists, and that nothing else keeps out.
-    async fn ask_new_partitions(&mut self, beats: &[Beat], hub: &Hub) {
+    /// The canary query, where the document asks for it: of partitions that no group of ours lists, and that nothing else keeps out. However many do not answer,
+    /// a pass waits for them only so long.
+    async fn ask_new_partitions(&mut self, beats: &[Beat], hub: &Hub, now: Timestamp) {
         if !self.config.trust.canary {
             return;
         }
-        self.trust.failed_canaries.clear();
         let members: BTreeSet<_> = hub.members().map(|entity| &entity.cluster).collect();
+        self.trust.failed_canaries.clear();
         let is_new = |beat: &&Beat| {
             !members.contains(&beat.endpoint)
-                && !self.sound.contains(&beat.endpoint)
+                && !self.canaries.sound.contains(&beat.endpoint)
                 && self.trust.admission(&beat.endpoint) == Admission::Admitted
         };
+        let new: Vec<&Beat> = beats.iter().filter(is_new).collect();
+        let due = self.canaries.due(new.iter().map(|beat| &beat.endpoint), now);
         let (hub, database) = (&self.hub, &self.config.heartbeat_database);
-        let answers = stream::iter(beats.iter().filter(is_new)).map(async |beat| {
+        let answers = stream::iter(new.into_iter().filter(|beat| due.contains(&beat.endpoint))).map(async |beat| {
             let answer = match canary_of(beat) {
-                Some((entity, table)) => {
-                    let request = Canary { database, entity: &entity, table: &table }.request();
-                    hub.send(&request).await.map(drop).map_err(|error| chain(&error))
+                Some((entity, table, source)) => {
+                    let request = Canary { database, entity: &entity, table: &table, source }.request();
+                    match tokio::time::timeout(CANARY_PATIENCE, hub.send(&request)).await {
+                        Ok(answer) => answer.map(drop).map_err(|error| chain(&error)),
+                        Err(_) => Err(format!("no answer within {CANARY_PATIENCE:?}")),
+                    }
                 }
-                None => Err("it announces no table that could be asked".to_owned()),
+                None => Err("it announces no table or view that could be asked".to_owned()),
             };
             (beat.endpoint.clone(), answer)
         });
-        let answers: BTreeMap<_, _> = answers.buffer_unordered(CONCURRENT_PARTITIONS).collect().await;
+        let answers: Vec<_> = answers.buffer_unordered(CONCURRENT_CANARIES).collect().await;
         for (endpoint, answer) in answers {
-            match answer {
-                Ok(()) => drop(self.sound.insert(endpoint)),
-                Err(error) => drop(self.trust.failed_canaries.insert(endpoint, error)),
-            }
+            self.canaries.answered(endpoint, answer, now);
         }
+        self.trust.failed_canaries = self.canaries.failures();
     }
 
     /// Remembers which guards hold.
@@ -248,6 +276,8 @@ impl HubAgent {
         };
         let scopes = held.iter().filter_map(HoldReason::scope).collect();
         self.membership.note(&scopes, now, self.settings.thresholds.time_to_live);
+        let active = held.iter().map(|reason| (reason.label(), reason.to_string())).collect();
+        self.membership.note_guards(&active, now, self.settings.thresholds.time_to_live);
     }
 
     /// Records what a restart must not lose.
@@ -293,6 +323,7 @@ impl HubAgent {
     /// A hub that does not answer may not be set up any more.
     fn blind(&mut self, now: Timestamp, blind: Blind) -> PassOutcome {
         self.setup.doubt();
+        self.membership.lose_sight();
         match blind {
             Blind::Incomplete(error) => {
                 let reason = HoldReason::IncompleteRead { why: chain(&error) };
@@ -307,12 +338,13 @@ impl HubAgent {
     }
 }
 
-/// A table of a partition that its canary query asks.
-fn canary_of(beat: &Beat) -> Option<(Entity, kql::names::TableName)> {
+/// A table or view of a partition that its canary query asks.
+fn canary_of(beat: &Beat) -> Option<(Entity, TableName, Source)> {
     let Inventory::Known(inventory) = &beat.inventory else { return None };
     inventory.0.iter().find_map(|(database, content)| {
-        let table = content.tables.keys().next()?.clone();
-        Some((Entity { cluster: beat.endpoint.clone(), database: database.clone() }, table))
+        let table = content.tables.keys().next().map(|table| (table, Source::Table));
+        let (name, source) = table.or_else(|| content.views.keys().next().map(|view| (view, Source::View)))?;
+        Some((Entity { cluster: beat.endpoint.clone(), database: database.clone() }, name.clone(), source))
     })
 }
 
@@ -363,7 +395,7 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
         return Ok((lines.join("\n"), Exit::Done));
     }
     let (decision, mut problems) = match agent.see(&missing).await {
-        Ok(Seen { now, fleet, hub, problems }) => {
+        Ok(Seen { now, fleet, hub, problems, .. }) => {
             for partition in fleet.values().filter(|partition| partition.state == PartitionState::Untrusted) {
                 let why = partition.reason.as_deref().unwrap_or_default();
                 lines.push(format!("not federated: {}: {why}", partition.beat.endpoint));

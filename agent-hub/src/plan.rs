@@ -90,7 +90,7 @@ fn hash(changes: &[Change]) -> String {
         digest.update(change.request().text());
         digest.update([0]);
     }
-    digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    short_hex(&digest.finalize())
 }
 
 /// One line of the record of our groups.
@@ -113,6 +113,17 @@ pub enum RecordState {
     Made,
     /// It is not there any more.
     Gone,
+}
+
+/// Why a function is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutCause {
+    /// It is not there.
+    Missing,
+    /// It is ours, with other content than it should have.
+    Outdated,
+    /// It is as we put it by its docstring, and its text is not: somebody edited it.
+    Edited,
 }
 
 /// One change of the hub.
@@ -142,8 +153,8 @@ pub enum Change {
     PutFunction {
         /// The function.
         function: PutFunction,
-        /// Whether it replaces one of ours.
-        replaces: bool,
+        /// Why.
+        cause: PutCause,
     },
     /// A function of ours whose table no federated partition has.
     DropFunction {
@@ -178,8 +189,8 @@ impl Change {
         match self {
             Self::CreateGroup { .. } => (ChangeObject::EntityGroup, ChangeAction::Create),
             Self::AlterGroup { .. } => (ChangeObject::EntityGroup, ChangeAction::Alter),
-            Self::PutFunction { replaces: false, .. } => (ChangeObject::Function, ChangeAction::Create),
-            Self::PutFunction { replaces: true, .. } => (ChangeObject::Function, ChangeAction::Alter),
+            Self::PutFunction { cause: PutCause::Missing, .. } => (ChangeObject::Function, ChangeAction::Create),
+            Self::PutFunction { .. } => (ChangeObject::Function, ChangeAction::Alter),
             Self::DropFunction { .. } => (ChangeObject::Function, ChangeAction::Drop),
             Self::DropGroup { .. } => (ChangeObject::EntityGroup, ChangeAction::Drop),
         }
@@ -199,8 +210,8 @@ impl Change {
                     AlterEntityGroup { database, group, entities: members }.request()
                 }
             }
-            Self::PutFunction { function, replaces: true } => function.request(),
-            Self::PutFunction { function, replaces: false } => function.create_request(),
+            Self::PutFunction { function, cause: PutCause::Missing } => function.create_request(),
+            Self::PutFunction { function, .. } => function.request(),
             Self::DropFunction { database, function } => DropFunction { database, function }.request(),
             Self::DropGroup { database, group } => DropEntityGroup { database, group }.request(),
         }
@@ -219,8 +230,12 @@ impl Change {
                 let left = names(before.difference(members).collect());
                 format!("joined: {joined}; left: {left}")
             }
-            Self::PutFunction { function, replaces } => {
-                let why = if *replaces { "its content changed" } else { "it is missing" };
+            Self::PutFunction { function, cause } => {
+                let why = match cause {
+                    PutCause::Missing => "it is missing",
+                    PutCause::Outdated => "its content changed",
+                    PutCause::Edited => "it was edited by somebody",
+                };
                 format!("{why}: {}", function.description)
             }
             Self::DropFunction { .. } => "no federated partition has its table".to_owned(),
@@ -234,8 +249,8 @@ impl fmt::Display for Change {
         let (what, name): (_, &dyn fmt::Display) = match self {
             Self::CreateGroup { group, .. } => ("create entity group", group),
             Self::AlterGroup { group, .. } => ("alter entity group", group),
-            Self::PutFunction { function, replaces: false } => ("create function", &function.function),
-            Self::PutFunction { function, replaces: true } => ("alter function", &function.function),
+            Self::PutFunction { function, cause: PutCause::Missing } => ("create function", &function.function),
+            Self::PutFunction { function, .. } => ("alter function", &function.function),
             Self::DropFunction { function, .. } => ("drop function", function),
             Self::DropGroup { group, .. } => ("drop entity group", group),
         };
@@ -246,13 +261,21 @@ impl fmt::Display for Change {
 /// Decides. A fleet without one partition that beats changes nothing, and whoever a guard keeps stays; unless a person has acknowledged exactly what would be done
 /// without the guards.
 pub fn plan(fleet: &Fleet, hub: &Hub, membership: &Membership, now: Timestamp, settings: &Settings) -> Decision {
-    let beats = |partition: &Partition| !matches!(partition.state, PartitionState::Expired);
+    let time_to_live = settings.thresholds.time_to_live;
+    let beats = |partition: &Partition| match partition.state {
+        PartitionState::Joining | PartitionState::Live | PartitionState::Suspect => true,
+        PartitionState::Expired => false,
+        // Whatever their silence: a flapping partition is kept through one, which does not make it a beat.
+        PartitionState::Flapping | PartitionState::Blocked | PartitionState::Untrusted => {
+            now.duration_since(partition.beat.received) <= time_to_live
+        }
+    };
     let is_dark = !fleet.values().any(beats);
     if is_dark {
         let known = fleet.values().filter(|partition| !partition.is_forgotten()).count();
         let reason = if known == 0 { HoldReason::NoHeartbeatYet } else { HoldReason::NoLiveHeartbeat { known } };
         let mut unguarded = changes(fleet, hub, settings);
-        return match released(&unguarded) {
+        return match released(&unguarded, fleet, hub) {
             Some(released) if settings.acknowledged_plan.as_ref() == Some(&released.hash) => {
                 unguarded.acknowledged.push(reason);
                 Decision::Apply(unguarded)
@@ -265,7 +288,7 @@ pub fn plan(fleet: &Fleet, hub: &Hub, membership: &Membership, now: Timestamp, s
         return Decision::Apply(changes(fleet, hub, settings));
     }
     let mut unguarded = changes(fleet, hub, settings);
-    let released = released(&unguarded);
+    let released = released(&unguarded, fleet, hub);
     if released.as_ref().is_some_and(|released| settings.acknowledged_plan.as_ref() == Some(&released.hash)) {
         unguarded.acknowledged = held;
         return Decision::Apply(unguarded);
@@ -273,9 +296,28 @@ pub fn plan(fleet: &Fleet, hub: &Hub, membership: &Membership, now: Timestamp, s
     Decision::Apply(Plan { held, released, ..changes(&kept, hub, settings) })
 }
 
-fn released(unguarded: &Plan) -> Option<Released> {
+/// What a person acknowledges: these changes, for these partitions in this silence. Another silence of the same ones is another decision.
+fn released(unguarded: &Plan, fleet: &Fleet, hub: &Hub) -> Option<Released> {
     let changes = unguarded.changes.clone();
-    (!changes.is_empty()).then(|| Released { hash: hash(&changes), changes })
+    if changes.is_empty() {
+        return None;
+    }
+    let members: BTreeSet<_> = hub.members().map(|entity| &entity.cluster).collect();
+    let leaving = fleet.values().filter(|partition| {
+        matches!(partition.state, PartitionState::Expired | PartitionState::Untrusted)
+            && members.contains(&partition.beat.endpoint)
+    });
+    let mut digest = Sha256::new();
+    for partition in leaving {
+        digest.update(format!("{} {}\n", partition.beat.endpoint, partition.beat.received));
+    }
+    digest.update(hash(&changes));
+    let hash = short_hex(&digest.finalize());
+    Some(Released { hash, changes })
+}
+
+fn short_hex(digest: &[u8]) -> String {
+    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// From what is to what should be, for the partitions that are federated.
@@ -307,7 +349,6 @@ struct Steps {
     drop_groups: Vec<Change>,
     records: Vec<Record>,
     problems: Vec<String>,
-    edited: Vec<String>,
     unread_databases: usize,
 }
 
@@ -394,8 +435,8 @@ impl Steps {
                 ));
                 continue;
             }
-            let replaces = match present.functions.get(name) {
-                None => false,
+            let cause = match present.functions.get(name) {
+                None => PutCause::Missing,
                 Some(existing) if !existing.is_ours() => {
                     self.problems.push(format!(
                         "the function '{name}' in '{database}' was not made by us and is left alone: rename it to have ours made"
@@ -403,16 +444,10 @@ impl Steps {
                     continue;
                 }
                 Some(existing) if existing.is(function, rewritten) => continue,
-                Some(existing) => {
-                    if existing.docstring == function.docstring() {
-                        self.edited.push(format!(
-                            "the function '{name}' in '{database}' was edited by somebody and is put back"
-                        ));
-                    }
-                    true
-                }
+                Some(existing) if existing.docstring == function.docstring() => PutCause::Edited,
+                Some(_) => PutCause::Outdated,
             };
-            self.put_functions.push(Change::PutFunction { function: function.clone(), replaces });
+            self.put_functions.push(Change::PutFunction { function: function.clone(), cause });
         }
         if desired.uncertain.contains(database) {
             return;
@@ -425,17 +460,7 @@ impl Steps {
     }
 
     fn ordered(self) -> Plan {
-        let Self {
-            put_groups,
-            put_functions,
-            drop_functions,
-            drop_groups,
-            records,
-            mut problems,
-            edited,
-            unread_databases,
-        } = self;
-        problems.extend(edited);
+        let Self { put_groups, put_functions, drop_functions, drop_groups, records, problems, unread_databases } = self;
         let changes = [put_groups, put_functions, drop_functions, drop_groups].into_iter().flatten().collect();
         Plan { changes, records, problems, unread_databases, ..Plan::default() }
     }

@@ -11,7 +11,7 @@ use shared::{
         HubConfig,
         status::{self, FederationStatus, whole_seconds},
     },
-    runtime::{ChangeObject, ChangeOutcome, GuardReason, PartitionState, PassOutcome, World},
+    runtime::{ChangeObject, ChangeOutcome, GuardReason, PartitionState, PassOutcome, RefusalReason, World},
 };
 
 use crate::{
@@ -43,6 +43,8 @@ pub struct Work<'a> {
     pub plan: &'a Plan,
     /// Its changes.
     pub applied: &'a [Applied],
+    /// Those of them that undid what somebody else did, in sentences.
+    pub repairs: &'a [String],
 }
 
 /// The missed beats that were counted since a partition's newest beat.
@@ -101,6 +103,8 @@ struct LastPass {
     /// Why the pass could do nothing.
     failure: Option<String>,
     changes: Vec<ChangeStatus>,
+    /// Changes that undid what somebody else did to our objects.
+    repairs: Vec<String>,
     problems: Vec<String>,
 }
 
@@ -130,8 +134,18 @@ impl Report {
     }
 
     /// The fleet as it was judged: partitions in metrics and status.
-    pub fn fleet(&mut self, fleet: &Fleet) {
+    pub fn fleet(&mut self, fleet: &Fleet, refused: &BTreeMap<RefusalReason, usize>) {
         let metrics = &self.world.metrics;
+        for reason in RefusalReason::ALL {
+            let partitions =
+                |refuses: fn(&Partition) -> bool| fleet.values().filter(|partition| refuses(partition)).count();
+            let count = match reason {
+                RefusalReason::Untrusted => partitions(|partition| partition.state == PartitionState::Untrusted),
+                RefusalReason::Content => partitions(|partition| !partition.beat.problems.is_empty()),
+                _ => refused.get(reason).copied().unwrap_or(0),
+            };
+            metrics.refused_heartbeats(*reason, count);
+        }
         for state in PartitionState::ALL {
             metrics.partitions(*state, fleet.values().filter(|partition| partition.state == *state).count());
         }
@@ -200,9 +214,12 @@ impl Report {
 
     /// The pass did what it could.
     pub fn done(&mut self, at: Timestamp, hub: &Hub, folder: &str, work: &Work<'_>) -> PassOutcome {
-        let Work { set_up, plan, applied } = *work;
+        let Work { set_up, plan, applied, repairs } = *work;
         for applied in applied {
             self.change(applied);
+        }
+        for repair in repairs {
+            tracing::warn!(repair, "what somebody did to our objects is undone");
         }
         self.log_new_problems(&plan.problems);
         self.status.objects = objects(hub, folder, applied);
@@ -220,6 +237,7 @@ impl Report {
             held: plan.held.iter().map(ToString::to_string).collect(),
             planned: plan.released.as_ref().map(planned_of),
             changes: applied.iter().map(change_status).collect(),
+            repairs: repairs.to_vec(),
             problems: plan.problems.clone(),
             ..LastPass::new(at, outcome)
         };
@@ -306,6 +324,7 @@ impl Report {
             state: partition.state.to_string(),
             last_beat: whole_seconds(partition.last_beat.unwrap_or(Timestamp::UNIX_EPOCH)),
             reason: partition.reason.clone().or_else(|| partition.kept_by.map(|guard| format!("kept by {guard}"))),
+            problems: status::first_problems(&partition.problems),
         };
         let partitions = partitions.into_iter().flat_map(state);
         let count = |names: &BTreeSet<String>| i64::try_from(names.len()).unwrap_or(i64::MAX);
@@ -318,7 +337,8 @@ impl Report {
             time: whole_seconds(pass.at),
             outcome: pass.outcome.to_string(),
             message: pass.failure.clone().or_else(|| Some(pass.held.join("; ")).filter(|held| !held.is_empty())),
-            problems: pass.problems.clone(),
+            problems: pass.refused().chain(pass.problems.iter().cloned()).collect(),
+            repairs: pass.repairs.clone(),
         };
         FederationStatus {
             live: Some(format!("{live}/{}", self.status.partitions.len())),
@@ -355,9 +375,14 @@ impl Report {
 }
 
 impl LastPass {
+    /// What the hub refused, in sentences.
+    fn refused(&self) -> impl Iterator<Item = String> {
+        self.changes.iter().filter_map(|change| Some(format!("{}: {}", change.change, change.failure.as_ref()?)))
+    }
+
     fn new(at: Timestamp, outcome: PassOutcome) -> Self {
-        let (changes, problems, held) = (Vec::new(), Vec::new(), Vec::new());
-        Self { at, outcome, held, planned: None, failure: None, changes, problems }
+        let (changes, repairs, problems, held) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { at, outcome, held, planned: None, failure: None, changes, repairs, problems }
     }
 }
 

@@ -79,7 +79,7 @@ impl From<&HubConfig> for Settings {
             group_attributes: config.group_attributes.clone(),
             status: Some(StatusBody {
                 database: config.heartbeat_database.clone(),
-                table: config.heartbeat_table.clone(),
+                source: config.heartbeats.clone(),
                 members: members_table(),
                 window: config.heartbeat_retention,
             }),

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kql::{
     names::{DatabaseName, TableName},
     request::Request,
@@ -20,6 +21,9 @@ use shared::{
 
 /// How often the tables and policies are looked at. They change only when a person changes them, so not every pass pays for the look.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// How many heartbeat tables are looked at at once, where each partition has one.
+const CONCURRENT_TABLES: usize = 8;
 
 /// Heartbeats of the last day are hot: those are what passes read.
 const HOT_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
@@ -57,7 +61,7 @@ pub struct SetUp {
 pub struct Missing {
     /// The commands that make it right, in order.
     pub commands: Vec<Request>,
-    /// Whether there is no heartbeat table yet.
+    /// Whether a heartbeat table is not there yet.
     pub heartbeat_table: bool,
     /// Whether there is no table yet that records our groups.
     pub ownership_table: bool,
@@ -143,23 +147,38 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, Setu
             Some(_) => {}
         }
     }
-    let table = &config.heartbeat_table;
-    for policy in POLICIES {
-        match show(hub, config, table, policy).await? {
-            None if missing.heartbeat_table => {}
-            None => {
-                missing.heartbeat_table = true;
-                missing.commands.push(CreateHeartbeatTable { database, table }.request());
-            }
-            Some(present) if is_right(policy, &present, config) => continue,
-            Some(_) => {}
-        }
-        missing.commands.push(command(policy, config));
+    let tables = stream::iter(config.heartbeats.tables()).map(|table| look_at_heartbeats(hub, config, table));
+    let tables: Vec<_> = tables.buffered(CONCURRENT_TABLES).try_collect().await?;
+    for (commands, is_missing) in tables {
+        missing.heartbeat_table |= is_missing;
+        missing.commands.extend(commands);
     }
     if missing.ownership_table || missing.members_table || missing.heartbeat_table {
         require_database(hub, database).await?;
     }
     Ok(missing)
+}
+
+/// What a heartbeat table lacks, and whether it is not there at all.
+async fn look_at_heartbeats(
+    hub: &KustoClient,
+    config: &HubConfig,
+    table: &TableName,
+) -> Result<(Vec<Request>, bool), SetupError> {
+    let (mut commands, mut is_missing) = (Vec::new(), false);
+    for policy in POLICIES {
+        match show(hub, config, table, policy).await? {
+            None if is_missing => {}
+            None => {
+                is_missing = true;
+                commands.push(CreateHeartbeatTable { database: &config.heartbeat_database, table }.request());
+            }
+            Some(present) if is_right(policy, &present, config) => continue,
+            Some(_) => {}
+        }
+        commands.push(command(policy, table, config));
+    }
+    Ok((commands, is_missing))
 }
 
 /// A missing database refuses like a missing table; only the list of databases tells them apart.
@@ -178,8 +197,8 @@ const POLICIES: [HeartbeatPolicy; 4] = [
     HeartbeatPolicy::SchemaEncoding,
 ];
 
-fn command(policy: HeartbeatPolicy, config: &HubConfig) -> Request {
-    let (database, table) = (&config.heartbeat_database, &config.heartbeat_table);
+fn command(policy: HeartbeatPolicy, table: &TableName, config: &HubConfig) -> Request {
+    let database = &config.heartbeat_database;
     match policy {
         HeartbeatPolicy::Retention => AlterRetention { database, table, period: config.heartbeat_retention }.request(),
         HeartbeatPolicy::Caching => AlterCaching { database, table, period: HOT_PERIOD }.request(),

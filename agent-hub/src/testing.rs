@@ -1,11 +1,18 @@
 //! What unit tests share.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
+use jiff::{SignedDuration, Timestamp};
 use kql::endpoint::ClusterEndpoint;
-use shared::document::{HubConfig, Validated, parse_documents, validate};
+use serde_json::Value;
+use shared::{
+    document::{HubConfig, Validated, parse_documents, validate},
+    heartbeat::{Limits, parse_schema},
+    runtime::PartitionState,
+};
 
 use crate::{
+    fleet::{Beat, Fleet, Inventory, Partition},
     hub::{Claim, ExistingFunction, ExistingGroup, Hub},
     plan::{Change, Plan},
 };
@@ -24,6 +31,29 @@ pub(crate) fn hub_config(fields: &str) -> HubConfig {
 
 pub(crate) fn cluster(host: &str) -> ClusterEndpoint {
     ClusterEndpoint::parse(&format!("https://{host}.kusto.windows.net")).unwrap()
+}
+
+/// When tests decide.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_second(1_700_000_000).unwrap()
+}
+
+/// Partitions: host, age of the newest beat in minutes, schema (`null`: unreadable).
+pub(crate) fn fleet(partitions: &[(&str, i64, Value)]) -> Fleet {
+    let partition = |(host, age, schema): &(&str, i64, Value)| {
+        let received = now() - SignedDuration::from_mins(*age);
+        let schema = parse_schema(schema, Limits::default()).0;
+        let inventory = schema.map_or(Inventory::Unknown, |schema| Inventory::Known(Arc::new(schema)));
+        let beat = Beat { received, new_beats: 1, inventory, ..Beat::forgotten(cluster(host)) };
+        let state = match age {
+            ..13 => PartitionState::Live,
+            13..=60 => PartitionState::Suspect,
+            _ => PartitionState::Expired,
+        };
+        let partition = Partition { beat, state, since: received, reason: None, missed_beats: 0, kept_by: None };
+        (cluster(host), partition)
+    };
+    partitions.iter().map(partition).collect()
 }
 
 /// Makes the hub what a plan would make of it.

@@ -68,6 +68,11 @@ fn read(table: &ResultTable) -> Result<Found, DecodeError> {
             _ => drop(content.tables.insert(name, columns(output).or_else(|| columns(input)).map(Arc::new))),
         }
     }
+    if found.inventory.0.is_empty() {
+        // An agent that has just started cannot tell which, and a hub would take an empty schema for the truth.
+        let why = "the cluster lists no table or view: heartbeats go without a schema until it does (does the agent have Database Viewer or Monitor on its databases?)";
+        found.skipped.push(why.to_owned());
+    }
     Ok(found)
 }
 
@@ -129,6 +134,12 @@ mod tests {
             read(&table(&[["Logs", "Table", "a'b", "", "x:long"], ["Logs", "Table", "Good", "", "x:long"]])).unwrap();
         assert_eq!(found.inventory.to_json()[0]["tables"], json!(["Good"]));
         assert!(found.skipped[0].contains("a'b"), "{:?}", found.skipped);
+    }
+
+    #[test]
+    fn a_cluster_that_lists_nothing_may_hide_what_it_has() {
+        let found = read(&table(&[])).unwrap();
+        assert!(found.inventory.0.is_empty() && found.skipped[0].contains("Viewer"), "{:?}", found.skipped);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The beat of the partition agent. I/O: all of it, through the steps.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use shared::{
     kusto::{ClientError, KustoClient},
     runtime::{Exit, PassOutcome, World, chain},
 };
-use tokio::time;
+use tokio::{task::JoinHandle, time};
 
 use crate::{
     compose::compose,
@@ -20,7 +20,7 @@ use crate::{
     report::Report,
 };
 
-/// The longest time that the cluster may take to tell what it holds. Never more than half an interval: liveness does not wait for discovery.
+/// The longest time that the cluster may take to tell what it holds. Beats go on meanwhile: liveness does not wait for discovery.
 const INVENTORY_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The longest time that a hub may take a heartbeat. Never more than half an interval: a hub that hangs does not keep beats from the others.
@@ -35,6 +35,8 @@ struct PartitionAgent {
     config: PartitionConfig,
     publishers: Vec<Publisher>,
     inventory: Option<SchemaInventory>,
+    /// The question to the cluster that has no answer yet, and when it was asked.
+    asked: Option<(Instant, JoinHandle<Result<Found, InventoryError>>)>,
     /// Half of the time between two beats.
     half_interval: Duration,
     report: Report,
@@ -70,14 +72,16 @@ impl PartitionAgent {
         };
         let status = world.status.clone();
         let report = Report::new(world, &config, interval);
-        Ok(Self { cluster, config, publishers, inventory: None, half_interval: interval / 2, report, status })
+        let half_interval = interval / 2;
+        Ok(Self { cluster, config, publishers, inventory: None, asked: None, half_interval, report, status })
     }
 
     async fn beat(&mut self, now: Timestamp) -> PassOutcome {
-        let found = self.discover().await;
-        self.report.inventory(&found, now);
-        if let Ok(found) = found {
-            self.inventory = Some(found.inventory);
+        if let Some(found) = self.discover().await {
+            self.report.inventory(&found, now);
+            if let Ok(found) = found {
+                self.inventory = Some(found.inventory).filter(|inventory| !inventory.0.is_empty());
+            }
         }
         let heartbeat = &compose(&self.config, self.inventory.as_ref(), now);
         let patience = HUB_PATIENCE.min(self.half_interval);
@@ -101,14 +105,34 @@ impl PartitionAgent {
         }
     }
 
-    /// What the cluster holds. A cluster that shows nothing where it showed something has more likely lost our rights than its databases.
-    async fn discover(&self) -> Result<Found, InventoryError> {
-        let patience = INVENTORY_PATIENCE.min(self.half_interval);
-        let found = match time::timeout(patience, discover(&self.cluster)).await {
-            Ok(found) => found?,
-            Err(_) => return Err(InventoryError::Late(patience)),
+    /// What the cluster holds; `None` where a later beat will tell. A beat waits for it for a part of the lateness that a hub allows, and for longer only while
+    /// nothing is known yet.
+    async fn discover(&mut self) -> Option<Result<Found, InventoryError>> {
+        let cluster = &self.cluster;
+        let ask = || {
+            let cluster = cluster.clone();
+            (Instant::now(), tokio::spawn(async move { discover(&cluster).await }))
         };
-        let known = self.inventory.as_ref().is_some_and(|known| !known.0.is_empty());
-        if known && found.inventory.0.is_empty() { Err(InventoryError::Vanished) } else { Ok(found) }
+        let (since, asked) = self.asked.get_or_insert_with(ask);
+        let patience = if self.inventory.is_some() { self.half_interval / 4 } else { self.half_interval };
+        let patience = patience.min(INVENTORY_PATIENCE.saturating_sub(since.elapsed()));
+        let answer = time::timeout(patience, &mut *asked).await;
+        let waited = since.elapsed();
+        let found = match answer {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            Err(_) if waited < INVENTORY_PATIENCE && self.inventory.is_some() => return None,
+            Err(_) if waited < INVENTORY_PATIENCE => return Some(Err(InventoryError::Late(waited))),
+            Err(_) => {
+                asked.abort();
+                Err(InventoryError::Late(waited))
+            }
+        };
+        self.asked = None;
+        // A cluster that shows nothing where it showed something has more likely lost our rights than its databases.
+        Some(match found {
+            Ok(found) if self.inventory.is_some() && found.inventory.0.is_empty() => Err(InventoryError::Vanished),
+            found => found,
+        })
     }
 }

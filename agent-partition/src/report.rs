@@ -126,6 +126,7 @@ impl Report {
             .filter_map(|(endpoint, hub)| Some(format!("{endpoint}: {}", hub.failure.as_ref()?)));
         let message = failures.chain(inventory.failure.clone()).next();
         let pass = |(at, outcome): (Timestamp, PassOutcome)| status::PassStatus {
+            repairs: Vec::new(),
             time: whole_seconds(at),
             outcome: outcome.to_string(),
             message: message.clone(),

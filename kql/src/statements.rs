@@ -18,8 +18,8 @@ pub use functions::{
     Body, Canary, ClearRemoteSchema, DropFunction, FederatedBody, Members, PutFunction, Source, StatusBody,
 };
 pub use heartbeats::{
-    AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, EnableStreaming, HeartbeatPolicy,
-    IngestInline, ReadHeartbeats, ReadSchemas, ShowPolicy, Windows,
+    AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, EnableStreaming, FALSE_CLAIM,
+    HeartbeatPolicy, HeartbeatSource, IngestInline, ReadHeartbeats, ReadSchemas, ShowPolicy, Windows, partition_table,
 };
 pub use ownership::{CreateMembersTable, CreateOwnershipTable, ReadMembers, ReadOwnership};
 pub use script::{MAX_SCRIPT_BYTES, scripts};

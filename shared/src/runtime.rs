@@ -14,7 +14,9 @@ pub use admin::{Admin, AdminServer};
 pub use args::{CommonArgs, LogFormat};
 pub use cycle::{Cycle, Leadership};
 pub use logs::{chain, init as init_logs};
-pub use metrics::{ChangeAction, ChangeObject, ChangeOutcome, GuardReason, HeartbeatOutcome, Metrics, PartitionState};
+pub use metrics::{
+    ChangeAction, ChangeObject, ChangeOutcome, GuardReason, HeartbeatOutcome, Metrics, PartitionState, RefusalReason,
+};
 pub use outcome::{Exit, PassOutcome};
 pub use start::{World, main};
 pub use stop::{PARENT_PIPE, stop_on_signals};

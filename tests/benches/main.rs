@@ -1,6 +1,7 @@
 //! `make bench`: figures of the release build, printed for people. Compares nothing with absolute times and fails only when an answer is wrong.
 //! I/O: processes, loopback HTTP, stdout.
 
+mod beat;
 mod figures;
 mod local_kusto;
 mod operator;
@@ -22,6 +23,7 @@ async fn main() {
         programs::run().await;
     }
     if is_asked("scale") {
+        beat::run().await;
         scale::run().await;
     }
     if is_asked("operator") {

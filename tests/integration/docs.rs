@@ -10,6 +10,7 @@ use shared::{
     document::{ADXCluster, check, parse_documents},
     runtime::{
         ChangeAction, ChangeObject, ChangeOutcome, GuardReason, HeartbeatOutcome, Metrics, PartitionState, PassOutcome,
+        RefusalReason,
     },
 };
 
@@ -76,9 +77,12 @@ fn every_metric_has_a_line_in_the_readme() {
     metrics.change(ChangeObject::Function, ChangeAction::Create, ChangeOutcome::Applied);
     metrics.auth_failure(&endpoint);
     metrics.guard(GuardReason::MassExpiry, true);
+    metrics.refused_heartbeats(RefusalReason::Content, 1);
     let metrics = metrics.text();
+    // A family that no line above gives a value would be missed.
+    let described = metrics.lines().filter(|line| line.starts_with("# HELP")).count();
     let families: Vec<_> = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE adx_federation_")).collect();
-    assert!(families.len() >= 10, "{metrics}");
+    assert!(families.len() >= 10 && families.len() == described, "{metrics}");
     for family in families {
         let name = family.split(' ').next().unwrap_or_default();
         assert!(readme.contains(&format!("`{name}")), "README.md has no line for {name}");

@@ -103,6 +103,16 @@ impl KustoServer {
         self.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("the URL ends with its port")
     }
 
+    /// How many requests so far whose line in the recording holds a text.
+    ///
+    /// # Panics
+    /// If it does not record.
+    pub fn recorded(&self, part: &str) -> usize {
+        let recording = self.recording.as_ref().expect("it records");
+        let lines = fs::read_to_string(recording).expect("the recording can be read");
+        lines.lines().filter(|line| line.contains(part)).count()
+    }
+
     /// Its process id; 0 once it has ended.
     pub fn pid(&self) -> u32 {
         self.process.pid().unwrap_or_default()

@@ -10,3 +10,4 @@ pub mod process;
 pub mod proxy;
 pub mod queries;
 pub mod telemetry;
+pub mod witness;

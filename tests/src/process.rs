@@ -20,6 +20,8 @@ use tokio::{
     time,
 };
 
+use crate::witness;
+
 /// Where cargo put the workspace's binaries: beside or above this program, which cargo built too.
 ///
 /// # Panics
@@ -38,6 +40,12 @@ pub struct Process {
     child: Child,
     output: Arc<Mutex<String>>,
     collectors: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        witness::keep(&self.output());
+    }
 }
 
 impl Process {

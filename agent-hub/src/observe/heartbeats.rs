@@ -10,14 +10,14 @@ use jiff::{SignedDuration, Timestamp};
 use kql::{
     endpoint::ClusterEndpoint,
     names::DatabaseName,
-    statements::{ReadHeartbeats, ReadSchemas, Windows},
+    statements::{FALSE_CLAIM, ReadHeartbeats, ReadSchemas, Windows},
 };
 use serde_json::Value;
 use shared::{
     document::HubConfig,
     heartbeat::{Interner, Limits, SchemaInventory, parse_metadata, parse_schema},
     kusto::{DecodeError, KustoClient, ResultTable, Row},
-    runtime::chain,
+    runtime::{RefusalReason, chain},
 };
 
 use super::{ObserveError, asking, decoding};
@@ -50,8 +50,10 @@ pub struct HeartbeatReading {
     pub beats: Vec<Beat>,
     /// Databases whose content differs from what this process read before: the hub may remember their old columns.
     pub changed: BTreeSet<(ClusterEndpoint, DatabaseName)>,
-    /// Rows that name no cluster, in sentences.
+    /// Rows that are of no partition, in sentences.
     pub problems: Vec<String>,
+    /// How many of those there are.
+    pub refused: BTreeMap<RefusalReason, usize>,
 }
 
 const HEARTBEATS: &str = "heartbeats";
@@ -68,15 +70,15 @@ pub async fn read_heartbeats(
     memory: &mut HeartbeatMemory,
     trusted: impl Fn(&ClusterEndpoint) -> Result<(), &'static str>,
 ) -> Result<HeartbeatReading, ObserveError> {
-    let (database, table, windows) = (&config.heartbeat_database, &config.heartbeat_table, windows(config));
+    let (database, source, windows) = (&config.heartbeat_database, &config.heartbeats, windows(config));
     let since = memory.read_at.map_or(UNIX_EPOCH, SystemTime::from);
-    let request = ReadHeartbeats { database, table, windows, since }.request();
+    let request = ReadHeartbeats { database, source, windows, since }.request();
     let answer = hub.send(&request).await.map_err(asking(HEARTBEATS))?;
-    let (rows, now, mut problems) = parse_rows(&answer, trusted).map_err(decoding(HEARTBEATS))?;
+    let Rows { rows, now, mut problems, refused } = parse_rows(&answer, trusted).map_err(decoding(HEARTBEATS))?;
     let mut changed = BTreeSet::new();
     memory.refuse_long_schemas(rows.values());
     for endpoints in pages(rows.values().filter(|row| memory.lacks(row))) {
-        let request = ReadSchemas { database, table, windows, endpoints: &endpoints }.request();
+        let request = ReadSchemas { database, source, windows, endpoints: &endpoints }.request();
         // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
         match hub.send(&request).await.map_err(asking(SCHEMAS)) {
             Ok(answer) => changed.extend(memory.learn(&answer, &rows).map_err(decoding(SCHEMAS))?),
@@ -86,7 +88,7 @@ pub async fn read_heartbeats(
     memory.partitions.retain(|endpoint, _| rows.contains_key(endpoint));
     memory.interner.forget_unused();
     let beats = rows.into_values().map(|row| memory.beat(row)).collect();
-    Ok(HeartbeatReading { now, beats, changed, problems })
+    Ok(HeartbeatReading { now, beats, changed, problems, refused })
 }
 
 /// Schemas are large, and whoever is not expired has sent one within the time to live; twice that leaves room.
@@ -139,29 +141,49 @@ fn pages<'a>(rows: impl Iterator<Item = &'a HeartbeatRow>) -> Vec<BTreeSet<Strin
 const MAX_TOLD: usize = 20;
 
 /// The newest row of each endpoint: one cluster may be written in several spellings, as adx-mon and we write it.
-type Rows = BTreeMap<ClusterEndpoint, HeartbeatRow>;
+type Newest = BTreeMap<ClusterEndpoint, HeartbeatRow>;
 
-/// The rows, the server's time, and what is wrong with rows that are left out. Without the server's time the answer is not whole.
+/// An answer to [`ReadHeartbeats`].
+struct Rows {
+    rows: Newest,
+    /// The server's time.
+    now: Timestamp,
+    /// What is wrong with rows that are left out.
+    problems: Vec<String>,
+    refused: BTreeMap<RefusalReason, usize>,
+}
+
+/// Without the server's time the answer is not whole.
 fn parse_rows(
     table: &ResultTable,
     trusted: impl Fn(&ClusterEndpoint) -> Result<(), &'static str>,
-) -> Result<(Rows, Timestamp, Vec<String>), DecodeError> {
-    let (mut rows, mut now, mut problems) = (Rows::new(), None, Vec::new());
+) -> Result<Rows, DecodeError> {
+    let (mut rows, mut now, mut problems) = (Newest::new(), None, Vec::new());
+    let mut refused = BTreeMap::new();
+    let mut refuse = |reason, problem| {
+        *refused.entry(reason).or_default() += 1;
+        problems.push(problem);
+    };
     for row in table.rows() {
         let key = row.string("ClusterEndpoint")?;
         if let Some(time) = row.datetime("Now")? {
             now = Some(time);
             continue;
         }
+        if key.starts_with(FALSE_CLAIM) {
+            let key: String = key.chars().take(256).flat_map(char::escape_debug).collect();
+            refuse(RefusalReason::FalseClaim, format!("a heartbeat row is ignored: {key}"));
+            continue;
+        }
         let endpoint = match ClusterEndpoint::parse(key) {
             Ok(endpoint) => endpoint,
             Err(error) => {
-                problems.push(format!("a heartbeat row is ignored: {error}"));
+                refuse(RefusalReason::NoEndpoint, format!("a heartbeat row is ignored: {error}"));
                 continue;
             }
         };
         if let Err(why) = trusted(&endpoint) {
-            problems.push(format!("the heartbeats of {endpoint} are ignored: {why}"));
+            refuse(RefusalReason::Foreign, format!("the heartbeats of {endpoint} are ignored: {why}"));
             continue;
         }
         let row = parse_row(row, endpoint.clone(), key)?;
@@ -174,7 +196,7 @@ fn parse_rows(
         problems.push(format!("{untold} more heartbeat rows are ignored"));
     }
     let now = now.ok_or(DecodeError::NoRow { expected: "row with the server's time" })?;
-    Ok((rows, now, problems))
+    Ok(Rows { rows, now, problems, refused })
 }
 
 fn parse_row(row: Row<'_>, endpoint: ClusterEndpoint, key: &str) -> Result<HeartbeatRow, DecodeError> {
@@ -216,7 +238,7 @@ impl HeartbeatMemory {
     fn learn(
         &mut self,
         table: &ResultTable,
-        rows: &Rows,
+        rows: &Newest,
     ) -> Result<BTreeSet<(ClusterEndpoint, DatabaseName)>, DecodeError> {
         let mut changed = BTreeSet::new();
         for answer in table.rows() {
@@ -233,6 +255,15 @@ impl HeartbeatMemory {
             let (metadata, wrong) = parse_metadata(&answer.dynamic("PartitionMetadata")?);
             problems.extend(wrong);
             let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            // A cluster without a database is rarer than an agent without rights.
+            let says_nothing = inventory.as_ref().is_some_and(|inventory| inventory.0.is_empty());
+            let inventory = inventory.filter(|_| !says_nothing);
+            if says_nothing {
+                problems.push(
+                    "its heartbeat lists no database that can be used: what is known of it is kept (its agent may lack Database Viewer or Monitor at home)"
+                        .to_owned(),
+                );
+            }
             if text.is_empty() {
                 problems.push(
                     "no recent heartbeat has a schema: what is known of it is kept (null is also what Kusto makes of a schema over 1 MiB, unless the column's encoding is BigObject32)"
@@ -296,11 +327,11 @@ mod tests {
         table(&names, rows.iter().map(cells).chain([clock]).collect())
     }
 
-    fn rows(rows: &[(&str, i64, &str, usize)]) -> Rows {
+    fn rows(rows: &[(&str, i64, &str, usize)]) -> Newest {
         let trusted = |endpoint: &ClusterEndpoint| {
             if endpoint.host().ends_with(".kusto.windows.net") { Ok(()) } else { Err("it is foreign") }
         };
-        parse_rows(&answer(rows), trusted).unwrap().0
+        parse_rows(&answer(rows), trusted).unwrap().rows
     }
 
     fn schemas(endpoint: &str, text: &str) -> ResultTable {
@@ -320,10 +351,27 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_is_not_trusted_or_no_endpoint_is_no_partition() {
-        let rows =
-            rows(&[("https://evil.example", 1, "a", 1), ("x", 1, "a", 1), ("https://eu.kusto.windows.net", 1, "a", 1)]);
-        assert_eq!(rows.len(), 1);
-        assert_eq!(rows.values().next().unwrap().skew, None);
+        let claim = format!("{FALSE_CLAIM}https://eu.kusto.windows.net: https://us.kusto.windows.net");
+        let endpoints = ["https://evil.example", "x", &claim, "https://eu.kusto.windows.net"];
+        let foreign = |endpoint: &ClusterEndpoint| {
+            if endpoint.host().ends_with(".kusto.windows.net") { Ok(()) } else { Err("it is foreign") }
+        };
+        let Rows { rows, problems, refused, .. } =
+            parse_rows(&answer(&endpoints.map(|endpoint| (endpoint, 1, "a", 1))), foreign).unwrap();
+        assert_eq!(
+            rows.values().map(|row| (row.endpoint.as_str(), row.skew)).collect::<Vec<_>>(),
+            [(endpoints[3], None)]
+        );
+        assert_eq!(
+            problems,
+            [
+                "the heartbeats of https://evil.example are ignored: it is foreign",
+                "a heartbeat row is ignored: \"x\" is not a cluster endpoint: it must start with https://",
+                "a heartbeat row is ignored: written into the table of https://eu.kusto.windows.net: https://us.kusto.windows.net",
+            ]
+        );
+        let expected = [RefusalReason::NoEndpoint, RefusalReason::FalseClaim, RefusalReason::Foreign];
+        assert_eq!(refused, BTreeMap::from(expected.map(|reason| (reason, 1))));
     }
 
     #[test]
@@ -342,7 +390,7 @@ mod tests {
         let known = r#"[{"database": "Logs", "tables": ["A"]}]"#;
         assert_eq!(memory.learn(&schemas(endpoint, known), &row("1")).unwrap(), BTreeSet::new());
         assert!(!lacks(&memory, "1") && lacks(&memory, "2"));
-        for (hash, wrong) in [("2", "7"), ("3", "")] {
+        for (hash, wrong) in [("2", "7"), ("3", ""), ("2", "[]")] {
             memory.learn(&schemas(endpoint, wrong), &row(hash)).unwrap();
             assert!(!lacks(&memory, hash), "what cannot be read is not fetched again and again");
             let beat = memory.beat(row(hash).into_values().next().unwrap());

@@ -5,12 +5,12 @@ use kql::{endpoint::ClusterEndpoint, statements::ReadMembers};
 use shared::{
     document::HubConfig,
     kusto::{DecodeError, KustoClient, ResultTable},
-    runtime::PartitionState,
+    runtime::{GuardReason, PartitionState},
 };
 
 use super::{ObserveError, asking, decoding};
 use crate::{
-    membership::{Darkness, Membership, Remembered, Scope},
+    membership::{Darkness, Membership, Remembered, RememberedGuard, Scope},
     setup::members_table,
 };
 
@@ -22,10 +22,10 @@ const MEMBERS: &str = "the memory of the membership";
 /// [`ObserveError`]
 pub async fn read_members(hub: &KustoClient, config: &HubConfig) -> Result<Membership, ObserveError> {
     let request = ReadMembers { database: &config.heartbeat_database, table: &members_table() }.request();
-    parse(&hub.send(&request).await.map_err(asking(MEMBERS))?).map_err(decoding(MEMBERS))
+    parse(config, &hub.send(&request).await.map_err(asking(MEMBERS))?).map_err(decoding(MEMBERS))
 }
 
-fn parse(table: &ResultTable) -> Result<Membership, DecodeError> {
+fn parse(config: &HubConfig, table: &ResultTable) -> Result<Membership, DecodeError> {
     let mut membership = Membership::default();
     for row in table.rows() {
         let (kind, name, state) = (row.string("Kind")?, row.string("Name")?, row.string("State")?);
@@ -42,7 +42,13 @@ fn parse(table: &ResultTable) -> Result<Membership, DecodeError> {
                     silent_since: row.datetime("SilentSince")?,
                     returns: returns.filter_map(|at| at.as_str()?.parse::<Timestamp>().ok()).collect(),
                     beats: 0,
-                    needs: 1,
+                    // Which of the two it was joining by is not recorded.
+                    needs: match state {
+                        PartitionState::Joining => {
+                            config.membership.join_after_beats.max(config.membership.return_after_beats)
+                        }
+                        _ => config.membership.join_after_beats,
+                    },
                     reason: Some(row.string("Reason")?.to_owned()).filter(|reason| !reason.is_empty()),
                 };
                 membership.partitions.insert(endpoint, remembered);
@@ -54,6 +60,11 @@ fn parse(table: &ResultTable) -> Result<Membership, DecodeError> {
                     _ => Darkness::Over { at: since },
                 };
                 membership.darkness.insert(scope, darkness);
+            }
+            "Guard" => {
+                let Some(&label) = GuardReason::ALL.iter().find(|label| label.as_str() == name) else { continue };
+                let reason = row.string("Reason")?.to_owned();
+                membership.guards.insert(label, RememberedGuard { is_active: state == "active", since, reason });
             }
             _ => {}
         }

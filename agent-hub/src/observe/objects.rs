@@ -52,10 +52,16 @@ impl ObjectMemory {
         });
     }
 
+    /// A database whose groups we changed is looked at anew, whatever its version says.
+    pub fn forget(&mut self, database: &DatabaseName) {
+        self.groups.remove(database);
+    }
+
     /// The databases that are to be asked, of all there are with their versions.
     fn due(&mut self, versions: &BTreeMap<DatabaseName, String>) -> Vec<DatabaseName> {
         self.groups.retain(|name, _| versions.contains_key(name));
-        let first = self.turn;
+        // There may be fewer than the last time.
+        let first = self.turn % versions.len().max(1);
         self.turn = (first + IN_TURN) % versions.len().max(1);
         let is_in_turn = |index: usize| (index + versions.len() - first) % versions.len() < IN_TURN;
         let due = versions.iter().enumerate().filter(|(index, (name, version))| {

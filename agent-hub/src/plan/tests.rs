@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use shared::heartbeat::{Limits, parse_schema};
 
 use super::*;
 use crate::{
-    fleet::{Beat, Inventory},
+    fleet::Beat,
     hub::{Claim, ExistingFunction},
     membership::Remembered,
-    testing::{applied, cluster},
+    testing::{applied, cluster, fleet, now},
 };
 
 mod guards;
@@ -30,30 +29,6 @@ fn group(name: &str) -> EntityGroupName {
 
 fn entities(hosts: &[&str], name: &str) -> MemberSet {
     Arc::new(hosts.iter().map(|host| Entity { cluster: cluster(host), database: database(name) }).collect())
-}
-
-const NOW: i64 = 1_700_000_000;
-
-fn now() -> Timestamp {
-    Timestamp::from_second(NOW).unwrap()
-}
-
-/// Partitions: host, age of the newest beat in minutes, schema (`null`: unreadable).
-fn fleet(partitions: &[(&str, i64, Value)]) -> Fleet {
-    let partition = |(host, age, schema): &(&str, i64, Value)| {
-        let received = now() - SignedDuration::from_mins(*age);
-        let schema = parse_schema(schema, Limits::default()).0;
-        let inventory = schema.map_or(Inventory::Unknown, |schema| Inventory::Known(Arc::new(schema)));
-        let beat = Beat { received, new_beats: 1, inventory, ..Beat::forgotten(cluster(host)) };
-        let state = match age {
-            ..13 => PartitionState::Live,
-            13..=60 => PartitionState::Suspect,
-            _ => PartitionState::Expired,
-        };
-        let partition = Partition { beat, state, since: received, reason: None, missed_beats: 0, kept_by: None };
-        (cluster(host), partition)
-    };
-    partitions.iter().map(partition).collect()
 }
 
 /// The same with whom our groups list besides.
@@ -173,7 +148,7 @@ fn a_column_of_two_types_is_converted_or_left_and_told_with_who_has_which() {
     assert_eq!(bodies(&plan), [expanded]);
     assert_eq!(
         plan.problems[0],
-        "the column 'a' of 'T' in 'Logs' has different types: int in 1 partition(s), such as https://eu.kusto.windows.net; long in 2 partition(s), such as https://asia.kusto.windows.net"
+        "the column 'a' of 'T' in 'Logs' has different types: int in https://eu.kusto.windows.net; long in https://asia.kusto.windows.net, https://us.kusto.windows.net"
     );
     let report = Settings { converts_columns: false, ..settings() };
     let Decision::Apply(reported) = decided(&three, &hub(&["Logs"]), &report) else { panic!("beats are there") };
@@ -253,7 +228,7 @@ fn a_function_that_somebody_edited_is_put_back_and_one_that_the_hub_only_writes_
     let docstring = function.docstring.clone();
     let plan = planned(&fleet, &hub);
     assert_eq!(shown(&plan), ["alter function federated_A in Logs"]);
-    assert_eq!(plan.problems, ["the function 'federated_A' in 'Logs' was edited by somebody and is put back"]);
+    assert_eq!(plan.changes[0].reason(), "it was edited by somebody: A of every partition of Logs");
     hub.rewritten.insert(docstring, "another".to_owned());
     assert_eq!(planned(&fleet, &hub), Plan::default());
 }

@@ -15,7 +15,7 @@ mod show;
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use command::{Command, PipedCommand};
-pub(crate) use script::refused as refused_script;
+pub(crate) use script::{halved as halved_script, refused as refused_script};
 
 use crate::{
     catalog::Database,

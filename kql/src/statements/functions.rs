@@ -12,7 +12,7 @@ use crate::{
     literal,
     names::{ColumnName, DatabaseName, EntityGroupName, FunctionName, TableName},
     request::{Request, RequestKind},
-    statements::{Entity, entity_groups::render_entities, request, short_hash},
+    statements::{Entity, HeartbeatSource, entity_groups::render_entities, request, short_hash},
     template,
     types::ScalarType,
 };
@@ -91,8 +91,8 @@ fn conversion(column: &ColumnName, scalar_type: ScalarType) -> String {
 pub struct StatusBody {
     /// The heartbeat database.
     pub database: DatabaseName,
-    /// The heartbeat table.
-    pub table: TableName,
+    /// Where heartbeats are there.
+    pub source: HeartbeatSource,
     /// The memory of membership.
     pub members: TableName,
     /// How far back heartbeats are asked for.
@@ -104,8 +104,8 @@ impl StatusBody {
         template::fill(
             include_str!("../../text/federation_status.kql"),
             &[
+                ("beats", &self.source.render(Some(&self.database))),
                 ("database", &literal::string(self.database.as_str())),
-                ("table", &self.table.quoted()),
                 ("members", &self.members.quoted()),
                 ("window", &super::heartbeats::timespan_literal(self.window)),
             ],
@@ -249,14 +249,20 @@ pub struct Canary<'a> {
     pub database: &'a DatabaseName,
     /// A database of the partition.
     pub entity: &'a Entity,
-    /// A table there.
+    /// A table or view there.
     pub table: &'a TableName,
+    /// Which of the two.
+    pub source: Source,
 }
 
 impl Canary<'_> {
     /// Renders the query.
     pub fn request(&self) -> Request {
-        let values = [("entity", &*self.entity.render()), ("table", &self.table.quoted())];
+        let source = match self.source {
+            Source::Table => self.table.quoted(),
+            Source::View => format!("{}()", self.table.quoted()),
+        };
+        let values = [("entity", &*self.entity.render()), ("source", &source)];
         request("canary", RequestKind::RemoteQuery, Some(self.database), include_str!("../../text/canary.kql"), &values)
     }
 }

@@ -1,15 +1,17 @@
 //! The heartbeat table: its set-up, and how heartbeats are written and read.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
+    endpoint::ClusterEndpoint,
     literal,
-    names::{DatabaseName, TableName},
+    names::{DatabaseName, NameError, TableName},
     request::{Request, RequestKind},
     statements::request,
+    template,
 };
 
 /// A duration as a timespan literal.
@@ -175,6 +177,60 @@ impl IngestInline<'_> {
     }
 }
 
+/// Where heartbeats are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeartbeatSource {
+    /// In one table that all partitions write to: a row is believed to be of the cluster that it names.
+    Shared(TableName),
+    /// In a table for each partition: a row that names another cluster than its table's is nobody's.
+    PerPartition(BTreeMap<TableName, ClusterEndpoint>),
+}
+
+/// How ClusterEndpoint begins in a row that was written into another partition's table.
+pub const FALSE_CLAIM: &str = "written into the table of ";
+
+impl HeartbeatSource {
+    /// Its tables.
+    pub fn tables(&self) -> impl Iterator<Item = &TableName> {
+        let (shared, own) = match self {
+            Self::Shared(table) => (Some(table), None),
+            Self::PerPartition(tables) => (None, Some(tables.keys())),
+        };
+        shared.into_iter().chain(own.into_iter().flatten())
+    }
+
+    /// A tabular expression of heartbeats with their time of arrival, `Received`; `database` where they are in another one than that of the text.
+    pub(super) fn render(&self, database: Option<&DatabaseName>) -> String {
+        let place = database.map(|database| format!("database({}).", literal::string(database.as_str())));
+        let table = |table: &TableName| format!("{}{}", place.as_deref().unwrap_or_default(), table.quoted());
+        match self {
+            Self::Shared(name) => {
+                template::fill(include_str!("../../text/beats_of_table.kql"), &[("table", &table(name))])
+            }
+            Self::PerPartition(tables) => {
+                let leg = |(name, owner): (&TableName, &ClusterEndpoint)| {
+                    let values = [("table", &*table(name)), ("owner", &literal::string(owner.as_str()))];
+                    template::fill(include_str!("../../text/beats_leg.kql"), &values)
+                };
+                let legs = tables.iter().map(leg).collect::<Vec<_>>().join(", ");
+                let values = [("legs", &*legs), ("claim", &literal::string(FALSE_CLAIM))];
+                template::fill(include_str!("../../text/beats_of_tables.kql"), &values)
+            }
+        }
+    }
+}
+
+/// The table of one partition: the name of the hub's heartbeat table, and the partition's host (and, on this machine, its port) in the characters that names have
+/// everywhere. Hosts have no underscore, and no hyphen beside a dot, so no two of them give one name.
+///
+/// # Errors
+/// If the name would be too long.
+pub fn partition_table(table: &TableName, partition: &ClusterEndpoint) -> Result<TableName, NameError> {
+    let authority = partition.as_str().split_once("://").map_or("", |(_, authority)| authority);
+    let authority = authority.replace(['[', ']'], "").replace('-', "__").replace('.', "_").replace(':', "___");
+    TableName::new(format!("{table}_{authority}"))
+}
+
 /// How far back heartbeats are read, by the server's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Windows {
@@ -192,7 +248,7 @@ pub struct ReadHeartbeats<'a> {
     /// The heartbeat database.
     pub database: &'a DatabaseName,
     /// Where heartbeats are.
-    pub table: &'a TableName,
+    pub source: &'a HeartbeatSource,
     /// How far back to look.
     pub windows: Windows,
     /// When this reader last read, by the server's clock: `NewBeats` counts the beats since.
@@ -203,7 +259,7 @@ impl ReadHeartbeats<'_> {
     /// Renders the query.
     pub fn request(&self) -> Request {
         let file = include_str!("../../text/read_heartbeats.kql");
-        let values = [("table", &*self.table.quoted())];
+        let values = [("beats", &*self.source.render(None))];
         let mut request = request("read_heartbeats", RequestKind::Query, Some(self.database), file, &values);
         self.windows.set(&mut request);
         request.parameters.insert("_since", datetime_literal(self.since));
@@ -217,7 +273,7 @@ pub struct ReadSchemas<'a> {
     /// The heartbeat database.
     pub database: &'a DatabaseName,
     /// Where heartbeats are.
-    pub table: &'a TableName,
+    pub source: &'a HeartbeatSource,
     /// As in [`ReadHeartbeats`].
     pub windows: Windows,
     /// ClusterEndpoint values as [`ReadHeartbeats`] gave them, of those rows whose value parsed as an endpoint; they travel as a query parameter.
@@ -228,7 +284,7 @@ impl ReadSchemas<'_> {
     /// Renders the query.
     pub fn request(&self) -> Request {
         let file = include_str!("../../text/read_schemas.kql");
-        let values = [("table", &*self.table.quoted())];
+        let values = [("beats", &*self.source.render(None))];
         let mut request = request("read_schemas", RequestKind::Query, Some(self.database), file, &values);
         self.windows.set(&mut request);
         let list = serde_json::Value::from_iter(self.endpoints.iter().map(String::as_str));

@@ -55,7 +55,8 @@ fn view_with_conversions() -> PutFunction {
 fn status_function() -> PutFunction {
     let (database, table) = (DatabaseName::new("FleetDiscovery").unwrap(), TableName::new("Heartbeats").unwrap());
     let members = TableName::new("AdxFederationMembers").unwrap();
-    let status = StatusBody { database, table, members, window: Duration::from_secs(7 * 24 * 3600) };
+    let source = HeartbeatSource::Shared(table);
+    let status = StatusBody { database, source, members, window: Duration::from_secs(7 * 24 * 3600) };
     PutFunction { body: Body::Status(status), ..put_function(Members::Entities(entities())) }
 }
 
@@ -68,6 +69,10 @@ fn every_statement_renders_as_reviewed() {
     let cluster = &ClusterEndpoint::parse("http://127.0.0.1:8081").unwrap();
     let hour = Duration::from_secs(3600);
     let windows = Windows { beats: 7 * 24 * hour, schemas: 2 * hour };
+    let shared = HeartbeatSource::Shared(table.clone());
+    let own = entities().into_iter().map(|entity| (partition_table(table, &entity.cluster).unwrap(), entity.cluster));
+    let own = HeartbeatSource::PerPartition(own.collect());
+    let endpoints = &BTreeSet::from(["https://eu.kusto.windows.net/".into()]);
     let create = CreateEntityGroup { database, group, entities: &entities() }.request();
     let put = put_function(Members::Group(group.clone())).request();
     let policies = [
@@ -92,16 +97,18 @@ fn every_statement_renders_as_reviewed() {
         status_function().create_request(),
         DropFunction { database, function }.request(),
         ClearRemoteSchema { database, cluster, remote_database: &DatabaseName::new("Logs").unwrap() }.request(),
-        Canary { database, entity: entities().first().unwrap(), table }.request(),
+        Canary { database, entity: entities().first().unwrap(), table, source: Source::Table }.request(),
+        Canary { database, entity: entities().first().unwrap(), table, source: Source::View }.request(),
         CreateHeartbeatTable { database, table }.request(),
         EnableStreaming { database, table }.request(),
         AlterSchemaEncoding { database, table }.request(),
         AlterRetention { database, table, period: 7 * 24 * hour }.request(),
         AlterCaching { database, table, period: 24 * hour }.request(),
         IngestInline { database, table, records: "2025-05-03T12:34:56Z,x,[],{}\n" }.request(),
-        ReadHeartbeats { database, table, windows, since: UNIX_EPOCH + hour }.request(),
-        ReadSchemas { database, table, windows, endpoints: &BTreeSet::from(["https://eu.kusto.windows.net/".into()]) }
-            .request(),
+        ReadHeartbeats { database, source: &shared, windows, since: UNIX_EPOCH + hour }.request(),
+        ReadSchemas { database, source: &shared, windows, endpoints }.request(),
+        ReadHeartbeats { database, source: &own, windows, since: UNIX_EPOCH + hour }.request(),
+        ReadSchemas { database, source: &own, windows, endpoints }.request(),
         CreateOwnershipTable { database, table }.request(),
         ReadOwnership { database, table }.request(),
         CreateMembersTable { database, table }.request(),
@@ -125,6 +132,30 @@ fn every_statement_renders_as_reviewed() {
         assert!(!request.text().contains("{{"), "an unfilled placeholder in {}", request.name());
     }
     insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn each_partition_has_a_table_of_its_own() {
+    let table = TableName::new("Heartbeats").unwrap();
+    let name =
+        |endpoint: &str| partition_table(&table, &ClusterEndpoint::parse(endpoint).unwrap()).unwrap().to_string();
+    let names: BTreeMap<String, &str> = [
+        "https://a-b.kusto.windows.net",
+        "https://a.b.kusto.windows.net",
+        "https://a--b.kusto.windows.net",
+        "http://127.0.0.1:80",
+        "http://127.0.0.1",
+        "http://[::1]:80",
+        "http://localhost:80",
+    ]
+    .into_iter()
+    .map(|endpoint| (name(endpoint), endpoint))
+    .collect();
+    assert_eq!(names.len(), 7, "{names:?}");
+    assert_eq!(name("https://EU-1.westeurope.kusto.windows.net/"), "Heartbeats_eu__1_westeurope_kusto_windows_net");
+    assert!(names.keys().all(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')), "{names:?}");
+    let long = TableName::new("x".repeat(1022)).unwrap();
+    assert!(partition_table(&long, &ClusterEndpoint::parse("https://a.b").unwrap()).is_err());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use kube::{
     Client,
     runtime::{events::Recorder, reflector::Store},
@@ -42,6 +43,9 @@ pub(crate) struct Context {
     pub(crate) recorder: Recorder,
     pub(crate) metrics: OperatorMetrics,
     failures: Mutex<HashMap<(Kind, String, String), u32>>,
+    /// The newest pass of each agent whose repairs have an Event.
+    repairs: Mutex<HashMap<(Kind, String, String), Timestamp>>,
+    started: Timestamp,
 }
 
 impl Context {
@@ -52,7 +56,8 @@ impl Context {
         recorder: Recorder,
         metrics: OperatorMetrics,
     ) -> Arc<Self> {
-        Arc::new(Self { client, settings, stores, recorder, metrics, failures: Mutex::default() })
+        let (failures, repairs, started) = (Mutex::default(), Mutex::default(), Timestamp::now());
+        Arc::new(Self { client, settings, stores, recorder, metrics, failures, repairs, started })
     }
 
     /// What decisions may look at.
@@ -71,6 +76,12 @@ impl Context {
         let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow((*count).min(10))).min(LONGEST_WAIT);
         *count += 1;
         wait
+    }
+
+    /// Whether repairs of a pass have no Event yet. Those of passes before this process are an earlier one's to tell.
+    pub(crate) fn is_new_repair(&self, owner: &Owner, pass: Timestamp) -> bool {
+        let mut repairs = self.repairs.lock().expect("no holder of this lock panics");
+        pass >= self.started && repairs.insert(key(owner), pass) != Some(pass)
     }
 
     /// The object is fine again, or gone.

@@ -2,6 +2,7 @@
 
 use std::{fmt::Debug, hash::Hash, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResourceExt, Resource, ResourceExt, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
@@ -77,6 +78,11 @@ pub(crate) trait Managed:
     /// Whether the status tells of an agent that the object no longer has.
     fn has_stale_agent_status(&self) -> bool {
         false
+    }
+
+    /// What the object's agent undid in its last pass of what somebody had done to the hub, and when that pass was.
+    fn agent_repairs(&self) -> Option<(Timestamp, &[String])> {
+        None
     }
 
     /// What of the status is written by others and matters here.

@@ -187,8 +187,16 @@ async fn carry_out<K: Managed>(
         let endpoint = endpoint.or_else(|| object.status_endpoint().map(str::to_owned));
         return Ok(Report { outcome, conditions, endpoint, is_stalled });
     };
-    for guarded in conditions.iter().filter(|draft| draft.phase == Phase::Guarded) {
-        publish_once(object, context, guarded).await;
+    let is_trouble = |draft: &&Draft| {
+        draft.phase == Phase::Guarded || (draft.phase == Phase::Federated && draft.is_true == Some(false))
+    };
+    for trouble in conditions.iter().filter(is_trouble) {
+        publish_once(object, context, trouble).await;
+    }
+    if let Some((pass, repairs)) = object.agent_repairs()
+        && context.is_new_repair(owner, pass)
+    {
+        publish(object, context, EventType::Normal, "HubDriftRepaired", repairs.join("; "), None).await;
     }
     let reference = ChildRef::in_namespace::<K>(owner, &owner.name);
     if !K::cluster_scoped(owner).is_empty() && !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {

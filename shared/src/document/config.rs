@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use kql::{
     endpoint::ClusterEndpoint,
     names::{DatabaseName, TableName},
+    statements::HeartbeatSource,
 };
 use serde_json::Value;
 
@@ -78,8 +79,8 @@ pub struct HubConfig {
     pub credential: CredentialConfig,
     /// The database of the heartbeat table.
     pub heartbeat_database: DatabaseName,
-    /// The heartbeat table.
-    pub heartbeat_table: TableName,
+    /// The heartbeat table, or those of the partitions.
+    pub heartbeats: HeartbeatSource,
     /// How old a partition's last heartbeat may be; at least three times `heartbeat_interval`.
     pub heartbeat_ttl: Duration,
     /// The time between two heartbeats of a partition, by which missed ones are counted.

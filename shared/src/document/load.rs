@@ -230,7 +230,7 @@ spec:
             (
                 "clusterName: minimal",
                 "clusterName: minimal\n  federation:\n    federatedClusters:\n      - endpoint: https://x\n        heartbeatDatabas: x",
-                "spec.federation.federatedClusters[0].heartbeatDatabas: unknown field `heartbeatDatabas`, expected one of endpoint, heartbeatDatabase, heartbeatTable, managedIdentityClientId, credential at line 12, column 9: heartbeatDatabas: x",
+                "spec.federation.federatedClusters[0].heartbeatDatabas: unknown field `heartbeatDatabas`, expected one of endpoint, heartbeatDatabase, heartbeatTable, heartbeatTables, managedIdentityClientId, credential at line 12, column 9: heartbeatDatabas: x",
             ),
             (
                 "clusterName: minimal",

@@ -2,11 +2,16 @@
 //!
 //! Each function reports what is broken and goes on, so that a person corrects a document once; `None` means that something was reported.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use kql::{
     endpoint::ClusterEndpoint,
     names::{DatabaseName, FunctionName, NameError, TableName},
+    statements::{HeartbeatSource, partition_table},
 };
 use serde_json::Value;
 
@@ -17,7 +22,7 @@ use super::{
     schedule::Schedule,
     spec::{
         ADXCluster, ADXClusterSpec, CredentialSpec, DatabaseSpec, FederatedClusterSpec, FederationMode, FederationSpec,
-        MacroExpandSpec, MembershipSpec, ProvisionSpec, SchemaConflicts, SchemaInBeats,
+        HeartbeatTables, MacroExpandSpec, MembershipSpec, ProvisionSpec, SchemaConflicts, SchemaInBeats,
     },
     validate::{Violation, Violations},
 };
@@ -28,6 +33,10 @@ pub(super) const ABSENT: &str = "absent";
 
 /// The least number of intervals in a time to live: two lost heartbeats must not remove a partition.
 const TTL_INTERVALS: u32 = 3;
+
+/// A beat counts as missed a quarter of an interval late, and a partition must be suspect for an interval before it expires: by suspects the hub knows that
+/// many fell silent together.
+const SUSPECT_MARGIN: f64 = 1.25;
 
 /// What is broken so far.
 #[derive(Default)]
@@ -65,13 +74,13 @@ impl Rules {
                 credential: own_credential(&cluster.spec, endpoint.as_ref()?),
                 endpoint: endpoint?,
                 hubs: Vec::new(),
-                partitioning: std::collections::BTreeMap::new(),
+                partitioning: BTreeMap::new(),
                 schedule: Schedule::Interval { every: defaults::HEARTBEAT_INTERVAL },
                 schema_rests: None,
             });
         };
         self.hub_fields_absent(federation);
-        let hubs = self.hubs(federation);
+        let hubs = self.hubs(federation, endpoint.as_ref());
         self.partitioning(federation);
         let time_to_live = self.duration("heartbeatTTL", federation.heartbeat_ttl.as_deref(), defaults::HEARTBEAT_TTL);
         let schedule = self.schedule(
@@ -124,6 +133,8 @@ impl Rules {
         );
         let membership = self.membership(&federation.membership.clone().unwrap_or_default());
         let trust = self.trust(federation);
+        let heartbeats =
+            heartbeat_table.and_then(|table| self.heartbeat_source(table, federation.heartbeat_tables, &trust));
         for (index, group) in federation.entity_groups.iter().enumerate() {
             if group.by.trim().is_empty() {
                 let path = format!("spec.federation.entityGroups[{index}].by");
@@ -139,12 +150,24 @@ impl Rules {
             );
         }
         let (heartbeat_interval, heartbeat_ttl, heartbeat_retention) = times?;
+        if let Some(missed) = membership.as_ref().map(|membership| membership.suspect_after_missed_beats)
+            && heartbeat_interval * TTL_INTERVALS <= heartbeat_ttl
+            && heartbeat_interval.as_secs_f64() * (missed as f64 + SUSPECT_MARGIN) > heartbeat_ttl.as_secs_f64()
+        {
+            let rule = format!(
+                "must make a partition suspect before it expires: with heartbeatInterval {} and heartbeatTTL {} at most {}",
+                format_duration(heartbeat_interval),
+                format_duration(heartbeat_ttl),
+                (heartbeat_ttl.as_secs_f64() / heartbeat_interval.as_secs_f64() - SUSPECT_MARGIN).floor()
+            );
+            self.breaks("spec.federation.membership.suspectAfterMissedBeats", missed, rule);
+        }
         Some(HubConfig {
             name: name?,
             credential: own_credential(&cluster.spec, endpoint.as_ref()?),
             endpoint: endpoint?,
             heartbeat_database: heartbeat_database?,
-            heartbeat_table: heartbeat_table?,
+            heartbeats: heartbeats?,
             heartbeat_ttl,
             heartbeat_interval,
             heartbeat_retention,
@@ -259,7 +282,7 @@ impl Rules {
     }
 
     /// The hubs, under whichever of the two names the document uses.
-    fn hubs(&mut self, federation: &FederationSpec) -> Vec<HubTarget> {
+    fn hubs(&mut self, federation: &FederationSpec, partition: Option<&ClusterEndpoint>) -> Vec<HubTarget> {
         let (field, targets) = match (&federation.federated_clusters, &federation.federated_targets) {
             (Some(_), Some(targets)) => {
                 let rule = "must not be set beside federatedClusters: it is its second name";
@@ -276,7 +299,7 @@ impl Rules {
         let mut hubs: Vec<HubTarget> = Vec::new();
         for (index, target) in targets.iter().enumerate() {
             let path = format!("spec.federation.{field}[{index}]");
-            let Some(hub) = self.hub_target(&path, target) else { continue };
+            let Some(hub) = self.hub_target(&path, target, partition) else { continue };
             // One beat per hub: two targets in one cluster would be one partition counted twice, and one metric label for both.
             if hubs.iter().any(|other| other.endpoint == hub.endpoint) {
                 self.breaks(
@@ -290,10 +313,17 @@ impl Rules {
         hubs
     }
 
-    fn hub_target(&mut self, path: &str, target: &FederatedClusterSpec) -> Option<HubTarget> {
+    fn hub_target(
+        &mut self,
+        path: &str,
+        target: &FederatedClusterSpec,
+        partition: Option<&ClusterEndpoint>,
+    ) -> Option<HubTarget> {
         let endpoint = self.endpoint(&format!("{path}.endpoint"), &target.endpoint);
         let database = self.name(&format!("{path}.heartbeatDatabase"), &target.heartbeat_database, DatabaseName::new);
         let table = self.name(&format!("{path}.heartbeatTable"), &target.heartbeat_table, TableName::new);
+        let is_own = target.heartbeat_tables == Some(HeartbeatTables::PerPartition);
+        let table = if is_own { self.own_table(path, &table?, partition?) } else { table };
         self.credential_spec(path, target.credential.as_ref(), target.managed_identity_client_id.as_deref());
         let credential =
             credential(target.credential.as_ref(), &[target.managed_identity_client_id.as_deref()], endpoint.as_ref()?);
@@ -401,6 +431,40 @@ impl Rules {
         TrustConfig { allowed, pattern, blocked, canary: federation.canary.unwrap_or(false) }
     }
 
+    /// Where the hub finds heartbeats.
+    fn heartbeat_source(
+        &mut self,
+        table: TableName,
+        tables: Option<HeartbeatTables>,
+        trust: &TrustConfig,
+    ) -> Option<HeartbeatSource> {
+        if tables.unwrap_or_default() == HeartbeatTables::Shared {
+            return Some(HeartbeatSource::Shared(table));
+        }
+        let path = "spec.federation.heartbeatTables";
+        let partitions = trust.allowed.as_deref().unwrap_or_default();
+        if partitions.is_empty() || trust.pattern.is_some() {
+            let rule = "must have the partitions in allowedPartitions, and no allowedPartitionPattern: there is a table for each";
+            self.breaks(path, "PerPartition", rule);
+            return None;
+        }
+        let mut own = BTreeMap::new();
+        for partition in partitions {
+            let name = self.own_table("spec.federation", &table, partition)?;
+            if let Some(other) = own.insert(name.clone(), partition.clone()).filter(|other| other != partition) {
+                let rule = format!("must give each partition a table: {other} and {partition} would share {name}");
+                self.breaks(path, "PerPartition", rule);
+            }
+        }
+        Some(HeartbeatSource::PerPartition(own))
+    }
+
+    /// The table of one partition.
+    fn own_table(&mut self, section: &str, table: &TableName, partition: &ClusterEndpoint) -> Option<TableName> {
+        let name = partition_table(table, partition);
+        name.map_err(|error| self.breaks(format!("{section}.heartbeatTable"), quoted(table.as_str()), error)).ok()
+    }
+
     fn duration(&mut self, field: &str, text: Option<&str>, default: Duration) -> Option<Duration> {
         let Some(text) = text else { return Some(default) };
         parse_duration(text).map_err(|rule| self.breaks(format!("spec.federation.{field}"), quoted(text), rule)).ok()
@@ -485,6 +549,7 @@ impl Rules {
         }
         let sections = [
             ("macroExpand", federation.macro_expand.is_some()),
+            ("heartbeatTables", federation.heartbeat_tables.is_some()),
             ("mode", federation.mode.is_some()),
             ("acknowledgedPlan", federation.acknowledged_plan.is_some()),
             ("membership", federation.membership.is_some()),

@@ -47,8 +47,8 @@ use super::status::FederationStatus;
     .message("role Federated must not have federatedClusters, federatedTargets, heartbeatSchedule or schemaInBeats: they belong to role Partition"))]
 #[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || has(self.federation.federatedClusters) != has(self.federation.federatedTargets)")
     .message("a federation of role Partition must name its hubs, in one of federatedClusters and federatedTargets"))]
-#[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || (!has(self.federation.heartbeatDatabase) && !has(self.federation.heartbeatTable) && !has(self.federation.heartbeatRetention) && !has(self.federation.reconcileInterval) && !has(self.federation.reconcileSchedule) && !has(self.federation.macroExpand) && !has(self.federation.mode) && !has(self.federation.acknowledgedPlan) && !has(self.federation.membership) && !has(self.federation.allowedPartitions) && !has(self.federation.allowedPartitionPattern) && !has(self.federation.blockedPartitions) && !has(self.federation.canary) && !has(self.federation.entityGroups) && !has(self.federation.schemaConflicts))")
-    .message("role Partition must not have heartbeatDatabase, heartbeatTable, heartbeatRetention, reconcileInterval, reconcileSchedule, macroExpand, mode, acknowledgedPlan, membership, allowedPartitions, allowedPartitionPattern, blockedPartitions, canary, entityGroups or schemaConflicts beside its hubs: they belong to role Federated"))]
+#[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || (!has(self.federation.heartbeatDatabase) && !has(self.federation.heartbeatTable) && !has(self.federation.heartbeatTables) && !has(self.federation.heartbeatRetention) && !has(self.federation.reconcileInterval) && !has(self.federation.reconcileSchedule) && !has(self.federation.macroExpand) && !has(self.federation.mode) && !has(self.federation.acknowledgedPlan) && !has(self.federation.membership) && !has(self.federation.allowedPartitions) && !has(self.federation.allowedPartitionPattern) && !has(self.federation.blockedPartitions) && !has(self.federation.canary) && !has(self.federation.entityGroups) && !has(self.federation.schemaConflicts))")
+    .message("role Partition must not have heartbeatDatabase, heartbeatTable, heartbeatTables, heartbeatRetention, reconcileInterval, reconcileSchedule, macroExpand, mode, acknowledgedPlan, membership, allowedPartitions, allowedPartitionPattern, blockedPartitions, canary, entityGroups or schemaConflicts beside its hubs: they belong to role Federated"))]
 #[x_kube(validation = Rule::new(TTL_RULE).message("federation.heartbeatTTL must be at least 3 x heartbeatInterval"))]
 pub struct ADXClusterSpec {
     /// The cluster's name in Azure: 1 to 100 letters, digits and hyphens.
@@ -85,7 +85,7 @@ pub struct ADXClusterSpec {
 const TTL_RULE: &str = r"!has(self.role) || self.role != 'Federated' || !has(self.federation) || [[has(self.federation.heartbeatTTL) ? self.federation.heartbeatTTL : '1h', has(self.federation.heartbeatInterval) ? self.federation.heartbeatInterval : '10m']].all(texts, texts.exists(t, !t.matches('^([0-9]+d)?([0-9]+(h|m|s|ms))*$')) || [texts.map(t, duration(string(t.matches('^[0-9]+d') ? int(t.find('^[0-9]+')) * 24 : 0) + 'h') + duration(t.matches('^[0-9]+d$') ? '0s' : t.replace(t.find('^[0-9]+d'), '')))].all(d, d[0] >= d[1] + d[1] + d[1]))";
 
 /// The form that [`kql::endpoint::ClusterEndpoint`] takes.
-const ENDPOINT_RULE: &str = r"self.matches(r'^(?i)(https://[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+/?|https?://(localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(:[0-9]{1,5})?/?)$')";
+const ENDPOINT_RULE: &str = r"self.matches(r'^(?i)(https://[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+/?|https?://(localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(:[0-9]{1,5})?/?)$') && (self.startsWith('https://127.') || !self.matches(r'^(?i)https://([0-9.]+/?$|([^/]*\.)?xn--)'))";
 const ENDPOINT_MESSAGE: &str = "an endpoint must be https:// and a full DNS name, such as https://mycluster.westeurope.kusto.windows.net, without user name, port, path, query or fragment; loopback addresses may have a port and plain http";
 
 /// A duration's form, for the validation that the API server does itself.
@@ -180,6 +180,8 @@ pub struct ProvisionSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!has(self.heartbeatInterval) || !has(self.heartbeatSchedule)")
     .message("heartbeatSchedule must not be set beside heartbeatInterval"))]
+#[x_kube(validation = Rule::new("!has(self.heartbeatTables) || self.heartbeatTables != 'PerPartition' || (has(self.allowedPartitions) && self.allowedPartitions.size() > 0 && !has(self.allowedPartitionPattern))")
+    .message("heartbeatTables: PerPartition must have the partitions in allowedPartitions, and no allowedPartitionPattern: there is a table for each"))]
 #[x_kube(validation = Rule::new("!has(self.reconcileInterval) || !has(self.reconcileSchedule)")
     .message("reconcileSchedule must not be set beside reconcileInterval"))]
 pub struct FederationSpec {
@@ -210,6 +212,10 @@ pub struct FederationSpec {
     /// Hub: the heartbeat table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_table: Option<String>,
+    /// Hub: whether all partitions write to the heartbeat table (`Shared`, the default), or each of `allowedPartitions` to its own (`PerPartition`), named
+    /// `<heartbeatTable>_<host>` with `_` for dots and `__` for hyphens, so that who may write as which partition is for the hub's owner to grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_tables: Option<HeartbeatTables>,
     /// Hub: how old a partition's last heartbeat may be; `1h` by default, at least three times `heartbeatInterval`.
     #[serde(default, rename = "heartbeatTTL", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
@@ -289,6 +295,16 @@ pub enum SchemaInBeats {
     Always,
     /// Those after a change, and some besides.
     OnChange,
+}
+
+/// Which table a partition's heartbeats are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum HeartbeatTables {
+    /// One for all.
+    #[default]
+    Shared,
+    /// Its own.
+    PerPartition,
 }
 
 /// Entity groups for the values of an attribute.
@@ -381,6 +397,9 @@ pub struct FederatedClusterSpec {
     pub heartbeat_database: String,
     /// Its heartbeat table.
     pub heartbeat_table: String,
+    /// As the hub's document says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_tables: Option<HeartbeatTables>,
     /// The client id of the managed identity that writes there; short for `credential.managedIdentity.clientId`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_identity_client_id: Option<String>,

@@ -62,6 +62,9 @@ pub struct PassStatus {
     /// What a person should look at, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// Hub: what this pass undid of what somebody else had done to our objects, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repairs: Vec<String>,
 }
 
 /// Changes that are not made now.
@@ -90,6 +93,21 @@ pub struct PartitionStatus {
     /// Why, where the state alone does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What was refused of its newest heartbeat, or is wrong with it: the first problems, and how many there are besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+/// The most problems of one partition.
+const MAX_PARTITION_PROBLEMS: usize = 3;
+
+/// The first problems, and how many there are besides.
+pub fn first_problems(problems: &[String]) -> Vec<String> {
+    let mut first: Vec<String> = problems.iter().take(MAX_PARTITION_PROBLEMS).cloned().collect();
+    if problems.len() > MAX_PARTITION_PROBLEMS {
+        first.push(format!("and {} more", problems.len() - MAX_PARTITION_PROBLEMS));
+    }
+    first
 }
 
 /// What we made in one hub database.
@@ -132,17 +150,21 @@ impl FederationStatus {
     #[must_use]
     pub fn bounded(mut self) -> Self {
         if let Some(pass) = &mut self.last_pass {
-            pass.message.iter_mut().chain(&mut pass.problems).for_each(shorten);
-            let omitted = cut(&mut pass.problems, MAX_LIST_BYTES / 8);
-            if omitted > 0 {
-                pass.problems.push(format!("and {omitted} more"));
+            pass.message.iter_mut().chain(&mut pass.problems).chain(&mut pass.repairs).for_each(shorten);
+            for list in [&mut pass.problems, &mut pass.repairs] {
+                let omitted = cut(list, MAX_LIST_BYTES / 16);
+                if omitted > 0 {
+                    list.push(format!("and {omitted} more"));
+                }
             }
         }
         if let Some(plan) = &mut self.plan {
             plan.changes.iter_mut().for_each(shorten);
             plan.changes_omitted += cut(&mut plan.changes, MAX_LIST_BYTES / 8);
         }
-        self.partitions.iter_mut().filter_map(|partition| partition.reason.as_mut()).for_each(shorten);
+        for partition in &mut self.partitions {
+            partition.reason.iter_mut().chain(&mut partition.problems).for_each(shorten);
+        }
         self.hubs.iter_mut().filter_map(|hub| hub.message.as_mut()).for_each(shorten);
         self.partitions_omitted += cut(&mut self.partitions, MAX_LIST_BYTES / 2);
         self.databases_omitted += cut(&mut self.databases, MAX_LIST_BYTES / 4);
@@ -180,6 +202,7 @@ mod tests {
             state: "live".to_owned(),
             last_beat: time(),
             reason: None,
+            problems: Vec::new(),
         };
         let database =
             |number| DatabaseStatus { name: "D".repeat(1000) + &format!("{number}"), entity_groups: 1, functions: 1 };
@@ -188,7 +211,13 @@ mod tests {
         let status = FederationStatus {
             partitions: (0..2000).map(partition).collect(),
             databases: (0..2000).map(database).collect(),
-            last_pass: Some(PassStatus { time: time(), outcome: "partial".to_owned(), message, problems }),
+            last_pass: Some(PassStatus {
+                time: time(),
+                outcome: "partial".to_owned(),
+                message,
+                problems,
+                repairs: Vec::new(),
+            }),
             ..FederationStatus::default()
         };
         let status = status.bounded();

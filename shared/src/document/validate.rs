@@ -112,6 +112,7 @@ pub fn check(cluster: &ADXCluster) -> Vec<Violation> {
 mod tests {
     use std::time::Duration;
 
+    use kql::{names::TableName, statements::HeartbeatSource};
     use serde_json::{Value, json};
 
     use super::*;
@@ -206,7 +207,7 @@ spec:
     fn the_seeds_hub_is_valid_and_what_it_leaves_out_has_defaults() {
         let config = hub_config(&document(HUB)).unwrap();
         assert_eq!(config.heartbeat_database.as_str(), "FleetDiscovery");
-        assert_eq!(config.heartbeat_table.as_str(), "Beats");
+        assert_eq!(config.heartbeats, HeartbeatSource::Shared(TableName::new("Beats").unwrap()));
         assert_eq!(config.function_prefix, "fed_");
         assert_eq!(config.folder, "facades");
         assert!(!config.best_effort);
@@ -239,6 +240,22 @@ spec:
         let config = partition_config(&cluster).unwrap();
         assert_eq!(config.hubs[0].credential, CredentialConfig::ManagedIdentity { client_id: None });
         assert!(config.partitioning.is_empty());
+    }
+
+    #[test]
+    fn with_tables_of_their_own_hub_and_partition_agree_on_their_names() {
+        let own = ("/spec/federation/heartbeatTables", json!("PerPartition"));
+        let allowed = |partitions: Value| ("/spec/federation/allowedPartitions", partitions);
+        let eu = "https://eu.westeurope.kusto.windows.net";
+        let hub = hub_config(&with(HUB, &[own.clone(), allowed(json!([eu]))])).unwrap();
+        let table = json!({"endpoint": "https://hub.kusto.windows.net", "heartbeatDatabase": "FleetDiscovery", "heartbeatTable": "Beats", "heartbeatTables": "PerPartition"});
+        let partition = partition_config(&with(PARTITION, &[("/spec/federation/federatedClusters", json!([table]))]));
+        let partition = partition.unwrap();
+        assert_eq!(hub.heartbeats.tables().collect::<Vec<_>>(), [&partition.hubs[0].table]);
+        assert_eq!(partition.hubs[0].table.as_str(), "Beats_eu_westeurope_kusto_windows_net");
+        let both = json!(["http://127.0.0.1:80", "https://127.0.0.1:80"]);
+        let shared = broken(&with(HUB, &[own, allowed(both)])).join("\n");
+        assert!(shared.contains("https://127.0.0.1:80 would share Beats_127_0_0_1___80"), "{shared}");
     }
 
     #[test]
@@ -310,6 +327,9 @@ spec:
             (HUB, federation("heartbeatSchedule"), json!("* * * * *"), format!("spec.federation.heartbeatSchedule = * * * * *: {partition_only}")),
             (HUB, "/spec/databases".into(), json!([{"databaseName": "a-b", "telemetryType": "Logs"}]), "spec.databases[0].databaseName = a-b: must be 1 to 64 letters, digits and underscores".into()),
             (HUB, "/spec/databases".into(), json!([{"databaseName": "A", "telemetryType": "Logs"}, {"databaseName": "a", "telemetryType": "Logs"}]), "spec.databases[1].databaseName = a: must be listed once: Kusto's database names ignore case".into()),
+            (HUB, federation("membership"), json!({"suspectAfterMissedBeats": 5}), "spec.federation.membership.suspectAfterMissedBeats = 5: must make a partition suspect before it expires: with heartbeatInterval 10m and heartbeatTTL 1h at most 4".into()),
+            (HUB, federation("heartbeatTables"), json!("PerPartition"), "spec.federation.heartbeatTables = PerPartition: must have the partitions in allowedPartitions, and no allowedPartitionPattern: there is a table for each".into()),
+            (PARTITION, federation("heartbeatTables"), json!("Shared"), "spec.federation.heartbeatTables = present: must be absent: it belongs to role Federated".into()),
             (HUB, "/spec/databases".into(), json!([{"databaseName": "A", "telemetryType": "Logs", "retentionInDays": 0}]), "spec.databases[0].retentionInDays = 0: must be at least 1".into()),
             (HUB, "/spec/provision".into(), json!({"autoScaleMin": 1}), "spec.provision.autoScaleMin = 1: must be at least 2".into()),
             (HUB, "/spec/provision".into(), json!({"autoScaleMin": 12}), "spec.provision.autoScaleMax = 10: must be at least autoScaleMin (12)".into()),

@@ -267,6 +267,11 @@ pub fn parse_metadata(value: &Value) -> (BTreeMap<String, Value>, Vec<Problem>) 
                 let long = |text: &str| text.chars().count() > MAX_ATTRIBUTE_CHARS;
                 let at = format_args!("PartitionMetadata.{key}");
                 match value {
+                    _ if key.chars().any(char::is_control)
+                        || value.as_str().is_some_and(|text| text.chars().any(char::is_control)) =>
+                    {
+                        problems.add(at, "it holds a control character");
+                    }
                     _ if long(key) || value.as_str().is_some_and(long) => {
                         problems.add(at, format_args!("it has more than {MAX_ATTRIBUTE_CHARS} characters"));
                     }
@@ -403,7 +408,7 @@ mod tests {
     #[test]
     fn attributes_are_scalars_and_bounded() {
         let (metadata, problems) = parse_metadata(&json!({
-            "geo": "EU", "tier": 2, "none": null, "list": [1], "long": "x".repeat(257),
+            "geo": "EU", "tier": 2, "none": null, "list": [1], "long": "x".repeat(257), "two": "a\nb", "l\u{7}": "x",
         }));
         assert_eq!(Value::from_iter(metadata), json!({"geo": "EU", "tier": 2}));
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -412,6 +417,8 @@ mod tests {
             [
                 "PartitionMetadata.list: it is neither a text, a number nor a boolean",
                 "PartitionMetadata.long: it has more than 256 characters",
+                "PartitionMetadata.two: it holds a control character",
+                "PartitionMetadata.l\u{fffd}: it holds a control character",
             ]
         );
         assert_eq!(parse_metadata(&json!(r#"{"geo":"EU"}"#)).0.len(), 1);

@@ -39,6 +39,7 @@ pub struct Cycle {
     stop: CancellationToken,
     metrics: Metrics,
     leadership: Option<Leadership>,
+    has_not_led: bool,
     number: u64,
     started: Option<(Timestamp, Instant)>,
     last: Option<PassOutcome>,
@@ -47,7 +48,17 @@ pub struct Cycle {
 impl Cycle {
     /// A cycle that has not begun. `once`: one pass, at once.
     pub const fn new(schedule: Schedule, once: bool, stop: CancellationToken, metrics: Metrics) -> Self {
-        Self { schedule, once, stop, metrics, leadership: None, number: 0, started: None, last: None }
+        Self {
+            schedule,
+            once,
+            stop,
+            metrics,
+            leadership: None,
+            has_not_led: false,
+            number: 0,
+            started: None,
+            last: None,
+        }
     }
 
     /// The same, with passes only while this process leads.
@@ -64,6 +75,7 @@ impl Cycle {
         }
         loop {
             if let Some(leadership) = &mut self.leadership {
+                self.has_not_led |= !*leadership.leads.borrow();
                 tokio::select! {
                     () = leadership.gained() => {}
                     () = self.stop.cancelled() => return None,
@@ -79,7 +91,7 @@ impl Cycle {
             tokio::select! {
                 () = self.stop.cancelled() => return None,
                 // Whoever leads by the time of the pass makes it.
-                () = lost(&mut self.leadership) => {}
+                () = lost(&mut self.leadership) => self.has_not_led = true,
                 () = sleep(wait) => break,
             }
         }
@@ -87,6 +99,11 @@ impl Cycle {
         self.number += 1;
         self.started = Some((now, Instant::now()));
         Some(now)
+    }
+
+    /// Whether another process may have led since the last pass: what this one remembers may be old. Asked once before each pass.
+    pub const fn takes_over(&mut self) -> bool {
+        std::mem::replace(&mut self.has_not_led, false)
     }
 
     /// How long until the next pass. What a long pass has overrun is not made up for.
@@ -117,6 +134,7 @@ impl Cycle {
             match ended {
                 Ended::Pass(outcome) => outcome,
                 Ended::Leadership => {
+                    self.has_not_led = true;
                     tracing::warn!("pass was dropped: another replica leads now");
                     PassOutcome::Failed
                 }
@@ -237,6 +255,7 @@ mod tests {
         assert!(world.admin.readiness().1.contains("standing by"));
         leads.send_replace(true);
         cycle.next().await.unwrap();
+        assert!(cycle.takes_over() && !cycle.takes_over());
         let outcome = cycle
             .pass(async {
                 leads.send_replace(false);
@@ -247,6 +266,10 @@ mod tests {
         assert!(timeout(Duration::from_millis(100), cycle.next()).await.is_err());
         leads.send_replace(true);
         assert!(cycle.next().await.is_some());
+        assert!(cycle.takes_over());
+        cycle.pass(async { PassOutcome::Unchanged }).await;
+        cycle.next().await.unwrap();
+        assert!(!cycle.takes_over());
     }
 
     #[tokio::test]

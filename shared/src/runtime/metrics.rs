@@ -154,6 +154,22 @@ label! {
     }
 }
 
+label! {
+    /// Why the hub does not take a heartbeat, or a part of it.
+    RefusalReason {
+        /// What it names is no cluster's endpoint.
+        NoEndpoint = "no_endpoint",
+        /// It names another cluster than the partition whose table it is in.
+        FalseClaim = "false_claim",
+        /// The cluster is none of the hub's cloud, or the hub itself.
+        Foreign = "foreign",
+        /// The hub does not federate its partition: not on a list, or its canary query failed.
+        Untrusted = "untrusted",
+        /// Something in its schema or attributes breaks a rule or a limit; the rest counts.
+        Content = "content",
+    }
+}
+
 impl From<&Failure> for HeartbeatOutcome {
     fn from(failure: &Failure) -> Self {
         match failure {
@@ -213,6 +229,11 @@ struct Reason {
     reason: GuardReason,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refusal {
+    reason: RefusalReason,
+}
+
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// All metrics of an agent; cheap to clone. A family that an agent never uses stays without values.
@@ -233,6 +254,7 @@ struct Families {
     changes: Family<Change, Counter>,
     auth_failures: Family<Endpoint, Counter>,
     guard_active: Family<Reason, Gauge>,
+    refused_heartbeats: Family<Refusal, Gauge>,
 }
 
 impl Default for Metrics {
@@ -257,6 +279,7 @@ impl Metrics {
             changes: Family::default(),
             auth_failures: Family::default(),
             guard_active: Family::default(),
+            refused_heartbeats: Family::default(),
         };
         let Families {
             registry,
@@ -270,6 +293,7 @@ impl Metrics {
             changes,
             auth_failures,
             guard_active,
+            refused_heartbeats,
         } = &mut families;
         let registry = registry.get_mut().expect("nobody else has it yet");
         // The encoder adds `_total` to counters.
@@ -303,6 +327,11 @@ impl Metrics {
             auth_failures.clone(),
         );
         registry.register("guard_active", "Whether a guard holds changes back: 1 or 0", guard_active.clone());
+        registry.register(
+            "refused_heartbeats",
+            "Clusters whose newest heartbeat, or a part of it, the last reading refused",
+            refused_heartbeats.clone(),
+        );
         Self(Arc::new(families))
     }
 
@@ -351,6 +380,14 @@ impl Metrics {
     /// Whether a guard holds changes back.
     pub fn guard(&self, reason: GuardReason, active: bool) {
         self.0.guard_active.get_or_create_owned(&Reason { reason }).set(i64::from(active));
+    }
+
+    /// Of how many clusters the newest heartbeat is refused.
+    pub fn refused_heartbeats(&self, reason: RefusalReason, count: usize) {
+        self.0
+            .refused_heartbeats
+            .get_or_create_owned(&Refusal { reason })
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Takes away every value that is labelled with a partition that left.

@@ -16,7 +16,7 @@ use axum::{
     response::IntoResponse,
 };
 use serde_json::json;
-use tests::process::Process;
+use tests::{process::Process, witness};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -24,6 +24,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls};
 
 const TOKEN: &str = "a-token-that-nobody-may-print";
+const FEDERATED_TOKEN: &str = "the-federated-token-that-nobody-may-print";
 
 type Seen = Arc<Mutex<Vec<String>>>;
 
@@ -35,6 +36,11 @@ async fn double() -> (String, Seen) {
     let router = Router::new().fallback(answer).with_state(Arc::clone(&seen));
     tokio::spawn(async move { axum::serve(listener, router).await });
     (url, seen)
+}
+
+/// What `make stories` looks for at its end, in all that was printed.
+fn note_tokens() {
+    [TOKEN, FEDERATED_TOKEN].into_iter().for_each(witness::secret);
 }
 
 async fn answer(State(seen): State<Seen>, method: Method, uri: Uri) -> impl IntoResponse {
@@ -54,6 +60,7 @@ async fn beat(cluster: &str, credential: &str, environment: &[(&str, String)]) -
          heartbeatDatabase: FleetDiscovery\n        heartbeatTable: Heartbeats\n        managedIdentityClientId: client-at-the-hub\n"
     );
     fs::write(&document, text).expect("the folder can be written");
+    note_tokens();
     let arguments = ["--config", &document.display().to_string(), "--once"].map(str::to_owned);
     let mut agent = Process::start_with_environment("agent-partition", &arguments, environment);
     let status = agent.exited_within(Duration::from_secs(60)).await;
@@ -163,7 +170,7 @@ async fn workload_identity_shows_the_federated_token_and_asks_for_our_audience()
     let (issuer, issued) = tls_double(folder.path()).await;
     let (proxy, seen) = double().await;
     let file = folder.path().join("token");
-    fs::write(&file, "the-federated-token").expect("the folder can be written");
+    fs::write(&file, FEDERATED_TOKEN).expect("the folder can be written");
     let environment = [
         ("AZURE_AUTHORITY_HOST", issuer),
         ("SSL_CERT_FILE", folder.path().join("ca.pem").display().to_string()),
@@ -179,17 +186,14 @@ async fn workload_identity_shows_the_federated_token_and_asks_for_our_audience()
     let (code, output) = beat("https://europe.kusto.windows.net", credential, &environment).await;
     assert_eq!(code, Some(1), "nothing can be reached: {output}");
     let issued = issued.lock().expect("no holder of this lock panics").join("\n");
-    for part in [
-        "POST /11111111-1111-1111-1111-111111111111/",
-        "client-of-the-pod",
-        "the-federated-token",
-        "kusto.kusto.windows.net",
-    ] {
+    for part in
+        ["POST /11111111-1111-1111-1111-111111111111/", "client-of-the-pod", FEDERATED_TOKEN, "kusto.kusto.windows.net"]
+    {
         assert!(issued.contains(part), "{part} in\n{issued}\n{output}");
     }
     let seen = seen.lock().expect("no holder of this lock panics").join("\n");
     assert!(seen.contains("CONNECT europe.kusto.windows.net:443"), "{seen}\n{output}");
-    assert!(!output.contains(TOKEN) && !output.contains("the-federated-token"), "a token was printed");
+    assert!(!output.contains(TOKEN) && !output.contains(FEDERATED_TOKEN), "a token was printed");
 }
 
 #[tokio::test]

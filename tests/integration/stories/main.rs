@@ -1,5 +1,6 @@
 //! Stories with real processes: local Kusto servers, the agents, the supervisor. Each test names the rule that it proves.
 
+mod beat_faults;
 mod beats;
 mod demo;
 mod every_fault;

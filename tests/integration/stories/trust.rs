@@ -65,6 +65,41 @@ async fn only_listed_partitions_are_federated_a_blocked_one_leaves_and_the_statu
 }
 
 #[tokio::test]
+async fn with_a_table_for_each_partition_nobody_can_write_as_another() {
+    let fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
+    let [europe, america] = [0, 1].map(|index| fleet.partitions[index].url.clone());
+    let fields = format!("    heartbeatTables: PerPartition\n    allowedPartitions: ['{europe}', '{america}']");
+    let document = hub_with(&fleet, "own-tables", &fields);
+    assert_eq!(once(&fleet, &document, "--once").await.0, Some(3), "nobody has beaten yet");
+    for (region, server) in REGIONS.iter().zip(&fleet.partitions).take(2) {
+        let partition = fs::read_to_string(fleet.partition_document(region, server)).expect("just written");
+        let target = "        heartbeatTable: Heartbeats\n";
+        let own = partition.replace(target, &format!("{target}        heartbeatTables: PerPartition\n"));
+        let mut agent = fleet.start_agent("agent-partition", &fleet.write_document(region.name, &own), &["--once"]);
+        assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
+    }
+    let (code, output) = once(&fleet, &document, "--once").await;
+    assert_eq!(code, Some(0), "{output}");
+    assert_eq!(members(&fleet).await, [true, true, false]);
+    let before = hub_content(&fleet).await;
+
+    // America's writer says that Europe has nothing any more.
+    let table = format!("Heartbeats_127_0_0_1___{}", fleet.partitions[1].port());
+    let forged = format!(".ingest inline into table {table} <|\n2026-01-01T00:00:00Z,{europe},[],{{}}\n");
+    fleet.hub.command("FleetDiscovery", &forged).await.expect("America may write to its own table");
+    let (code, output) = once(&fleet, &document, "--once").await;
+    assert_eq!(code, Some(0), "{output}");
+    let told = format!("a heartbeat row is ignored: written into the table of {america}: {europe}");
+    assert!(output.contains(&told), "{output}");
+    assert_eq!(hub_content(&fleet).await, before);
+    let status = fleet.hub.query("Metrics", "federation_status() | project Partition, State, Guards").await;
+    let status = status.expect("the hub answers");
+    assert_eq!(status.column("State")[..2], ["live", "live"], "{status:?}");
+    assert!(status.column("Guards").iter().all(String::is_empty), "{status:?}");
+    end(fleet, []).await;
+}
+
+#[tokio::test]
 async fn a_new_partition_that_does_not_answer_its_canary_query_is_not_federated_until_it_does() {
     let mut fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
     let document = hub_with(&fleet, "canary", "    canary: true");

@@ -9,6 +9,7 @@ use tests::{
     process::Process,
     proxy::{Fault, FaultProxy},
     telemetry::REGIONS,
+    witness,
 };
 use tokio::time;
 
@@ -30,7 +31,9 @@ async fn admin_url(process: &Process) -> String {
 
 async fn get(url: &str, path: &str) -> (u16, String) {
     let answer = reqwest::get(format!("{url}{path}")).await.expect("the admin port answers");
-    (answer.status().as_u16(), answer.text().await.expect("the answer is text"))
+    let (status, text) = (answer.status().as_u16(), answer.text().await.expect("the answer is text"));
+    witness::keep(&text);
+    (status, text)
 }
 
 /// Asks until the answer fits.

@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use tokio::{sync::OnceCell, time};
 
 use super::objects::documents;
-use crate::process::binary;
+use crate::{process::binary, witness};
 
 /// How long each part may take to get ready.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -340,6 +340,7 @@ fn kubeconfig(url: &str, authority: &str, token: &str) -> Kubeconfig {
 }
 
 fn kubeconfig_of(url: &str, authority: &str, token: &str) -> Kubeconfig {
+    witness::secret(token);
     let config = serde_json::json!({
         "clusters": [{"name": "test", "cluster": {"server": url, "certificate-authority-data": authority}}],
         "users": [{"name": "test", "user": {"token": token}}],

@@ -19,7 +19,7 @@ use super::{
     kubelet::{AGENT_IMAGE, Kubelet},
     objects::{apply_yaml, objects_of},
 };
-use crate::process::Process;
+use crate::{process::Process, witness};
 
 /// How long anything may take to come true.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -109,7 +109,9 @@ impl Operator {
     /// If the admin port does not answer.
     pub async fn metrics(&self) -> String {
         let url = format!("{}/metrics", self.admin().await);
-        reqwest::get(url).await.expect("the admin port answers").text().await.expect("metrics are text")
+        let text = reqwest::get(url).await.expect("the admin port answers").text().await.expect("metrics are text");
+        witness::keep(&text);
+        text
     }
 }
 
@@ -231,6 +233,7 @@ impl TestNamespace {
             let object = api.get_opt(name).await.expect("the API server answers");
             let value = object.map_or(Value::Null, |object| serde_json::to_value(object).expect("an object is JSON"));
             if fits(&value) {
+                witness::keep(&value.to_string());
                 return value;
             }
             assert!(started.elapsed() < PATIENCE, "{kind} {name} is still\n{value:#}\n{}", self.kubelet.output());
@@ -256,7 +259,9 @@ impl TestNamespace {
     /// If it is not there.
     pub async fn get(&self, kind: &str, name: &str) -> Value {
         let object = self.api(kind).get(name).await.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
-        serde_json::to_value(object).expect("an object is JSON")
+        let value = serde_json::to_value(object).expect("an object is JSON");
+        witness::keep(&value.to_string());
+        value
     }
 
     /// Names of the objects of a kind that carry our mark.
@@ -285,6 +290,7 @@ impl TestNamespace {
     /// If they cannot be listed.
     pub async fn events(&self) -> Vec<(String, String)> {
         let list = self.api("events.k8s.io/v1 Event").list(&ListParams::default()).await.expect("the API server lists");
+        list.items.iter().for_each(|event| witness::keep(&event.data.to_string()));
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         list.items.into_iter().map(|event| (text(&event.data["reason"]), text(&event.data["note"]))).collect()
     }

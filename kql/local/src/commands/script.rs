@@ -63,6 +63,14 @@ pub(crate) fn refused(csl: &str) -> Option<Rows> {
     Some(results(rows.collect()))
 }
 
+/// The script with the first half of its commands; `None` if the text is no script.
+pub(crate) fn halved(csl: &str) -> Option<String> {
+    let Command::Script { script, .. } = parse::parse(csl).ok()?.command else { return None };
+    let (head, commands) = csl.split_at_checked(script)?;
+    let commands = split(commands);
+    Some(format!("{head}\n{}", commands[..commands.len() / 2].join("\n")))
+}
+
 enum Outcome {
     Completed,
     Skipped,

@@ -108,6 +108,10 @@ pub(super) async fn exchange(app: Arc<App>, endpoint: Endpoint, request: Request
         line.request_bytes = sent.len();
         let sent = ingest::inflate(sent, max)?;
         fault = app.faults.as_ref().and_then(|faults| faults.next(&line.path, &sent));
+        if let (Some(_), Ok(raw)) = (&fault, RawBody::read(&sent)) {
+            // What is not done is recorded all the same.
+            RawBody { database: line.db, csl: line.csl, properties: line.properties } = raw;
+        }
         match &fault {
             Some(Fault::Status(status)) => {
                 return Err(KustoError::new(KustoErrorKind::OnPurpose { status: *status }, "a fault on purpose"));
@@ -118,6 +122,14 @@ pub(super) async fn exchange(app: Arc<App>, endpoint: Endpoint, request: Request
                 let refused = RawBody::read(&sent)?.csl.as_str().and_then(commands::refused_script);
                 if let Some(rows) = refused {
                     return Ok(v1::command_body(&[rows], &exchange));
+                }
+            }
+            Some(Fault::HalfScript) => {
+                let mut body: Value = serde_json::from_slice(&sent).unwrap_or_default();
+                if let Some(half) = body["csl"].as_str().and_then(commands::halved_script) {
+                    body["csl"] = half.into();
+                    answer(&app, &endpoint, &exchange, body.to_string().into(), &mut line).await?;
+                    std::future::pending::<()>().await;
                 }
             }
             _ => {}

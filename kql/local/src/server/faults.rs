@@ -44,6 +44,8 @@ pub(super) enum Fault {
     Truncated,
     /// Of a script nothing is done, and every command of it is answered as failed. Another request is done.
     FailedScript,
+    /// Of a script the first half is done, and then nothing more happens. Another request is done.
+    HalfScript,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -2,6 +2,7 @@
 
 use std::hash::Hash;
 
+use jiff::Timestamp;
 use kql::endpoint::ClusterEndpoint;
 use shared::document::{self, ADXCluster, ClusterRole, Violation, spec::FederationSpec};
 
@@ -71,7 +72,13 @@ impl Managed for ADXCluster {
     /// What its agent tells decides on the condition `Federated`.
     fn watched_status(&self) -> impl Hash {
         let drafts = [Some(federated(self)), guarded(self)];
-        drafts.map(|draft| draft.map(|draft| (draft.is_true, draft.reason, draft.message)))
+        let repairs = self.agent_repairs().map(|(pass, repairs)| (pass, repairs.to_vec()));
+        (drafts.map(|draft| draft.map(|draft| (draft.is_true, draft.reason, draft.message))), repairs)
+    }
+
+    fn agent_repairs(&self) -> Option<(Timestamp, &[String])> {
+        let pass = self.status.as_ref()?.federation.as_ref()?.last_pass.as_ref()?;
+        (!pass.repairs.is_empty()).then_some((pass.time.0, &pass.repairs))
     }
 
     /// Components wait for it and follow its endpoint; which of them it concerns is decided by its labels.

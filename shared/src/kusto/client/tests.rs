@@ -15,7 +15,7 @@ use axum::{
 };
 use kql::{
     names::EntityGroupName,
-    statements::{DropEntityGroup, ReadHeartbeats, ShowDatabases, Windows},
+    statements::{DropEntityGroup, HeartbeatSource, ReadHeartbeats, ShowDatabases, Windows},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -98,7 +98,7 @@ fn query() -> Request {
     let (database, table) = (database(), TableName::new("Heartbeats").unwrap());
     ReadHeartbeats {
         database: &database,
-        table: &table,
+        source: &HeartbeatSource::Shared(table),
         windows: Windows { beats: Duration::from_secs(3_600), schemas: Duration::from_secs(60) },
         since: std::time::UNIX_EPOCH,
     }

@@ -1,0 +1,104 @@
+//! Every fault of `kusto-local --faults` at every request that a partition agent's beat makes: beats come again once the fault is over, each with the whole
+//! schema and by one request, and the hub's pass takes nothing away.
+
+use std::{fs, time::Duration};
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+use tests::{kusto::KustoServer, process::Process};
+use tokio::time;
+
+use crate::{
+    every_fault::{Hub, faults},
+    support::judge,
+};
+
+const ENTITIES: &str = ".show databases entities";
+
+/// Beats this often.
+const INTERVAL: Duration = Duration::from_millis(1000);
+
+/// Rows of the partition, and those of them with its table.
+async fn rows(hub: &Hub) -> (usize, usize) {
+    let text = "Heartbeats | summarize Beats = count(), Whole = countif(tostring(Schema) has 'Requests' and PartitionMetadata.geo == 'EU')";
+    let table = hub.server.query("FleetDiscovery", text).await.expect("the hub counts");
+    let count = |name: &str| table.column(name)[0].parse().expect("a count is a number");
+    (count("Beats"), count("Whole"))
+}
+
+async fn until_more_rows(hub: &Hub, than: usize, agent: &Process, what: &str) {
+    let deadline = time::Instant::now() + Duration::from_secs(30);
+    while rows(hub).await.0 <= than {
+        assert!(time::Instant::now() < deadline, "{what}: no more beats come: {}", agent.output());
+        time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// One kind of fault at every request of a beat.
+async fn at_every_request(fault: Value) -> tempfile::TempDir {
+    let hub = Hub::start().await;
+    let home_faults = hub.folder.path().join("home.json");
+    fs::write(&home_faults, "[]").expect("the folder can be written");
+    let record = hub.folder.path().join("home.jsonl");
+    let arguments = ["--faults", home_faults.to_str().expect("the path is text")];
+    let mut home = KustoServer::start(0, &["Logs"], Some(&record), &arguments).await;
+    home.command("Logs", ".create table Requests (Level:string)").await.expect("the partition takes a table");
+    let document = hub.folder.path().join("partition.yaml");
+    let text = format!(
+        "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: europe}}\nspec:\n  clusterName: europe\n  endpoint: '{}'\n  federation:\n    heartbeatInterval: {}ms\n    partitioning: {{geo: EU}}\n    federatedClusters: [{{endpoint: '{}', heartbeatDatabase: FleetDiscovery, heartbeatTable: Heartbeats}}]\n",
+        home.url,
+        INTERVAL.as_millis(),
+        hub.server.url
+    );
+    fs::write(&document, text).expect("the folder can be written");
+    let arguments = ["--config", document.to_str().expect("the path is text")].map(str::to_owned);
+    let mut agent = Process::start("agent-partition", "agent-partition", &arguments);
+    // On a slow machine the first beats do not wait for what the cluster holds.
+    let mut first = rows(&hub).await;
+    while first.1 == 0 {
+        until_more_rows(&hub, first.0, &agent, "at first").await;
+        first = rows(&hub).await;
+    }
+    hub.pass().await;
+    let expected = hub.content().await;
+    assert!(expected.iter().any(|line| line.contains("federated_Requests")), "{expected:?}");
+
+    let streaming = "/v1/rest/ingest/FleetDiscovery/Heartbeats";
+    let refuse_streaming = json!({"path": streaming, "fault": {"status": 400}});
+    let inline = ".ingest inline into table ['Heartbeats']";
+    let inline_rules = json!([refuse_streaming, {"text": inline, "fault": fault}]);
+    for (what, server, request, at_home, at_hub) in [
+        ("inventory", &home, ENTITIES, json!([{"text": ENTITIES, "fault": fault}]), json!([])),
+        ("streaming", &hub.server, streaming, json!([]), json!([{"path": streaming, "fault": fault}])),
+        ("inline", &hub.server, inline, json!([]), inline_rules),
+    ] {
+        fs::write(&home_faults, at_home.to_string()).expect("the folder can be written");
+        hub.fail(&at_hub);
+        let seen = server.recorded(request);
+        time::sleep(3 * INTERVAL).await;
+        assert!(server.recorded(request) > seen, "{fault} at {what}: no such request was made");
+        fs::write(&home_faults, "[]").expect("the folder can be written");
+        hub.fail(&json!([]));
+        let (before, _) = rows(&hub).await;
+        until_more_rows(&hub, before, &agent, &format!("after {fault} at {what}")).await;
+        let (code, output) = hub.pass().await;
+        assert_eq!((code, hub.content().await), (Some(0), expected.clone()), "{fault} at {what}: {output}");
+    }
+    let (beats, whole) = rows(&hub).await;
+    assert_eq!(beats - first.0, whole - first.1, "a beat under {fault} lost its schema: {}", agent.output());
+    agent.stop().await;
+    home.process().stop().await;
+    let Hub { mut server, folder, .. } = hub;
+    server.process().stop().await;
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_fault_at_any_request_of_a_beat_keeps_the_next_ones_from_coming_or_takes_the_partition_away() {
+    let folders = join_all(faults().into_iter().map(|fault| tokio::spawn(at_every_request(fault)))).await;
+    let folders: Vec<_> = folders
+        .into_iter()
+        .map(|story| story.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
+        .collect();
+    judge(folders[4].path());
+}

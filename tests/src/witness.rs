@@ -1,0 +1,30 @@
+//! What the suite printed and was told, and the tokens that it used: `make stories` looks for the one in the other at its end. I/O: files in the folder that
+//! `ADX_FEDERATION_WITNESS` names; without it nothing is kept.
+
+use std::{
+    env,
+    fs::{self, OpenOptions},
+    io::Write as _,
+    path::Path,
+    process,
+};
+
+/// Keeps what a program of ours printed, or what the API server or an admin port told of it.
+pub fn keep(text: &str) {
+    append("output", text);
+}
+
+/// Keeps a token that nobody may print.
+pub fn secret(token: &str) {
+    append("secrets", &format!("{token}\n"));
+}
+
+/// One file for each kind and test program; a line longer than a pipe's may come in parts, which no token survives, so each text is one write.
+fn append(kind: &str, text: &str) {
+    let Some(folder) = env::var_os("ADX_FEDERATION_WITNESS") else { return };
+    let folder = Path::new(&folder).join(kind);
+    fs::create_dir_all(&folder).expect("the folder can be made");
+    let file = folder.join(process::id().to_string());
+    let mut file = OpenOptions::new().create(true).append(true).open(file).expect("the folder can be written");
+    file.write_all(text.as_bytes()).expect("the folder can be written");
+}
