@@ -90,6 +90,8 @@ stories: judges-install control-plane programs ## Integration tests: our program
 	   $(CARGO_TEST) --no-fail-fast --test '*' -- --test-threads=$(STORY_THREADS) || outcome=$$?; \
 	 $(CARGO_TARGET_DIR)/debug/judge-recordings $$recordings || outcome=$$?; tests/no-secrets $$recordings/witness || outcome=$$?; exit $$outcome
 	deploy/images/check $(CARGO_TARGET_DIR)/debug
+	@echo "Running benchmarks small, to see that they run ..."
+	@BENCH_ROWS=20000 $(CARGO_TEST) --bench figures -- local-kusto beat
 
 .PHONY: control-plane
 control-plane: $(if $(EXISTING_CONTROL_PLANE),,$(ADX_FEDERATION_CONTROL_PLANE)) ## Build etcd, kube-apiserver and kube-controller-manager, once

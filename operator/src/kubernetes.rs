@@ -68,8 +68,11 @@ const CONCURRENCY: u16 = 8;
 /// How often missing definitions are looked for.
 const LOOK_FOR_CRDS: Duration = Duration::from_secs(2);
 
-/// How long reconciles that are under way may take after the stop.
-const GRACE: Duration = Duration::from_secs(3);
+/// Who does not lead after this stands by, which is as ready as it can be.
+const FIRST_ELECTION: Duration = Duration::from_secs(3);
+
+/// How long reconciles that are under way may take after the stop. With the release of the lease it stays below five seconds.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// What the operator runs in.
 #[allow(missing_debug_implementations)] // kube::Client has none.
@@ -104,12 +107,20 @@ pub async fn run(mut settings: Settings, environment: Environment) {
     // The lease is held until the last reconcile has ended, which is after the stop.
     let end = CancellationToken::new();
     let (mut leading, election) = lead(lease, end.clone());
+    admin.set_ready(false, "finding out who leads");
+    let mut patience = FIRST_ELECTION;
     loop {
-        admin.set_ready(true, "standing by: another operator leads");
+        let standby = async {
+            time::sleep(patience).await;
+            admin.set_ready(true, "standing by: another operator leads");
+            future::pending::<()>().await;
+        };
         let leads = tokio::select! {
             leads = leading.wait_for(|leads| *leads) => leads.is_ok(),
             () = stop.cancelled() => false,
+            () = standby => false,
         };
+        patience = Duration::ZERO;
         if !leads {
             break;
         }

@@ -22,8 +22,10 @@ async fn main() {
     if is_asked("programs") {
         programs::run().await;
     }
-    if is_asked("scale") {
+    if is_asked("beat") {
         beat::run().await;
+    }
+    if is_asked("scale") {
         scale::run().await;
     }
     if is_asked("operator") {

@@ -15,9 +15,11 @@ use kql::{
     names::{ColumnName, DatabaseName, EntityGroupName, FunctionName, TableName},
     request::Request,
     statements::{
-        AlterCaching, AlterEntityGroup, AlterMergeEntityGroup, AlterRetention, AlterSchemaEncoding, Body,
+        AlterCaching, AlterEntityGroup, AlterMergeEntityGroup, AlterRetention, AlterSchemaEncoding, Body, Canary,
         ClearRemoteSchema, CreateEntityGroup, CreateHeartbeatTable, CreateMembersTable, CreateOwnershipTable,
-        DropEntityGroup, DropFunction, EnableStreaming, Entity, FederatedBody, Members, PutFunction, Source,
+        DropEntityGroup, DropFunction, EnableStreaming, Entity, FederatedBody, HeartbeatPolicy, HeartbeatSource,
+        IngestInline, Members, PutFunction, ReadHeartbeats, ReadMembers, ReadOwnership, ReadSchemas, ShowEntityGroups,
+        ShowHubEntities, ShowPolicy, Source, StatusBody, Windows, partition_table,
     },
     types::ScalarType,
 };
@@ -181,91 +183,173 @@ fn strange_names() -> Vec<String> {
     names.into_iter().map(str::to_owned).chain([iter::repeat_n('n', 1000).collect()]).collect()
 }
 
+/// A statement about things of one name: what it is, and what must be read back from it, as a name or as a string.
+struct About {
+    request: Request,
+    kind: Kind,
+    command: &'static str,
+    texts: Vec<String>,
+}
+
+/// Every statement of ours that holds a name or a literal.
+fn statements_about(text: &str) -> Vec<About> {
+    let text = text.to_owned();
+    let database = DatabaseName::new(text.clone()).expect("the name follows Kusto's rules");
+    let table = TableName::new(text.clone()).expect("the name follows Kusto's rules");
+    let (group_name, function_name) = (format!("{text}_Partitions"), format!("federated_{text}"));
+    let group = EntityGroupName::new(group_name.clone()).expect("the name follows Kusto's rules");
+    let function = FunctionName::new(function_name.clone()).expect("the name follows Kusto's rules");
+    let cluster = ClusterEndpoint::parse("https://eu.kusto.windows.net").expect("an endpoint");
+    let entities = BTreeSet::from([Entity { cluster: cluster.clone(), database: database.clone() }]);
+    let (database, period) = (&database, Duration::from_secs(60));
+    let column = ColumnName::new(text.clone()).expect("the name follows Kusto's rules");
+    let body = FederatedBody {
+        members: Members::Group(group.clone()),
+        table: table.clone(),
+        source: Source::Table,
+        converted: [(column, ScalarType::Long)].into(),
+        best_effort: true,
+    };
+    let put = PutFunction {
+        database: database.clone(),
+        function: function.clone(),
+        folder: text.clone(),
+        description: text.clone(),
+        body: Body::Federated(body.clone()),
+    };
+    let listed = FederatedBody { members: Members::Entities(entities.clone()), ..body.clone() };
+    let listed = PutFunction { body: Body::Federated(listed), ..put.clone() };
+    let viewed = FederatedBody { source: Source::View, ..body };
+    let viewed = PutFunction { body: Body::Federated(viewed), ..put.clone() };
+    let entity = [cluster.as_str(), &text];
+    let group_of = [&[&*group_name][..], &entity].concat();
+    let (group_alone, table_alone) = (vec![&*group_name], vec![&*text]);
+    let commands: Vec<(Request, &'static str, Vec<&str>)> = vec![
+        (
+            CreateEntityGroup { database, group: &group, entities: &entities }.request(),
+            "CreateEntityGroupCommand",
+            group_of.clone(),
+        ),
+        (AlterEntityGroup { database, group: &group, entities: &entities }.request(), "AlterEntityGroup", group_of),
+        (CreateHeartbeatTable { database, table: &table }.request(), "CreateMergeTable", table_alone.clone()),
+        (CreateOwnershipTable { database, table: &table }.request(), "CreateMergeTable", table_alone.clone()),
+        (
+            EnableStreaming { database, table: &table }.request(),
+            "AlterTablePolicyStreamingIngestion",
+            table_alone.clone(),
+        ),
+        (
+            AlterSchemaEncoding { database, table: &table }.request(),
+            "AlterColumnPolicyEncodingType",
+            table_alone.clone(),
+        ),
+        (
+            AlterRetention { database, table: &table, period }.request(),
+            "AlterMergeTablePolicyRetention",
+            table_alone.clone(),
+        ),
+        (AlterCaching { database, table: &table, period }.request(), "AlterTablePolicyCaching", table_alone),
+        (
+            ClearRemoteSchema { database, cluster: &cluster, remote_database: database }.request(),
+            "ClearRemoteClusterDatabaseSchema",
+            entity.to_vec(),
+        ),
+        (put.request(), "CreateOrAlterFunction", vec![&function_name, &text, &group_name]),
+        (put.create_request(), "CreateFunction", vec![&function_name, &text, &group_name]),
+        (listed.request(), "CreateOrAlterFunction", [&[&*function_name][..], &entity].concat()),
+        (viewed.request(), "CreateOrAlterFunction", vec![&function_name, &text, &group_name]),
+        (CreateMembersTable { database, table: &table }.request(), "CreateMergeTable", vec![&text]),
+        (
+            AlterMergeEntityGroup { database, group: &group, entities: &entities }.request(),
+            "AlterMergeEntityGroup",
+            [&[&*group_name][..], &entity].concat(),
+        ),
+        (DropFunction { database, function: &function }.request(), "DropFunction", vec![&function_name]),
+        (DropEntityGroup { database, group: &group }.request(), "DropEntityGroup", group_alone),
+    ];
+    let own = partition_table(&table, &cluster).expect("the name is short enough");
+    let shared = HeartbeatSource::Shared(table.clone());
+    let tables = HeartbeatSource::PerPartition([(own.clone(), cluster.clone())].into());
+    let status = |source: &HeartbeatSource| {
+        let body =
+            StatusBody { database: database.clone(), source: source.clone(), members: table.clone(), window: period };
+        PutFunction { body: Body::Status(body), ..put.clone() }.request()
+    };
+    let records = "2025-05-03T12:34:56Z,x,[],{}\n";
+    let windows = Windows { beats: period, schemas: period };
+    let since = std::time::UNIX_EPOCH;
+    let endpoints = &BTreeSet::from([cluster.to_string()]);
+    let canary =
+        |source| Canary { database, entity: entities.first().expect("there is one"), table: &table, source }.request();
+    let more: Vec<(Request, &'static str, Vec<&str>)> = vec![
+        (CreateHeartbeatTable { database, table: &own }.request(), "CreateMergeTable", vec![own.as_str()]),
+        (IngestInline { database, table: &table, records }.request(), "IngestInlineIntoTable", vec![&text]),
+        (ShowEntityGroups { database }.request(), "ShowEntityGroups", vec![]),
+        (ShowHubEntities { function_prefix: &text }.request(), "ShowDatabasesEntities", vec![&text]),
+        (
+            ShowPolicy { database, table: &table, policy: HeartbeatPolicy::Retention }.request(),
+            "ShowTablePolicyRetention",
+            vec![&text],
+        ),
+        (
+            ShowPolicy { database, table: &table, policy: HeartbeatPolicy::SchemaEncoding }.request(),
+            "ShowColumnPolicyEncoding",
+            vec![&text],
+        ),
+        (status(&shared), "CreateOrAlterFunction", vec![&text, &text, &text]),
+        (status(&tables), "CreateOrAlterFunction", vec![own.as_str(), cluster.as_str(), &text]),
+    ];
+    let queries: Vec<(Request, Vec<&str>)> = vec![
+        (ReadHeartbeats { database, source: &shared, windows, since }.request(), vec![&text]),
+        (ReadHeartbeats { database, source: &tables, windows, since }.request(), vec![own.as_str(), cluster.as_str()]),
+        (ReadSchemas { database, source: &shared, windows, endpoints }.request(), vec![&text]),
+        (ReadSchemas { database, source: &tables, windows, endpoints }.request(), vec![own.as_str(), cluster.as_str()]),
+        (ReadOwnership { database, table: &table }.request(), vec![&text]),
+        (ReadMembers { database, table: &table }.request(), vec![&text]),
+        (canary(Source::Table), entity.to_vec()),
+        (canary(Source::View), entity.to_vec()),
+    ];
+    let owned = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect();
+    // Groups and tables go at the end: what a statement is about must be there.
+    let commands = more.into_iter().chain(commands);
+    let commands =
+        commands.map(|(request, command, texts)| About { request, kind: Kind::Command, command, texts: owned(texts) });
+    let queries = queries.into_iter().map(|(request, texts)| About {
+        request,
+        kind: Kind::Query,
+        command: "",
+        texts: owned(texts),
+    });
+    let (first, rest): (Vec<_>, Vec<_>) = commands.partition(|about| about.command.starts_with("CreateMergeTable"));
+    first.into_iter().chain(queries).chain(rest).collect()
+}
+
+fn read_about(name: &str, About { request, kind, .. }: &About) -> Reading {
+    // A world for each name: a statement may be about what an earlier one has made. Partitions are not in it.
+    let session = &format!("statements about {name}");
+    let question =
+        Question { kind: *kind, text: request.text(), session, world: None, database: name, unresolved: true };
+    let reading = oracle().read(question).expect("the oracle answers");
+    assert!(reading.ok, "{}", reading.complaint("refused", request.text()));
+    reading
+}
+
 #[test]
 fn the_names_in_our_statements_are_read_back_equal() {
-    for text in strange_names() {
-        let database = DatabaseName::new(text.clone()).expect("the name follows Kusto's rules");
-        let table = TableName::new(text.clone()).expect("the name follows Kusto's rules");
-        let (group_name, function_name) = (format!("{text}_Partitions"), format!("federated_{text}"));
-        let group = EntityGroupName::new(group_name.clone()).expect("the name follows Kusto's rules");
-        let function = FunctionName::new(function_name.clone()).expect("the name follows Kusto's rules");
-        let cluster = ClusterEndpoint::parse("https://eu.kusto.windows.net").expect("an endpoint");
-        let entities = BTreeSet::from([Entity { cluster: cluster.clone(), database: database.clone() }]);
-        let (database, period) = (&database, Duration::from_secs(60));
-        let column = ColumnName::new(text.clone()).expect("the name follows Kusto's rules");
-        let body = FederatedBody {
-            members: Members::Group(group.clone()),
-            table: table.clone(),
-            source: Source::Table,
-            converted: [(column, ScalarType::Long)].into(),
-            best_effort: true,
-        };
-        let put = PutFunction {
-            database: database.clone(),
-            function: function.clone(),
-            folder: text.clone(),
-            description: text.clone(),
-            body: Body::Federated(body.clone()),
-        };
-        let listed = FederatedBody { members: Members::Entities(entities.clone()), ..body.clone() };
-        let listed = PutFunction { body: Body::Federated(listed), ..put.clone() };
-        let viewed = FederatedBody { source: Source::View, ..body };
-        let viewed = PutFunction { body: Body::Federated(viewed), ..put.clone() };
-        let entity = [cluster.as_str(), &text];
-        let group_of = [&[&*group_name][..], &entity].concat();
-        let (group_alone, table_alone) = (vec![&*group_name], vec![&*text]);
-        // The command, and what must be read back from it, as a name or as a string.
-        let statements: Vec<(Request, &str, Vec<&str>)> = vec![
-            (
-                CreateEntityGroup { database, group: &group, entities: &entities }.request(),
-                "CreateEntityGroupCommand",
-                group_of.clone(),
-            ),
-            (AlterEntityGroup { database, group: &group, entities: &entities }.request(), "AlterEntityGroup", group_of),
-            (CreateHeartbeatTable { database, table: &table }.request(), "CreateMergeTable", table_alone.clone()),
-            (CreateOwnershipTable { database, table: &table }.request(), "CreateMergeTable", table_alone.clone()),
-            (
-                EnableStreaming { database, table: &table }.request(),
-                "AlterTablePolicyStreamingIngestion",
-                table_alone.clone(),
-            ),
-            (
-                AlterSchemaEncoding { database, table: &table }.request(),
-                "AlterColumnPolicyEncodingType",
-                table_alone.clone(),
-            ),
-            (
-                AlterRetention { database, table: &table, period }.request(),
-                "AlterMergeTablePolicyRetention",
-                table_alone.clone(),
-            ),
-            (AlterCaching { database, table: &table, period }.request(), "AlterTablePolicyCaching", table_alone),
-            (
-                ClearRemoteSchema { database, cluster: &cluster, remote_database: database }.request(),
-                "ClearRemoteClusterDatabaseSchema",
-                entity.to_vec(),
-            ),
-            (put.request(), "CreateOrAlterFunction", vec![&function_name, &text, &group_name]),
-            (put.create_request(), "CreateFunction", vec![&function_name, &text, &group_name]),
-            (listed.request(), "CreateOrAlterFunction", [&[&*function_name][..], &entity].concat()),
-            (viewed.request(), "CreateOrAlterFunction", vec![&function_name, &text, &group_name]),
-            (CreateMembersTable { database, table: &table }.request(), "CreateMergeTable", vec![&text]),
-            (
-                AlterMergeEntityGroup { database, group: &group, entities: &entities }.request(),
-                "AlterMergeEntityGroup",
-                [&[&*group_name][..], &entity].concat(),
-            ),
-            (DropFunction { database, function: &function }.request(), "DropFunction", vec![&function_name]),
-            (DropEntityGroup { database, group: &group }.request(), "DropEntityGroup", group_alone),
-        ];
-        for (request, command, texts) in statements {
-            // A world for each name: a statement may be about what an earlier one has made.
-            let reading = read(&format!("statements about {text}"), Kind::Command, request.text());
-            assert_eq!(reading.commands, [command], "{}", request.text());
-            for text in texts {
-                let read_back = reading.strings.iter().chain(&reading.names).any(|read| read == text);
-                assert!(read_back, "{text:?} is not read back from {}", request.text());
+    let count = |reading: &Reading| reading.strings.len() + reading.names.len();
+    let plain: Vec<usize> = statements_about("Plain").iter().map(|about| count(&read_about("Plain", about))).collect();
+    for name in strange_names() {
+        for (about, plain) in statements_about(&name).iter().zip(&plain) {
+            let reading = read_about(&name, about);
+            let text = about.request.text();
+            if about.kind == Kind::Command {
+                assert_eq!(reading.commands, [about.command], "{text}");
             }
+            for expected in &about.texts {
+                let read_back = reading.strings.iter().chain(&reading.names).any(|read| read == expected);
+                assert!(read_back, "{expected:?} is not read back from {text}");
+            }
+            assert_eq!(count(&reading), *plain, "a strange name says neither more nor less than a plain one: {text}");
         }
     }
 }
@@ -296,14 +380,17 @@ fn every_statement_of_ours_is_accepted() {
     let (_, statements) = snapshot.split_once("\n---\n").expect("a snapshot has a header");
     // What `federation_status()` asks is in another database than the function.
     let database = &DatabaseName::new("FleetDiscovery").expect("the name follows Kusto's rules");
-    let tables =
-        ["Heartbeats", "AdxFederationMembers"].map(|name| TableName::new(name).expect("it follows Kusto's rules"));
-    for request in [
-        CreateHeartbeatTable { database, table: &tables[0] }.request(),
-        CreateMembersTable { database, table: &tables[1] }.request(),
+    let names =
+        ["Heartbeats", "Heartbeats_eu_kusto_windows_net", "Heartbeats_us_kusto_windows_net", "AdxFederationMembers"];
+    let [shared, eu, us, members] = &names.map(|name| TableName::new(name).expect("it follows Kusto's rules"));
+    for (database, request) in [
+        (database.as_str(), CreateHeartbeatTable { database, table: shared }.request()),
+        ("Hub", CreateHeartbeatTable { database, table: eu }.request()),
+        ("Hub", CreateHeartbeatTable { database, table: us }.request()),
+        (database.as_str(), CreateMembersTable { database, table: members }.request()),
     ] {
         let (kind, text, session) = (Kind::Command, request.text(), "statements");
-        let question = Question { kind, text, session, world: None, database: database.as_str(), unresolved: false };
+        let question = Question { kind, text, session, world: None, database, unresolved: false };
         assert!(oracle().read(question).expect("the oracle answers").ok, "{text}");
     }
     let mut kind = Kind::Query;

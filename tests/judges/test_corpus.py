@@ -108,6 +108,28 @@ def test_every_function_of_the_server_stands_in_an_accepted_query() -> None:
     assert sorted(known - called) == [], "functions that no query of the corpus uses"
 
 
+# Every operator, kind and parameter that the server knows, and how a query that uses it looks.
+CONSTRUCTS = {
+    "where": r"\| where ", "extend": r"\| extend ", "project": r"\| project ", "project-away": r"project-away ", "project-keep": r"project-keep ",
+    "project-rename": r"project-rename ", "project-reorder": r"project-reorder ", "summarize": r"summarize ", "distinct": r"distinct ", "take": r"take \d",
+    "top": r"top \d", "sort": r"sort by ", "order": r"order by ", "count": r"\| count", "mv-expand": r"mv-expand ", "print": r"print ", "range": r"range ",
+    "datatable": r"datatable\(", "union": r"union ", "union kind=inner": r"union [^|]*kind ?= ?inner", "union kind=outer": r"union [^|]*kind ?= ?outer",
+    "union withsource": r"with_?source", "union isfuzzy": r"union [^|]*isfuzzy", "union wildcard": r"union [^|(]*\w\*", "join": r"join \(", "let scalar": r"let \w+ = [\d']",
+    "let table": r"let \w+ = \w+ ?\|", "let function": r"let \w+ = \([^)]*\) ?\{", "toscalar": r"toscalar\(", "materialize": r"materialize\(", "in subquery": r" in \([A-Z]\w+ ?\|",
+    "macro-expand": r"macro-expand ", "macro-expand inline group": r"entity_group \[", "macro-expand best_effort": r"best_effort", "macro-expand isfuzzy": r"macro-expand [^(]*isfuzzy",
+    "scope scalars": r"\$current_", "as": r"\| as ", "database()": r"database\(", "table()": r"table\(", "ingestion_time": r"ingestion_time\(", "getschema": r"getschema",
+    "dynamic path": r"\.\w+\.\w+", "parse_json": r"parse_json\(", "==": r" == ", "=~": r" =~ ", "has": r" has ", "contains": r" contains ", "startswith": r" startswith ",
+    "matches regex": r"matches regex", **{f"join kind={kind}": rf"kind ?= ?{kind}\b" for kind in ("inner", "innerunique", "leftouter", "leftanti", "leftsemi")},
+    **{name: rf"\b{name}\(" for name in ("countif", "sum", "avg", "min", "max", "dcount", "arg_max", "arg_min", "make_set", "make_list", "bin", "ago", "now")},
+}
+
+
+def test_every_construct_stands_in_an_accepted_query() -> None:
+    texts = [query.text for query in QUERIES if not query.fails]
+    lacking = [name for name, form in CONSTRUCTS.items() if not any(re.search(form, text) for text in texts)]
+    assert lacking == [], "constructs that no query of the corpus uses"
+
+
 def test_names_of_queries_are_unique() -> None:
     names = [query.name for query in QUERIES]
     assert len(names) == len(set(names)) >= 100

@@ -45,4 +45,7 @@ pub struct AlerterSpec {
     /// While true the operator changes nothing for this object; what is there goes on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
+    /// Written by adx-mon's operator; not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_provision_state: Option<String>,
 }

@@ -33,6 +33,8 @@ pub(crate) struct Applied {
     pub(crate) workload: Option<DynamicObject>,
     /// Children that were made, changed or removed.
     pub(crate) changed: usize,
+    /// Children that were not there.
+    pub(crate) created: Vec<ChildRef>,
     /// Children that others had changed, with a sentence on where.
     pub(crate) drift: Vec<(ChildRef, String)>,
 }
@@ -144,8 +146,9 @@ pub(crate) async fn apply(client: &Client, owner: &Owner, build: Build) -> Resul
 }
 
 impl Applied {
-    fn count(&mut self, Written { changed, drift, object: _ }: &Written) {
+    fn count(&mut self, Written { changed, created, drift, object: _ }: &Written) {
         self.changed += usize::from(*changed);
+        self.created.extend(created.clone());
         self.drift.extend(drift.clone());
     }
 }
@@ -183,6 +186,7 @@ async fn get(client: &Client, child: &ChildRef) -> Result<Option<DynamicObject>,
 struct Written {
     object: Option<DynamicObject>,
     changed: bool,
+    created: Option<ChildRef>,
     drift: Option<(ChildRef, String)>,
 }
 
@@ -195,13 +199,13 @@ async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written
     let params =
         PatchParams { field_validation: Some(ValidationDirective::Strict), ..PatchParams::apply(FIELD_MANAGER) };
     match need {
-        Need::Nothing => Ok(Written { object: live, changed: false, drift: None }),
+        Need::Nothing => Ok(Written { object: live, changed: false, created: None, drift: None }),
         Need::Create => {
             // Without force: what somebody made since we looked has other values, and stays.
             let made = api.patch(&reference.name, &params, &Patch::Apply(&child.content)).await;
             let made = made.map_err(api_error("create", reference))?;
             tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, "created");
-            Ok(Written { object: Some(made), changed: true, drift: None })
+            Ok(Written { object: Some(made), changed: true, created: Some(reference.clone()), drift: None })
         }
         Need::Update { drift } => {
             let mut content = child.content.clone();
@@ -211,11 +215,22 @@ async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written
             if child.scaled_from.is_some() {
                 content["metadata"]["resourceVersion"] = live.resource_version.map_or(Value::Null, Value::from);
             }
-            let changed = api.patch(&reference.name, &params.force(), &Patch::Apply(&content)).await;
+            let params = params.force();
+            let mut changed = api.patch(&reference.name, &params, &Patch::Apply(&content)).await;
+            if let (Err(kube::Error::Api(status)), Some(ports)) = (&changed, content.pointer("/spec/ports"))
+                && status.code == 422
+            {
+                // Beside a port that somebody made out of ours there is no room for ours; the ports of our Services are ours alone.
+                let own = json!({"metadata": {"uid": content["metadata"]["uid"]}, "spec": {"ports": ports}});
+                let own = api.patch(&reference.name, &PatchParams::default(), &Patch::Merge(&own)).await;
+                own.map_err(api_error("update the ports of", reference))?;
+                changed = api.patch(&reference.name, &params, &Patch::Apply(&content)).await;
+            }
             let changed = changed.map_err(api_error("update", reference))?;
             let drift_text = drift.as_deref();
             tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, drift = drift_text, "updated");
-            Ok(Written { object: Some(changed), changed: true, drift: drift.map(|drift| (reference.clone(), drift)) })
+            let drift = drift.map(|drift| (reference.clone(), drift));
+            Ok(Written { object: Some(changed), changed: true, created: None, drift })
         }
     }
 }

@@ -4,6 +4,8 @@ mod adx_cluster;
 mod alerter;
 mod collector;
 mod ingestor;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, sync::Arc};
 

@@ -28,7 +28,7 @@ use super::{
     context::Context,
     criteria,
     managed::{Managed, Plan},
-    workload::{pods_of, progress, refusal, trouble},
+    workload::{pods_of, progress, refusal, told_refusal, trouble},
 };
 
 /// How a reconcile ended: what a person who watches the metric should conclude.
@@ -217,7 +217,10 @@ async fn carry_out<K: Managed>(
     if object.has_stale_agent_status() {
         clear_agent_status(object, context).await?;
     }
-    let Applied { workload, changed, drift } = applied;
+    let Applied { workload, changed, created, mut drift } = applied;
+    if was_complete(object, workload_phase) {
+        drift.extend(created.into_iter().map(|child| (child.clone(), format!("{child} was deleted"))));
+    }
     context.metrics.drift(K::KIND, drift.len());
     for (child, drift) in drift {
         // Events are told apart by what they are about: each child has its own.
@@ -237,7 +240,10 @@ async fn carry_out<K: Managed>(
             conditions.push(Draft::yes(workload_phase, "Ready", progress.message));
         } else {
             let pods = pods_of(&context.client, owner).await.unwrap_or_default();
-            let trouble = trouble(&pods).or_else(|| refusal(&workload));
+            let trouble = match trouble(&pods).or_else(|| refusal(&workload)) {
+                None => told_refusal(&context.client, owner, &workload).await.unwrap_or_default(),
+                trouble => trouble,
+            };
             let why = match trouble {
                 Some((reason, message)) => {
                     let why = Draft::no(workload_phase, &reason, message);
@@ -251,6 +257,15 @@ async fn carry_out<K: Managed>(
         }
     }
     Ok(Report { outcome, conditions, endpoint, is_stalled: false })
+}
+
+/// Whether everything of this very object was made before: what is missing now, somebody deleted.
+fn was_complete<K: Managed>(object: &K, workload_phase: Phase) -> bool {
+    let known = object.conditions().iter().find(|condition| condition.type_ == workload_phase.as_str());
+    known.is_some_and(|known| {
+        known.observed_generation == object.meta().generation
+            && (known.status == "True" || known.reason == "Progressing")
+    })
 }
 
 /// Writes the status where it differs.

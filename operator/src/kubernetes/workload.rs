@@ -1,6 +1,6 @@
 //! Whether a workload's pods run, and if not, why: in the pods' own words. I/O: [`pods_of`] lists pods; the rest is pure.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::{
     Api, Client,
     api::{DynamicObject, ListParams},
@@ -50,6 +50,29 @@ pub(crate) fn refusal(workload: &DynamicObject) -> Option<(String, String)> {
         conditions.iter().find(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True")?;
     let text = |field: &str| failed[field].as_str().unwrap_or_default().to_owned();
     Some((text("reason"), text("message")))
+}
+
+/// The same of a StatefulSet or DaemonSet, which has no such condition: its controller tells it in an Event.
+///
+/// # Errors
+/// If Events cannot be listed.
+pub(crate) async fn told_refusal(
+    client: &Client,
+    owner: &Owner,
+    workload: &DynamicObject,
+) -> Result<Option<(String, String)>, kube::Error> {
+    let number = |pointer: &str| workload.data.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
+    let wanted = number("/spec/replicas").max(number("/status/desiredNumberScheduled"));
+    let Some(uid) = workload.metadata.uid.as_ref() else { return Ok(None) };
+    // An Event outlives its cause by an hour.
+    if number("/status/replicas").max(number("/status/currentNumberScheduled")) >= wanted {
+        return Ok(None);
+    }
+    let events: Api<Event> = Api::namespaced(client.clone(), &owner.namespace);
+    let refused = format!("involvedObject.uid={uid},reason=FailedCreate");
+    let events = events.list(&ListParams::default().fields(&refused).limit(MOST_PODS)).await?.items;
+    let newest = events.into_iter().max_by_key(|event| event.metadata.resource_version.clone());
+    Ok(newest.map(|event| ("FailedCreate".to_owned(), event.message.unwrap_or_default())))
 }
 
 /// Enough to find one in trouble; a DaemonSet may have thousands.

@@ -88,6 +88,9 @@ const TTL_RULE: &str = r"!has(self.role) || self.role != 'Federated' || !has(sel
 const ENDPOINT_RULE: &str = r"self.matches(r'^(?i)(https://[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+/?|https?://(localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(:[0-9]{1,5})?/?)$') && (self.startsWith('https://127.') || !self.matches(r'^(?i)https://([0-9.]+/?$|([^/]*\.)?xn--)'))";
 const ENDPOINT_MESSAGE: &str = "an endpoint must be https:// and a full DNS name, such as https://mycluster.westeurope.kusto.windows.net, without user name, port, path, query or fragment; loopback addresses may have a port and plain http";
 
+/// The characters of Kusto's names.
+const NAME_PATTERN: &str = "^[a-zA-Z0-9_ .-]+$";
+
 /// A duration's form, for the validation that the API server does itself.
 const DURATION_RULE: &str = r"self.matches(r'^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h|d))+$')";
 const DURATION_MESSAGE: &str = "must be a duration such as 10s, 10m, 1h30m or 7d";
@@ -151,6 +154,7 @@ pub struct ProvisionSpec {
     pub sku_name: Option<String>,
     /// The SKU's tier; `Standard` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "Standard"))]
     pub tier: Option<String>,
     /// Resource ids of managed identities to attach to the cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -208,9 +212,11 @@ pub struct FederationSpec {
 
     /// Hub: the database of the heartbeat table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = NAME_PATTERN))]
     pub heartbeat_database: Option<String>,
     /// Hub: the heartbeat table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = NAME_PATTERN))]
     pub heartbeat_table: Option<String>,
     /// Hub: whether all partitions write to the heartbeat table (`Shared`, the default), or each of `allowedPartitions` to its own (`PerPartition`), named
     /// `<heartbeatTable>_<host>` with `_` for dots and `__` for hyphens, so that who may write as which partition is for the hub's owner to grant.
@@ -394,8 +400,10 @@ pub struct FederatedClusterSpec {
     #[x_kube(validation = Rule::new(ENDPOINT_RULE).message(ENDPOINT_MESSAGE))]
     pub endpoint: String,
     /// The database of its heartbeat table.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = NAME_PATTERN))]
     pub heartbeat_database: String,
     /// Its heartbeat table.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = NAME_PATTERN))]
     pub heartbeat_table: String,
     /// As the hub's document says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -508,7 +516,8 @@ pub struct AppliedProvisionState {
     pub user_assigned_identities: Vec<String>,
 }
 
-/// A map of any scalars: a structural schema has no "one of these types", so the values stay open and validation refuses lists and maps.
+/// A map of any scalars: a structural schema has no "one of these types", so the values stay open and validation refuses lists and maps. CEL does not see such a
+/// field at all: that a hub must not have it is for the validation, too.
 fn open_map(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "additionalProperties": {"x-kubernetes-preserve-unknown-fields": true}})
 }

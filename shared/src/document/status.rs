@@ -146,6 +146,17 @@ const fn is_zero(count: &i64) -> bool {
 }
 
 impl FederationStatus {
+    /// Without the times that go on by themselves: what is left changes only when something happened.
+    #[must_use]
+    pub fn timeless(&self) -> Self {
+        let mut status = self.clone();
+        let never = || Time(Timestamp::UNIX_EPOCH);
+        status.last_pass.iter_mut().for_each(|pass| pass.time = never());
+        status.partitions.iter_mut().for_each(|partition| partition.last_beat = never());
+        status.hubs.iter_mut().for_each(|hub| hub.last_success = hub.last_success.is_some().then(never));
+        status
+    }
+
     /// The same within its bounds: long lists lose their end, long texts theirs, and the status says how much.
     #[must_use]
     pub fn bounded(mut self) -> Self {
@@ -166,6 +177,8 @@ impl FederationStatus {
             partition.reason.iter_mut().chain(&mut partition.problems).for_each(shorten);
         }
         self.hubs.iter_mut().filter_map(|hub| hub.message.as_mut()).for_each(shorten);
+        // A document names at most 64.
+        cut(&mut self.hubs, MAX_LIST_BYTES / 2);
         self.partitions_omitted += cut(&mut self.partitions, MAX_LIST_BYTES / 2);
         self.databases_omitted += cut(&mut self.databases, MAX_LIST_BYTES / 4);
         self

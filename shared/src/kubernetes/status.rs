@@ -7,7 +7,7 @@ use kube::{
     api::{ApiResource, DynamicObject, PartialObjectMeta, Patch, PatchParams},
 };
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     document::{ADXCluster, status::FederationStatus},
@@ -20,13 +20,16 @@ pub const AGENT_FIELD_MANAGER: &str = "adx-federation-agent";
 /// The longest wait: heartbeats and passes do not depend on the API server.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Where only times went on, a status is written at most this often: passes may be seconds apart, and everyone who watches is sent every write.
+const REST: Duration = Duration::from_secs(5 * 60);
+
 /// The status of one ADXCluster.
 #[derive(Clone)]
 pub struct StatusWriter {
     api: Api<PartialObjectMeta<ADXCluster>>,
     object: Api<DynamicObject>,
     name: String,
-    written: Option<FederationStatus>,
+    written: Option<(FederationStatus, Instant)>,
     suspended: bool,
 }
 
@@ -54,10 +57,12 @@ impl StatusWriter {
         self.suspended
     }
 
-    /// Writes the status within its bounds, if it is another than the one written last. A failure is logged and tried again with the next pass: nothing depends on it.
+    /// Writes the status within its bounds, if it is another than the one written last, or an old one of which only the times are. A failure is logged and tried again with the next pass: nothing depends on it.
     pub async fn write(&mut self, status: FederationStatus) {
         let status = status.bounded();
-        if self.written.as_ref() == Some(&status) {
+        if let Some((written, at)) = &self.written
+            && (*written == status || (at.elapsed() < REST && written.timeless() == status.timeless()))
+        {
             return;
         }
         let patch = json!({
@@ -68,7 +73,7 @@ impl StatusWriter {
         });
         let (params, patch) = (PatchParams::apply(AGENT_FIELD_MANAGER).force(), Patch::Apply(&patch));
         match timeout(PATIENCE, self.api.patch_status(&self.name, &params, &patch)).await {
-            Ok(Ok(_)) => self.written = Some(status),
+            Ok(Ok(_)) => self.written = Some((status, Instant::now())),
             Ok(Err(error)) => tracing::warn!(error = chain(&error), "the ADXCluster's status could not be written"),
             Err(_) => tracing::warn!("the ADXCluster's status could not be written in time"),
         }

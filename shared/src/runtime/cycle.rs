@@ -25,8 +25,8 @@ use super::{
 };
 use crate::document::Schedule;
 
-/// How long a pass may go on after the stop: less than the 4 seconds after which `operator standalone` kills an agent.
-const GRACE: Duration = Duration::from_secs(3);
+/// How long a pass may go on after the stop: less than the 4 seconds after which `operator standalone` kills an agent, and with the release of the lease below five.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The shortest rest between two passes, whatever the schedule: a pass that takes longer than its interval must not become a busy loop.
 const SHORTEST_REST: Duration = Duration::from_millis(100);

@@ -56,6 +56,37 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
         ("endpoint: 'https://x.kusto.windows.net:443'".to_owned(), "an endpoint must be https:// and a full DNS name"),
         ("endpoint: 'https://me@x.kusto.windows.net'".to_owned(), "an endpoint must be https:// and a full DNS name"),
         ("endpoint: 'https://x.kusto.windows.net/path'".to_owned(), "an endpoint must be https:// and a full DNS name"),
+        ("endpoint: 'https://10.0.0.1'".to_owned(), "an endpoint must be https:// and a full DNS name"),
+        ("endpoint: 'https://x.xn--ksto-0ra.windows.net'".to_owned(), "an endpoint must be https:// and a full DNS name"),
+        ("endpoint: 'https://x.kusto.windows.net?a=b'".to_owned(), "an endpoint must be https:// and a full DNS name"),
+        ("endpoint: 'https://x.kusto.windows.net#a'".to_owned(), "an endpoint must be https:// and a full DNS name"),
+        ("endpoint: 'https://x.kusto.windows.net.'".to_owned(), "an endpoint must be https:// and a full DNS name"),
+        (
+            "federation: {federatedClusters: [{endpoint: 'http://x.example', heartbeatDatabase: D, heartbeatTable: T}]}".to_owned(),
+            "an endpoint must be https:// and a full DNS name",
+        ),
+        (
+            "federation: {federatedClusters: [{endpoint: 'https://x.example.com', heartbeatDatabase: \"a'b\", heartbeatTable: T}]}".to_owned(),
+            "heartbeatDatabase",
+        ),
+        (format!("role: Federated, federation: {{{hub}, schemaInBeats: Always}}"), "role Federated must not have"),
+        (format!("role: Federated, federation: {{{hub}, heartbeatSchedule: '* * * * *'}}"), "role Federated must not have"),
+        (
+            format!("federation: {{federatedClusters: [{target}], heartbeatInterval: 1m, heartbeatSchedule: '* * * * *'}}"),
+            "heartbeatSchedule must not be set beside heartbeatInterval",
+        ),
+        (
+            format!("role: Federated, federation: {{{hub}, heartbeatTables: PerPartition}}"),
+            "heartbeatTables: PerPartition must have the partitions in allowedPartitions",
+        ),
+        (
+            format!("role: Federated, federation: {{{hub}, heartbeatTables: PerPartition, allowedPartitions: ['https://a.kusto.windows.net'], allowedPartitionPattern: '*'}}"),
+            "heartbeatTables: PerPartition must have the partitions in allowedPartitions",
+        ),
+        ("databases: [{databaseName: a, telemetryType: Logs, retentionInDays: 0}]".to_owned(), "retentionInDays"),
+        ("provision: {autoScaleMin: 1}".to_owned(), "autoScaleMin"),
+        (format!("role: Federated, federation: {{{hub}, membership: {{removalPercent: 101}}}}"), "removalPercent"),
+        (format!("criteriaExpression: '{}'", "a".repeat(1025)), "criteriaExpression"),
         ("provision: {autoScaleMin: 9, autoScaleMax: 4}".to_owned(), "autoScaleMin must be at most autoScaleMax"),
         ("databases: [{databaseName: 'a b', telemetryType: Logs}]".to_owned(), "databaseName"),
         ("databases: [{databaseName: a, telemetryType: Smoke}]".to_owned(), "Unsupported value: \"Smoke\""),
@@ -67,6 +98,27 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
     for (spec, message) in cases {
         let refused = test.refused(&cluster(&spec)).await;
         assert!(refused.contains(message), "{spec}:\n{refused}\nlacks: {message}");
+    }
+    // Each of a hub's fields beside a partition's hubs.
+    for field in [
+        "heartbeatTable: T",
+        "heartbeatTables: Shared",
+        "heartbeatRetention: 7d",
+        "reconcileInterval: 1m",
+        "reconcileSchedule: '* * * * *'",
+        "macroExpand: {folder: f}",
+        "mode: Plan",
+        "acknowledgedPlan: ab",
+        "membership: {joinAfterBeats: 2}",
+        "allowedPartitions: []",
+        "allowedPartitionPattern: '*'",
+        "blockedPartitions: ['https://a.kusto.windows.net']",
+        "canary: true",
+        "entityGroups: [{by: geo}]",
+        "schemaConflicts: Report",
+    ] {
+        let refused = test.refused(&cluster(&format!("federation: {{federatedClusters: [{target}], {field}}}"))).await;
+        assert!(refused.contains("role Partition must not have"), "{field}:\n{refused}");
     }
     let component = |kind: &str, name: &str, spec: &str| {
         format!("apiVersion: adx-mon.azure.com/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n")
@@ -90,6 +142,19 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
             "clusterName must have 4 to 22 characters and begin with a letter",
         ),
         (component("Alerter", "a", selector), "notificationEndpoint: Required value"),
+        (
+            component("Alerter", "with.dot", &format!("{selector}, notificationEndpoint: 'https://x.example'")),
+            "metadata.name must be at most 52 lower-case letters",
+        ),
+        (
+            component(
+                "ADXCluster",
+                "with.dot",
+                &format!("clusterName: abcd, federation: {{federatedClusters: [{target}]}}"),
+            ),
+            "metadata.name must be at most 52 lower-case letters",
+        ),
+        (component("ADXCluster", "a", "clusterName: a_b, endpoint: 'https://x.kusto.windows.net'"), "clusterName"),
         (
             component("Alerter", "a", &format!("{selector}, notificationEndpoint: 'mailto:me'")),
             "notificationEndpoint must start with http",
@@ -121,10 +186,61 @@ async fn valid_corners_are_taken_and_defaults_are_filled_in() {
         "{spec:#}"
     );
     assert_eq!(
-        (&spec["provision"]["autoScaleMin"], &spec["provision"]["autoScaleMax"]),
-        (&2.into(), &10.into()),
+        spec["provision"],
+        serde_json::json!({"location": "x", "tier": "Standard", "autoScale": false, "autoScaleMin": 2, "autoScaleMax": 10}),
         "{spec:#}"
     );
+    let ingestor = "apiVersion: adx-mon.azure.com/v1\nkind: Ingestor\nmetadata: {name: i}\nspec: {adxClusterSelector: {matchLabels: {a: b}}}\n";
+    let made = test.apply(ingestor).await;
+    let spec = &made[0].data["spec"];
+    assert_eq!((&spec["replicas"], &spec["exposeExternally"]), (&1.into(), &false.into()), "{spec:#}");
+}
+
+/// Columns, short names and the category, as kubectl finds them.
+#[tokio::test]
+async fn kubectl_finds_the_kinds_by_short_names_and_category() {
+    let test = TestNamespace::new("discovery").await;
+    let request = http::Request::get("/apis/adx-mon.azure.com/v1").body(Vec::new()).expect("a path makes a request");
+    let found: serde_json::Value = test.client().request(request).await.expect("the API server tells");
+    let resources = found["resources"].as_array().cloned().unwrap_or_default();
+    for (plural, short) in [("adxclusters", "adx"), ("ingestors", "adxi"), ("collectors", "adxc"), ("alerters", "adxa")]
+    {
+        let resource = resources.iter().find(|resource| resource["name"] == plural).expect("the kind is served");
+        assert_eq!(resource["shortNames"], serde_json::json!([short]));
+        assert_eq!(resource["categories"], serde_json::json!(["adx-mon"]));
+        let path = format!("/apis/adx-mon.azure.com/v1/namespaces/{}/{plural}", test.name);
+        let table = http::Request::get(path).header("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+        let table: serde_json::Value =
+            test.client().request(table.body(Vec::new()).expect("a path makes a request")).await.expect("it prints");
+        let columns = table["columnDefinitions"].as_array().cloned().unwrap_or_default();
+        let names: Vec<_> = columns.iter().filter_map(|column| column["name"].as_str()).collect();
+        assert!(names.contains(&"Ready") && names.contains(&"Age"), "{plural}: {names:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_whose_criteria_are_not_met_is_left_alone_until_they_are() {
+    let test = TestNamespace::new("criteria").await;
+    let options = tests::cluster::OperatorOptions {
+        arguments: vec!["--cluster-labels=region=eu,tier=gold".to_owned()],
+        ..tests::cluster::OperatorOptions::default()
+    };
+    let operator = test.operator_with(&options).await;
+    operator.until_leading().await;
+    let with = |text: &str, expression: &str| {
+        text.replace("spec:\n", &format!("spec:\n  criteriaExpression: \"{expression}\"\n"))
+            .replace("spec: {", &format!("spec: {{criteriaExpression: \"{expression}\", "))
+            .replace(", }", "}")
+    };
+    let all = format!("{}---{}", crate::support::CLUSTER, crate::support::COMPONENTS);
+    test.apply(&with(&all, "region == 'us'")).await;
+    for (kind, name) in [("ADXCluster", "eu"), ("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a")] {
+        test.until_condition(kind, name, "Ready", "Unknown", "CriteriaNotMet").await;
+    }
+    assert!(crate::support::made(&test).await.is_empty());
+    test.apply(&with(&all, "region == 'eu' && tier == 'gold'")).await;
+    crate::support::until_ready(&test).await;
+    drop(operator);
 }
 
 #[tokio::test]
@@ -143,6 +259,12 @@ async fn what_no_schema_can_say_is_said_in_a_condition() {
             "endpoint: 'https://x.kusto.windows.net', databases: [{databaseName: A, telemetryType: Logs}, {databaseName: a, telemetryType: Logs}]",
             "Invalid",
             "must be listed once",
+        ),
+        (
+            "hubinparts",
+            "endpoint: 'https://x.kusto.windows.net', role: Federated, federation: {heartbeatDatabase: D, heartbeatTable: T, partitioning: {geo: EU}}",
+            "Invalid",
+            "spec.federation.partitioning = 1 entr",
         ),
         ("badcriteria", "criteriaExpression: 'region =='", "InvalidCriteria", "it is no CEL expression"),
     ] {

@@ -55,7 +55,11 @@ async fn pods_satisfy_the_restricted_profile_where_their_component_allows_it() {
     }
     // Components read the node's certificates and logs, and keep what they have not sent on the node: host paths, which the profile forbids.
     test.apply(CLUSTER).await;
-    test.apply(COMPONENTS).await;
+    // A Collector that follows its Ingestor would wait for it.
+    test.apply(
+        &COMPONENTS.replace("name: c}\nspec: {}", "name: c}\nspec: {ingestorEndpoint: 'https://i.example.com'}"),
+    )
+    .await;
     let refused = |object: &Value| {
         let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
         conditions.iter().any(|condition| {
@@ -65,4 +69,8 @@ async fn pods_satisfy_the_restricted_profile_where_their_component_allows_it() {
     test.until("apps/v1 Deployment", "a", refused).await;
     let told = test.until_condition("Alerter", "a", "Ready", "False", "FailedCreate").await;
     assert!(told.to_string().contains("violates PodSecurity"), "{told:#}");
+    for (kind, name) in [("Ingestor", "i"), ("Collector", "c")] {
+        let told = test.until_condition(kind, name, "Ready", "False", "FailedCreate").await;
+        assert!(told.to_string().contains("violates PodSecurity"), "{told:#}");
+    }
 }

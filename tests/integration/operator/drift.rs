@@ -1,5 +1,7 @@
 //! What others change or make: reverted where it is ours, left alone where it is theirs.
 
+#![allow(clippy::panic)] // A failed expectation is what a story is for.
+
 use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -99,6 +101,138 @@ async fn every_managed_field_that_somebody_changes_comes_back_within_a_second() 
     assert!(operator.metrics().await.contains("adx_federation_drift_reverted_total{kind=\"Ingestor\"}"));
 }
 
+/// The places of an object that the operator applied, as JSON pointers: what its field manager owns.
+fn applied_leaves(object: &Value) -> Vec<String> {
+    fn walk(fields: &Value, value: &Value, pointer: &str, found: &mut Vec<String>) {
+        let fields = fields.as_object().into_iter().flatten().filter(|(key, _)| *key != ".");
+        let mut is_leaf = true;
+        for (key, below) in fields {
+            is_leaf = false;
+            if let Some(name) = key.strip_prefix("f:") {
+                let step = name.replace('~', "~0").replace('/', "~1");
+                walk(below, &value[name], &format!("{pointer}/{step}"), found);
+            } else if let Some(entry) = key.strip_prefix("k:") {
+                let entry: Value = serde_json::from_str(entry).expect("a key is JSON");
+                let fits = |item: &Value| {
+                    entry.as_object().is_some_and(|entry| entry.iter().all(|(key, value)| item[key] == *value))
+                };
+                let index = value.as_array().and_then(|items| items.iter().position(fits));
+                if let Some(index) = index {
+                    let before = found.len();
+                    walk(below, &value[index], &format!("{pointer}/{index}"), found);
+                    // An entry under another key is another's entry; ours is made again beside it.
+                    let keys: Vec<String> = entry
+                        .as_object()
+                        .into_iter()
+                        .flatten()
+                        .map(|(key, _)| format!("{pointer}/{index}/{key}"))
+                        .collect();
+                    let mut place = 0;
+                    found.retain(|leaf| {
+                        place += 1;
+                        place <= before || !keys.contains(leaf)
+                    });
+                }
+            }
+        }
+        if is_leaf && !value.is_null() {
+            found.push(pointer.to_owned());
+        }
+    }
+    let managers = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    let own =
+        managers.iter().find(|entry| entry["manager"] == "adx-federation-operator" && entry["subresource"].is_null());
+    let mut found = Vec::new();
+    walk(&own.expect("the operator applied it")["fieldsV1"], object, "", &mut found);
+    found
+}
+
+/// Another value of the same kind.
+fn spoilt(value: &Value) -> Value {
+    match value {
+        Value::Bool(value) => (!value).into(),
+        Value::Number(number) => (number.as_i64().unwrap_or(0) + 1).into(),
+        Value::String(text) => format!("{text}x").into(),
+        Value::Array(items) => match items.as_slice() {
+            [Value::String(_), ..] => items.iter().cloned().chain([json!("x")]).collect(),
+            [_, rest @ ..] => rest.to_vec().into(),
+            [] => json!(["x"]),
+        },
+        Value::Object(object) => {
+            let mut object = object.clone();
+            object.insert("x".to_owned(), "y".into());
+            object.into()
+        }
+        Value::Null => "x".into(),
+    }
+}
+
+/// Everything that the API server lets somebody change.
+#[tokio::test]
+async fn every_leaf_that_the_operator_applied_comes_back_within_a_second() {
+    let test = TestNamespace::new("leaves").await;
+    let _operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(&COMPONENTS.replace("replicas: 2", "autoscaling: {minReplicas: 2, maxReplicas: 4}")).await;
+    test.apply(PARTITION).await;
+    until_ready(&test).await;
+    test.until("apps/v1 Deployment", "part-agent", |object| !object.is_null()).await;
+    let (mut reverts, mut refused, mut slow) = (0, Vec::new(), Vec::new());
+    for kind in KINDS {
+        for name in test.ours(kind).await {
+            if name.starts_with("adx-mon:") && !name.contains(&format!(":{}:", test.name)) {
+                continue;
+            }
+            let leaves = applied_leaves(&test.get(kind, &name).await);
+            // An autoscaler decides on the replicas.
+            let is_scaled = kind == "apps/v1 StatefulSet";
+            for pointer in leaves.into_iter().filter(|pointer| !(is_scaled && pointer == "/spec/replicas")) {
+                let right = test.get(kind, &name).await.pointer(&pointer).cloned();
+                let what = format!("{kind} {name} {pointer}");
+                let changed = loop {
+                    let mut object = test.get(kind, &name).await;
+                    let place = object.pointer_mut(&pointer).expect("it was just there");
+                    *place = spoilt(place);
+                    let object = serde_json::from_value(object).expect("an object stays one");
+                    let params =
+                        kube::api::PostParams { field_manager: Some("somebody".to_owned()), ..Default::default() };
+                    match test.api(kind).replace(&name, &params, &object).await {
+                        // Its status went on meanwhile.
+                        Err(kube::Error::Api(status)) if status.code == 409 => {}
+                        Ok(object) => {
+                            break serde_json::to_value(object).expect("an object is JSON").pointer(&pointer).cloned()
+                                != right;
+                        }
+                        Err(_) => break false,
+                    }
+                };
+                if !changed {
+                    refused.push(what);
+                    continue;
+                }
+                let fits = |object: &Value| object.pointer(&pointer).cloned() == right;
+                let Ok(took) = time::timeout(Duration::from_secs(5), reverted(&test, kind, &name, fits)).await else {
+                    panic!("{what} is {:?} and not {right:?}", test.get(kind, &name).await.pointer(&pointer));
+                };
+                reverts += 1;
+                if took >= SOON {
+                    slow.push((what, took));
+                }
+            }
+        }
+    }
+    // A port of another number has our port's name: both cannot be there.
+    change(&test, "v1 Service", "i", json!({"spec": {"ports": [{"name": "https", "port": 444, "targetPort": 1}]}}))
+        .await;
+    let took = reverted(&test, "v1 Service", "i", |object| {
+        object["spec"]["ports"].as_array().is_some_and(|ports| ports.len() == 1 && ports[0]["port"] == 443)
+    });
+    assert!(took.await < SOON);
+    println!("{reverts} changes were reverted; the API server lets nobody change {}", refused.len());
+    assert!(reverts > 150 && reverts > refused.len(), "{reverts} reverted, not changed: {refused:#?}");
+    assert!(slow.is_empty(), "{slow:#?}");
+}
+
 /// Nothing else happens meanwhile that would draw the operator's look: labels are what it finds its objects by.
 #[tokio::test]
 async fn labels_and_owners_that_somebody_takes_away_come_back() {
@@ -161,6 +295,7 @@ async fn every_deleted_child_is_made_again_within_a_second() {
     until_ready(&test).await;
     test.until("apps/v1 Deployment", "part-agent", |object| !object.is_null()).await;
     let before = made(&test).await;
+    assert!(!test.events().await.iter().any(|(reason, _)| reason == "DriftReverted"), "what is new was not deleted");
     assert_eq!(before.len(), 23, "{:#?}", before.iter().map(|(name, _)| name).collect::<Vec<_>>());
     for kind in KINDS {
         for name in test.ours(kind).await {
@@ -179,6 +314,18 @@ async fn every_deleted_child_is_made_again_within_a_second() {
         }
     }
     assert_same(&made(&test).await, &before);
+    let events = test.events().await;
+    for told in [
+        "DaemonSet 'c' was deleted",
+        "Service 'i' was deleted",
+        "ConfigMap 'c-config' was deleted",
+        "Role 'i-ingestor' was deleted",
+    ] {
+        assert!(
+            events.iter().any(|(reason, note)| reason == "DriftReverted" && note.contains(told)),
+            "{told} in {events:#?}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -203,11 +350,16 @@ async fn what_belongs_to_others_is_left_alone() {
         "{deployment:#}"
     );
     assert_eq!(deployment["metadata"]["labels"]["team"], "blue");
+    let injected = |deployment: &Value| {
+        deployment["spec"]["template"]["metadata"]["annotations"]["sidecar.example.com/injected"].clone()
+    };
+    assert_eq!(injected(&deployment), "true");
     // Also when ours changes.
     test.apply(&COMPONENTS.replace("alerts.example.com", "other.example.com")).await;
     let follows = |object: &Value| object.to_string().contains("--alerter-address=https://other.example.com");
     let deployment = test.until("apps/v1 Deployment", "a", follows).await;
     assert_eq!(deployment["spec"]["template"]["spec"]["containers"].as_array().map(Vec::len), Some(2));
+    assert_eq!(injected(&deployment), "true");
 }
 
 #[tokio::test]

@@ -116,7 +116,126 @@ async fn what_has_to_wait_says_for_what() {
     drop(operator);
 }
 
-/// The seed's other examples, and adx-mon's present manifests: the API server takes each, and its conditions tell the truth.
+/// A cluster that the selectors of the seed's examples match.
+const MATCHING: &str = "
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {name: matching, labels: {app: adx-mon, env: production}}
+spec:
+  clusterName: matching
+  endpoint: https://matching.kusto.windows.net
+  databases:
+    - {databaseName: Metrics, telemetryType: Metrics}
+    - {databaseName: Logs, telemetryType: Logs}
+";
+
+/// One block of the seed, in a namespace of its own.
+async fn as_written(number: usize, block: String) {
+    let test = TestNamespace::new(&format!("seed-{number}")).await;
+    let operator = test.operator().await;
+    test.apply(MATCHING).await;
+    // Two are but sections, three leave the cluster's own lines out, as a comment there says.
+    let mut block = block;
+    if !block.contains("kind:") {
+        block = format!("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata:\n  name: section\n{block}");
+    }
+    if !block.contains("clusterName:") && block.contains("kind: ADXCluster") {
+        let own = "spec:\n  clusterName: section\n  endpoint: https://section.kusto.windows.net\n";
+        block = block.replace("spec:\n", own);
+    }
+    let objects = test.apply(&block).await;
+    assert!(!objects.is_empty(), "{block}");
+    let is_to_be_made = |object: &kube::api::DynamicObject| {
+        object.types.as_ref().is_some_and(|types| types.kind == "ADXCluster")
+            && object.data["spec"]["endpoint"].is_null()
+    };
+    let waits = objects.iter().any(is_to_be_made);
+    for object in &objects {
+        let kind = object.types.as_ref().map(|types| types.kind.clone()).unwrap_or_default();
+        let (name, spec) = (object.metadata.name.clone().unwrap_or_default(), &object.data["spec"]);
+        if kind == "ADXCluster" {
+            if is_to_be_made(object) {
+                let reason = if spec["clusterName"].to_string().contains('-') {
+                    "InvalidClusterName"
+                } else {
+                    "ProvisioningDisabled"
+                };
+                test.until_condition(&kind, &name, "Ready", "False", reason).await;
+            } else {
+                test.until_condition(&kind, &name, "ClusterReady", "True", "Existing").await;
+            }
+            if !spec["federation"].is_null() {
+                let agent =
+                    test.until("apps/v1 Deployment", &format!("{name}-agent"), |object| !object.is_null()).await;
+                let program = if spec["role"] == "Federated" { "/agent-hub" } else { "/agent-partition" };
+                assert_eq!(agent["spec"]["template"]["spec"]["containers"][0]["command"], json!([program]), "{block}");
+            }
+            continue;
+        }
+        // What needs a cluster that is still to be made in Azure waits for it.
+        let needs_it = match kind.as_str() {
+            "Collector" => spec["ingestorEndpoint"].is_null(),
+            _ => spec["adxClusterSelector"]["matchLabels"]["env"] == "production",
+        };
+        if waits && needs_it {
+            let reason = if kind == "Collector" { "WaitingForIngestor" } else { "WaitingForCluster" };
+            test.until_condition(&kind, &name, "Ready", "False", reason).await;
+            continue;
+        }
+        test.until_condition(&kind, &name, "Ready", "True", "Ready").await;
+        let (workload, child) = match kind.as_str() {
+            "Ingestor" => ("apps/v1 StatefulSet", "ingestor"),
+            "Collector" => ("apps/v1 DaemonSet", "collector"),
+            _ => ("apps/v1 Deployment", "alerter"),
+        };
+        let made = test.get(workload, &name).await;
+        let container = &made["spec"]["template"]["spec"]["containers"][0];
+        let image =
+            spec["image"].as_str().map_or_else(|| format!("ghcr.io/azure/adx-mon/{child}:latest"), str::to_owned);
+        assert_eq!(container["image"], image, "{block}");
+        if kind == "Ingestor" {
+            let replicas = spec["replicas"].as_i64().unwrap_or(1);
+            assert_eq!(made["spec"]["replicas"], replicas, "{block}");
+        }
+        if let Some(endpoint) = spec["ingestorEndpoint"].as_str() {
+            let config = test.get("v1 ConfigMap", &format!("{name}-config")).await;
+            assert!(config["data"].to_string().contains(endpoint), "{config:#}");
+        }
+        if let Some(endpoint) = spec["notificationEndpoint"].as_str() {
+            assert!(container["args"].to_string().contains(endpoint), "{container:#}");
+        }
+    }
+    drop(operator);
+}
+
+#[tokio::test]
+async fn every_block_of_the_seed_is_taken_as_it_is_written() {
+    let seed = include_str!("../../examples/seed.md");
+    let blocks: Vec<&str> =
+        seed.split("```yaml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
+    assert_eq!(blocks.len(), 11);
+    for (number, block) in blocks.into_iter().enumerate() {
+        as_written(number, block.to_owned()).await;
+    }
+}
+
+/// What a reader copies.
+#[tokio::test]
+async fn the_examples_of_the_readme_are_taken() {
+    let test = TestNamespace::new("readme").await;
+    let readme = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(readme).expect("the README is there");
+    let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0));
+    let mut kinds = std::collections::BTreeSet::new();
+    for block in blocks.filter(|block| block.contains("kind: ")) {
+        for object in test.apply(block).await {
+            kinds.insert(object.types.map(|types| types.kind).unwrap_or_default());
+        }
+    }
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), ["ADXCluster", "Alerter", "Collector", "Ingestor"]);
+}
+
+/// The seed's other examples with what their comments offer, and adx-mon's present manifests: the API server takes each, and its conditions tell the truth.
 #[tokio::test]
 async fn every_other_example_is_taken_and_told_about() {
     let test = TestNamespace::new("examples").await;

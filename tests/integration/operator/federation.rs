@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tests::{
-    cluster::{TestNamespace, condition_of},
+    cluster::{OperatorOptions, TestNamespace, condition_of},
     fleet::{Fleet, Pace},
 };
 use tokio::time;
@@ -53,6 +53,12 @@ async fn from_four_objects_to_a_federated_row_and_back() {
     let europe = test.until_condition("ADXCluster", "europe", "Ready", "True", "Ready").await;
     let hubs = &europe["status"]["federation"]["hubs"];
     assert_eq!((&hubs[0]["endpoint"], &hubs[0]["outcome"]), (&json!(fleet.hub.url), &json!("accepted")), "{europe:#}");
+
+    // The agent writes as a field manager of its own.
+    let managers = hub["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    let own = managers.iter().find(|entry| entry["manager"] == "adx-federation-agent").expect("the agent wrote");
+    let fields = own["fieldsV1"]["f:status"].as_object().cloned().unwrap_or_default();
+    assert_eq!(fields.keys().collect::<Vec<_>>(), ["f:federation"], "{own:#}");
 
     // As `kubectl get` prints it.
     let table = printed(&test).await;
@@ -116,8 +122,48 @@ async fn from_four_objects_to_a_federated_row_and_back() {
     test.delete("ADXCluster", "europe").await;
     let two = |object: &Value| object["status"]["federation"]["live"] == "2/3";
     test.until("ADXCluster", "hub", two).await;
+
+    // What somebody does to the hub's objects is undone, with an Event.
+    fleet.hub.command("Logs", ".drop function every_Requests").await.expect("the hub takes the command");
+    until_event(
+        &test,
+        "HubDriftRepaired",
+        "the function 'every_Requests' in 'Logs' was removed by somebody and is made again",
+    )
+    .await;
+
+    // When the others go, too, the guard holds: a condition, an Event, a column.
+    test.delete("ADXCluster", "america").await;
+    test.delete("ADXCluster", "asia").await;
+    let guarded = test.until_condition("ADXCluster", "hub", "Guarded", "True", "NoLiveHeartbeat").await;
+    let message = condition_of(&guarded, "Guarded").map(|guarded| guarded["message"].to_string()).unwrap_or_default();
+    assert!(message.contains("none of the 3 partition(s)") && message.contains("acknowledgedPlan"), "{message}");
+    test.until_condition("ADXCluster", "hub", "Federated", "False", "Held").await;
+    // The hub's first pass was held, too; an Event that comes again is counted, with the words that it had.
+    until_event(&test, "NoLiveHeartbeat", "").await;
+    let table = printed(&test).await;
+    assert_eq!(table[1][..6], ["hub", "Federated", fleet.hub.url.as_str(), "False", "0/3", "no_live_heartbeat"]);
+    assert_eq!(table[0].last().map(String::as_str), Some("AGE"));
+    fleet
+        .hub_until("Logs", "every_Requests() | count", Duration::from_secs(20), |table| {
+            table.column("Count") == ["420"]
+        })
+        .await;
     drop(operator);
     end(test, fleet).await;
+}
+
+/// Waits for an Event.
+async fn until_event(test: &TestNamespace, reason: &str, note: &str) {
+    let started = std::time::Instant::now();
+    loop {
+        let events = test.events().await;
+        if events.iter().any(|(told, text)| told == reason && text.contains(note)) {
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "{reason} {note} in {events:#?}");
+        time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// The rows of the table that the API server prints, its header first.
@@ -135,6 +181,46 @@ async fn printed(test: &TestNamespace) -> Vec<Vec<String>> {
     let rows = table["rows"].as_array().cloned().unwrap_or_default();
     let cells = |row: &Value| row["cells"].as_array().map(|cells| cells.iter().map(text).collect()).unwrap_or_default();
     std::iter::once(header).chain(rows.iter().map(cells)).collect()
+}
+
+#[tokio::test]
+async fn what_an_agent_lacks_is_told_by_its_condition_and_an_event() {
+    let test = TestNamespace::new("lacking").await;
+    let operator = test.operator().await;
+    let hub = "{endpoint: 'http://127.0.0.1:9', heartbeatDatabase: D, heartbeatTable: T}";
+    let partition = |name: &str, more: &str| {
+        format!(
+            "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: {name}}}\nspec: {{clusterName: {name}, endpoint: 'http://127.0.0.1:9', federation: {{heartbeatInterval: 1s, federatedClusters: [{hub}]{more}}}}}\n"
+        )
+    };
+    // Its own image is not there.
+    test.apply(&partition("noimage", ", image: 'x/missing:1'")).await;
+    let told = test.until_condition("ADXCluster", "noimage", "AgentReady", "False", "ImagePullBackOff").await;
+    assert_eq!(
+        condition_of(&told, "Ready").map(|ready| ready["reason"].clone()),
+        Some("ImagePullBackOff".into()),
+        "{told:#}"
+    );
+    assert!(
+        condition_of(&told, "AgentReady")
+            .is_some_and(|ready| ready["observedGeneration"] == told["metadata"]["generation"])
+    );
+    until_event(&test, "ImagePullBackOff", "x/missing:1").await;
+    // Nobody answers at its hub.
+    test.apply(&partition("nohub", "")).await;
+    test.until_condition("ADXCluster", "nohub", "Federated", "False", "Failed").await;
+    until_event(&test, "Failed", "http://127.0.0.1:9").await;
+    drop(operator);
+    let options = OperatorOptions {
+        arguments: vec!["--lease-name=another".to_owned()],
+        without: vec!["--agent-image"],
+        ..OperatorOptions::default()
+    };
+    let operator = test.operator_with(&options).await;
+    operator.until_leading().await;
+    test.apply(&partition("unknown", "")).await;
+    test.until_condition("ADXCluster", "unknown", "AgentReady", "False", "NoAgentImage").await;
+    drop(operator);
 }
 
 #[tokio::test]

@@ -134,7 +134,11 @@ async fn of_two_operators_one_leads_and_a_paused_one_gives_way() {
         let answer = reqwest::get(format!("{}/readyz", operator.admin().await)).await.expect("the admin port answers");
         (answer.status().as_u16(), answer.text().await.unwrap_or_default())
     };
-    assert!(ready(&second).await.1.starts_with("standing by"), "{:?}", ready(&second).await);
+    let asked = Instant::now();
+    while !ready(&second).await.1.starts_with("standing by") {
+        assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", ready(&second).await);
+        time::sleep(Duration::from_millis(100)).await;
+    }
     assert!(!second.metrics().await.contains("reconciles_total{"), "it does not reconcile");
     // Longer than the lease of 15 s.
     first.process.signal(Signal::SIGSTOP);
@@ -153,10 +157,20 @@ async fn of_two_operators_one_leads_and_a_paused_one_gives_way() {
         "the one that was paused undoes nothing"
     );
     // A graceful end hands the lease over before it expires.
+    let before = test.get("coordination.k8s.io/v1 Lease", "adx-federation-operator").await["spec"]["holderIdentity"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    assert!(!before.is_empty());
     let (mut second, asked) = (second, Instant::now());
     second.process.signal(Signal::SIGTERM);
     assert_eq!(second.process.exited_within(Duration::from_secs(5)).await.code(), Some(0));
     assert!(asked.elapsed() < Duration::from_secs(5));
+    // Others need not wait for its end: nobody holds it, or the other does already.
+    let lease = test.get("coordination.k8s.io/v1 Lease", "adx-federation-operator").await;
+    let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
+    let renewed = lease["spec"]["renewTime"].as_str().unwrap_or_default().to_owned();
+    assert!(holder.is_empty() || holder != before, "{before} still holds it, renewed at {renewed}");
     first.until_leading().await;
 }
 
@@ -203,7 +217,7 @@ async fn errors_of_the_api_server_and_cut_watches_are_lived_through() {
     test.apply(CLUSTER).await;
     test.apply(COMPONENTS).await;
     until_ready(&test).await;
-    let mut replicas = 2;
+    let (mut replicas, mut external) = (2, false);
     for (method, containing) in [
         ("GET", "/statefulsets/i"),
         ("PATCH", "/statefulsets/i"),
@@ -212,9 +226,9 @@ async fn errors_of_the_api_server_and_cut_watches_are_lived_through() {
         ("GET", "/pods"),
     ] {
         for status in [409, 429, 500] {
-            proxy.answer(method, containing, status, 2);
-            replicas = replicas % 3 + 1;
-            let external = replicas % 2 == 0;
+            // Pods are looked at only while some are not ready.
+            proxy.answer(method, containing, status, if containing == "/pods" { 1 } else { 2 });
+            (replicas, external) = (replicas % 3 + 1, !external);
             let changed =
                 COMPONENTS.replace("replicas: 2", &format!("replicas: {replicas}, exposeExternally: {external}"));
             test.apply(&changed).await;
@@ -223,9 +237,14 @@ async fn errors_of_the_api_server_and_cut_watches_are_lived_through() {
             let observed = |object: &Value| object["status"]["observedGeneration"] == object["metadata"]["generation"];
             test.until("Ingestor", "i", observed).await;
             test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+            assert_eq!(proxy.still_to_meet(), 0, "{method} {containing} was not answered with {status}");
             proxy.answer("NONE", "", 0, 0);
         }
     }
+    // What is not tried again by itself is told.
+    proxy.answer("PATCH", "/statefulsets/i", 403, 2);
+    test.apply(&COMPONENTS.replace("replicas: 2", "replicas: 5")).await;
+    test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == 5).await;
     // Watches: cut, and refused as too old when they come back.
     for status in [0, 410, 500] {
         if status > 0 {
@@ -238,8 +257,65 @@ async fn errors_of_the_api_server_and_cut_watches_are_lived_through() {
         test.apply(&COMPONENTS.replace("replicas: 2", &format!("replicas: {}", 4 + status % 7))).await;
         test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == 4 + status % 7).await;
         test.until("v1 Service", "i", |service| !service.is_null()).await;
+        let started = Instant::now();
+        while status > 0 && proxy.still_to_meet() > 0 {
+            assert!(started.elapsed() < Duration::from_secs(30), "no watch was answered with {status}");
+            time::sleep(Duration::from_millis(50)).await;
+        }
     }
+    // People are told with the cause chain.
+    let events = test.events().await;
+    let told = |(reason, note): &(String, String)| {
+        reason == "ApplyFailed"
+            && note.contains("failed to read the StatefulSet 'i'")
+            && note.contains("spoilt by the story")
+    };
+    assert!(events.iter().any(told), "{events:#?}");
     drop(operator);
+}
+
+/// A reconcile that waits for an answer and a lease that cannot be released are the longest ways to the end.
+#[tokio::test]
+async fn it_stops_in_time_while_the_api_server_does_not_answer() {
+    let test = TestNamespace::new("silent").await;
+    let proxy = ApiProxy::start(test.plane).await;
+    let mut operator = through(&test, &proxy, "silent").await;
+    operator.until_leading().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    until_ready(&test).await;
+    let silence = async {
+        test.apply(&COMPONENTS.replace("replicas: 2", "replicas: 3")).await;
+        time::sleep(Duration::from_secs(1)).await;
+    };
+    let (stopped, ()) = tokio::join!(time::timeout(Duration::from_secs(10), proxy.stop_after(0)), silence);
+    assert!(stopped.is_ok(), "nothing was sent");
+    operator.process.signal(Signal::SIGTERM);
+    operator.process.exited_within(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn it_is_ready_when_its_watches_are_synced() {
+    let test = TestNamespace::new("synced").await;
+    let proxy = ApiProxy::start(test.plane).await;
+    proxy.answer("GET", "/daemonsets?", 500, 6);
+    let operator = through(&test, &proxy, "synced").await;
+    let (admin, started) = (operator.admin().await, Instant::now());
+    let mut seen = Vec::new();
+    loop {
+        let answer = reqwest::get(format!("{admin}/readyz")).await.expect("the admin port answers");
+        let (status, reason) = (answer.status().as_u16(), answer.text().await.unwrap_or_default());
+        assert_eq!(status == 200, reason.starts_with("leading"), "{status} {reason}");
+        if status == 200 {
+            break;
+        }
+        seen.push(reason);
+        assert!(started.elapsed() < Duration::from_secs(60), "{seen:?}");
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(seen.iter().any(|reason| reason.contains("watches are synced")), "{seen:?}");
+    assert_eq!(proxy.still_to_meet(), 0);
+    assert_eq!(reqwest::get(format!("{admin}/livez")).await.expect("the admin port answers").status().as_u16(), 200);
 }
 
 #[tokio::test]
@@ -290,6 +366,11 @@ async fn two_hundred_objects_are_reconciled() {
         }
         assert!(started.elapsed() < Duration::from_secs(90), "{made} of 200 after {:?}", started.elapsed());
         time::sleep(Duration::from_millis(200)).await;
+    }
+    for number in 0..200 {
+        let object =
+            test.until_condition("ADXCluster", &format!("part-{number}"), "ClusterReady", "True", "Existing").await;
+        assert_eq!(object["status"]["observedGeneration"], object["metadata"]["generation"]);
     }
     println!("200 ADXClusters applied in {applied:?}, all agents' objects made after {:?}", started.elapsed());
     drop(operator);

@@ -102,6 +102,49 @@ async fn a_hub_that_hangs_keeps_no_beat_from_another() {
 }
 
 #[tokio::test]
+async fn all_hubs_are_told_at_once() {
+    let fleet = with_table().await;
+    let mut hubs = Vec::new();
+    for name in ["slow", "slower"] {
+        let hub = KustoServer::start(0, &["FleetDiscovery"], Some(&fleet.recording(name)), &["--delay", "2000"]).await;
+        for command in [
+            ".create table Heartbeats (Timestamp:datetime, ClusterEndpoint:string, Schema:dynamic, PartitionMetadata:dynamic)",
+            ".alter table Heartbeats policy streamingingestion enable",
+        ] {
+            hub.command("FleetDiscovery", command).await.expect("the hub takes the command");
+        }
+        hubs.push(hub);
+    }
+    let document =
+        fs::read_to_string(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])).expect("just written");
+    let target = |hub: &KustoServer| {
+        format!(
+            "      - endpoint: \"{}\"\n        heartbeatDatabase: FleetDiscovery\n        heartbeatTable: Heartbeats\n",
+            hub.url
+        )
+    };
+    let targets: String = hubs.iter().map(target).collect();
+    let document = document
+        .replace("    partitioning:", &format!("{targets}    partitioning:"))
+        .replace("heartbeatInterval: 500ms", "heartbeatInterval: 20s");
+    let document = fleet.write_document("three-hubs", &document);
+    let mut agent = fleet.start_agent("agent-partition", &document, &["--once"]);
+    assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
+    let told_at = |hub: &KustoServer| -> jiff::Timestamp {
+        let recording = fs::read_to_string(hub.recording.as_ref().expect("it records")).expect("the file is there");
+        let mut lines = recording.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let ingested = lines.rfind(|line| line["path"].as_str().is_some_and(|path| path.contains("/rest/ingest/")));
+        ingested.and_then(|line| line["time"].as_str()?.parse().ok()).expect("it was streamed the beat")
+    };
+    let apart = told_at(&hubs[0]).duration_since(told_at(&hubs[1])).abs();
+    assert!(apart < jiff::SignedDuration::from_secs(1), "one after the other they are two seconds apart: {apart}");
+    for hub in &mut hubs {
+        hub.process().stop().await;
+    }
+    end(fleet, []).await;
+}
+
+#[tokio::test]
 async fn every_hub_is_streamed_the_whole_schema_after_one_look_at_the_cluster() {
     let fleet = with_table().await;
     for command in [

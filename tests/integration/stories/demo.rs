@@ -1,5 +1,7 @@
 //! `make demo` is the first thing that a person runs: its program is a story of its own.
 
+#![allow(clippy::panic)] // A failed expectation is what a story is for.
+
 use std::time::Duration;
 
 use nix::{
@@ -20,30 +22,57 @@ async fn once_shows_every_answer_and_exits_0() {
     let status = demo.exited_within(Duration::from_secs(20)).await;
     let output = demo.output();
     assert_eq!(status.code(), Some(0), "{output}");
-    for shown in [
-        "westeurope",
-        "eastus2",
-        "southeastasia",
-        "federated_Requests",
-        "Metrics_Partitions",
-        "Every query was answered rightly.",
+    let section = |from: &str, to: &str| {
+        let (_, rest) = output.split_once(from).unwrap_or_else(|| panic!("{from} in\n{output}"));
+        rest.split_once(to).unwrap_or_else(|| panic!("{to} in\n{output}")).0.to_owned()
+    };
+    let (functions, groups) = ("# Functions that were made", "# Entity groups that were made");
+    for (from, to, shown) in [
+        ("# Partitions that were discovered", functions, &["westeurope", "eastus2", "southeastasia"][..]),
+        (functions, groups, &["federated_ApplicationLogs", "federated_PrometheusData", "federated_Requests"]),
+        (groups, "# A federated function", &["Logs_Partitions", "Metrics_Partitions"]),
     ] {
-        assert!(output.contains(shown), "{shown} in\n{output}");
+        let section = section(from, to);
+        assert!(shown.iter().all(|text| section.contains(text)), "{shown:?} in\n{section}");
     }
+    assert!(output.contains("Every query was answered rightly."), "{output}");
     judge(folder.path());
+}
+
+#[tokio::test]
+async fn once_exits_otherwise_when_an_answer_is_wrong() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let go = folder.path().join("go");
+    let arguments =
+        ["--once", "--queries-after", &go.display().to_string(), "--recordings", &folder.path().display().to_string()];
+    let mut demo = Process::start("demo", "demo", &arguments.map(str::to_owned));
+    let deadline = time::Instant::now() + Duration::from_secs(40);
+    while !demo.output().contains("... ready after") {
+        assert!(time::Instant::now() < deadline, "{}", demo.output());
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    let partition = servers(&demo).await.pop().expect("it has servers");
+    signal::kill(Pid::from_raw(partition), Signal::SIGKILL).expect("it runs");
+    std::fs::write(&go, "").expect("the folder can be written");
+    let status = demo.exited_within(Duration::from_secs(40)).await;
+    assert_ne!(status.code(), Some(0), "{}", demo.output());
+    assert!(demo.output().contains("WRONG: other rows were expected"), "{}", demo.output());
+    judge(folder.path());
+}
+
+/// The processes of its servers; the hub is started first.
+async fn servers(demo: &Process) -> Vec<i32> {
+    let pid = demo.pid().expect("it runs").to_string();
+    let listing = Command::new("pgrep").args(["-P", &pid, "kusto-local"]).output().await.expect("pgrep runs");
+    String::from_utf8_lossy(&listing.stdout).split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 #[tokio::test]
 async fn once_exits_otherwise_when_a_partition_dies_under_it() {
     let mut demo = Process::start("demo", "demo", &["--once".to_owned()]);
     let deadline = time::Instant::now() + Duration::from_secs(20);
-    let pid = demo.pid().expect("it runs").to_string();
     let partition = loop {
-        let listing = Command::new("pgrep").args(["-P", &pid, "kusto-local"]).output().await.expect("pgrep runs");
-        let servers: Vec<i32> =
-            String::from_utf8_lossy(&listing.stdout).split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
-        // The hub is started first.
-        if let [_, _, _, last] = servers[..] {
+        if let [_, _, _, last] = servers(&demo).await[..] {
             break last;
         }
         assert!(time::Instant::now() < deadline, "{}", demo.output());
@@ -56,7 +85,9 @@ async fn once_exits_otherwise_when_a_partition_dies_under_it() {
 
 #[tokio::test]
 async fn ctrl_c_leaves_no_process_behind() {
-    let mut demo = Process::start("demo", "demo", &[]);
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let arguments = ["--recordings".to_owned(), folder.path().display().to_string()];
+    let mut demo = Process::start("demo", "demo", &arguments);
     let deadline = time::Instant::now() + Duration::from_secs(60);
     while !demo.output().contains("Ctrl-C stops everything.") {
         assert!(time::Instant::now() < deadline, "{}", demo.output());
@@ -81,4 +112,5 @@ async fn ctrl_c_leaves_no_process_behind() {
         let state = String::from_utf8_lossy(&listing.stdout).trim().to_owned();
         assert!(state.is_empty() || state.starts_with('Z'), "process {child} outlived the demo: {state}");
     }
+    judge(folder.path());
 }

@@ -5,11 +5,15 @@ use std::time::Duration;
 use tests::{
     fleet::{Fleet, HUB_DATABASES, Pace},
     kusto::KustoServer,
+    process::Process,
     telemetry::REGIONS,
 };
-use tokio::time;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    time,
+};
 
-use crate::support::{SOON, end, federated, hub_content, until_printed, until_regions};
+use crate::support::{SOON, end, federated, hub_content, judge, until_all_beat_anew, until_printed, until_regions};
 
 #[tokio::test]
 async fn a_hub_server_that_lost_everything_is_filled_again() {
@@ -41,6 +45,7 @@ async fn every_agent_may_be_killed_and_the_fleet_is_whole_again() {
     let hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &[]);
     until_printed(&hub, "pass ended").await;
     assert_eq!(hub_content(&fleet).await, before);
+    until_all_beat_anew(&fleet).await;
     end(fleet, agents.into_iter().chain([hub])).await;
 }
 
@@ -78,6 +83,9 @@ async fn once_and_plan_tell_by_their_exit_codes_what_happened() {
     assert_eq!(run(&["--once"]).await.0, Some(0));
     let (code, output) = run(&["--plan"]).await;
     assert_eq!((code, output.contains("Nothing has to change.")), (Some(0), true), "{output}");
+    let (_, output) = run(&["--once", "--log-format", "json"]).await;
+    let is_json = |line: &str| serde_json::from_str::<serde_json::Value>(line).is_ok_and(|line| line.is_object());
+    assert!(output.lines().count() > 0 && output.lines().all(is_json), "{output}");
     assert_eq!(run(&["--once"]).await.0, Some(0), "also when nothing had to change");
     let wrong = fleet.write_document("wrong", &std::fs::read_to_string(&document).unwrap().replace("5m", "1s"));
     let mut agent = fleet.start_agent("agent-hub", &wrong, &["--once"]);
@@ -163,16 +171,30 @@ async fn a_schema_of_more_than_a_mebibyte_is_federated() {
 
 #[tokio::test]
 async fn the_local_server_takes_its_arguments_and_prints_one_line() {
-    let mut server = KustoServer::start(0, &["Logs", "My Metrics"], None, &["--delay", "300"]).await;
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let record = |name: &str| folder.path().join(format!("{name}.jsonl"));
+    let mut server = KustoServer::start(0, &["Logs", "My Metrics"], Some(&record("first")), &["--delay", "300"]).await;
     let started = std::time::Instant::now();
     let databases = server.command("Logs", ".show databases | project DatabaseName | order by DatabaseName asc").await;
     assert_eq!(databases.expect("it answers").column("DatabaseName"), ["Logs", "My Metrics"]);
     assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
     let port = server.port();
     server.process().stop().await;
-    let again = KustoServer::start(port, &[], None, &[]).await;
+    let mut again = KustoServer::start(port, &[], Some(&record("again")), &[]).await;
     assert_eq!(again.port(), port);
-    // Its one line was its URL; what came after is not its stdout's.
-    let mut again = again;
-    assert!(!again.process().output().contains("http://"), "{}", again.process().output());
+    again.process().stop().await;
+    judge(folder.path());
+    // Its one line is its URL, whatever it is asked.
+    let arguments = ["--listen", "127.0.0.1:0", "--database", "Logs"].map(str::to_owned);
+    let (mut server, stdout) = Process::start_with_stdout("kusto-local", "kusto-local", &arguments);
+    let mut lines = BufReader::new(stdout).lines();
+    let line = lines.next_line().await.expect("a pipe can be read").expect("it prints a line");
+    let url =
+        line.split_whitespace().find(|word| word.starts_with("http://")).expect("the line has its URL").to_owned();
+    for csl in ["print 1", "print 'it is not closed"] {
+        let ask = reqwest::Client::new().post(format!("{url}/v2/rest/query"));
+        ask.json(&serde_json::json!({"db": "Logs", "csl": csl})).send().await.expect("it answers");
+    }
+    server.stop().await;
+    assert_eq!(lines.next_line().await.expect("a pipe can be read"), None);
 }

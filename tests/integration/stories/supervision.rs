@@ -12,7 +12,7 @@ use tests::{
 };
 use tokio::{process::Command, time};
 
-use crate::support::{SOON, end, federated, until_printed, until_regions};
+use crate::support::{SOON, end, federated, until_all_beat_anew, until_printed, until_regions};
 
 async fn children(pid: u32) -> Vec<i32> {
     let listing = Command::new("ps").args(["-o", "pid=", "--ppid", &pid.to_string()]).output().await.expect("ps runs");
@@ -58,8 +58,7 @@ async fn a_dead_supervisor_leaves_no_children() {
         time::sleep(Duration::from_millis(50)).await;
     }
     let operator = fleet.start_operator();
-    fleet.partitions[0].command("Logs", ".create table After (a:long)").await.expect("the partition takes a table");
-    fleet.hub_until("Logs", "federated_After() | count", SOON, |table| table.rows.len() == 1).await;
+    until_all_beat_anew(&fleet).await;
     end(fleet, [operator]).await;
 }
 
@@ -75,8 +74,7 @@ async fn a_killed_agent_is_started_again() {
         assert!(Instant::now() < deadline, "not all agents were started again:\n{}", operator.output());
         time::sleep(Duration::from_millis(100)).await;
     }
-    fleet.partitions[0].command("Logs", ".create table After (a:long)").await.expect("the partition takes a table");
-    fleet.hub_until("Logs", "federated_After() | count", SOON, |table| table.rows.len() == 1).await;
+    until_all_beat_anew(&fleet).await;
     until_regions(&fleet, &["america", "asia", "europe"]).await;
     until_printed(&operator, "[europe]").await;
     end(fleet, [operator]).await;

@@ -1,6 +1,7 @@
 //! What the stories share.
 
 use std::{
+    fs,
     path::Path,
     sync::{
         Mutex, OnceLock, PoisonError,
@@ -36,6 +37,16 @@ pub(crate) async fn until_regions(fleet: &Fleet, regions: &[&str]) -> Table {
     fleet.hub_until("Logs", REGIONS_SEEN, SOON, |table| table.column("Region") == regions).await
 }
 
+/// Waits until every partition's agent has told of something that was not there before.
+pub(crate) async fn until_all_beat_anew(fleet: &Fleet) {
+    for (number, server) in fleet.partitions.iter().enumerate() {
+        let command = format!(".create table After{number} (a:long)");
+        server.command("Logs", &command).await.expect("the partition takes a table");
+    }
+    let all = ".show functions | where Name startswith 'federated_After'";
+    fleet.hub_until("Logs", all, SOON, |table| table.rows.len() == fleet.partitions.len()).await;
+}
+
 /// Waits until a process has printed a text: it may act first and tell afterwards.
 pub(crate) async fn until_printed(process: &Process, text: &str) {
     let deadline = time::Instant::now() + SOON;
@@ -65,6 +76,22 @@ pub(crate) async fn end(fleet: Fleet, agents: impl IntoIterator<Item = Process>)
         agent.stop().await;
     }
     judge(fleet.stop().await.path());
+}
+
+/// The same for servers that were sent much the same: each text is read once.
+pub(crate) fn judge_together<'a>(folders: impl Iterator<Item = &'a Path>) {
+    let together = tempfile::tempdir().expect("a temporary folder can be made");
+    let mut lines = String::new();
+    for folder in folders {
+        for entry in fs::read_dir(folder).expect("the folder can be read") {
+            let path = entry.expect("the folder can be read").path();
+            if path.extension().is_some_and(|extension| extension == "jsonl") {
+                lines += &fs::read_to_string(path).expect("the recording can be read");
+            }
+        }
+    }
+    fs::write(together.path().join("hub-1.jsonl"), lines).expect("the folder can be written");
+    judge(together.path());
 }
 
 /// Microsoft's parser reads every text in the recordings of a folder.

@@ -11,7 +11,7 @@ use std::{
 use nix::sys::signal::Signal;
 use tests::{
     fleet::{Fleet, HUB_DATABASES, Pace},
-    kusto::Table,
+    kusto::{AskError, Table},
     process::Process,
     queries::queries,
     telemetry::REGIONS,
@@ -44,6 +44,11 @@ async fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     println!("... ready after {:.1} s.\n", started.elapsed().as_secs_f64());
+    // For tests: the queries wait for a file.
+    let awaited = env::args().skip_while(|argument| argument != "--queries-after").nth(1).map(PathBuf::from);
+    while awaited.as_ref().is_some_and(|file| !file.exists()) {
+        time::sleep(Duration::from_millis(50)).await;
+    }
     let right = show(&fleet, &functions).await;
     if once {
         stop(fleet, operator, recordings.as_deref()).await;
@@ -55,6 +60,10 @@ async fn main() -> ExitCode {
         println!("  {:<8} {}  (process {})", region.name, server.url, server.pid());
     }
     println!("\nTry: stop a server above (kill its process) and ask the hub again; it answers from the others.");
+    println!(
+        "Or pause the agents (pkill -STOP -P {}) and see that nothing is removed; -CONT lets them go on.",
+        operator.pid().unwrap_or_default()
+    );
     println!("Ctrl-C stops everything.");
     let exit = tokio::select! {
         () = asked_to_stop() => ExitCode::SUCCESS,
@@ -118,7 +127,11 @@ async fn show(fleet: &Fleet, functions: &Table) -> bool {
     println!("# Partitions that were discovered (heartbeats in {}.Heartbeats)\n", HUB_DATABASES[0]);
     right &=
         print_table(fleet.hub.query(HUB_DATABASES[0], partitions).await, |table| table.rows.len() == REGIONS.len());
-    println!("# Functions that were made\n\n{}", functions.to_text());
+    println!("# Functions that were made\n");
+    let made = ["federated_ApplicationLogs", "federated_PrometheusData", "federated_Requests"];
+    right &= print_table(Ok::<_, AskError>(functions.clone()), |table| {
+        made.iter().all(|name| table.column("EntityName").iter().any(|function| function == name))
+    });
     println!("# Entity groups that were made (in every hub database; here those of Logs)\n");
     right &= print_table(fleet.hub.command("Logs", ".show entity_groups").await, |table| table.rows.len() == 2);
     for query in queries(fleet) {

@@ -53,6 +53,8 @@ struct Notes {
     rule: Option<Rule>,
     /// After this many writes, leases not counted, nothing passes any more.
     writes_left: Option<usize>,
+    /// Writes that passed and have no answer yet.
+    in_flight: usize,
 }
 
 /// The running proxy.
@@ -175,7 +177,21 @@ async fn forward(State(world): State<World>, method: Method, uri: Uri, headers: 
     {
         request = request.header(name, value);
     }
-    let Ok(upstream) = request.send().await else {
+    // What passes arrives, whatever becomes of who sent it.
+    let notes = Arc::clone(&world.notes);
+    let stopped = Arc::clone(&world.stopped);
+    let sent = tokio::spawn(async move {
+        let upstream = request.send().await;
+        if counts {
+            let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+            notes.in_flight -= 1;
+            if notes.writes_left == Some(0) && notes.in_flight == 0 {
+                stopped.send_replace(true);
+            }
+        }
+        upstream
+    });
+    let Ok(Ok(upstream)) = sent.await else {
         return answer(StatusCode::BAD_GATEWAY, "text/plain", Body::from("no upstream"));
     };
     let status = upstream.status();
@@ -187,12 +203,6 @@ async fn forward(State(world): State<World>, method: Method, uri: Uri, headers: 
         .unwrap_or("application/json")
         .to_owned();
     let is_watch = path.contains("watch=true") || path.contains("watch=1");
-    if counts {
-        let notes = world.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.writes_left == Some(0) {
-            world.stopped.send_replace(true);
-        }
-    }
     if !is_watch {
         let bytes = upstream.bytes().await.unwrap_or_default();
         return answer(status, &kind, Body::from(bytes));
@@ -207,7 +217,9 @@ async fn forward(State(world): State<World>, method: Method, uri: Uri, headers: 
 fn begin(world: &World, seen: Seen, counts: bool) -> Option<(usize, Option<u16>)> {
     let mut notes = world.notes.lock().unwrap_or_else(PoisonError::into_inner);
     if notes.writes_left == Some(0) {
-        world.stopped.send_replace(true);
+        if notes.in_flight == 0 {
+            world.stopped.send_replace(true);
+        }
         return None;
     }
     if counts {
@@ -219,6 +231,7 @@ fn begin(world: &World, seen: Seen, counts: bool) -> Option<(usize, Option<u16>)
         rule.times -= 1;
         rule.status
     });
+    notes.in_flight += usize::from(counts && spoilt.is_none());
     notes.seen.push(seen);
     Some((notes.seen.len() - 1, spoilt))
 }

@@ -2,7 +2,16 @@
 
 #![allow(clippy::panic)] // A failed expectation is what a test is for.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    env,
+    path::PathBuf,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use kusto_local::{
     DEFAULT_DATABASE, Server, ServerOptions,
@@ -11,6 +20,14 @@ use kusto_local::{
     rows::Rows,
 };
 use serde_json::{Value, json};
+
+/// Where `make stories` wants to have what was sent, for Microsoft's parser to read it: a file for each server, whose name ends with a number of its own.
+fn recording() -> Option<PathBuf> {
+    static SERVERS: AtomicUsize = AtomicUsize::new(0);
+    let folder = env::var_os("ADX_FEDERATION_RECORDINGS")?;
+    let server = SERVERS.fetch_add(1, Ordering::Relaxed);
+    Some(PathBuf::from(folder).join(format!("engine-{}-{server}.jsonl", process::id())))
+}
 
 /// A server and what queries on it run in.
 #[allow(dead_code)] // Each test file uses a part.
@@ -37,7 +54,8 @@ impl World {
     }
 
     /// A server of these options, without tables.
-    pub(crate) async fn started(options: ServerOptions) -> Self {
+    pub(crate) async fn started(mut options: ServerOptions) -> Self {
+        options.record = options.record.or_else(recording);
         let server = Server::start(options).await.unwrap();
         let context = QueryContext {
             catalog: Arc::clone(server.catalog()),

@@ -1,0 +1,158 @@
+//! What each kind decides of objects that are older than a rule, or that nothing fits yet.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kube::Resource as _;
+use serde_json::{Value, json};
+use shared::{document::ADXCluster, kusto::Cloud};
+
+use crate::{
+    api::{Alerter, Collector, Ingestor},
+    kubernetes::{
+        child::Kind,
+        managed::{Managed, Plan, World},
+        settings::{Images, Settings},
+    },
+};
+
+fn settings() -> Settings {
+    let images = Images {
+        ingestor: "default/ingestor".to_owned(),
+        collector: "default/collector".to_owned(),
+        alerter: "default/alerter".to_owned(),
+        agent: Some("own/agent:1".to_owned()),
+    };
+    Settings {
+        namespace: None,
+        cluster_labels: BTreeMap::new(),
+        cloud: Cloud::Public,
+        allow_loopback: false,
+        images,
+        agent_arguments: Vec::new(),
+    }
+}
+
+fn object<K: Managed>(kind: &str, name: &str, spec: &Value, status: &Value) -> K {
+    let object = json!({
+        "apiVersion": "adx-mon.azure.com/v1", "kind": kind, "spec": spec, "status": status,
+        "metadata": {"name": name, "namespace": "ns", "uid": "u", "generation": 1, "labels": {"app": "adx-mon"}},
+    });
+    serde_json::from_value(object).expect("the object has the kind's form")
+}
+
+fn cluster(databases: &Value) -> ADXCluster {
+    let ready = |condition: &str| json!({"type": condition, "status": "True", "reason": "Existing", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1});
+    let conditions = json!([ready("ClusterReady"), ready("DatabasesReady"), ready("Ready")]);
+    let endpoint = "https://eu.kusto.windows.net";
+    let spec = json!({"clusterName": "eu", "endpoint": endpoint, "databases": databases});
+    object("ADXCluster", "eu", &spec, &json!({"conditions": conditions, "observedGeneration": 1, "endpoint": endpoint}))
+}
+
+fn plan<K: Managed>(object: &K, clusters: Vec<ADXCluster>, ingestors: Vec<Ingestor>) -> Plan {
+    let settings = settings();
+    let clusters = clusters.into_iter().map(Arc::new).collect();
+    let ingestors = ingestors.into_iter().map(Arc::new).collect();
+    object.plan(&object.owner(), &World { settings: &settings, clusters, ingestors })
+}
+
+/// Why nothing is done, and whether only a person can help.
+fn refusal<K: Managed>(object: &K) -> (String, String, bool) {
+    let plan = plan(object, vec![cluster(&json!([{"databaseName": "Logs", "telemetryType": "Logs"}]))], Vec::new());
+    assert!(plan.build.is_none(), "{plan:?}");
+    let why = plan.conditions.into_iter().next().expect("it says why");
+    (why.reason, why.message, plan.is_stalled)
+}
+
+fn selector() -> Value {
+    json!({"matchLabels": {"app": "adx-mon"}})
+}
+
+#[test]
+fn rules_that_are_younger_than_the_object_are_conditions() {
+    let ingestor = |name: &str, more: Value| {
+        let mut spec = json!({"adxClusterSelector": selector()});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        refusal(&object::<Ingestor>("Ingestor", name, &spec, &json!(null)))
+    };
+    let collector = |name: &str, spec: Value| refusal(&object::<Collector>("Collector", name, &spec, &json!(null)));
+    let alerter = |name: &str, endpoint: &str| {
+        let spec = json!({"adxClusterSelector": selector(), "notificationEndpoint": endpoint});
+        refusal(&object::<Alerter>("Alerter", name, &spec, &json!(null)))
+    };
+    let name =
+        "metadata.name = with.dot: must be at most 52 lower-case letters, digits and hyphens, beginning with a letter";
+    for ((reason, message, is_stalled), expected) in [
+        (ingestor("with.dot", json!({})), name),
+        (ingestor("i", json!({"replicas": -1})), "spec.replicas = -1: must be 0 or more"),
+        (
+            ingestor("i", json!({"autoscaling": {"minReplicas": 5, "maxReplicas": 2}})),
+            "spec.autoscaling.maxReplicas = 2: must be at least minReplicas (5), which must be at least 1",
+        ),
+        (ingestor("i", json!({"endpoint": "a b"})), "spec.endpoint = a b: must be a URL"),
+        (collector("with.dot", json!({})), name),
+        (
+            collector("c", json!({"ingestorEndpoint": "ftp://x"})),
+            "spec.ingestorEndpoint = ftp://x: must start with http:// or https:// and have no blanks",
+        ),
+        (alerter("with.dot", "https://x"), name),
+        (
+            alerter("a", "mailto:me"),
+            "spec.notificationEndpoint = mailto:me: must start with http:// or https:// and have no blanks",
+        ),
+    ] {
+        assert_eq!((reason.as_str(), message.as_str(), is_stalled), ("Invalid", expected, true));
+    }
+}
+
+#[test]
+fn what_is_missing_is_waited_for_and_named() {
+    let ingestor: Ingestor = object("Ingestor", "i", &json!({"adxClusterSelector": selector()}), &json!(null));
+    let reason = |plan: Plan| plan.conditions.first().map(|why| (why.reason.clone(), plan.is_stalled));
+    assert_eq!(reason(plan(&ingestor, vec![], vec![])), Some(("WaitingForCluster".to_owned(), false)));
+    assert_eq!(reason(plan(&ingestor, vec![cluster(&json!([]))], vec![])), Some(("NoDatabases".to_owned(), false)));
+    let collector: Collector = object("Collector", "c", &json!({}), &json!(null));
+    assert_eq!(reason(plan(&collector, vec![], vec![])), Some(("WaitingForIngestor".to_owned(), false)));
+    let two = [ingestor.clone(), object("Ingestor", "j", &json!({"adxClusterSelector": selector()}), &json!(null))];
+    assert_eq!(reason(plan(&collector, vec![], two.to_vec())), Some(("AmbiguousIngestor".to_owned(), false)));
+    // One in another namespace is none.
+    let mut elsewhere = ingestor;
+    elsewhere.meta_mut().namespace = Some("elsewhere".to_owned());
+    assert_eq!(reason(plan(&collector, vec![], vec![elsewhere])), Some(("WaitingForIngestor".to_owned(), false)));
+}
+
+#[test]
+fn an_endpoint_without_a_scheme_is_a_host_behind_tls() {
+    let spec = json!({"adxClusterSelector": selector(), "endpoint": "ingestor-service.prod.svc.cluster.local"});
+    let ingestor: Ingestor = object("Ingestor", "i", &spec, &json!(null));
+    let plan = plan(&ingestor, vec![cluster(&json!([{"databaseName": "Logs", "telemetryType": "Logs"}]))], vec![]);
+    assert_eq!(plan.endpoint.as_deref(), Some("https://ingestor-service.prod.svc.cluster.local"));
+}
+
+#[test]
+fn an_agent_that_signs_in_by_workload_identity_has_its_marks() {
+    let federation = |more: Value| {
+        let mut federation = json!({"federatedClusters": [
+            {"endpoint": "https://hub.kusto.windows.net", "heartbeatDatabase": "D", "heartbeatTable": "T"}]});
+        federation.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let spec = json!({"clusterName": "eu", "endpoint": "https://eu.kusto.windows.net", "federation": federation});
+        let cluster: ADXCluster = object("ADXCluster", "eu", &spec, &json!(null));
+        let build = plan(&cluster, vec![], vec![]).build.expect("it gets an agent");
+        let account = build.supports.iter().find(|child| child.reference.resource.kind == "ServiceAccount").unwrap();
+        let pods = build.workload.unwrap().content;
+        (
+            account.content["metadata"]["annotations"]["azure.workload.identity/client-id"].clone(),
+            pods.pointer("/spec/template/metadata/labels/azure.workload.identity~1use").cloned(),
+            pods.pointer("/spec/template/spec/containers/0/image").cloned(),
+        )
+    };
+    let image = Some(json!("own/agent:1"));
+    assert_eq!(federation(json!({})), (Value::Null, None, image.clone()));
+    let own = json!({"credential": {"workloadIdentity": {"clientId": "of-the-cluster"}}, "image": "other/agent:2"});
+    assert_eq!(federation(own), (json!("of-the-cluster"), Some(json!("true")), Some(json!("other/agent:2"))));
+    let target = json!({"federatedClusters": [{"endpoint": "https://hub.kusto.windows.net", "heartbeatDatabase": "D",
+        "heartbeatTable": "T", "credential": {"workloadIdentity": {"clientId": "at-the-hub"}}}]});
+    assert_eq!(federation(target), (json!("at-the-hub"), Some(json!("true")), image.clone()));
+    let marked_only = json!({"credential": {"workloadIdentity": {}}});
+    assert_eq!(federation(marked_only), (Value::Null, Some(json!("true")), image));
+    assert_eq!(ADXCluster::KIND, Kind::AdxCluster);
+}
