@@ -50,8 +50,20 @@ fn every_field_of_a_federation_has_a_line_in_the_readme() {
     let mut fields = Vec::new();
     names(federation, &mut fields);
     assert!(fields.len() > 15, "{fields:?}");
-    for field in fields {
-        assert!(readme.contains(&field), "README.md has no line for {field}");
+    // The tables' first cells name fields in code, alone or behind dots.
+    let cells = readme.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let named: std::collections::BTreeSet<&str> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .flat_map(|code| code.split(['.', '[', ']']))
+        .collect();
+    // Fields of a hub in a partition's list, and of credentials, stand together in one line each.
+    let together =
+        ["federatedTargets", "endpoint", "managedIdentity", "workloadIdentity", "azureCli", "clientId", "tenantId"];
+    for field in fields.iter().filter(|field| !together.contains(&field.as_str())) {
+        assert!(named.contains(field.as_str()), "README.md has no line for {field}");
+    }
+    for field in together {
+        assert!(readme.contains(field), "README.md has no line for {field}");
     }
 }
 

@@ -2,7 +2,7 @@
 //! query. Needs Node and `make judges-install`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, iter,
     path::Path,
     sync::{Mutex, MutexGuard, OnceLock},
@@ -24,7 +24,7 @@ use kql::{
     types::ScalarType,
 };
 use serde_json::json;
-use tests::oracle::{Kind, Names, Oracle, Question, Reading};
+use tests::oracle::{Kind, Names, Oracle, PLANNED, Question, Reading};
 
 /// One process for all tests of this file. It ends with this program, when its input closes.
 fn oracle() -> MutexGuard<'static, Oracle> {
@@ -393,7 +393,8 @@ fn every_statement_of_ours_is_accepted() {
         let question = Question { kind, text, session, world: None, database, unresolved: false };
         assert!(oracle().read(question).expect("the oracle answers").ok, "{text}");
     }
-    let mut kind = Kind::Query;
+    let (mut kind, mut name) = (Kind::Query, String::new());
+    let mut sent = BTreeMap::<String, BTreeSet<String>>::new();
     let mut read_statements = 0;
     for statement in statements.split("--- ").skip(1) {
         // `name Kind database`, or `parameter = value`; the text follows the last of them.
@@ -401,12 +402,21 @@ fn every_statement_of_ours_is_accepted() {
         if !header.contains(" = ") {
             kind = if header.contains("Query ") { Kind::Query } else { Kind::Command };
         }
+        if !header.contains(" = ") {
+            name = header.split(' ').next().unwrap_or_default().to_owned();
+        }
         if !text.is_empty() {
-            read("statements", kind, text.trim_end_matches('\n'));
+            let reading = read("statements", kind, text.trim_end_matches('\n'));
+            sent.entry(name.clone()).or_default().extend(reading.commands);
             read_statements += 1;
         }
     }
     assert!(read_statements >= 20, "{read_statements} statements");
+    // The kinds that recordings of our agents are held against.
+    for (name, kinds) in PLANNED.iter().filter(|(name, _)| *name != "script") {
+        let kinds: BTreeSet<String> = kinds.iter().map(|kind| (*kind).to_owned()).collect();
+        assert_eq!(sent.get(*name), Some(&kinds), "{name}");
+    }
 }
 
 #[test]

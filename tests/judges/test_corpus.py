@@ -115,7 +115,7 @@ CONSTRUCTS = {
     "top": r"top \d", "sort": r"sort by ", "order": r"order by ", "count": r"\| count", "mv-expand": r"mv-expand ", "print": r"print ", "range": r"range ",
     "datatable": r"datatable\(", "union": r"union ", "union kind=inner": r"union [^|]*kind ?= ?inner", "union kind=outer": r"union [^|]*kind ?= ?outer",
     "union withsource": r"with_?source", "union isfuzzy": r"union [^|]*isfuzzy", "union wildcard": r"union [^|(]*\w\*", "join": r"join \(", "let scalar": r"let \w+ = [\d']",
-    "let table": r"let \w+ = \w+ ?\|", "let function": r"let \w+ = \([^)]*\) ?\{", "toscalar": r"toscalar\(", "materialize": r"materialize\(", "in subquery": r" in \([A-Z]\w+ ?\|",
+    "let table": r"let \w+ = \w+ ?\|", "let function": r"let \w+ = \([^)]*\) ?\{", "toscalar": r"toscalar\(", "materialize": r"materialize\(", "in subquery": r" in \(\(\w+ ?\|",
     "macro-expand": r"macro-expand ", "macro-expand inline group": r"entity_group \[", "macro-expand best_effort": r"best_effort", "macro-expand isfuzzy": r"macro-expand [^(]*isfuzzy",
     "scope scalars": r"\$current_", "as": r"\| as ", "database()": r"database\(", "table()": r"table\(", "ingestion_time": r"ingestion_time\(", "getschema": r"getschema",
     "dynamic path": r"\.\w+\.\w+", "parse_json": r"parse_json\(", "==": r" == ", "=~": r" =~ ", "has": r" has ", "contains": r" contains ", "startswith": r" startswith ",

@@ -182,6 +182,9 @@ impl Oracle {
                 };
                 let reading = self.read(question)?;
                 verdict.texts += 1;
+                if let Some(why) = sent.unplanned(&reading) {
+                    verdict.refused.push(format!("{}: {why}: {csl}", path.display()));
+                }
                 if !reading.ok {
                     let complaint = reading.complaint(&path.display().to_string(), csl);
                     if sent.status == 200 {
@@ -240,9 +243,64 @@ struct Sent {
     db: Option<String>,
     csl: Option<String>,
     status: u16,
+    #[serde(default)]
+    client_request_id: String,
 }
 
+/// The kinds of commands that our agents plan, by the name of the statement that their request ids tell. A script holds what changes a hub.
+pub const PLANNED: [(&str, &[&str]); 19] = [
+    ("show_databases", &["ShowClusterDatabases"]),
+    ("show_inventory", &["ShowDatabasesEntities"]),
+    ("show_hub_entities", &["ShowDatabasesEntities"]),
+    ("show_entity_groups", &["ShowEntityGroups"]),
+    (
+        "show_policies",
+        &[
+            "ShowTablePolicyRetention",
+            "ShowTablePolicyCaching",
+            "ShowTablePolicyStreamingIngestion",
+            "ShowColumnPolicyEncoding",
+        ],
+    ),
+    ("create_heartbeat_table", &["CreateMergeTable"]),
+    ("create_ownership_table", &["CreateMergeTable"]),
+    ("create_members_table", &["CreateMergeTable"]),
+    ("enable_streaming", &["AlterTablePolicyStreamingIngestion"]),
+    ("alter_schema_encoding", &["AlterColumnPolicyEncodingType"]),
+    ("alter_retention", &["AlterMergeTablePolicyRetention"]),
+    ("alter_caching", &["AlterTablePolicyCaching"]),
+    ("ingest_inline", &["IngestInlineIntoTable"]),
+    ("clear_remote_schema", &["ClearRemoteClusterDatabaseSchema"]),
+    (
+        "script",
+        &[
+            "ExecuteDatabaseScript",
+            "CreateEntityGroupCommand",
+            "AlterEntityGroup",
+            "AlterMergeEntityGroup",
+            "DropEntityGroup",
+            "CreateFunction",
+            "CreateOrAlterFunction",
+            "DropFunction",
+        ],
+    ),
+    ("read_heartbeats", &[]),
+    ("read_schemas", &[]),
+    ("read_ownership", &[]),
+    ("read_members", &[]),
+];
+
 impl Sent {
+    /// A command of another kind than the statement has that our agent sent.
+    fn unplanned(&self, reading: &Reading) -> Option<String> {
+        let name = self.client_request_id.strip_prefix("adx-federation.")?.split(';').next()?;
+        let Some((_, planned)) = PLANNED.iter().find(|(planned, _)| *planned == name) else {
+            return (name != "canary").then(|| format!("an unknown statement '{name}'"));
+        };
+        let other = reading.commands.iter().find(|command| !planned.contains(&command.as_str()))?;
+        Some(format!("'{name}' is a {other}"))
+    }
+
     /// The text and what its endpoint takes; nothing for ingestion, which carries data.
     fn text(&self) -> Option<(Kind, &str)> {
         let kind = if self.path.ends_with("/rest/mgmt") {

@@ -247,6 +247,13 @@ fn a_partition_that_joins_costs_one_alter_a_database_and_no_function() {
     };
     assert_eq!(plan.changes, [alter("FleetDiscovery"), alter("Logs")]);
     assert_eq!(plan.changes[0].reason(), "joined: https://us.kusto.windows.net; left: none");
+    let command = |plan: &Plan| plan.changes[0].request().text().to_owned();
+    let us = "cluster('https://us.kusto.windows.net').database('Logs')";
+    assert_eq!(command(&plan), format!(".alter-merge entity_group ['Logs_Partitions'] ({us})"));
+    // Whoever leaves is told by what is left.
+    let hub = applied(hub, &plan);
+    let left = planned(&fleet(&[("eu", 61, logs(&["Requests"])), ("us", 1, logs(&["Requests"]))]), &hub);
+    assert_eq!(command(&left), format!(".alter entity_group ['Logs_Partitions'] ({us})"));
 }
 
 #[test]

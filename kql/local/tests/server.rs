@@ -10,6 +10,8 @@ mod support;
 mod commands;
 #[path = "server/entity_groups.rs"]
 mod entity_groups;
+#[path = "server/faults.rs"]
+mod faults;
 #[path = "server/ingestion.rs"]
 mod ingestion;
 #[path = "server/protocol.rs"]

@@ -285,6 +285,8 @@ pub fn parse_metadata(value: &Value) -> (BTreeMap<String, Value>, Vec<Problem>) 
                 }
             }
         }
+        // A reader may have put a reason in the place of what it left out.
+        Value::String(text) => problems.add("PartitionMetadata", format_args!("it is not an object: {text}")),
         _ => problems.add("PartitionMetadata", "it is not an object"),
     }
     (metadata, problems.finish())
@@ -423,6 +425,6 @@ mod tests {
         );
         assert_eq!(parse_metadata(&json!(r#"{"geo":"EU"}"#)).0.len(), 1);
         assert_eq!(parse_metadata(&json!("")), (BTreeMap::new(), vec![]));
-        assert_eq!(parse_metadata(&json!("x")).1[0].to_string(), "PartitionMetadata: it is not an object");
+        assert_eq!(parse_metadata(&json!("x")).1[0].to_string(), "PartitionMetadata: it is not an object: x");
     }
 }

@@ -95,8 +95,10 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
             "a credential must have exactly one of",
         ),
     ];
+    let mut seen = String::new();
     for (spec, message) in cases {
         let refused = test.refused(&cluster(&spec)).await;
+        seen += &refused;
         assert!(refused.contains(message), "{spec}:\n{refused}\nlacks: {message}");
     }
     // Each of a hub's fields beside a partition's hubs.
@@ -119,6 +121,7 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
     ] {
         let refused = test.refused(&cluster(&format!("federation: {{federatedClusters: [{target}], {field}}}"))).await;
         assert!(refused.contains("role Partition must not have"), "{field}:\n{refused}");
+        seen += &refused;
     }
     let component = |kind: &str, name: &str, spec: &str| {
         format!("apiVersion: adx-mon.azure.com/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n")
@@ -162,7 +165,16 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
     ] {
         let refused = test.refused(&text).await;
         assert!(refused.contains(message), "{text}:\n{refused}\nlacks: {message}");
+        seen += &refused;
     }
+    // Every rule of ours was broken once.
+    let rules = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds/crds.yaml"))
+        .expect("it is generated");
+    let messages =
+        rules.lines().filter_map(|line| line.trim_start().trim_start_matches("- ").strip_prefix("message: "));
+    let unbroken: std::collections::BTreeSet<_> =
+        messages.map(|message| message.trim_matches('"')).filter(|message| !seen.contains(message)).collect();
+    assert!(unbroken.is_empty(), "no object breaks: {unbroken:#?}");
 }
 
 #[tokio::test]

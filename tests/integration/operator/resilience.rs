@@ -21,8 +21,15 @@ async fn undisturbed() -> Vec<(String, Value)> {
     let _operator = test.operator().await;
     test.apply(CLUSTER).await;
     test.apply(COMPONENTS).await;
+    test.apply(PARTITION).await;
     until_ready(&test).await;
+    until_agent(&test).await;
     made(&test).await
+}
+
+/// All of an agent is there when its workload is, which comes last.
+async fn until_agent(test: &TestNamespace) {
+    test.until("apps/v1 Deployment", "part-agent", |object| !object.is_null()).await;
 }
 
 #[tokio::test]
@@ -31,6 +38,7 @@ async fn killed_after_every_single_write_it_comes_to_the_same_end() {
     let test = TestNamespace::new("killed").await;
     test.apply(CLUSTER).await;
     test.apply(COMPONENTS).await;
+    test.apply(PARTITION).await;
     let proxy = ApiProxy::start(test.plane).await;
     let mut kills = 0;
     // A new lease each time: nobody waits for a dead holder's to expire.
@@ -52,6 +60,7 @@ async fn killed_after_every_single_write_it_comes_to_the_same_end() {
     assert!(kills >= 20, "only {kills} writes");
     let _operator = through(&test, &proxy, "last").await;
     until_ready(&test).await;
+    until_agent(&test).await;
     assert_same(&made(&test).await, &expected);
 }
 
@@ -80,6 +89,30 @@ async fn there_and_back_again_is_as_if_it_had_never_been_otherwise() {
     test.apply(COMPONENTS).await;
     until_ready(&test).await;
     test.until("autoscaling/v2 HorizontalPodAutoscaler", "i", Value::is_null).await;
+    // A partition becomes a hub and a partition again: its agent is another program, twice.
+    let hub = PARTITION.split("  federation:").next().expect("the text has that section").to_owned()
+        + "  role: Federated\n  federation: {heartbeatDatabase: D, heartbeatTable: T}\n";
+    test.apply(PARTITION).await;
+    until_agent(&test).await;
+    test.apply(&hub).await;
+    let is_hub = |object: &Value| object["spec"]["replicas"] == 2 && object.to_string().contains("/agent-hub");
+    test.until("apps/v1 Deployment", "part-agent", is_hub).await;
+    // What is given back to nobody is taken away: server-side apply of the whole object.
+    test.delete("ADXCluster", "part").await;
+    test.until("apps/v1 Deployment", "part-agent", Value::is_null).await;
+    test.apply(PARTITION).await;
+    test.until("apps/v1 Deployment", "part-agent", |object| object.to_string().contains("/agent-partition")).await;
+    // A cluster that moves and gets a database takes its ingestor along, and back.
+    let moved = CLUSTER.replace("https://eu.kusto", "https://moved.kusto").replace(
+        "Spans, telemetryType: Traces}",
+        "Spans, telemetryType: Traces}\n    - {databaseName: More, telemetryType: Logs}",
+    );
+    test.apply(&moved).await;
+    test.until("apps/v1 StatefulSet", "i", |set| set.to_string().contains("More=https://moved.kusto.windows.net"))
+        .await;
+    test.apply(CLUSTER).await;
+    test.until("apps/v1 StatefulSet", "i", |set| !set.to_string().contains("moved.kusto")).await;
+    until_ready(&test).await;
     assert_same(&made(&test).await, &expected);
 }
 
@@ -117,6 +150,8 @@ async fn an_upgraded_operator_changes_what_an_earlier_one_made_and_leaves_nothin
     let is_new =
         |set: &Value| !set.to_string().contains("earlier-version") && !set["spec"].to_string().contains("EARLIER");
     test.until("apps/v1 StatefulSet", "i", is_new).await;
+    test.apply(PARTITION).await;
+    until_agent(&test).await;
     until_ready(&test).await;
     assert_same(&made(&test).await, &expected);
     assert!(!test.events().await.iter().any(|(reason, _)| reason == "DriftReverted"), "an upgrade is no drift");

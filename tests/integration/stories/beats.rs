@@ -102,6 +102,49 @@ async fn a_hub_that_hangs_keeps_no_beat_from_another() {
 }
 
 #[tokio::test]
+async fn a_cluster_that_lists_nothing_is_not_believed_and_keeps_its_schema() {
+    let fleet = with_table().await;
+    let document = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
+    let agent = fleet.start_agent("agent-partition", &document, &[]);
+    fleet.hub_until("FleetDiscovery", BEATS, SOON, |table| table.column("WithTables") != ["0"]).await;
+    for database in ["Logs", "Metrics"] {
+        let tables = fleet.partitions[0].command(database, ".show tables | project TableName").await;
+        for table in tables.expect("the partition answers").column("TableName") {
+            let drop = format!(".drop table {table}");
+            fleet.partitions[0].command(database, &drop).await.expect("the partition takes the command");
+        }
+    }
+    until_printed(&agent, "the cluster lists no database, table or view any more").await;
+    let (before, _) = beats(&fleet).await;
+    fleet
+        .hub_until("FleetDiscovery", BEATS, SOON, |table| {
+            table.column("Beats")[0].parse::<u64>().is_ok_and(|beats| beats > before + 2)
+        })
+        .await;
+    let (all, with_tables) = beats(&fleet).await;
+    assert_eq!(all, with_tables, "every beat has the schema:\n{}", agent.output());
+    // An agent that starts now knows nothing, and says nothing.
+    end(fleet, [agent]).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_starts_without_rights_says_nothing_of_tables() {
+    let fleet = with_table().await;
+    let bare = KustoServer::start(0, &["Logs"], Some(&fleet.recording("bare")), &[]).await;
+    let document =
+        fs::read_to_string(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])).expect("just written");
+    let document = fleet.write_document("bare", &document.replace(&fleet.partitions[0].url, &bare.url));
+    let mut agent = fleet.start_agent("agent-partition", &document, &["--once"]);
+    assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
+    assert!(agent.output().contains("the cluster lists no table or view"), "{}", agent.output());
+    let rows = fleet.hub.query("FleetDiscovery", "Heartbeats | project HasSchema = isnotnull(Schema)").await;
+    assert_eq!(rows.expect("the hub answers").column("HasSchema"), ["false"]);
+    let mut bare = bare;
+    bare.process().stop().await;
+    end(fleet, []).await;
+}
+
+#[tokio::test]
 async fn all_hubs_are_told_at_once() {
     let fleet = with_table().await;
     let mut hubs = Vec::new();

@@ -10,8 +10,12 @@ use crate::support::{SOON, end, federated, hub_content, until_printed, until_reg
 
 /// Appends a row to the heartbeat table, as anyone with the right to ingest may.
 async fn write_row(fleet: &Fleet, endpoint: &str, schema: &str, metadata: &str) {
+    write_row_at(fleet, "2025-05-03T12:34:56Z", endpoint, schema, metadata).await;
+}
+
+async fn write_row_at(fleet: &Fleet, time: &str, endpoint: &str, schema: &str, metadata: &str) {
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
-    let row = format!("2025-05-03T12:34:56Z,{},{},{}\n", quoted(endpoint), quoted(schema), quoted(metadata));
+    let row = format!("{time},{},{},{}\n", quoted(endpoint), quoted(schema), quoted(metadata));
     let client = reqwest::Client::new();
     let url = format!("{}/v1/rest/ingest/FleetDiscovery/Heartbeats?streamFormat=Csv", fleet.hub.url);
     let answer = client.post(url).body(row).send().await.expect("the hub answers");
@@ -52,21 +56,71 @@ async fn a_strangers_row_adds_no_foreign_cluster_runs_no_command_and_harms_no_ot
     write_row(&fleet, "https://stranger.kusto.windows.net", &hostile.to_string(), &deep).await;
     write_row(&fleet, "https://odd.kusto.windows.net", &deep, "[1,2]").await;
     write_row(&fleet, "https://empty.kusto.windows.net", "", "").await;
+    // Times that nobody's clock has, and none at all.
+    for (number, time) in ["1970-01-01T00:00:00Z", "2100-01-01T00:00:00Z", ""].into_iter().enumerate() {
+        write_row_at(&fleet, time, &format!("https://clock-{number}.kusto.windows.net"), "[]", "{}").await;
+    }
+    // Attributes and an endpoint beyond all reason; five megabytes of names that Kusto refuses.
+    write_row(&fleet, "https://wordy.kusto.windows.net", "[]", &json!({"geo": "x".repeat(300_000)}).to_string()).await;
+    write_row(&fleet, &format!("https://{}.kusto.windows.net", "a".repeat(3_000_000)), "[]", "{}").await;
+    let long: Vec<String> =
+        (0..50_000).map(|number| format!("/* {number} */ 'naïve\u{2028}{}", "x".repeat(80))).collect();
+    let schema = json!([{"database": "Logs", "tables": long}]).to_string().replace('"', "\"\"");
+    assert!(schema.len() > 5_000_000);
+    let row = format!(
+        ".ingest inline into table Heartbeats <|\n2025-05-03T12:34:56Z,https://long.kusto.windows.net,\"{schema}\",{{}}\n"
+    );
+    fleet.hub.command("FleetDiscovery", &row).await.expect("the hub takes the row");
+    // One that claims to be a real partition: its own next beat says otherwise.
+    write_row(&fleet, &fleet.partitions[1].url, &logs, r#"{"geo": "Atlantis"}"#).await;
     // The hub goes on: a new table of a real partition shows, and the stranger is a member of the one database that it names.
     fleet.partitions[0].command("Logs", ".create table Fresh (a:long)").await.expect("the partition takes a table");
     fleet
         .hub_until("Logs", ".show functions | where Name == 'federated_Fresh'", SOON, |table| table.rows.len() == 1)
         .await;
     until_regions(&fleet, &["america", "asia", "europe"]).await;
-    let after = hub_content(&fleet).await;
+    // The claim holds until the real partition's next beat.
+    let mut after = hub_content(&fleet).await;
+    let deadline = time::Instant::now() + SOON;
+    while after.len() != before.len() + 2 && time::Instant::now() < deadline {
+        time::sleep(Duration::from_millis(200)).await;
+        after = hub_content(&fleet).await;
+    }
     for line in &after {
         assert!(!line.contains("evil") && !line.contains("10.0.0.1") && !line.contains("xn--"), "{line}");
         assert!(!line.contains("['x']") && !line.contains("__internal"), "{line}");
     }
     // `.drop table Heartbeats` has only letters, blanks and a dot: to Kusto a name like any other, and quoted it is one.
     assert!(after.iter().any(|line| line.contains("X.['.drop table Heartbeats']")), "{after:#?}");
-    assert_eq!(after.len(), before.len() + 2, "functions for Fresh and for that name, and nothing else: {after:#?}");
+    let names = |content: &[String]| -> std::collections::BTreeSet<String> {
+        content
+            .iter()
+            .map(|line| line.split("String(\"").nth(1).unwrap_or_default().chars().take(60).collect())
+            .collect()
+    };
+    assert_eq!(
+        after.len(),
+        before.len() + 2,
+        "functions for Fresh and for that name, and nothing else: {:?}",
+        names(&after).difference(&names(&before)).collect::<Vec<_>>()
+    );
     until_printed(&operator, "it is no Kusto endpoint of this cloud").await;
+    for told in [
+        "its heartbeat has no Timestamp",
+        "ahead of the hub's clock",
+        "longer than 64 KiB",
+        "/* 0 */ 'na",
+        "more problems",
+    ] {
+        until_printed(&operator, told).await;
+    }
+    let agent = |line: &serde_json::Value| {
+        line["client_request_id"].as_str().is_some_and(|id| id.starts_with("adx-federation."))
+    };
+    let recording =
+        std::fs::read_to_string(fleet.hub.recording.as_ref().expect("it records")).expect("the file is there");
+    let sent = recording.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).filter(agent);
+    assert!(sent.count() > 10, "what our agents sent is told by its request id, and judged by it");
     end(fleet, [operator]).await;
 }
 

@@ -50,6 +50,34 @@ async fn every_agent_may_be_killed_and_the_fleet_is_whole_again() {
 }
 
 #[tokio::test]
+async fn agents_work_by_cron_and_exit_0_when_they_are_asked_to_stop() {
+    let fleet = Fleet::start(Pace { heartbeat: "1m", time_to_live: "5m", ..Pace::FAST }).await;
+    let fleet = fleet.expect("the servers take the telemetry");
+    let by_cron = |document: std::path::PathBuf, name: &str, interval: &str, schedule: &str| {
+        let text = std::fs::read_to_string(document).expect("just written");
+        assert!(text.contains(interval), "{text}");
+        fleet.write_document(name, &text.replace(interval, schedule))
+    };
+    let hub = by_cron(fleet.hub_document(), "hub-cron", "reconcileInterval: 500ms", "reconcileSchedule: '* * * * *'");
+    let partition = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
+    let partition = by_cron(partition, "partition-cron", "heartbeatInterval: 1m", "heartbeatSchedule: '* * * * *'");
+    let mut agents = [fleet.start_agent("agent-hub", &hub, &[]), fleet.start_agent("agent-partition", &partition, &[])];
+    let deadline = time::Instant::now() + Duration::from_secs(75);
+    for agent in &agents {
+        while !agent.output().contains("pass ended") {
+            assert!(time::Instant::now() < deadline, "{}", agent.output());
+            time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    for agent in &mut agents {
+        agent.signal(nix::sys::signal::Signal::SIGTERM);
+        assert_eq!(agent.exited_within(Duration::from_secs(5)).await.code(), Some(0), "{}", agent.output());
+        assert_eq!(agent.output().matches("pass ended").count(), 1, "once a minute: {}", agent.output());
+    }
+    end(fleet, []).await;
+}
+
+#[tokio::test]
 async fn once_and_plan_tell_by_their_exit_codes_what_happened() {
     let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
     let document = fleet.hub_document();

@@ -209,3 +209,42 @@ fn commands(fleet: &Fleet) -> Vec<String> {
         .filter_map(|line| line["csl"].as_str().map(str::to_owned))
         .collect()
 }
+
+#[tokio::test]
+async fn what_an_earlier_process_watched_is_remembered_by_the_next() {
+    let fleet = Fleet::start(Pace { time_to_live: "6s", ..Pace::FAST }).await.expect("the servers take the telemetry");
+    let document = fleet.hub_document();
+    let once = async || {
+        let mut hub = fleet.start_agent("agent-hub", &document, &["--once"]);
+        let code = hub.exited_within(SOON).await.code();
+        (code, hub.output())
+    };
+    once().await;
+    let mut agents: Vec<_> = REGIONS
+        .iter()
+        .zip(&fleet.partitions)
+        .map(|(region, server)| fleet.start_agent("agent-partition", &fleet.partition_document(region, server), &[]))
+        .collect();
+    fleet
+        .hub_until("FleetDiscovery", "Heartbeats | distinct ClusterEndpoint | count", SOON, |table| {
+            table.column("Count") == ["3"]
+        })
+        .await;
+    assert_eq!(once().await.0, Some(0));
+    agents.remove(0).stop().await;
+    time::sleep(Duration::from_secs(7)).await;
+    // Its silence began while nobody watched.
+    let (code, output) = once().await;
+    assert_eq!(
+        (code, output.contains("until this agent has watched for one heartbeatTTL")),
+        (Some(3), true),
+        "{output}"
+    );
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+    time::sleep(Duration::from_secs(7)).await;
+    // A process that has watched for no longer than the one before; but that one wrote down since when.
+    let (code, output) = once().await;
+    assert_eq!(code, Some(0), "{output}");
+    until_regions(&fleet, &["america", "asia"]).await;
+    end(fleet, agents).await;
+}
