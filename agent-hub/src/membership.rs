@@ -57,6 +57,15 @@ pub struct Remembered {
     pub needs: u64,
     /// Why, where the state alone does not tell.
     pub reason: Option<String>,
+    /// What was refused of its newest heartbeat: the first thing, in a sentence.
+    pub problem: Option<String>,
+}
+
+impl Remembered {
+    /// What is to be said of it.
+    fn told(&self) -> Option<&String> {
+        self.reason.as_ref().or(self.problem.as_ref())
+    }
 }
 
 /// The most returns that are remembered; more than any sensible `flapping_returns`.
@@ -148,7 +157,8 @@ impl Membership {
                 admission: trust.admission(&endpoint),
                 now,
             };
-            let remembered = step(self.partitions.get(&endpoint), &sight, thresholds);
+            let mut remembered = step(self.partitions.get(&endpoint), &sight, thresholds);
+            remembered.problem = beat.problems.first().cloned();
             beat.problems.extend(clock_problem(&beat));
             fleet.insert(
                 endpoint.clone(),
@@ -249,6 +259,7 @@ impl Membership {
             let is_recorded = before.is_some_and(|before| {
                 (before.state, before.since, before.silent_since, &before.returns)
                     == (after.state, after.since, after.silent_since, &after.returns)
+                    && (after.reason.is_some() || before.told() == after.told())
             });
             (!is_recorded).then(|| MemberRecord {
                 kind: "Partition",
@@ -257,7 +268,7 @@ impl Membership {
                 since: after.since,
                 silent_since: after.silent_since,
                 returns: after.returns.clone(),
-                reason: after.reason.clone().unwrap_or_default(),
+                reason: after.told().cloned().unwrap_or_default(),
             })
         });
         let darkness = self.darkness.iter().filter(|(scope, after)| recorded.darkness.get(scope) != Some(after));
@@ -341,6 +352,7 @@ fn step(before: Option<&Remembered>, sight: &Sight, thresholds: &Thresholds) -> 
         beats: 0,
         needs: thresholds.join_after,
         reason: None,
+        problem: None,
     });
     let state_before = after.state;
     after.returns.retain(|at| now.duration_since(*at) <= thresholds.flapping_window);
@@ -552,6 +564,15 @@ mod tests {
         assert_eq!(first.changed_since(&Membership::default()).len(), 1);
         let second = step(&first, 5);
         assert_eq!(second.changed_since(&first), []);
+        // What was refused of a heartbeat is told as long as it is.
+        let mut refused = second.clone();
+        refused
+            .partitions
+            .values_mut()
+            .for_each(|known| known.problem = Some("Logs.tables[0]: it is no text".to_owned()));
+        let line = refused.changed_since(&second).remove(0).csv_line(at(5));
+        assert!(line.contains(",live,") && line.ends_with(",\"Logs.tables[0]: it is no text\"\n"), "{line}");
+        assert_eq!(second.changed_since(&refused).len(), 1);
         let mut dark = step(&second, 20);
         dark.note(&BTreeSet::from([Scope::Zone("a\",\n.drop".to_owned())]), at(20), SignedDuration::from_hours(1));
         let lines: Vec<String> = dark.changed_since(&second).iter().map(|record| record.csv_line(at(20))).collect();

@@ -16,7 +16,7 @@ use kql::{
 };
 use shared::{
     document::HubConfig,
-    kusto::{ClientError, Cloud, KustoClient},
+    kusto::{ClientError, HostTrust, KustoClient},
     runtime::{Exit, PartitionState, PassOutcome, RefusalReason, World, chain},
 };
 
@@ -192,7 +192,7 @@ impl HubAgent {
 
     /// Reads the heartbeats and the hub, and judges the partitions.
     async fn see(&mut self, missing: &Missing) -> Result<Seen, Blind> {
-        let trusted = may_be_partition(&self.config, self.world.cloud);
+        let trusted = may_be_partition(&self.config, &self.world.trust);
         let reading = read_heartbeats(&self.hub, &self.config, &mut self.memory, trusted).await;
         let reading = reading.map_err(Blind::Incomplete)?;
         self.stale.extend(reading.changed);
@@ -349,14 +349,17 @@ fn canary_of(beat: &Beat) -> Option<(Entity, TableName, Source)> {
 }
 
 /// A partition is a Kusto cluster of the hub's cloud; beside a hub on this machine, also one on this machine.
-fn may_be_partition(config: &HubConfig, cloud: Cloud) -> impl Fn(&ClusterEndpoint) -> Result<(), &'static str> {
+fn may_be_partition<'a>(
+    config: &HubConfig,
+    trust: &'a HostTrust,
+) -> impl Fn(&ClusterEndpoint) -> Result<(), &'static str> + use<'a> {
     let local = config.endpoint.is_loopback();
     let hub = config.endpoint.clone();
     move |endpoint| {
         if *endpoint == hub {
             return Err("it is this hub, which cannot be a partition of its own");
         }
-        let is_kusto = cloud.trusts(endpoint) || (local && endpoint.is_loopback());
+        let is_kusto = trust.trusts(endpoint) || (local && endpoint.is_loopback());
         if is_kusto { Ok(()) } else { Err("it is no Kusto endpoint of this cloud") }
     }
 }

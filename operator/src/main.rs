@@ -8,7 +8,10 @@ use operator::{
     standalone::{self, Standalone},
 };
 use shared::runtime::{self, Admin, AdminServer, Exit, LogFormat, Metrics, chain, stop_on_signals};
-use shared::{kubernetes::Lease, kusto::Cloud};
+use shared::{
+    kubernetes::Lease,
+    kusto::{Cloud, HostTrust, TrustedSuffix},
+};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
@@ -102,6 +105,10 @@ struct CommonArgs {
     /// The Azure cloud of the clusters: which hosts are trusted with a token
     #[arg(long, value_enum, value_name = "CLOUD", default_value_t, env = "ADX_FEDERATION_CLOUD")]
     cloud: Cloud,
+
+    /// More suffixes of Kusto hosts that are trusted with a token, such as .kusto.example.com
+    #[arg(long, value_name = "SUFFIX", value_delimiter = ',', env = "ADX_FEDERATION_TRUSTED_SUFFIXES")]
+    trusted_suffix: Vec<TrustedSuffix>,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -128,7 +135,9 @@ impl CommonArgs {
     /// What every agent gets of them.
     fn for_agents(&self) -> Vec<String> {
         let values = [("--log-format", name_of(&self.log_format)), ("--cloud", name_of(&self.cloud))];
-        values.map(|(name, value)| format!("{name}={value}")).into()
+        let values = values.map(|(name, value)| format!("{name}={value}"));
+        let suffixes = self.trusted_suffix.iter().map(|suffix| format!("--trusted-suffix={suffix}"));
+        values.into_iter().chain(suffixes).collect()
     }
 }
 
@@ -183,7 +192,7 @@ async fn reconcile(args: RunArgs) -> Exit {
     let settings = Settings {
         namespace: args.namespace,
         cluster_labels: args.cluster_labels.into_iter().collect(),
-        cloud: args.common.cloud,
+        trust: HostTrust { cloud: args.common.cloud, suffixes: args.common.trusted_suffix.clone() },
         allow_loopback: args.allow_loopback,
         images: Images {
             ingestor: args.ingestor_image,

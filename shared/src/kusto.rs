@@ -19,4 +19,4 @@ mod trust;
 pub use client::{ClientOptions, KustoClient};
 pub use error::{ClientError, Failure, KustoError};
 pub use table::{ColumnInfo, DecodeError, ResultTable, Row};
-pub use trust::Cloud;
+pub use trust::{Cloud, HostTrust, TrustedSuffix};

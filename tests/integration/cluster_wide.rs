@@ -41,14 +41,29 @@ async fn an_operator_without_a_namespace_works_in_all_and_gives_agents_its_own_i
             "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: {name}, labels: {{app: x}}}}\nspec:\n  clusterName: {name}\n  endpoint: {endpoint}\n  databases: [{{databaseName: Metrics, telemetryType: Metrics}}]\n{federation}"
         )
     };
-    for test in [&own, &other] {
-        test.apply(&cluster("part", "https://part.kusto.windows.net")).await;
+    let both = [(&own, "own", "other"), (&other, "other", "own")];
+    for (test, host, _) in both {
+        // The first namespace has an Ingestor by now; that is no help in the second.
+        test.apply("apiVersion: adx-mon.azure.com/v1\nkind: Collector\nmetadata: {name: c}\nspec: {}").await;
+        test.until_condition("Collector", "c", "Ready", "False", "WaitingForIngestor").await;
+        test.apply(&cluster("part", &format!("https://{host}.kusto.windows.net"))).await;
         test.apply("apiVersion: adx-mon.azure.com/v1\nkind: Ingestor\nmetadata: {name: i}\nspec: {adxClusterSelector: {matchLabels: {app: x}}}").await;
         let agent = test.until("apps/v1 Deployment", "part-agent", |agent| agent["spec"]["template"].is_object()).await;
         assert_eq!(agent["spec"]["template"]["spec"]["containers"][0]["image"], json!(image));
         test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
-        test.delete("ADXCluster", "part").await;
-        test.delete("Ingestor", "i").await;
+        test.until_condition("Collector", "c", "Ready", "True", "Ready").await;
+    }
+    for (test, host, foreign) in both {
+        let ingestor = test.get("apps/v1 StatefulSet", "i").await.to_string();
+        assert!(
+            ingestor.contains(&format!("https://{host}.kusto"))
+                && !ingestor.contains(&format!("https://{foreign}.kusto"))
+        );
+        let config = test.get("v1 ConfigMap", "c-config").await.to_string();
+        assert!(config.contains(&test.name), "a collector follows the Ingestor of its own namespace: {config}");
+        for (kind, name) in [("Collector", "c"), ("ADXCluster", "part"), ("Ingestor", "i")] {
+            test.delete(kind, name).await;
+        }
     }
     other.apply(&cluster("local", "http://127.0.0.1:8080")).await;
     let told = other.until_condition("ADXCluster", "local", "Stalled", "True", "Invalid").await;

@@ -49,7 +49,8 @@ fn parse(config: &HubConfig, table: &ResultTable) -> Result<Membership, DecodeEr
                         }
                         _ => config.membership.join_after_beats,
                     },
-                    reason: Some(row.string("Reason")?.to_owned()).filter(|reason| !reason.is_empty()),
+                    reason: None,
+                    problem: Some(row.string("Reason")?.to_owned()).filter(|reason| !reason.is_empty()),
                 };
                 membership.partitions.insert(endpoint, remembered);
             }

@@ -80,6 +80,8 @@ struct Report {
     conditions: Vec<Draft>,
     endpoint: Option<String>,
     is_stalled: bool,
+    /// What people are told once the status says it: an operator that dies in between has done the more important of the two.
+    events: Vec<Event>,
 }
 
 /// How often pods that are not ready are looked at besides when they change, in case a change was missed.
@@ -94,7 +96,7 @@ pub(crate) async fn reconcile<K: Managed>(object: Arc<K>, context: Arc<Context>)
         Ok(outcome) => outcome,
         Err(error) => {
             let note = chain(&error);
-            publish(&*object, &context, EventType::Warning, "ReconcileFailed", note, None).await;
+            publish(&*object, &context, &event(EventType::Warning, "ReconcileFailed", &note, None)).await;
             tracing::error!(
                 kind = K::KIND.as_str(),
                 name = owner.name,
@@ -124,8 +126,13 @@ async fn steps<K: Managed>(object: &K, owner: &Owner, context: &Context) -> Resu
         return tell(object, context, report).await;
     }
     let plan = object.plan(owner, &context.world());
-    let report = carry_out(object, owner, context, plan).await?;
-    tell(object, context, report).await
+    let mut report = carry_out(object, owner, context, plan).await?;
+    let events = std::mem::take(&mut report.events);
+    let outcome = tell(object, context, report).await?;
+    for event in &events {
+        publish(object, context, event).await;
+    }
+    Ok(outcome)
 }
 
 /// Why a reconcile could not even be told.
@@ -146,6 +153,7 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
             conditions: vec![draft],
             endpoint: object.status_endpoint().map(str::to_owned),
             is_stalled: false,
+            events: Vec::new(),
         })
     };
     if object.suspended() {
@@ -166,7 +174,8 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
             let ready = Draft::no(Phase::Ready, "InvalidCriteria", format!("spec.criteriaExpression: {why}"));
             let stalled = Draft { phase: Phase::Stalled, is_true: Some(true), ..ready.clone() };
             let endpoint = object.status_endpoint().map(str::to_owned);
-            Some(Report { outcome: Outcome::NotMine, conditions: vec![ready, stalled], endpoint, is_stalled: true })
+            let (outcome, conditions) = (Outcome::NotMine, vec![ready, stalled]);
+            Some(Report { outcome, conditions, endpoint, is_stalled: true, events: Vec::new() })
         }
     }
 }
@@ -178,25 +187,27 @@ async fn carry_out<K: Managed>(
     plan: Plan,
 ) -> Result<Report, ReconcileError> {
     let Plan { mut conditions, build, workload_phase, endpoint, is_stalled } = plan;
+    let mut events = Vec::new();
     let Some(build) = build else {
         let outcome = if is_stalled { Outcome::Invalid } else { Outcome::Waiting };
-        for why in conditions.iter().filter(|draft| is_stalled && draft.is_true == Some(false)) {
-            publish_once(object, context, why).await;
-        }
+        events.extend(
+            conditions
+                .iter()
+                .filter(|why| is_stalled && why.is_true == Some(false))
+                .filter_map(|why| news(object, why)),
+        );
         // What runs goes on with the endpoint that it has.
         let endpoint = endpoint.or_else(|| object.status_endpoint().map(str::to_owned));
-        return Ok(Report { outcome, conditions, endpoint, is_stalled });
+        return Ok(Report { outcome, conditions, endpoint, is_stalled, events });
     };
     let is_trouble = |draft: &&Draft| {
         draft.phase == Phase::Guarded || (draft.phase == Phase::Federated && draft.is_true == Some(false))
     };
-    for trouble in conditions.iter().filter(is_trouble) {
-        publish_once(object, context, trouble).await;
-    }
+    events.extend(conditions.iter().filter(is_trouble).filter_map(|why| news(object, why)));
     if let Some((pass, repairs)) = object.agent_repairs()
         && context.is_new_repair(owner, pass)
     {
-        publish(object, context, EventType::Normal, "HubDriftRepaired", repairs.join("; "), None).await;
+        events.push(event(EventType::Normal, "HubDriftRepaired", &repairs.join("; "), None));
     }
     let reference = ChildRef::in_namespace::<K>(owner, &owner.name);
     if !K::cluster_scoped(owner).is_empty() && !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
@@ -209,9 +220,9 @@ async fn carry_out<K: Managed>(
             let outcome =
                 if matches!(error, ApplyError::Conflict { .. }) { Outcome::Conflict } else { Outcome::Failed };
             let why = Draft::no(workload_phase, error.reason(), chain(&error));
-            publish_once(object, context, &why).await;
+            events.extend(news(object, &why));
             conditions.push(why);
-            return Ok(Report { outcome, conditions, endpoint, is_stalled: false });
+            return Ok(Report { outcome, conditions, endpoint, is_stalled: false, events });
         }
     };
     if object.has_stale_agent_status() {
@@ -231,7 +242,7 @@ async fn carry_out<K: Managed>(
             name: Some(child.name),
             ..ObjectReference::default()
         };
-        publish(object, context, EventType::Normal, "DriftReverted", drift, Some(child)).await;
+        events.push(event(EventType::Normal, "DriftReverted", &drift, Some(child)));
     }
     let mut outcome = if changed > 0 { Outcome::Changed } else { Outcome::Unchanged };
     if let Some(workload) = workload.filter(|_| has_workload) {
@@ -247,7 +258,7 @@ async fn carry_out<K: Managed>(
             let why = match trouble {
                 Some((reason, message)) => {
                     let why = Draft::no(workload_phase, &reason, message);
-                    publish_once(object, context, &why).await;
+                    events.extend(news(object, &why));
                     why
                 }
                 None => Draft::no(workload_phase, "Progressing", progress.message),
@@ -256,7 +267,7 @@ async fn carry_out<K: Managed>(
             outcome = Outcome::Progressing;
         }
     }
-    Ok(Report { outcome, conditions, endpoint, is_stalled: false })
+    Ok(Report { outcome, conditions, endpoint, is_stalled: false, events })
 }
 
 /// Whether everything of this very object was made before: what is missing now, somebody deleted.
@@ -270,7 +281,7 @@ fn was_complete<K: Managed>(object: &K, workload_phase: Phase) -> bool {
 
 /// Writes the status where it differs.
 async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Result<Outcome, ReconcileError> {
-    let Report { outcome, conditions, endpoint, is_stalled } = report;
+    let Report { outcome, conditions, endpoint, is_stalled, events: _ } = report;
     let has_summary = conditions.iter().any(|draft| draft.phase == Phase::Ready);
     let drafts = if has_summary { conditions } else { with_summary(conditions, is_stalled) };
     let generation = object.meta().generation;
@@ -309,7 +320,9 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
     {
         Ok(_) => Ok(outcome),
         // Deleted since we looked.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(outcome),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(outcome),
+        // Perhaps made anew since then, which is another look's.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Outcome::Failed),
         Err(error) => Err(ReconcileError::Status(error)),
     }
 }
@@ -365,32 +378,26 @@ async fn finish<K: Managed>(object: &K, owner: &Owner, context: &Context) -> Res
 }
 
 /// An Event for what a condition is about to say, unless it says so already.
-async fn publish_once<K: Managed>(object: &K, context: &Context, why: &Draft) {
+fn news<K: Managed>(object: &K, why: &Draft) -> Option<Event> {
     let said = object.conditions().iter().find(|condition| condition.type_ == why.phase.as_str());
-    if said.is_none_or(|said| said.reason != why.reason) {
-        publish(object, context, EventType::Warning, &why.reason, why.message.clone(), None).await;
+    let is_new = said.is_none_or(|said| said.reason != why.reason);
+    is_new.then(|| event(EventType::Warning, &why.reason, &why.message, None))
+}
+
+fn event(kind: EventType, reason: &str, note: &str, about: Option<ObjectReference>) -> Event {
+    Event {
+        type_: kind,
+        reason: reason.to_owned(),
+        // The API's limit of a note.
+        note: Some(note.chars().take(1000).collect()),
+        action: "Reconcile".to_owned(),
+        secondary: about,
     }
 }
 
 /// An Event on the object. One that cannot be written is only logged: Events are for people, and never decide.
-async fn publish<K: Managed>(
-    object: &K,
-    context: &Context,
-    kind: EventType,
-    reason: &str,
-    note: String,
-    about: Option<ObjectReference>,
-) {
-    // The API's limit of a note.
-    let note: String = note.chars().take(1000).collect();
-    let event = Event {
-        type_: kind,
-        reason: reason.to_owned(),
-        note: Some(note),
-        action: "Reconcile".to_owned(),
-        secondary: about,
-    };
-    if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
-        tracing::warn!(error = chain(&error), reason, "an Event could not be written");
+async fn publish<K: Managed>(object: &K, context: &Context, event: &Event) {
+    if let Err(error) = context.recorder.publish(event, &object.object_ref(&())).await {
+        tracing::warn!(error = chain(&error), reason = event.reason, "an Event could not be written");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shared::kusto::Cloud;
+use shared::kusto::HostTrust;
 
 /// What all reconciles share of the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,8 +11,8 @@ pub struct Settings {
     pub namespace: Option<String>,
     /// Labels of this Kubernetes cluster, which criteria expressions may ask for.
     pub cluster_labels: BTreeMap<String, String>,
-    /// The cloud of the clusters: which hosts may be shown a token.
-    pub cloud: Cloud,
+    /// Which hosts may be shown a token.
+    pub trust: HostTrust,
     /// Whether a cluster may be on the machine of its agent: for development.
     pub allow_loopback: bool,
     /// Images of those that name none.

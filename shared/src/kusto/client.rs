@@ -27,7 +27,7 @@ use super::{
     error::{ClientError, Failure, KustoError},
     retry,
     table::ResultTable,
-    trust::Cloud,
+    trust::HostTrust,
 };
 use crate::{
     credential::{CredentialConfig, TokenSource},
@@ -37,8 +37,8 @@ use crate::{
 /// How a client behaves; the same for all clusters of a process.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// The cloud: whom to trust, and the tokens' audience.
-    pub cloud: Cloud,
+    /// Whom to trust with a token, and the tokens' audience.
+    pub trust: HostTrust,
     /// Who asks, for the cluster's own logs (`x-ms-app`).
     pub application: String,
     /// To make a connection.
@@ -62,7 +62,7 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
-            cloud: Cloud::default(),
+            trust: HostTrust::default(),
             application: "adx-federation".to_owned(),
             connect_timeout: Duration::from_secs(10),
             query_timeout: Duration::from_secs(2 * 60),
@@ -118,12 +118,12 @@ impl KustoClient {
     ) -> Result<Self, ClientError> {
         let token = if endpoint.is_loopback() {
             None
-        } else if !options.cloud.trusts(&endpoint) {
-            return Err(ClientError::Untrusted { endpoint, cloud: options.cloud });
+        } else if !options.trust.trusts(&endpoint) {
+            return Err(ClientError::Untrusted { endpoint, cloud: options.trust.cloud });
         } else if *credential == CredentialConfig::None {
             return Err(ClientError::NoCredential { endpoint });
         } else {
-            Some(TokenSource::new(credential.clone(), options.cloud.audience()))
+            Some(TokenSource::new(credential.clone(), options.trust.cloud.audience()))
         };
         let mut http = reqwest::Client::builder()
             .redirect(Policy::none())

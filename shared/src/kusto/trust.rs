@@ -4,7 +4,7 @@
 //! Source of the hosts: azure-kusto-go's `well_known_kusto_endpoints.json`. Audiences: `https://kusto.` before the cloud's Kusto suffix, as the SDKs'
 //! default and every cloud's metadata have it.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use kql::endpoint::ClusterEndpoint;
 
@@ -69,6 +69,64 @@ impl Cloud {
 impl fmt::Display for Cloud {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.table().name)
+    }
+}
+
+/// Whom a process trusts with a token: the Kusto hosts of its cloud, and those under suffixes that a person named when it was started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostTrust {
+    /// The cloud, which is the tokens' audience, too.
+    pub cloud: Cloud,
+    /// More suffixes, such as a private link's or a local emulator's.
+    pub suffixes: Vec<TrustedSuffix>,
+}
+
+impl HostTrust {
+    /// Whether the host may get a token.
+    pub fn trusts(&self, endpoint: &ClusterEndpoint) -> bool {
+        self.cloud.trusts(endpoint) || self.suffixes.iter().any(|suffix| suffix.covers(endpoint.host()))
+    }
+}
+
+impl From<Cloud> for HostTrust {
+    fn from(cloud: Cloud) -> Self {
+        Self { cloud, suffixes: Vec::new() }
+    }
+}
+
+/// `.kusto.example.com`: names under it are trusted, it itself is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedSuffix(String);
+
+impl TrustedSuffix {
+    fn covers(&self, host: &str) -> bool {
+        host.len() > self.0.len() && host.ends_with(&self.0)
+    }
+}
+
+impl fmt::Display for TrustedSuffix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for TrustedSuffix {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let suffix = text.to_ascii_lowercase();
+        let labels: Vec<&str> = suffix.split('.').collect();
+        let is_label = |label: &&str| {
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        match labels.as_slice() {
+            // One label alone would be a whole top-level domain.
+            ["", names @ ..] if names.len() >= 2 && names.iter().all(is_label) => Ok(Self(suffix)),
+            _ => Err("must be a dot and a domain of two names or more, such as .kusto.example.com"),
+        }
     }
 }
 
@@ -218,6 +276,21 @@ mod tests {
             "https://localhost",
         ] {
             assert!(!trusted(Cloud::Public, text), "{text}");
+        }
+    }
+
+    #[test]
+    fn suffixes_of_a_persons_own_are_trusted_beside_the_clouds() {
+        let trust = HostTrust { cloud: Cloud::Public, suffixes: vec![".Kusto.example.com".parse().unwrap()] };
+        let trusts = |text: &str| trust.trusts(&ClusterEndpoint::parse(text).unwrap());
+        assert!(trusts("https://a.kusto.example.com") && trusts("https://a.kusto.windows.net"));
+        for other in
+            ["https://kusto.example.com", "https://akusto.example.com", "https://a.kusto.example.com.evil.example"]
+        {
+            assert!(!trusts(other), "{other}");
+        }
+        for wrong in ["", ".", ".com", "kusto.example.com", ".a..b", ".-a.b", ".a.b/", ".a b.c", "."] {
+            assert!(wrong.parse::<TrustedSuffix>().is_err(), "{wrong}");
         }
     }
 

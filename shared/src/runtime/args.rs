@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use crate::kusto::Cloud;
+use crate::kusto::{Cloud, TrustedSuffix};
 
 /// Flattened into each agent's own arguments.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,6 +32,10 @@ pub struct CommonArgs {
     /// The Azure cloud of the clusters: which hosts are trusted with a token
     #[arg(long, value_enum, value_name = "CLOUD", default_value_t, env = "ADX_FEDERATION_CLOUD")]
     pub cloud: Cloud,
+
+    /// More suffixes of Kusto hosts that are trusted with a token, such as .kusto.example.com
+    #[arg(long, value_name = "SUFFIX", value_delimiter = ',', env = "ADX_FEDERATION_TRUSTED_SUFFIXES")]
+    pub trusted_suffix: Vec<TrustedSuffix>,
 }
 
 impl AsRef<Self> for CommonArgs {

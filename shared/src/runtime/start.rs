@@ -19,7 +19,7 @@ use super::{
 use crate::{
     document::{ADXCluster, Schedule, Violations, load_document},
     kubernetes::{self, Lease, StatusWriter},
-    kusto::{ClientOptions, Cloud},
+    kusto::{ClientOptions, HostTrust},
 };
 
 /// What an agent's `run` needs besides its configuration.
@@ -36,7 +36,7 @@ pub struct World {
     /// Whether one pass is all.
     pub once: bool,
     /// The cloud whose hosts are trusted.
-    pub cloud: Cloud,
+    pub trust: HostTrust,
     /// In Kubernetes: whether this replica leads.
     pub leadership: Option<Leadership>,
     /// In Kubernetes: where the agent tells what it sees.
@@ -48,8 +48,8 @@ impl World {
     pub fn new(agent: &'static str) -> Self {
         let metrics = Metrics::new();
         let admin = Admin::new(metrics.clone());
-        let (stop, cloud) = (CancellationToken::new(), Cloud::default());
-        Self { agent, metrics, admin, stop, once: false, cloud, leadership: None, status: None }
+        let (stop, trust) = (CancellationToken::new(), HostTrust::default());
+        Self { agent, metrics, admin, stop, once: false, trust, leadership: None, status: None }
     }
 
     /// A cycle by this schedule that ends with this world.
@@ -60,7 +60,7 @@ impl World {
     /// The options of this agent's Kusto clients.
     pub fn client_options(&self) -> ClientOptions {
         ClientOptions {
-            cloud: self.cloud,
+            trust: self.trust.clone(),
             application: format!("adx-federation/{}", self.agent),
             metrics: Some(self.metrics.clone()),
             ..ClientOptions::default()
@@ -166,7 +166,8 @@ async fn surround<F: Future<Output = Exit>>(
             return Exit::Failed;
         }
     };
-    let mut world = World { stop, once: args.once, cloud: args.cloud, ..World::new(agent) };
+    let trust = HostTrust { cloud: args.cloud, suffixes: args.trusted_suffix.clone() };
+    let mut world = World { stop, once: args.once, trust, ..World::new(agent) };
     let mut election = None;
     if args.kubernetes {
         match in_kubernetes(&mut world, object).await {

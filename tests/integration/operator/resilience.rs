@@ -40,15 +40,39 @@ async fn killed_after_every_single_write_it_comes_to_the_same_end() {
     test.apply(COMPONENTS).await;
     test.apply(PARTITION).await;
     let proxy = ApiProxy::start(test.plane).await;
+    let kills = kill_after_each_write(&test, &proxy, "made").await;
+    assert!(kills >= 20, "only {kills} writes");
+    let operator = through(&test, &proxy, "last").await;
+    until_ready(&test).await;
+    until_agent(&test).await;
+    assert_same(&made(&test).await, &expected);
+    drop(operator);
+    // And when everything goes: what Kubernetes does not collect is removed before its owner is let go.
+    for (kind, name) in [("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a")] {
+        test.delete(kind, name).await;
+    }
+    let kills = kill_after_each_write(&test, &proxy, "gone").await;
+    assert!(kills >= 6, "only {kills} writes");
+    for (kind, name) in [("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a")] {
+        test.until(kind, name, Value::is_null).await;
+    }
+    for kind in ["rbac.authorization.k8s.io/v1 ClusterRole", "rbac.authorization.k8s.io/v1 ClusterRoleBinding"] {
+        let left = test.ours(kind).await;
+        assert!(!left.iter().any(|name| name.contains(&format!(":{}:", test.name))), "{left:?}");
+    }
+}
+
+/// Starts one operator after the other, each of which may write once; until one has nothing to write. Says how many were killed.
+async fn kill_after_each_write(test: &TestNamespace, proxy: &ApiProxy, lease: &str) -> usize {
     let mut kills = 0;
     // A new lease each time: nobody waits for a dead holder's to expire.
     loop {
-        let mut operator = through(&test, &proxy, &format!("lease-{kills}")).await;
+        let mut operator = through(test, proxy, &format!("{lease}-{kills}")).await;
         let stopped = time::timeout(Duration::from_secs(6), proxy.stop_after(1)).await;
         operator.process.kill().await;
         proxy.go_on();
         if stopped.is_err() {
-            break;
+            return kills;
         }
         kills += 1;
         assert!(
@@ -57,11 +81,6 @@ async fn killed_after_every_single_write_it_comes_to_the_same_end() {
             proxy.take().iter().filter(|seen| seen.is_write()).collect::<Vec<_>>()
         );
     }
-    assert!(kills >= 20, "only {kills} writes");
-    let _operator = through(&test, &proxy, "last").await;
-    until_ready(&test).await;
-    until_agent(&test).await;
-    assert_same(&made(&test).await, &expected);
 }
 
 #[tokio::test]
@@ -372,6 +391,9 @@ async fn at_rest_nothing_is_written_but_leases() {
     )
     .await;
     test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: tobe}\nspec: {clusterName: tobeprovisioned}\n").await;
+    // And a partition whose agent beats all the time, to a hub that is not there.
+    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: nohub}\nspec: {clusterName: nohub, endpoint: 'http://127.0.0.1:9', federation: {heartbeatInterval: 3s, federatedClusters: [{endpoint: 'http://127.0.0.1:9', heartbeatDatabase: D, heartbeatTable: T}]}}\n").await;
+    test.until_condition("ADXCluster", "nohub", "Federated", "False", "Failed").await;
     test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
     test.until_condition("Ingestor", "bad", "Ready", "False", "ImagePullBackOff").await;
     test.until_condition("ADXCluster", "tobe", "Ready", "False", "ProvisioningDisabled").await;

@@ -5,12 +5,13 @@ use std::{fs, time::Duration};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tests::{kusto::KustoServer, process::Process};
 use tokio::time;
 
 use crate::{
     every_fault::{Hub, faults},
-    support::judge,
+    support::judge_together,
 };
 
 const ENTITIES: &str = ".show databases entities";
@@ -35,7 +36,7 @@ async fn until_more_rows(hub: &Hub, than: usize, agent: &Process, what: &str) {
 }
 
 /// One kind of fault at every request of a beat.
-async fn at_every_request(fault: Value) -> tempfile::TempDir {
+async fn at_every_request(fault: Value) -> TempDir {
     let hub = Hub::start().await;
     let home_faults = hub.folder.path().join("home.json");
     fs::write(&home_faults, "[]").expect("the folder can be written");
@@ -105,5 +106,5 @@ async fn no_fault_at_any_request_of_a_beat_keeps_the_next_ones_from_coming_or_ta
         .into_iter()
         .map(|story| story.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
         .collect();
-    folders.iter().for_each(|folder| judge(folder.path()));
+    judge_together(folders.iter().map(TempDir::path));
 }

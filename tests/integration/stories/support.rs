@@ -1,8 +1,9 @@
 //! What the stories share.
 
 use std::{
+    collections::BTreeMap,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -78,19 +79,44 @@ pub(crate) async fn end(fleet: Fleet, agents: impl IntoIterator<Item = Process>)
     judge(fleet.stop().await.path());
 }
 
-/// The same for servers that were sent much the same: each text is read once.
+/// The same for fleets that were sent much the same: a server of one fleet stands for those of its name in the others, so that each text is read once.
 pub(crate) fn judge_together<'a>(folders: impl Iterator<Item = &'a Path>) {
     let together = tempfile::tempdir().expect("a temporary folder can be made");
-    let mut lines = String::new();
+    let mut names = Vec::<String>::new();
+    let mut recordings = BTreeMap::<String, String>::new();
     for folder in folders {
-        for entry in fs::read_dir(folder).expect("the folder can be read") {
-            let path = entry.expect("the folder can be read").path();
-            if path.extension().is_some_and(|extension| extension == "jsonl") {
-                lines += &fs::read_to_string(path).expect("the recording can be read");
+        // `NAME-PORT.jsonl`
+        let entries = fs::read_dir(folder).expect("the folder can be read");
+        let paths = entries.map(|entry| entry.expect("the folder can be read").path());
+        let servers: Vec<(String, String, PathBuf)> = paths
+            .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+            .filter_map(|path| {
+                let stem = path.file_stem()?.to_string_lossy().into_owned();
+                let (name, port) = stem.rsplit_once('-')?;
+                Some((name.to_owned(), port.to_owned(), path))
+            })
+            .collect();
+        let mut numbered = Vec::new();
+        for (name, port, _) in &servers {
+            let known = names.iter().position(|known| known == name);
+            let number = known.unwrap_or_else(|| {
+                names.push(name.clone());
+                names.len() - 1
+            });
+            numbered.push((format!("127.0.0.1:{port}"), format!("127.0.0.1:{number}")));
+        }
+        for (name, _, path) in servers {
+            let mut text = fs::read_to_string(path).expect("the recording can be read");
+            for (port, number) in &numbered {
+                text = text.replace(port, number);
             }
+            let number = names.iter().position(|known| *known == name).unwrap_or_default();
+            *recordings.entry(format!("{name}-{number}.jsonl")).or_default() += &text;
         }
     }
-    fs::write(together.path().join("hub-1.jsonl"), lines).expect("the folder can be written");
+    for (name, text) in recordings {
+        fs::write(together.path().join(name), text).expect("the folder can be written");
+    }
     judge(together.path());
 }
 

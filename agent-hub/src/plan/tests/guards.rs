@@ -125,6 +125,36 @@ fn a_zone_that_falls_silent_together_stays_while_the_rest_of_the_fleet_goes_on()
 }
 
 #[test]
+fn a_zone_that_comes_back_has_one_time_to_live_for_it_and_a_time_limit_ends_that() {
+    let zoned = |ages: [i64; 6]| {
+        let hosts = ["eu1", "eu2", "eu3", "us1", "us2", "us3"];
+        let mut fleet =
+            fleet(&hosts.iter().zip(ages).map(|(host, age)| (*host, age, logs(&["A"]))).collect::<Vec<_>>());
+        for (endpoint, partition) in &mut fleet {
+            partition.beat.metadata.insert("geo".to_owned(), endpoint.host()[..2].into());
+        }
+        fleet
+    };
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&zoned([1; 6]), &hub));
+    let ttl = settings().thresholds.time_to_live;
+    let mut membership = watched();
+    membership.note(&[crate::membership::Scope::Zone("eu".to_owned())].into(), now(), ttl);
+    let decide = |ages: [i64; 6], settings: &Settings| match plan(&zoned(ages), &hub, &membership, now(), settings) {
+        Decision::Apply(plan) => (plan.held, plan.changes.len()),
+        Decision::Hold(hold) => panic!("{}", hold.reason),
+    };
+    // One of the zone that was dark is not back; one of another zone is as good as alone.
+    let recovering = HoldReason::Recovering { silent: 1, until: now() + ttl };
+    assert_eq!(decide([61, 1, 1, 1, 1, 1], &settings()), (vec![recovering], 0));
+    assert_eq!(decide([1, 1, 1, 61, 1, 1], &settings()), (vec![], 1));
+    // The fixture's partitions have been expired since their last beat.
+    let mut limited = settings();
+    limited.guards.time_limit = Some(SignedDuration::from_mins(61));
+    assert_eq!(decide([61, 1, 1, 1, 1, 1], &limited), (vec![], 1));
+}
+
+#[test]
 fn a_few_leave_in_one_pass_those_first_that_are_silent_for_the_longest() {
     let hosts: Vec<String> = (0..20).map(|number| format!("p{number:02}")).collect();
     let partitions = |age: fn(usize) -> i64| {
@@ -166,6 +196,7 @@ fn an_agent_that_has_not_watched_for_a_time_to_live_removes_nobody() {
         beats: 0,
         needs: 1,
         reason: None,
+        problem: None,
     };
     membership.partitions.insert(cluster("eu"), remembered);
     assert_eq!(decide(&membership), (vec![], 1));

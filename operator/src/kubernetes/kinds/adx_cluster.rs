@@ -108,9 +108,9 @@ fn violations(cluster: &ADXCluster, world: &World<'_>) -> Vec<Violation> {
         // One that cannot be read is among the violations already.
         let Ok(parsed) = ClusterEndpoint::parse(endpoint) else { continue };
         let is_trusted =
-            if parsed.is_loopback() { world.settings.allow_loopback } else { world.settings.cloud.trusts(&parsed) };
+            if parsed.is_loopback() { world.settings.allow_loopback } else { world.settings.trust.trusts(&parsed) };
         if !is_trusted {
-            let rule = format!("must be a Kusto endpoint of the operator's cloud ({})", world.settings.cloud);
+            let rule = format!("must be a Kusto endpoint of the operator's cloud ({})", world.settings.trust.cloud);
             violations.push(Violation { path, value: endpoint.clone(), rule });
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use kube::Resource as _;
 use serde_json::{Value, json};
-use shared::{document::ADXCluster, kusto::Cloud};
+use shared::{document::ADXCluster, kusto::HostTrust};
 
 use crate::{
     api::{Alerter, Collector, Ingestor},
@@ -25,7 +25,7 @@ fn settings() -> Settings {
     Settings {
         namespace: None,
         cluster_labels: BTreeMap::new(),
-        cloud: Cloud::Public,
+        trust: HostTrust::default(),
         allow_loopback: false,
         images,
         agent_arguments: Vec::new(),
