@@ -26,7 +26,7 @@ KUBERNETES := $(shell sed -n 's/^\tk8s.io\/kubernetes \(v[0-9.]*\)$$/\1/p' $(CON
 EXISTING_CONTROL_PLANE := $(KUBEBUILDER_ASSETS)$(filter true,$(USE_EXISTING_CLUSTER))
 
 # Stories wait more than they compute.
-STORY_THREADS ?= 6
+STORY_THREADS ?= 4
 
 # Always the whole workspace: with a part of it cargo unifies features differently and compiles dependencies again.
 CARGO_TEST := cargo test --workspace --locked --quiet

@@ -39,6 +39,8 @@ struct PartitionAgent {
     asked: Option<(Instant, JoinHandle<Result<Found, InventoryError>>)>,
     /// Half of the time between two beats.
     half_interval: Duration,
+    /// Whether this beat is the only one: what it does not tell, no later one does.
+    is_only_beat: bool,
     report: Report,
     status: Option<StatusWriter>,
 }
@@ -70,10 +72,20 @@ impl PartitionAgent {
             Schedule::Interval { every } => *every,
             Schedule::Cron(_) => CRON_INTERVAL,
         };
-        let status = world.status.clone();
+        let (status, is_only_beat) = (world.status.clone(), world.once);
         let report = Report::new(world, &config, interval);
         let half_interval = interval / 2;
-        Ok(Self { cluster, config, publishers, inventory: None, asked: None, half_interval, report, status })
+        Ok(Self {
+            cluster,
+            config,
+            publishers,
+            inventory: None,
+            asked: None,
+            half_interval,
+            is_only_beat,
+            report,
+            status,
+        })
     }
 
     async fn beat(&mut self, now: Timestamp) -> PassOutcome {
@@ -114,7 +126,11 @@ impl PartitionAgent {
             (Instant::now(), tokio::spawn(async move { discover(&cluster).await }))
         };
         let (since, asked) = self.asked.get_or_insert_with(ask);
-        let patience = if self.inventory.is_some() { self.half_interval / 4 } else { self.half_interval };
+        let patience = match &self.inventory {
+            _ if self.is_only_beat => INVENTORY_PATIENCE,
+            Some(_) => self.half_interval / 4,
+            None => self.half_interval,
+        };
         let patience = patience.min(INVENTORY_PATIENCE.saturating_sub(since.elapsed()));
         let answer = time::timeout(patience, &mut *asked).await;
         let waited = since.elapsed();

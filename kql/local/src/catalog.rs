@@ -130,6 +130,15 @@ impl Database {
         self.read(|state| state.tables.keys().cloned().collect())
     }
 
+    /// The names of stored functions that are views: wildcards of `union` see them as tables.
+    pub fn view_names(&self) -> Vec<String> {
+        let is_view = |function: &StoredFunction| function.literal.view && function.literal.parameters.is_empty();
+        self.read(|state| {
+            let views = state.functions.iter().filter(|(_, function)| is_view(function));
+            views.map(|(name, _)| name.clone()).collect()
+        })
+    }
+
     /// A stored function. Names are case-sensitive.
     pub fn function(&self, name: &str) -> Option<Arc<StoredFunction>> {
         self.read(|state| state.functions.get(name).cloned())

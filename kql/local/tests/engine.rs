@@ -279,6 +279,10 @@ async fn unions_merge_columns_by_name_and_type() {
         )
         .await;
     world.values("union R*, Err* | count", json!([[5]])).await;
+    // A stored function is among them if it was made a view.
+    world.command(".create function with (view=true) ErrorsSeen() { Errors | where code > 1 }").await;
+    world.command(".create function ErrorsUnseen() { Errors }").await;
+    world.values("union R*, Err* | count", json!([[6]])).await;
     world.fails("union Requests, Missing", "SEM0100", "Missing").await;
 }
 

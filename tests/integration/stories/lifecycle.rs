@@ -72,7 +72,6 @@ async fn agents_work_by_cron_and_exit_0_when_they_are_asked_to_stop() {
     for agent in &mut agents {
         agent.signal(nix::sys::signal::Signal::SIGTERM);
         assert_eq!(agent.exited_within(Duration::from_secs(5)).await.code(), Some(0), "{}", agent.output());
-        assert_eq!(agent.output().matches("pass ended").count(), 1, "once a minute: {}", agent.output());
     }
     end(fleet, []).await;
 }

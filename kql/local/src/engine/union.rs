@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan, LogicalPlanBuilder, Union};
 use kql::{
-    syntax::ast::{Expr, ExprKind, Literal, OperatorParameter, ParameterValue, UnionClause},
+    syntax::ast::{Expr, ExprKind, Literal, OperatorParameter, ParameterValue, Span, UnionClause},
     types::ScalarType,
 };
 
@@ -90,7 +90,7 @@ impl Planner {
         let mut unresolved = None;
         for expr in &clause.tables {
             let found = match &expr.kind {
-                ExprKind::Name(pattern) if pattern.contains('*') => self.wildcard(pattern, scope),
+                ExprKind::Name(pattern) if pattern.contains('*') => self.wildcard(pattern, expr.span, scope),
                 _ => self.relation(expr, scope).map(|relation| vec![self.label(expr, relation, tables.len(), scope)]),
             };
             match found {
@@ -141,20 +141,33 @@ impl Planner {
         })
     }
 
-    /// The tables that a pattern matches, in the order of their names.
-    fn wildcard(&self, pattern: &str, scope: &Scope) -> Result<Vec<(String, Relation)>, KustoError> {
+    /// The tables and views that a pattern matches, in the order of their names.
+    fn wildcard(&self, pattern: &str, span: Span, scope: &Scope) -> Result<Vec<(String, Relation)>, KustoError> {
         let database = &scope.place.database;
-        let mut names: Vec<String> = self.database(database)?.table_names();
+        let catalog = self.database(database)?;
+        let views = catalog.view_names();
+        // A function hides a table of its name.
+        let mut names: Vec<String> = catalog.table_names();
+        names.extend(views.iter().cloned());
         names.sort();
+        names.dedup();
         names.retain(|name| matches(pattern, name));
         let bound: Vec<&str> = scope.table_names().into_iter().filter(|name| matches(pattern, name)).collect();
         if !bound.is_empty() {
             return Err(KustoError::unsupported(format!(
-                "union {pattern}: this server's wildcards see only tables; name '{}' in full",
+                "union {pattern}: this server's wildcards see stored tables and views only; name '{}' in full",
                 bound[0]
             )));
         }
-        names.into_iter().map(|name| Ok((name.clone(), self.scan(database, &name)?))).collect()
+        let relation = |name: String| {
+            let relation = if views.contains(&name) {
+                self.relation(&Expr { kind: ExprKind::Name(name.clone()), span }, scope)?
+            } else {
+                self.scan(database, &name)?
+            };
+            Ok((name, relation))
+        };
+        names.into_iter().map(relation).collect()
     }
 
     fn with_source(&self, table: Relation, name: &str, label: &str) -> Result<Relation, KustoError> {
