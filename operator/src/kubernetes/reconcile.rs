@@ -84,8 +84,9 @@ struct Report {
     events: Vec<Event>,
 }
 
-/// How often pods that are not ready are looked at besides when they change, in case a change was missed.
-const LOOK_AT_PODS: Duration = Duration::from_secs(60);
+/// How often pods that are not ready are looked at besides when they change: why a controller could not even make them is told
+/// by an Event, which nothing watches.
+const LOOK_AT_PODS: Duration = Duration::from_secs(10);
 
 /// Reconciles one object.
 pub(crate) async fn reconcile<K: Managed>(object: Arc<K>, context: Arc<Context>) -> Result<Action, Infallible> {

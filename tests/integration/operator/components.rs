@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tests::cluster::{TestNamespace, condition_of};
 
-use crate::support::CLUSTER;
+use crate::support::{CLUSTER, until_event};
 
 fn ingestor(name: &str, more: &str) -> String {
     format!(
@@ -155,7 +155,7 @@ async fn a_bad_image_shows_in_the_pods_own_words_and_selecting_nothing_makes_not
     let message =
         condition_of(&bad, "WorkloadReady").map(|condition| condition["message"].to_string()).unwrap_or_default();
     assert!(message.contains("pod bad-0: ImagePullBackOff: Back-off pulling image"), "{message}");
-    assert!(test.events().await.iter().any(|(reason, note)| reason == "ImagePullBackOff" && note.contains("bad-0")));
+    until_event(&test, "ImagePullBackOff", "bad-0").await;
     test.apply(&ingestor("bad", ", image: 'x/there:1'")).await;
     test.until_condition("Ingestor", "bad", "Ready", "True", "Ready").await;
     for (name, selector) in [("empty", "{}"), ("none", "{matchLabels: {app: nothing}}")] {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tests::cluster::{TestNamespace, condition_of};
 use tokio::time;
 
-use crate::support::{CLUSTER, COMPONENTS, KINDS, PARTITION, assert_same, made, until_ready};
+use crate::support::{CLUSTER, COMPONENTS, KINDS, PARTITION, assert_same, made, until_event, until_ready};
 
 /// The bound for a revert.
 const SOON: Duration = Duration::from_secs(1);
@@ -90,13 +90,9 @@ async fn every_managed_field_that_somebody_changes_comes_back_within_a_second() 
         let took = reverted(&test, sts, "i", |object| object.pointer(pointer) == before.pointer(pointer)).await;
         assert!(took < SOON, "{pointer}: {took:?}");
     }
-    let events = test.events().await;
     for told in ["StatefulSet 'i' was changed at spec.replicas", "ConfigMap 'c-config' was changed at data.config.toml"]
     {
-        assert!(
-            events.iter().any(|(reason, note)| reason == "DriftReverted" && note.contains(told)),
-            "{told} in {events:#?}"
-        );
+        until_event(&test, "DriftReverted", told).await;
     }
     assert!(operator.metrics().await.contains("adx_federation_drift_reverted_total{kind=\"Ingestor\"}"));
 }
@@ -314,17 +310,13 @@ async fn every_deleted_child_is_made_again_within_a_second() {
         }
     }
     assert_same(&made(&test).await, &before);
-    let events = test.events().await;
     for told in [
         "DaemonSet 'c' was deleted",
         "Service 'i' was deleted",
         "ConfigMap 'c-config' was deleted",
         "Role 'i-ingestor' was deleted",
     ] {
-        assert!(
-            events.iter().any(|(reason, note)| reason == "DriftReverted" && note.contains(told)),
-            "{told} in {events:#?}"
-        );
+        until_event(&test, "DriftReverted", told).await;
     }
 }
 
@@ -384,7 +376,7 @@ async fn an_object_of_somebody_elses_under_our_name_is_a_conflict_and_never_take
     assert_eq!(test.get("v1 ConfigMap", "c-config").await["data"], json!({"mine": "yes"}));
     assert_eq!(test.get("rbac.authorization.k8s.io/v1 ClusterRole", &role).await["rules"], Value::Null);
     assert!(test.ours("apps/v1 DaemonSet").await.is_empty(), "nothing is half made");
-    assert!(test.events().await.iter().any(|(reason, _)| reason == "Conflict"));
+    until_event(&test, "Conflict", "").await;
     // The way out.
     test.delete("v1 ConfigMap", "c-config").await;
     test.until_condition("Collector", "c", "Ready", "True", "Ready").await;

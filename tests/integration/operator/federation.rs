@@ -10,7 +10,7 @@ use tests::{
 };
 use tokio::time;
 
-use crate::support::end;
+use crate::support::{end, until_event};
 
 /// The fleet's documents as objects of the cluster.
 async fn apply_documents(test: &TestNamespace, fleet: &Fleet) {
@@ -151,19 +151,6 @@ async fn from_four_objects_to_a_federated_row_and_back() {
         .await;
     drop(operator);
     end(test, fleet).await;
-}
-
-/// Waits for an Event.
-async fn until_event(test: &TestNamespace, reason: &str, note: &str) {
-    let started = std::time::Instant::now();
-    loop {
-        let events = test.events().await;
-        if events.iter().any(|(told, text)| told == reason && text.contains(note)) {
-            return;
-        }
-        assert!(started.elapsed() < Duration::from_secs(30), "{reason} {note} in {events:#?}");
-        time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 /// The rows of the table that the API server prints, its header first.

@@ -1,11 +1,14 @@
 //! What the operator's stories share.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tests::{
     cluster::TestNamespace,
     fleet::Fleet,
     oracle::{Names, Oracle},
 };
+use tokio::time;
 
 /// An existing cluster with all kinds of databases.
 pub(crate) const CLUSTER: &str = "
@@ -73,6 +76,19 @@ pub(crate) const KINDS: [&str; 12] = [
 pub(crate) async fn until_ready(test: &TestNamespace) {
     for (kind, name) in [("ADXCluster", "eu"), ("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a")] {
         test.until_condition(kind, name, "Ready", "True", "Ready").await;
+    }
+}
+
+/// Waits for an Event: it is written after the status that it tells of.
+pub(crate) async fn until_event(test: &TestNamespace, reason: &str, note: &str) {
+    let started = Instant::now();
+    loop {
+        let events = test.events().await;
+        if events.iter().any(|(told, text)| told == reason && text.contains(note)) {
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "{reason} {note} in {events:#?}");
+        time::sleep(Duration::from_millis(100)).await;
     }
 }
 
