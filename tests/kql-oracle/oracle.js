@@ -86,7 +86,7 @@ function isAccepted(kind, answer, text, unresolved) {
 }
 
 /** Adds what an accepted command creates to the session's database, so that later texts can name it. */
-function learn(text, answer, database) {
+function learn(text, answer, database, globals) {
   const command = [...nodes(answer.syntax)].find((n) => kindOf(n) === 'CustomCommand');
   const parts = command ? children(command.GetChild(1)) : [];
   const source = (node) => text.slice(node.TextStart, node.End);
@@ -102,6 +102,11 @@ function learn(text, answer, database) {
     const columns = Object.fromEntries(declared.map((column) => [column.GetChild(0).SimpleName, source(column)]));
     database.columns[name] = { ...(kind.includes('Merge') && database.columns[name]), ...columns };
     database.tables[name] = `(${Object.values(database.columns[name]).join(', ')})`;
+  } else if (kind === 'CreateMaterializedView') {
+    // Read like a table, of its query's columns.
+    const query = text.slice(text.indexOf('{') + 1, text.lastIndexOf('}'));
+    const columns = array(KustoCode.ParseAndAnalyze(query, globals).ResultType.Columns);
+    database.tables[name] = `(${columns.map((column) => `['${column.Name}']: ${column.Type.Name}`).join(', ')})`;
   } else if (/^(Create|Alter).*EntityGroup/.test(kind) && list) {
     // The parenthesis is a node of its own here; a group's name holds none.
     database.entityGroups[name] = text.slice(list.TextStart + 1, text.lastIndexOf(')'));
@@ -157,7 +162,7 @@ function answer({ kind, text, schema, world, session, database, unresolved = fal
     const isHead = isScript && index === 0;
     if (isHead) one.commands.splice(1, 1);
     const ok = isAccepted(kind, one, piece, unresolved);
-    if (ok && session !== undefined) learn(piece, one, findDatabase(scope, database));
+    if (ok && session !== undefined) learn(piece, one, findDatabase(scope, database), globalsFor(scope));
     all.ok &&= ok;
     for (const part of ['diagnostics', 'suspect', 'commands', 'names', 'strings']) all[part].push(...one[part]);
     all.columns = one.columns;

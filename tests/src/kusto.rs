@@ -65,7 +65,7 @@ impl KustoServer {
     /// # Panics
     /// If it does not get ready within 20 s.
     pub async fn start(port: u16, databases: &[&str], record: Option<&Path>, more: &[&str]) -> Self {
-        let mut arguments = vec!["--listen".to_owned(), format!("127.0.0.1:{port}")];
+        let mut arguments = vec!["--stop-with-stdin".to_owned(), "--listen".to_owned(), format!("127.0.0.1:{port}")];
         for database in databases {
             arguments.extend(["--database".to_owned(), (*database).to_owned()]);
         }

@@ -13,9 +13,10 @@ use nix::{
     sys::signal::{self, Signal},
     unistd::Pid,
 };
+use shared::runtime::PARENT_PIPE;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStdin, ChildStdout, Command},
     task::JoinHandle,
     time,
 };
@@ -33,11 +34,13 @@ pub fn binary(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// A running program; killed when dropped.
+/// A running program; killed when dropped. It stops by itself when this process is gone without having dropped anything.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
+    /// The pipe that tells it whether we live.
+    _stdin: ChildStdin,
     output: Arc<Mutex<String>>,
     collectors: Vec<JoinHandle<()>>,
 }
@@ -86,15 +89,19 @@ impl Process {
         let mut child = Command::new(binary(binary_name))
             .args(arguments)
             .envs(environment.iter().map(|(name, value)| (*name, value)))
-            .stdin(Stdio::null())
+            .env(PARENT_PIPE, "1")
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| panic!("failed to start {binary_name}: {error}"));
+        // Not left in the child: waiting for it would close the pipe.
+        let stdin = child.stdin.take().expect("stdin is piped");
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
-        let mut process = Self { name: name.to_owned(), child, output: Arc::default(), collectors: Vec::new() };
+        let mut process =
+            Self { name: name.to_owned(), child, _stdin: stdin, output: Arc::default(), collectors: Vec::new() };
         process.collect(stderr);
         (process, stdout)
     }

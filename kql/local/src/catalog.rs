@@ -130,18 +130,26 @@ impl Database {
         self.read(|state| state.tables.keys().cloned().collect())
     }
 
-    /// The names of stored functions that are views: wildcards of `union` see them as tables.
+    /// The names of views, materialized or not: wildcards of `union` see them as tables.
     pub fn view_names(&self) -> Vec<String> {
         let is_view = |function: &StoredFunction| function.literal.view && function.literal.parameters.is_empty();
         self.read(|state| {
             let views = state.functions.iter().filter(|(_, function)| is_view(function));
-            views.map(|(name, _)| name.clone()).collect()
+            views.map(|(name, _)| name).chain(state.materialized_views.keys()).cloned().collect()
         })
     }
 
     /// A stored function. Names are case-sensitive.
     pub fn function(&self, name: &str) -> Option<Arc<StoredFunction>> {
         self.read(|state| state.functions.get(name).cloned())
+    }
+
+    /// What a name alone may stand for besides a table: a stored function, or the query of a materialized view.
+    pub(crate) fn named_query(&self, name: &str) -> Option<Arc<StoredFunction>> {
+        self.read(|state| {
+            let view = || state.materialized_views.get(name).map(|view| &view.definition);
+            state.functions.get(name).or_else(view).cloned()
+        })
     }
 
     /// A stored entity group. Names are case-sensitive.
@@ -185,6 +193,17 @@ pub struct StoredFunction {
     pub folder: String,
     /// What it is for.
     pub docstring: String,
+}
+
+/// A materialized view.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct MaterializedView {
+    /// The table that it reads.
+    pub(crate) source: String,
+    /// Its columns, as they were when it was made.
+    pub(crate) columns: Schema,
+    /// Its query, as a function without parameters.
+    pub(crate) definition: Arc<StoredFunction>,
 }
 
 /// One entity of a group: a database, here or elsewhere.

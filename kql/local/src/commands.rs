@@ -5,6 +5,7 @@ mod answer;
 mod change;
 mod command;
 mod data;
+mod materialized_views;
 mod parse;
 mod policies;
 mod principals;
@@ -89,6 +90,10 @@ fn execute<'a>(
             Command::DropTables { names, if_exists } => change::drop_tables(context, &names, if_exists),
             Command::CreateFunction { function, how } => change::create_function(context, function, how).await,
             Command::DropFunctions { names, if_exists } => change::drop_functions(context, &names, if_exists),
+            Command::CreateMaterializedView(view) => materialized_views::create(context, view).await,
+            Command::DropMaterializedView { name, if_exists } => {
+                materialized_views::drop_view(context, &name, if_exists)
+            }
             Command::EntityGroup { name, change } => change::entity_group(context, &name, change),
             Command::AlterPolicy { target, change } => policies::alter(context, &target, change),
             Command::AddPrincipals { owner, database, role, principals, notes } => {

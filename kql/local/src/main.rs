@@ -25,6 +25,9 @@ struct Arguments {
     /// Let requests fail on purpose, by the rules in this JSON file; it is read again when it changes.
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
+    /// Stop when standard input ends: whoever started the server and held the other end is gone, however it died.
+    #[arg(long)]
+    stop_with_stdin: bool,
 }
 
 #[tokio::main]
@@ -42,14 +45,27 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), ServerError> {
-    let Arguments { listen, databases, record, delay, faults } = arguments;
+    let Arguments { listen, databases, record, delay, faults, stop_with_stdin } = arguments;
     let delay = Duration::from_millis(delay);
     let options = ServerOptions { listen, databases, record, delay, faults, ..ServerOptions::default() };
     let server = Server::start(options).await?;
     println!("{}", server.url());
-    stop_signal().await;
+    tokio::select! {
+        () = stop_signal() => {}
+        () = end_of_stdin(), if stop_with_stdin => {}
+    }
     server.shutdown().await;
     Ok(())
+}
+
+/// Reads standard input to its end, on a thread of its own: a blocking read in the runtime's pool would keep the process from ending.
+async fn end_of_stdin() {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    let _ = end.await;
 }
 
 /// Ctrl-C or SIGTERM, whichever comes first.

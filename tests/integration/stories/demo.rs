@@ -100,17 +100,47 @@ async fn ctrl_c_leaves_no_process_behind() {
     let answer = reqwest::Client::new().post(url).json(&ask).send().await.expect("any client can ask the printed URL");
     let answer: serde_json::Value = answer.json().await.expect("an answer is JSON");
     assert_eq!(answer["Tables"][0]["Rows"][0][0], 420, "{answer}");
-    let pid = demo.pid().expect("it runs").to_string();
-    let listing = Command::new("ps").args(["-o", "pid=", "--ppid", &pid]).output().await.expect("ps runs");
-    let children: Vec<String> =
-        String::from_utf8_lossy(&listing.stdout).split_whitespace().map(str::to_owned).collect();
+    let children = children(&demo).await;
     assert_eq!(children.len(), 5, "four servers and the operator");
     demo.signal(Signal::SIGINT);
     assert_eq!(demo.exited_within(Duration::from_secs(10)).await.code(), Some(0));
     for child in children {
-        let listing = Command::new("ps").args(["-o", "stat=", "-p", &child]).output().await.expect("ps runs");
-        let state = String::from_utf8_lossy(&listing.stdout).trim().to_owned();
-        assert!(state.is_empty() || state.starts_with('Z'), "process {child} outlived the demo: {state}");
+        assert!(is_gone(&child).await, "process {child} outlived the demo");
     }
     judge(folder.path());
+}
+
+#[tokio::test]
+async fn a_killed_demo_leaves_no_process_behind() {
+    let mut demo = Process::start("demo", "demo", &[]);
+    let started = time::Instant::now();
+    let children = loop {
+        let children = children(&demo).await;
+        if children.len() == 5 {
+            break children;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{}", demo.output());
+        time::sleep(Duration::from_millis(20)).await;
+    };
+    demo.kill().await;
+    let killed = time::Instant::now();
+    for child in children {
+        while !is_gone(&child).await {
+            assert!(killed.elapsed() < Duration::from_secs(10), "process {child} outlived the demo");
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// The processes that it started.
+async fn children(demo: &Process) -> Vec<String> {
+    let pid = demo.pid().expect("it runs").to_string();
+    let listing = Command::new("ps").args(["-o", "pid=", "--ppid", &pid]).output().await.expect("ps runs");
+    String::from_utf8_lossy(&listing.stdout).split_whitespace().map(str::to_owned).collect()
+}
+
+async fn is_gone(pid: &str) -> bool {
+    let listing = Command::new("ps").args(["-o", "stat=", "-p", pid]).output().await.expect("ps runs");
+    let state = String::from_utf8_lossy(&listing.stdout).trim().to_owned();
+    state.is_empty() || state.starts_with('Z')
 }

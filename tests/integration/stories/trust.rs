@@ -187,14 +187,18 @@ async fn a_dark_fleet_is_removed_by_acknowledging_its_plan_and_by_nothing_else()
 }
 
 #[tokio::test]
-async fn a_group_by_geography_holds_its_partitions_and_a_view_and_an_edited_function_are_right() {
+async fn a_group_by_geography_holds_its_partitions_and_views_and_an_edited_function_are_right() {
     let fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
     let document = hub_with(&fleet, "by-geo", "    entityGroups: [{by: geo}]");
     once(&fleet, &document, "--once").await;
     for server in &fleet.partitions {
-        let view = ".create-or-alter function with (view=true) Slow() { Requests | project Region }";
-        let made = server.command("Logs", view).await;
-        made.unwrap_or_else(|error| panic!("{error}"));
+        for view in [
+            ".create-or-alter function with (view=true) Slow() { Requests | project Region }",
+            ".create materialized-view Busy on table Requests { Requests | summarize Count = count() by Region }",
+        ] {
+            let made = server.command("Logs", view).await;
+            made.unwrap_or_else(|error| panic!("{error}"));
+        }
     }
     beats(&fleet).await;
     assert_eq!(once(&fleet, &document, "--once").await.0, Some(0));
@@ -205,6 +209,8 @@ async fn a_group_by_geography_holds_its_partitions_and_a_view_and_an_edited_func
     }
     let viewed = fleet.hub.query("Logs", "federated_Slow() | distinct Region").await.expect("the view is federated");
     assert_eq!(viewed.rows.len(), 3, "{viewed:?}");
+    let summed = fleet.hub.query("Logs", "federated_Busy() | summarize sum(Count)").await;
+    assert_eq!(summed.expect("the materialized view is federated").column("sum_Count"), ["420"]);
     // Somebody edits a function and keeps its docstring.
     let shown =
         fleet.hub.command("Logs", ".show functions | where Name == 'federated_Requests' | project DocString").await;

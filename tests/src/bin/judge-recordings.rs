@@ -21,6 +21,10 @@ fn main() -> ExitCode {
     for complaint in &verdict.refused {
         println!("kusto-local accepts and Microsoft's parser does not: {complaint}");
     }
+    // Tests of errors send them. Listed, so that whoever adds one sees whether it is what was meant.
+    for complaint in &verdict.refused_by_both {
+        println!("is no KQL to either: {}", complaint.lines().nth(1).unwrap_or(complaint));
+    }
     println!(
         "Microsoft's parser read {} texts of kusto-local's own tests; {} that kusto-local accepts are no KQL to it, {} are to neither",
         verdict.texts,

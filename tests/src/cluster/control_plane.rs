@@ -20,6 +20,7 @@ use kube::{
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use serde_json::Value;
+use shared::runtime::PARENT_PIPE;
 use tempfile::TempDir;
 use tokio::{sync::OnceCell, time};
 
@@ -301,7 +302,7 @@ fn spawn(folder: &Path, name: &str, arguments: &[String]) -> Child {
     };
     command
         .args(arguments)
-        .env("ADX_FEDERATION_PARENT_PIPE", "1")
+        .env(PARENT_PIPE, "1")
         .stdin(Stdio::piped())
         .stdout(log.try_clone().expect("a file can be shared"))
         .stderr(log)

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Entity, StoredFunction, StoredTable, policy::Policies};
+use super::{Entity, MaterializedView, StoredFunction, StoredTable, policy::Policies};
 use crate::error::KustoError;
 
 /// The state of a database.
@@ -13,6 +13,7 @@ pub(crate) struct DatabaseState {
     version: u64,
     pub(crate) tables: BTreeMap<String, StoredTable>,
     pub(crate) functions: BTreeMap<String, Arc<StoredFunction>>,
+    pub(crate) materialized_views: BTreeMap<String, Arc<MaterializedView>>,
     pub(crate) entity_groups: BTreeMap<String, Arc<Vec<Entity>>>,
     pub(crate) policies: Policies,
     pub(crate) principals: Vec<Principal>,
@@ -24,6 +25,7 @@ impl DatabaseState {
             version: 1,
             tables: BTreeMap::new(),
             functions: BTreeMap::new(),
+            materialized_views: BTreeMap::new(),
             entity_groups: BTreeMap::new(),
             policies: Policies::default(),
             principals: Vec::new(),
@@ -35,7 +37,7 @@ impl DatabaseState {
         self.version
     }
 
-    /// To be called with every change of a table's columns, a function or a group.
+    /// To be called with every change of a table's columns, a function, a materialized view or a group.
     pub(crate) const fn schema_changed(&mut self) {
         self.version += 1;
     }
@@ -43,6 +45,14 @@ impl DatabaseState {
     /// A table that a command names.
     pub(crate) fn table(&self, name: &str) -> Result<&StoredTable, KustoError> {
         self.tables.get(name).ok_or_else(|| KustoError::not_found("Table", name))
+    }
+
+    /// Fails if a materialized view has this name: tables and functions share their names with it.
+    pub(crate) fn refuse_name_of_view(&self, name: &str) -> Result<(), KustoError> {
+        if self.materialized_views.contains_key(name) {
+            return Err(KustoError::already_exists("MaterializedView", name));
+        }
+        Ok(())
     }
 
     /// A table that a command changes.

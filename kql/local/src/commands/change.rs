@@ -51,6 +51,7 @@ pub(super) fn create_table(
 ) -> Result<Rows, KustoError> {
     let database = context.database()?;
     database.write(|state| {
+        state.refuse_name_of_view(name)?;
         let changed = match state.tables.entry(name.to_owned()) {
             Entry::Vacant(_) if how == CreateTable::AlterMerge => {
                 return Err(KustoError::not_found("Table", name));
@@ -138,6 +139,7 @@ pub(super) async fn create_function(
         engine::infer_schema(&context.query, &stored).await?;
     }
     database.write(|state| {
+        state.refuse_name_of_view(&name)?;
         let present = state.functions.get(&name);
         check(present.is_some())?;
         let kept = match present {

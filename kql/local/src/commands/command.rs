@@ -1,6 +1,6 @@
 //! A management command as a value: what [`super::parse`] reads and the other modules here carry out.
 
-use kql::syntax::ast::FunctionLiteral;
+use kql::syntax::ast::{FunctionLiteral, Statement};
 use serde_json::Value;
 
 use crate::{
@@ -47,6 +47,11 @@ pub(crate) enum Command {
     },
     DropFunctions {
         names: Vec<String>,
+        if_exists: bool,
+    },
+    CreateMaterializedView(NewMaterializedView),
+    DropMaterializedView {
+        name: String,
         if_exists: bool,
     },
     EntityGroup {
@@ -122,6 +127,7 @@ pub(crate) enum Show {
     },
     Functions,
     Function(String),
+    MaterializedViews,
     EntityGroups,
     EntityGroup(String),
     Policy {
@@ -218,6 +224,19 @@ pub(crate) struct NewFunction {
     pub(crate) skip_validation: bool,
 }
 
+/// A materialized view to store.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct NewMaterializedView {
+    pub(crate) name: String,
+    /// The table that it reads.
+    pub(crate) source: String,
+    pub(crate) query: Vec<Statement>,
+    /// The query as written, with its braces.
+    pub(crate) text: String,
+    pub(crate) properties: EntityProperties,
+    pub(crate) if_not_exists: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EntityGroupChange {
     Create { entities: Vec<Entity>, if_not_exists: bool },
@@ -296,6 +315,8 @@ impl Command {
             Self::CreateFunction { how: CreateFunction::Alter, .. } => "FunctionAlter",
             Self::CreateFunction { .. } => "FunctionCreate",
             Self::DropFunctions { .. } => "FunctionDrop",
+            Self::CreateMaterializedView(_) => "MaterializedViewCreate",
+            Self::DropMaterializedView { .. } => "MaterializedViewDrop",
             Self::EntityGroup { change: EntityGroupChange::Create { .. }, .. } => "EntityGroupCreate",
             Self::EntityGroup { change: EntityGroupChange::Alter(_), .. } => "EntityGroupAlter",
             Self::EntityGroup { change: EntityGroupChange::AlterMerge(_), .. } => "EntityGroupAlterMerge",

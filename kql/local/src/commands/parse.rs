@@ -113,6 +113,10 @@ fn drop_entity(parser: &mut Parser<'_>) -> Result<Command, KustoError> {
             // Kusto has no `ifexists` here: what follows the name is an error.
             Ok(Command::EntityGroup { name: name(parser, "entity group")?, change: EntityGroupChange::Drop })
         }
+        _ if parser.eat_hyphenated("materialized-view")? => Ok(Command::DropMaterializedView {
+            name: name(parser, "materialized view")?,
+            if_exists: if_exists(parser)?,
+        }),
         _ => unsupported(parser, "'.drop' of this is not supported by this server"),
     }
 }

@@ -8,7 +8,7 @@ use super::{
     command::{SchemaForm, SchemaOf, SchemaParts},
 };
 use crate::{
-    catalog::{Database, DatabaseState, StoredFunction, StoredTable},
+    catalog::{Database, DatabaseState, MaterializedView, StoredFunction, StoredTable},
     error::KustoError,
     rows::{Rows, Schema},
 };
@@ -44,6 +44,16 @@ pub(super) fn table_json(name: &str, table: &StoredTable) -> Value {
         "Folder": table.folder,
         "DocString": table.docstring,
         "OrderedColumns": columns_json(table.schema()),
+    })
+}
+
+fn view_json(view: &MaterializedView) -> Value {
+    let StoredFunction { name, folder, docstring, .. } = &*view.definition;
+    json!({
+        "Name": name,
+        "Folder": folder,
+        "DocString": docstring,
+        "OrderedColumns": columns_json(&view.columns),
     })
 }
 
@@ -138,6 +148,10 @@ fn database_json(database: &Database, include: SchemaParts) -> Value {
         if wanted(include.tables) {
             tables.extend(state.tables.iter().map(|(name, table)| (name.clone(), table_json(name, table))));
         }
+        let mut views = Map::new();
+        if wanted(include.materialized_views) {
+            views.extend(state.materialized_views.iter().map(|(name, view)| (name.clone(), view_json(view))));
+        }
         let mut functions = Map::new();
         if wanted(include.functions) {
             functions.extend(state.functions.iter().map(|(name, function)| (name.clone(), function_json(function))));
@@ -152,7 +166,7 @@ fn database_json(database: &Database, include: SchemaParts) -> Value {
             "Name": database.name(),
             "Tables": tables,
             "ExternalTables": {},
-            "MaterializedViews": {},
+            "MaterializedViews": views,
             "EntityGroups": groups,
             "MajorVersion": MAJOR_VERSION,
             "MinorVersion": state.version(),

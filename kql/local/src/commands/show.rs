@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     CommandContext, answer,
     command::{Show, TableForm},
-    policies, principals, schema,
+    materialized_views, policies, principals, schema,
 };
 use crate::{
     catalog::{Database, Entity, MappingKind, StoredFunction},
@@ -38,6 +38,7 @@ pub(super) async fn show(context: &CommandContext, show: Show) -> Result<Rows, K
             let function = found.ok_or_else(|| KustoError::not_found("ExpressionFunction", &name))?;
             Ok(functions([&function]))
         }
+        Show::MaterializedViews => materialized_views::show(context),
         Show::EntityGroups => {
             let database = context.database()?;
             Ok(database.read(|state| entity_groups(state.entity_groups.iter().map(|(name, group)| (name, &**group)))))
@@ -156,6 +157,12 @@ async fn entities(context: &CommandContext, resolve_functions: bool) -> Rows {
             }
             for (name, group) in &state.entity_groups {
                 rows.push(row("EntityGroup", name, ["", "", "", &entities_text(group), ""]));
+            }
+            for (name, view) in &state.materialized_views {
+                let StoredFunction { folder, docstring, .. } = &*view.definition;
+                let output = schema::csl(&view.columns, ", ");
+                let query = materialized_views::query(&view.definition);
+                rows.push(row("MaterializedView", name, [docstring, folder, "", query, &output]));
             }
             state.functions.values().cloned().collect::<Vec<_>>()
         });

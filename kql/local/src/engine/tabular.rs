@@ -133,7 +133,7 @@ impl Planner {
         arguments: &[Argument],
         scope: &Scope,
     ) -> Result<Planned, KustoError> {
-        if let Some(function) = self.database(database)?.function(name) {
+        if let Some(function) = self.database(database)?.named_query(name) {
             return self.stored_call(database, &function, arguments, scope);
         }
         self.scan(database, name).map(Planned::Relation)
@@ -328,7 +328,7 @@ impl Planner {
                 Some(_) => true,
                 None => self.context.catalog.database(&scope.place.database).is_some_and(|database| {
                     database
-                        .function(name)
+                        .named_query(name)
                         .is_some_and(|function| self.literal_is_tabular(&function.literal, scope, depth))
                         || database.table(name).is_some()
                 }),

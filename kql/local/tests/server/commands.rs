@@ -94,6 +94,46 @@ async fn a_function_without_skipvalidation_must_mean_something() {
 }
 
 #[tokio::test]
+async fn a_materialized_view_is_read_like_a_table() {
+    let local = Local::start().await;
+    local.command(".create table T (Key:string, Value:long)").await;
+    let text = ".create materialized-view with (folder='f', docstring='d') Last on table T { T | where Value > 0 | summarize Value = max(Value) by Key }";
+    let made = json!({
+        "Name": "Last", "SourceTable": "T", "Query": "T | where Value > 0 | summarize Value = max(Value) by Key",
+        "IsHealthy": true, "IsEnabled": true, "Folder": "f", "DocString": "d",
+    });
+    assert_eq!(local.records(text).await, std::slice::from_ref(&made));
+    assert_eq!(local.records(".show materialized-views").await, [made]);
+    local.command(".create ifnotexists materialized-view Last on table T { T | summarize count() }").await;
+    local.command(".ingest inline into table T <| a,1\na,2\nb,0").await;
+    assert_eq!(local.query("Last").await, [json!(["a", 2])]);
+    assert_eq!(local.query("union La* | project Value").await, [json!([2])]);
+    assert_eq!(local.query("database('Logs').Last | count").await, [json!([1])]);
+    let shown = local.records(".show databases entities | where EntityType == 'MaterializedView'").await;
+    assert_eq!(shown[0]["CslOutputSchema"], "Key:string, Value:long");
+    let schema = local.records(".show database Logs schema as json").await;
+    assert!(schema[0]["DatabaseSchema"].as_str().unwrap().contains(r#""MaterializedViews":{"Last":"#), "{schema:?}");
+    for taken in [
+        ".create table Last (a:long)",
+        ".create function Last() { T }",
+        ".create materialized-view T on table T { T | summarize count() }",
+        ".create materialized-view Last on table T { T | summarize count() }",
+    ] {
+        assert_eq!(local.refusal(taken).await.1, "BadRequest_EntityAlreadyExists", "{taken}");
+    }
+    for query in ["T", "T | take 1", "U | summarize count()", "T | summarize count() by Key | summarize count()"] {
+        let (_, code, message) = local.refusal(&format!(".create materialized-view V on table T {{ {query} }}")).await;
+        assert_eq!(code, "General_BadRequest", "{query}");
+        assert!(message.contains("must read the table 'T' and end with its only 'summarize'"), "{message}");
+    }
+    let missing = ".create materialized-view V on table U { U | summarize count() }";
+    assert_eq!(local.refusal(missing).await.1, "BadRequest_EntityNotFound");
+    local.command(".drop materialized-view Last").await;
+    assert_eq!(local.refusal(".drop materialized-view Last").await.1, "BadRequest_EntityNotFound");
+    assert_eq!(local.command(".show materialized-views").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
 async fn entities_of_all_databases_are_shown_in_one_call() {
     let local = Local::start().await;
     local.command(".create table T (a:long, ['b c']:string) with (docstring='d')").await;

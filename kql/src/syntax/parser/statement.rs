@@ -32,11 +32,18 @@ impl Parser<'_> {
     /// None is here, or it is not supported, or it is too deep.
     pub fn function_literal(&mut self) -> Result<FunctionLiteral> {
         let view = self.eat("view")?;
-        let parameters = self.parameters()?;
+        Ok(FunctionLiteral { view, parameters: self.parameters()?, body: self.function_body()? })
+    }
+
+    /// `{ statements }`: a function's body, or the query of a materialized view.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub fn function_body(&mut self) -> Result<Vec<Statement>> {
         self.open("{")?;
         let body = self.body("}")?;
         self.close("}")?;
-        Ok(FunctionLiteral { view, parameters, body })
+        Ok(body)
     }
 
     fn statement(&mut self) -> Result<Statement> {

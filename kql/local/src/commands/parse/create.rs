@@ -7,7 +7,9 @@ use super::{
     show::mapping_kind,
 };
 use crate::{
-    commands::command::{Command, CreateFunction, CreateMapping, CreateTable, EntityGroupChange, NewFunction},
+    commands::command::{
+        Command, CreateFunction, CreateMapping, CreateTable, EntityGroupChange, NewFunction, NewMaterializedView,
+    },
     error::KustoError,
 };
 
@@ -24,6 +26,14 @@ pub(super) fn create(parser: &mut Parser<'_>) -> Result<Command, KustoError> {
         }
         "function" => function(parser, CreateFunction::Create),
         "entity_group" => entity_group(parser),
+        "ifnotexists" => {
+            parser.next_token()?;
+            if !parser.eat_hyphenated("materialized-view")? {
+                return Ok(parser.expected("'materialized-view'")?);
+            }
+            materialized_view(parser, true)
+        }
+        _ if parser.eat_hyphenated("materialized-view")? => materialized_view(parser, false),
         _ => unsupported(parser, "'.create' of this is not supported by this server"),
     }
 }
@@ -113,6 +123,22 @@ fn split_function(text: &str) -> Result<(String, String), KustoError> {
         }
     }
     Ok((text[start..parser.offset()].to_owned(), parser.rest().trim().to_owned()))
+}
+
+/// `[ifnotexists] materialized-view [with (...)] V on table T { query }`
+fn materialized_view(parser: &mut Parser<'_>, if_not_exists: bool) -> Result<Command, KustoError> {
+    let mut properties = Properties::read(parser)?;
+    let entity = properties.entity()?;
+    properties.finish()?;
+    let name = name(parser, "materialized view")?;
+    parser.expect("on")?;
+    parser.expect("table")?;
+    let source = super::parts::name(parser, "table")?;
+    let start = parser.offset();
+    let query = parser.function_body()?;
+    let text = parser.text()[start..parser.offset()].trim().to_owned();
+    let view = NewMaterializedView { name, source, query, text, properties: entity, if_not_exists };
+    Ok(Command::CreateMaterializedView(view))
 }
 
 /// `entity_group G [ifnotexists] (...)`

@@ -50,6 +50,7 @@ pub(super) fn show(parser: &mut Parser<'_>) -> Result<Command, KustoError> {
             parser.next_token()?;
             database(parser)?
         }
+        _ if parser.eat_hyphenated("materialized-views")? => Show::MaterializedViews,
         _ => return unsupported(parser, "'.show' of this is not supported by this server"),
     };
     Ok(Command::Show(show))
