@@ -2,13 +2,17 @@
 
 use std::{
     fmt::Write as _,
+    fs,
     time::{Duration, Instant},
 };
 
 use futures::StreamExt as _;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::Value;
-use tests::cluster::{ApiProxy, ControlPlane, OperatorOptions, TestNamespace};
+use tests::{
+    cluster::{ApiProxy, ControlPlane, OperatorOptions, TestNamespace},
+    fleet::{Fleet, Pace},
+};
 use tokio::time;
 
 use crate::figures::{line, millis, own_mib, resident_mib};
@@ -105,6 +109,26 @@ pub(crate) async fn run() {
     line(&format!("resident memory with {OBJECTS} ADXClusters"), &format!("{:.1} MiB", resident_mib(pid)));
     let told: Value = test.get("ADXCluster", "part-0").await;
     assert_eq!(told["status"]["endpoint"], "https://part.kusto.windows.net");
+    agents().await;
+}
+
+/// Our agents as pods at rest: with the lease and the status that they have there.
+async fn agents() {
+    let fleet = Fleet::start(Pace::AT_REST).await.expect("the servers take the telemetry");
+    let test = TestNamespace::new("agents").await;
+    let operator = test.operator().await;
+    for document in fleet.documents() {
+        test.apply(&fs::read_to_string(document).expect("the document was just written")).await;
+    }
+    for name in fleet.documents().iter().filter_map(|document| document.file_stem()?.to_str()) {
+        test.until_condition("ADXCluster", name, "Federated", "True", "Federated").await;
+    }
+    time::sleep(Duration::from_secs(5)).await;
+    println!("Agents in Kubernetes at rest, resident memory");
+    for (pod, pid) in test.kubelet.pids() {
+        line(&pod, &format!("{:.1} MiB, its own {:.1} MiB", resident_mib(pid), own_mib(pid)));
+    }
+    drop(operator);
 }
 
 fn partition(number: usize) -> String {

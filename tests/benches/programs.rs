@@ -11,12 +11,9 @@ use tokio::time;
 
 use crate::figures::{line, own_mib, resident_mib};
 
-/// Minutes between passes: between them the programs rest.
-const AT_REST: Pace = Pace { heartbeat: "5m", time_to_live: "1h", reconcile: "5m", retention: "7d" };
-
 pub(crate) async fn run() {
     println!("Programs at rest, resident memory");
-    let mut fleet = Fleet::start(AT_REST).await.expect("the servers take the telemetry");
+    let mut fleet = Fleet::start(Pace::AT_REST).await.expect("the servers take the telemetry");
     let hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &[]);
     let document = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
     let partition = fleet.start_agent("agent-partition", &document, &[]);

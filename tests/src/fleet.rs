@@ -33,6 +33,9 @@ impl Pace {
     /// For agents that run once: what they wrote stays fresh for the whole story, on however slow a machine.
     pub const PATIENT: Self = Self { time_to_live: "5m", ..Self::FAST };
 
+    /// Minutes between passes: between them the programs rest.
+    pub const AT_REST: Self = Self { heartbeat: "5m", time_to_live: "1h", reconcile: "5m", retention: "7d" };
+
     /// A partition that falls silent leaves within seconds.
     pub const FAST: Self = Self { heartbeat: "500ms", time_to_live: "4s", reconcile: "500ms", retention: "7d" };
 }

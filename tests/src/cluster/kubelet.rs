@@ -2,7 +2,7 @@
 //! started as a child process with its document, under its own service account, and as ready as its probe says. I/O: the API server, processes, files.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
@@ -87,6 +87,15 @@ impl Kubelet {
     pub fn output(&self) -> String {
         let agents = self.agents.lock().expect("no holder of this lock panics");
         agents.iter().map(|(pod, agent)| format!("--- {pod}\n{}", agent.process.output())).collect()
+    }
+
+    /// The agents' process ids, by pod.
+    ///
+    /// # Panics
+    /// Never: no holder of the lock panics.
+    pub fn pids(&self) -> BTreeMap<String, u32> {
+        let agents = self.agents.lock().expect("no holder of this lock panics");
+        agents.iter().filter_map(|(pod, agent)| Some((pod.clone(), agent.process.pid()?))).collect()
     }
 }
 
