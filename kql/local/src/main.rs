@@ -34,7 +34,9 @@ struct Arguments {
 async fn main() -> ExitCode {
     let log = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(log).with_ansi(colours).with_writer(std::io::stderr).init();
+    let logs = tracing_subscriber::fmt().with_env_filter(log).with_ansi(colours).with_writer(std::io::stderr);
+    // Where nobody reads them any more, the complaint about it would panic in whoever logs.
+    logs.log_internal_errors(false).init();
     match run(Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -15,7 +15,8 @@ const DEFAULT_FILTER: &str = "warn,shared=info,agent_partition=info,agent_hub=in
 /// Starts logging. A second call in one process changes nothing.
 pub fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    // Where nobody reads our logs any more, the complaint about it would panic in whoever logs: a stop that begins with a log line would not come.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
     let outcome = match format {
         LogFormat::Plain => builder.with_ansi(stderr().is_terminal()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),

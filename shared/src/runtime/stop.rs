@@ -19,8 +19,8 @@ pub fn stop_on_signals() -> std::io::Result<CancellationToken> {
         let stop = stop.clone();
         tokio::spawn(async move {
             signals.recv().await;
-            tracing::info!(signal = name, "stopping");
             stop.cancel();
+            tracing::info!(signal = name, "stopping");
         });
     }
     if env::var_os(PARENT_PIPE).is_some_and(|value| value == "1") {
@@ -35,7 +35,7 @@ fn stop_with_parent(stop: CancellationToken) {
         let mut input = std::io::stdin().lock();
         let mut buffer = [0; 256];
         while matches!(input.read(&mut buffer), Ok(1..)) {}
-        tracing::info!("asked to stop by the supervisor, or it is gone");
         stop.cancel();
+        tracing::info!("asked to stop by the supervisor, or it is gone");
     });
 }
