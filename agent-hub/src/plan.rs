@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use shared::runtime::{ChangeAction, ChangeObject, PartitionState};
 
 use crate::{
-    desired::{self, Desired},
+    desired::{self, Desired, Problem},
     fleet::{Fleet, Partition},
     guards::{Guarded, HoldReason, guard},
     hub::{ExistingGroup, Hub, HubDatabase, MemberSet},
@@ -62,6 +62,8 @@ pub struct Plan {
     pub records: Vec<Record>,
     /// What a person should look at, in sentences.
     pub problems: Vec<String>,
+    /// Databases that partitions have and the hub lacks.
+    pub missing_databases: Vec<DatabaseName>,
     /// How many hub databases are left as they are, because they could not be read.
     pub unread_databases: usize,
     /// Why removals that would have been due are not among the changes.
@@ -325,6 +327,10 @@ fn changes(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Plan {
     let desired = desired::desired(fleet, hub, settings);
     let mut steps = Steps::default();
     steps.problems.extend(desired.problems.iter().map(ToString::to_string));
+    steps.missing_databases.extend(desired.problems.iter().filter_map(|problem| match problem {
+        Problem::HubDatabaseMissing { database, .. } => Some(database.clone()),
+        _ => None,
+    }));
     for (database, present) in &hub.databases {
         match &present.groups {
             Ok(groups) => {
@@ -349,6 +355,7 @@ struct Steps {
     drop_groups: Vec<Change>,
     records: Vec<Record>,
     problems: Vec<String>,
+    missing_databases: Vec<DatabaseName>,
     unread_databases: usize,
 }
 
@@ -460,9 +467,18 @@ impl Steps {
     }
 
     fn ordered(self) -> Plan {
-        let Self { put_groups, put_functions, drop_functions, drop_groups, records, problems, unread_databases } = self;
+        let Self {
+            put_groups,
+            put_functions,
+            drop_functions,
+            drop_groups,
+            records,
+            problems,
+            missing_databases,
+            unread_databases,
+        } = self;
         let changes = [put_groups, put_functions, drop_functions, drop_groups].into_iter().flatten().collect();
-        Plan { changes, records, problems, unread_databases, ..Plan::default() }
+        Plan { changes, records, problems, missing_databases, unread_databases, ..Plan::default() }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use kql::endpoint::ClusterEndpoint;
+use kql::{endpoint::ClusterEndpoint, names::DatabaseName};
 use serde::Serialize;
 use serde_json::Value;
 use shared::{
@@ -106,6 +106,8 @@ struct LastPass {
     /// Changes that undid what somebody else did to our objects.
     repairs: Vec<String>,
     problems: Vec<String>,
+    /// Databases that partitions have and the hub lacks.
+    missing_databases: Vec<String>,
 }
 
 /// Changes that are not made now.
@@ -239,6 +241,7 @@ impl Report {
             changes: applied.iter().map(change_status).collect(),
             repairs: repairs.to_vec(),
             problems: plan.problems.clone(),
+            missing_databases: names(&plan.missing_databases),
             ..LastPass::new(at, outcome)
         };
         self.end(pass, &plan.held)
@@ -265,7 +268,8 @@ impl Report {
         };
         self.world.admin.set_ready(true, format!("the last pass ended: {outcome}"));
         let held = plan.held.iter().map(ToString::to_string).collect();
-        let pass = LastPass { held, planned, problems: plan.problems.clone(), ..LastPass::new(at, outcome) };
+        let (problems, missing_databases) = (plan.problems.clone(), names(&plan.missing_databases));
+        let pass = LastPass { held, planned, problems, missing_databases, ..LastPass::new(at, outcome) };
         self.end(pass, &plan.held)
     }
 
@@ -358,6 +362,12 @@ impl Report {
             last_pass: self.status.last_pass.as_ref().map(pass),
             partitions: partitions.map(partition).collect(),
             databases: self.status.objects.iter().map(database).collect(),
+            missing_databases: self
+                .status
+                .last_pass
+                .as_ref()
+                .map(|pass| pass.missing_databases.clone())
+                .unwrap_or_default(),
             ..FederationStatus::default()
         }
     }
@@ -382,8 +392,13 @@ impl LastPass {
 
     fn new(at: Timestamp, outcome: PassOutcome) -> Self {
         let (changes, repairs, problems, held) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { at, outcome, held, planned: None, failure: None, changes, repairs, problems }
+        let missing_databases = Vec::new();
+        Self { at, outcome, held, planned: None, failure: None, changes, repairs, problems, missing_databases }
     }
+}
+
+fn names(databases: &[DatabaseName]) -> Vec<String> {
+    databases.iter().map(ToString::to_string).collect()
 }
 
 fn partition_status(partition: &Partition) -> PartitionStatus {
