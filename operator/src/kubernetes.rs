@@ -5,7 +5,7 @@
 //! | [`watches`] | what changes in the cluster, as names of objects to reconcile | watches |
 //! | [`reconcile`] | one object: gate, plan, apply, report | through the steps |
 //! | [`kinds`] | what each kind decides | none |
-//! | [`provision`] | clusters that are to be made in Azure | none |
+//! | [`provision`] | clusters that are to be made in Azure | Azure |
 //! | [`build`] | the objects that are to be | none |
 //! | [`apply`] | brings the cluster to that, and nothing else | the API server |
 //! | [`workload`] | whether pods run, and why not | lists pods |
@@ -51,7 +51,6 @@ use shared::{
 use tokio::{sync::watch, time};
 use tokio_util::sync::CancellationToken;
 
-pub use self::settings::{Images, Settings};
 use self::{
     child::Kind,
     context::Context,
@@ -59,6 +58,10 @@ use self::{
     metrics::OperatorMetrics,
     reconcile::reconcile,
     watches::{Queues, Target, Watches},
+};
+pub use self::{
+    provision::Azure,
+    settings::{Images, Settings},
 };
 use crate::api::{Alerter, Collector, Ingestor};
 
@@ -85,13 +88,15 @@ pub struct Environment {
     pub admin: Admin,
     /// Where it counts.
     pub metrics: Metrics,
+    /// Where clusters are made; without it none are.
+    pub azure: Option<Arc<Azure>>,
     /// Cancelled when it is to stop.
     pub stop: CancellationToken,
 }
 
 /// Runs until the stop: waits for the definitions, then leads or stands by.
 pub async fn run(mut settings: Settings, environment: Environment) {
-    let Environment { client, lease, admin, metrics, stop } = environment;
+    let Environment { client, lease, admin, metrics, azure, stop } = environment;
     let counted = metrics.register(OperatorMetrics::new);
     let prepared = async {
         wait_for_definitions(&client, settings.namespace.as_deref(), &admin).await;
@@ -125,7 +130,8 @@ pub async fn run(mut settings: Settings, environment: Environment) {
             break;
         }
         tracing::info!("leading");
-        lead_until(&client, &settings, &admin, &counted, leading.clone(), &stop).await;
+        let work = Work { client: &client, settings: &settings, metrics: &counted, azure: azure.as_ref() };
+        lead_until(work, &admin, leading.clone(), &stop).await;
         tracing::info!("no longer leading");
     }
     end.cancel();
@@ -181,20 +187,26 @@ async fn definitions_are_there(client: &Client, namespace: Option<&str>) -> Resu
     one::<Alerter>(client, namespace).await
 }
 
+/// What a leader works with.
+struct Work<'a> {
+    client: &'a Client,
+    settings: &'a Settings,
+    metrics: &'a OperatorMetrics,
+    azure: Option<&'a Arc<Azure>>,
+}
+
 /// Watches and reconciles until the lease is lost or the stop.
-async fn lead_until(
-    client: &Client,
-    settings: &Settings,
-    admin: &Admin,
-    metrics: &OperatorMetrics,
-    mut leading: watch::Receiver<bool>,
-    stop: &CancellationToken,
-) {
+async fn lead_until(work: Work<'_>, admin: &Admin, mut leading: watch::Receiver<bool>, stop: &CancellationToken) {
+    let Work { client, settings, metrics, azure } = work;
+    if let Some(azure) = azure {
+        azure.forget_all();
+    }
     let term = stop.child_token();
     let (queues, ends) = Queues::new();
     let mut watches = Watches::start(client, settings.namespace.as_deref(), &queues);
     let recorder = Recorder::new(client.clone(), Reporter::from("adx-federation-operator"));
-    let context = Context::new(client.clone(), settings.clone(), watches.stores.clone(), recorder, metrics.clone());
+    let (stores, azure) = (watches.stores.clone(), azure.cloned());
+    let context = Context::new(client.clone(), settings.clone(), stores, recorder, metrics.clone(), azure);
     let synced = watches.synced.clone();
     let controllers = run_controllers(&context, ends, &term);
     let readiness = async {

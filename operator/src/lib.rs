@@ -2,6 +2,7 @@
 //! supervises one agent process for each document.
 
 pub mod api;
+pub mod azure;
 pub mod crds;
 pub mod kubernetes;
 pub mod standalone;

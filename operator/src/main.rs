@@ -4,11 +4,14 @@ use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, tim
 
 use clap::{Parser, Subcommand, ValueEnum};
 use operator::{
-    kubernetes::{self, Environment, Images, Settings},
+    azure::{ArmEndpoint, AzureSettings, Place},
+    kubernetes::{self, Azure, Environment, Images, Settings},
     standalone::{self, Standalone},
 };
+use reqwest::Url;
 use shared::runtime::{self, Admin, AdminServer, Exit, LogFormat, Metrics, chain, stop_on_signals};
 use shared::{
+    credential::CredentialConfig,
     kubernetes::Lease,
     kusto::{Cloud, HostTrust, TrustedSuffix},
 };
@@ -87,7 +90,104 @@ struct RunArgs {
     allow_loopback: bool,
 
     #[command(flatten)]
+    azure: AzureArgs,
+
+    #[command(flatten)]
     common: CommonArgs,
+}
+
+/// How ADXClusters without an endpoint are made in Azure.
+#[derive(Debug, clap::Args)]
+#[command(about = None, long_about = None)]
+struct AzureArgs {
+    /// Who the operator is in Azure; with none it makes no clusters. Without this: workload identity where its webhook set the environment, else the managed identity
+    #[arg(long, value_enum, value_name = "CREDENTIAL", env = "ADX_FEDERATION_AZURE_CREDENTIAL")]
+    azure_credential: Option<AzureCredential>,
+
+    /// The client id of that identity; the environment's, or the system-assigned identity, without it
+    #[arg(long, value_name = "ID", env = "ADX_FEDERATION_AZURE_CLIENT_ID")]
+    azure_client_id: Option<String>,
+
+    /// The subscription of clusters that name none; the machine's without it
+    #[arg(long, value_name = "ID", env = "ADX_FEDERATION_AZURE_SUBSCRIPTION")]
+    azure_subscription: Option<String>,
+
+    /// The resource group of clusters that name none; adx-mon-<location> without it
+    #[arg(long, value_name = "NAME", env = "ADX_FEDERATION_AZURE_RESOURCE_GROUP")]
+    azure_resource_group: Option<String>,
+
+    /// The region of clusters that name none; the machine's without it
+    #[arg(long, value_name = "LOCATION", env = "ADX_FEDERATION_AZURE_LOCATION")]
+    azure_location: Option<String>,
+
+    /// Azure Resource Manager's address; the cloud's without it
+    #[arg(long, value_name = "URL", env = "ADX_FEDERATION_AZURE_ENDPOINT")]
+    azure_endpoint: Option<String>,
+
+    /// What tokens for that address must be for; the address itself without it
+    #[arg(long, value_name = "URL", requires = "azure_endpoint", env = "ADX_FEDERATION_AZURE_AUDIENCE")]
+    azure_audience: Option<String>,
+
+    /// The instance metadata service, which says where this machine is
+    #[arg(long, value_name = "URL", default_value = "http://169.254.169.254", env = "ADX_FEDERATION_IMDS_ENDPOINT")]
+    imds_endpoint: Url,
+
+    /// How often clusters at rest are looked at in Azure, and what only a person can mend is tried again
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = interval, env = "ADX_FEDERATION_AZURE_INTERVAL")]
+    azure_interval: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "camelCase")]
+enum AzureCredential {
+    ManagedIdentity,
+    WorkloadIdentity,
+    AzureCli,
+    None,
+}
+
+impl AzureArgs {
+    /// What it takes to make clusters; nothing if none are to be made.
+    fn settings(&self, cloud: Cloud, allow_loopback: bool) -> Result<Option<AzureSettings>, String> {
+        let is_given = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+        let default = if is_given("AZURE_FEDERATED_TOKEN_FILE") {
+            AzureCredential::WorkloadIdentity
+        } else {
+            AzureCredential::ManagedIdentity
+        };
+        let client_id = self.azure_client_id.clone();
+        let credential = match self.azure_credential.unwrap_or(default) {
+            AzureCredential::ManagedIdentity => CredentialConfig::ManagedIdentity { client_id },
+            AzureCredential::WorkloadIdentity => CredentialConfig::WorkloadIdentity { client_id, tenant_id: None },
+            AzureCredential::AzureCli => CredentialConfig::AzureCli,
+            AzureCredential::None => return Ok(None),
+        };
+        let endpoint = match &self.azure_endpoint {
+            Some(address) => ArmEndpoint::other(address, self.azure_audience.as_deref(), allow_loopback)
+                .map_err(|rule| format!("--azure-endpoint = {address}: {rule}"))?,
+            None => match ArmEndpoint::of(cloud) {
+                Some(endpoint) => endpoint,
+                None if self.azure_credential.is_none() => return Ok(None),
+                None => {
+                    return Err(format!(
+                        "--azure-credential: the cloud '{cloud}' has no public address of Azure Resource Manager: name it with --azure-endpoint and --azure-audience"
+                    ));
+                }
+            },
+        };
+        let place = Place {
+            subscription_id: self.azure_subscription.clone(),
+            resource_group: self.azure_resource_group.clone(),
+            location: self.azure_location.clone(),
+        };
+        let (imds, interval) = (self.imds_endpoint.clone(), self.azure_interval);
+        Ok(Some(AzureSettings { endpoint, credential, place, imds, interval }))
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let duration = shared::document::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration < Duration::from_secs(1) { Err("must be at least 1s".to_owned()) } else { Ok(duration) }
 }
 
 /// What both ways to run have.
@@ -182,6 +282,20 @@ async fn main() -> ExitCode {
 
 async fn reconcile(args: RunArgs) -> Exit {
     let Some((admin, metrics, stop)) = surroundings(&args.common).await else { return Exit::Failed };
+    let azure = match args.azure.settings(args.common.cloud, args.allow_loopback) {
+        Ok(settings) => settings.map(Azure::new).transpose(),
+        Err(error) => {
+            tracing::error!(error, "the settings for Azure are wrong");
+            return Exit::BadConfiguration;
+        }
+    };
+    let azure = match azure {
+        Ok(azure) => azure.map(Arc::new),
+        Err(error) => {
+            tracing::error!(error = chain(&error), "HTTP to Azure cannot be set up");
+            return Exit::Failed;
+        }
+    };
     let client = match shared::kubernetes::connect().await {
         Ok(client) => client,
         Err(error) => {
@@ -209,7 +323,7 @@ async fn reconcile(args: RunArgs) -> Exit {
         identity: shared::kubernetes::identity(),
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = settings.namespace, "started");
-    kubernetes::run(settings, Environment { client, lease, admin, metrics, stop }).await;
+    kubernetes::run(settings, Environment { client, lease, admin, metrics, azure, stop }).await;
     tracing::info!("ended");
     Exit::Done
 }

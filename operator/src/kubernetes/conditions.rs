@@ -13,6 +13,8 @@ pub(crate) enum Phase {
     ClusterReady,
     /// Their databases are there.
     DatabasesReady,
+    /// Azure has what the spec says; where it does not, a cluster that runs is ready nevertheless.
+    Provisioned,
     /// Its pods run.
     WorkloadReady,
     /// Its agent's pods run.
@@ -28,9 +30,10 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::ClusterReady,
         Self::DatabasesReady,
+        Self::Provisioned,
         Self::WorkloadReady,
         Self::AgentReady,
         Self::Federated,
@@ -43,6 +46,7 @@ impl Phase {
         match self {
             Self::ClusterReady => "ClusterReady",
             Self::DatabasesReady => "DatabasesReady",
+            Self::Provisioned => "Provisioned",
             Self::WorkloadReady => "WorkloadReady",
             Self::AgentReady => "AgentReady",
             Self::Federated => "Federated",
@@ -90,7 +94,7 @@ impl Draft {
 /// `Ready` after the drafts: the first phase that is not true says why not. `stalled`: nothing will change until a person changes something.
 pub(crate) fn with_summary(mut drafts: Vec<Draft>, stalled: bool) -> Vec<Draft> {
     drafts.sort_by_key(|draft| draft.phase);
-    let first = drafts.iter().find(|draft| draft.is_true != Some(true));
+    let first = drafts.iter().find(|draft| draft.is_true != Some(true) && draft.phase != Phase::Provisioned);
     let ready = match first {
         None => Draft::yes(Phase::Ready, "Ready", "everything is in place"),
         Some(draft) => Draft { phase: Phase::Ready, ..draft.clone() },

@@ -17,6 +17,7 @@ use super::{
     child::{Kind, Owner},
     managed::World,
     metrics::OperatorMetrics,
+    provision::Azure,
     settings::Settings,
 };
 use crate::api::{Alerter, Collector, Ingestor};
@@ -42,6 +43,8 @@ pub(crate) struct Context {
     pub(crate) stores: Stores,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: OperatorMetrics,
+    /// Without it no clusters are made.
+    pub(crate) azure: Option<Arc<Azure>>,
     failures: Mutex<HashMap<(Kind, String, String), u32>>,
     /// The newest pass of each agent whose repairs have an Event.
     repairs: Mutex<HashMap<(Kind, String, String), Timestamp>>,
@@ -55,9 +58,10 @@ impl Context {
         stores: Stores,
         recorder: Recorder,
         metrics: OperatorMetrics,
+        azure: Option<Arc<Azure>>,
     ) -> Arc<Self> {
         let (failures, repairs, started) = (Mutex::default(), Mutex::default(), Timestamp::now());
-        Arc::new(Self { client, settings, stores, recorder, metrics, failures, repairs, started })
+        Arc::new(Self { client, settings, stores, recorder, metrics, azure, failures, repairs, started })
     }
 
     /// What decisions may look at.
@@ -66,6 +70,8 @@ impl Context {
             settings: &self.settings,
             clusters: self.stores.clusters.state(),
             ingestors: self.stores.ingestors.state(),
+            can_provision: self.azure.is_some(),
+            provisioned: None,
         }
     }
 

@@ -6,12 +6,16 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResourceExt, Resource, ResourceExt, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
-use shared::document::ADXCluster;
+use shared::document::{
+    ADXCluster,
+    provisioned::{AppliedProvisionState, ProvisionStatus},
+};
 
 use super::{
     apply::Build,
     child::{ChildRef, Kind, Owner},
     conditions::{Draft, Phase},
+    provision::Provisioned,
     settings::Settings,
 };
 use crate::api::Ingestor;
@@ -23,6 +27,10 @@ pub(crate) struct World<'a> {
     /// All that have been seen.
     pub(crate) clusters: Vec<Arc<ADXCluster>>,
     pub(crate) ingestors: Vec<Arc<Ingestor>>,
+    /// Whether clusters can be made in Azure.
+    pub(crate) can_provision: bool,
+    /// What Azure has of this very object, if it is made there.
+    pub(crate) provisioned: Option<Provisioned>,
 }
 
 /// What to do for an object.
@@ -38,12 +46,16 @@ pub(crate) struct Plan {
     pub(crate) endpoint: Option<String>,
     /// Whether only a change of the object can help.
     pub(crate) is_stalled: bool,
+    /// What was done in Azure.
+    pub(crate) provisioned: Option<Provisioned>,
 }
 
 impl Plan {
     /// Nothing is done: the condition says why.
     pub(crate) fn nothing(why: Draft, is_stalled: bool) -> Self {
-        Self { conditions: vec![why], build: None, workload_phase: Phase::WorkloadReady, endpoint: None, is_stalled }
+        let (build, endpoint, provisioned) = (None, None, None);
+        let workload_phase = Phase::WorkloadReady;
+        Self { conditions: vec![why], build, workload_phase, endpoint, is_stalled, provisioned }
     }
 }
 
@@ -69,6 +81,16 @@ pub(crate) trait Managed:
 
     /// Decides. Called only for objects that are neither suspended nor somebody else's nor being deleted.
     fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan;
+
+    /// The cluster that is to be brought a step further in Azure before the plan.
+    fn to_provision(&self, _owner: &Owner, _world: &World<'_>) -> Option<&ADXCluster> {
+        None
+    }
+
+    /// What the status remembers of Azure.
+    fn provision_status(&self) -> (Option<&ProvisionStatus>, Option<&AppliedProvisionState>) {
+        (None, None)
+    }
 
     /// The cluster-scoped children that a finalizer must remove; the object has one if there are any.
     fn cluster_scoped(_owner: &Owner) -> Vec<ChildRef> {

@@ -1,24 +1,257 @@
-//! Azure provisioning of clusters without an endpoint. This operator does not provision: it says so, and says what a name must look like to be provisioned.
-//! Pure.
+//! Azure provisioning of clusters without an endpoint: level-triggered, one step at a time, in the order of the phases.
+//!
+//! | module | what | I/O |
+//! |---|---|---|
+//! | [`pass`] | looks at Azure, does at most one thing, remembers | Azure |
+//! | [`target`] | where a cluster goes | none |
+//! | [`desired`] | what a spec wants of Azure | none |
+//! | [`differ`] | what of it is changed, three ways | none |
+//! | [`roles`] | who needs which rights | none |
+//! | [`stop`] | why a pass ends, and what happens next | none |
+//!
+//! Nothing is ever deleted in Azure, and what people changed there stays until the spec changes.
 
-use shared::document::ADXCluster;
+mod desired;
+mod differ;
+mod pass;
+mod roles;
+mod stop;
+mod target;
 
-use super::{
-    conditions::{Draft, Phase},
-    managed::Plan,
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Mutex,
+    time::{Duration, Instant},
 };
 
-/// What is done for a cluster that has to be made.
-pub(crate) fn step(cluster: &ADXCluster) -> Plan {
+use jiff::Timestamp;
+use kql::endpoint::ClusterEndpoint;
+use kube::ResourceExt as _;
+use shared::document::{
+    ADXCluster,
+    provisioned::{AppliedProvisionState, ProvisionStatus},
+};
+
+use self::{
+    pass::Pass,
+    roles::grants,
+    stop::{Next, Stop},
+};
+use super::{
+    conditions::{Draft, Phase},
+    managed::World,
+    settings::Settings,
+};
+use crate::azure::{ArmClient, AzureSettings, imds::Imds};
+
+/// While Azure is at work and does not say when to look.
+const POLL: Duration = Duration::from_secs(15);
+/// The least time between two looks that Azure asked for.
+const LEAST_POLL: Duration = Duration::from_secs(1);
+/// So many requests may a look at rest take in each interval: one a minute with the default of five minutes.
+const LOOKS_PER_INTERVAL: u32 = 5;
+
+/// What all clusters share: one client, so that they are throttled together, and what is known of each.
+#[derive(Debug)]
+pub struct Azure {
+    arm: ArmClient,
+    imds: Imds,
+    settings: AzureSettings,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// What the last pass over a cluster found.
+#[derive(Debug, Clone)]
+struct Known {
+    /// Of what it was decided from.
+    inputs: u64,
+    until: Instant,
+    provisioned: Provisioned,
+}
+
+/// What a pass found, for the status and for what follows.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Provisioned {
+    pub(crate) conditions: Vec<Draft>,
+    /// Phases whose condition is news for people.
+    pub(crate) troubles: Vec<Phase>,
+    /// What was begun, for people: a reason and a sentence.
+    pub(crate) events: Vec<(&'static str, String)>,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) status: ProvisionStatus,
+    pub(crate) applied: Option<AppliedProvisionState>,
+    /// Whether only a person can help.
+    pub(crate) is_stalled: bool,
+    /// When to look again.
+    pub(crate) again: Duration,
+}
+
+impl Azure {
+    /// Asks nobody yet.
+    ///
+    /// # Errors
+    /// If HTTP cannot be set up.
+    pub fn new(settings: AzureSettings) -> Result<Self, reqwest::Error> {
+        let (arm, imds) = (ArmClient::new(&settings)?, Imds::new(settings.imds.clone())?);
+        Ok(Self { arm, imds, settings, known: Mutex::default() })
+    }
+
+    /// Brings one cluster a step further, or repeats what is known while nothing is due. Called only where [`refusal`] has no objection.
+    pub(crate) async fn provision(&self, cluster: &ADXCluster, world: &World<'_>) -> Provisioned {
+        let uid = cluster.uid().unwrap_or_default();
+        let endpoint = cluster.status.as_ref().and_then(|status| status.endpoint.clone());
+        let grants = grants(cluster, endpoint.as_deref(), world);
+        // An object that breaks a rule does not come here.
+        let desired = desired::desired(cluster).unwrap_or_default();
+        let mut hasher = DefaultHasher::new();
+        (cluster.metadata.generation, &grants).hash(&mut hasher);
+        desired.databases.iter().for_each(|database| database.name.hash(&mut hasher));
+        let inputs = hasher.finish();
+        let known = self.known.lock().expect("no holder of this lock panics").get(&uid).cloned();
+        if let Some(known) = known.as_ref().filter(|known| known.inputs == inputs)
+            && let Some(left) = known.until.checked_duration_since(Instant::now())
+        {
+            return Provisioned { again: left, events: Vec::new(), ..known.provisioned.clone() };
+        }
+        // The watch may be behind what we wrote last.
+        let (status, applied) = match known {
+            Some(known) => (known.provisioned.status, known.provisioned.applied),
+            None => {
+                let told = cluster.status.clone().unwrap_or_default();
+                (told.provision.unwrap_or_default(), told.applied_provision_state)
+            }
+        };
+        let mut pass = Pass {
+            azure: self,
+            settings: world.settings,
+            cluster,
+            desired,
+            grants: &grants,
+            now: Timestamp::now(),
+            status,
+            applied,
+            endpoint,
+            reached: Vec::new(),
+            stops: Vec::new(),
+            events: Vec::new(),
+            looks: 0,
+        };
+        pass.run().await;
+        let provisioned = self.summed_up(pass);
+        let known = Known { inputs, until: Instant::now() + provisioned.again, provisioned: provisioned.clone() };
+        self.known.lock().expect("no holder of this lock panics").insert(uid, known);
+        provisioned
+    }
+
+    /// Another operator may have worked meanwhile: what the objects' status says counts.
+    pub(crate) fn forget_all(&self) {
+        self.known.lock().expect("no holder of this lock panics").clear();
+    }
+
+    /// The object is gone.
+    pub(crate) fn forget(&self, uid: &str) {
+        self.known.lock().expect("no holder of this lock panics").remove(uid);
+    }
+
+    fn summed_up(&self, pass: Pass<'_>) -> Provisioned {
+        let again = pass.stops.iter().map(|stop| self.wait(stop)).min().unwrap_or_else(|| self.rest(pass.looks));
+        let Pass { cluster, status, applied, endpoint, reached, mut stops, events, .. } = pass;
+        let existing = cluster.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let was_true =
+            |phase: Phase| existing.iter().any(|known| known.type_ == phase.as_str() && known.status == "True");
+        // Not to see a cluster that works does not make it one that does not.
+        for stop in stops.iter_mut().filter(|stop| stop.is_blind && was_true(stop.phase)) {
+            stop.phase = Phase::Provisioned;
+        }
+        let mut conditions = Vec::new();
+        for phase in [Phase::ClusterReady, Phase::DatabasesReady, Phase::Provisioned] {
+            let own = stops.iter().find(|stop| stop.phase == phase);
+            let known = existing.iter().find(|known| known.type_ == phase.as_str());
+            let is_reached = reached.iter().find(|(reached, ..)| *reached == phase);
+            if let Some(stop) = own {
+                conditions.push(Draft::no(phase, &stop.reason, stop.message.clone()));
+            } else if let Some((_, reason, message)) = is_reached {
+                conditions.push(Draft::yes(phase, reason, message.clone()));
+            } else if let Some(known) = known.filter(|known| known.status == "True" && phase != Phase::Provisioned) {
+                conditions.push(Draft::yes(phase, &known.reason, known.message.clone()));
+            } else if let Some(stop) = stops.first() {
+                conditions.push(Draft::no(
+                    phase,
+                    "Waiting",
+                    format!("{} comes first: {}", stop.phase.as_str(), stop.message),
+                ));
+            }
+        }
+        let troubles = stops.iter().filter(|stop| stop.is_trouble()).map(|stop| stop.phase).collect();
+        let decides = |stop: &&Stop| stop.phase != Phase::Provisioned;
+        let is_stalled = stops.iter().filter(decides).any(|stop| matches!(stop.next, Next::Person | Next::Spec));
+        Provisioned { conditions, troubles, events, endpoint, status, applied, is_stalled, again }
+    }
+
+    fn wait(&self, stop: &Stop) -> Duration {
+        let soon = POLL.min(self.settings.interval);
+        match stop.next {
+            Next::Wait(Some(Duration::ZERO)) => Duration::ZERO,
+            Next::Wait(Some(after)) => after.max(LEAST_POLL),
+            Next::Wait(None) | Next::Retry => soon,
+            Next::Person | Next::Spec => self.settings.interval,
+        }
+    }
+
+    /// The more requests a look takes, the rarer it is.
+    fn rest(&self, looks: u32) -> Duration {
+        self.settings.interval.saturating_mul(looks.div_ceil(LOOKS_PER_INTERVAL).max(1))
+    }
+}
+
+/// Why a cluster without an endpoint cannot be provisioned at all, whatever Azure says.
+pub(crate) fn refusal(cluster: &ADXCluster, world: &World<'_>) -> Option<Draft> {
+    let no = |reason: &str, message: String| Some(Draft::no(Phase::ClusterReady, reason, message));
     let name = &cluster.spec.cluster_name;
     if !is_azure_name(name) {
-        let message = format!(
-            "spec.clusterName = {name}: must be 4 to 22 lower-case letters and digits, beginning with a letter, for a cluster that is to be made in Azure"
-        );
-        return Plan::nothing(Draft::no(Phase::ClusterReady, "InvalidClusterName", message), true);
+        let rule = "must be 4 to 22 lower-case letters and digits, beginning with a letter, for a cluster that is to be made in Azure";
+        return no("InvalidClusterName", format!("spec.clusterName = {name}: {rule}"));
     }
-    let message = "spec.endpoint is absent, and this operator does not make clusters in Azure: set spec.endpoint to an existing one";
-    Plan::nothing(Draft::no(Phase::ClusterReady, "ProvisioningDisabled", message), true)
+    if !world.can_provision {
+        let message = "spec.endpoint is absent, and this operator does not make clusters in Azure: set spec.endpoint to an existing one, or start the operator with another --azure-credential than none";
+        return no("ProvisioningDisabled", message.to_owned());
+    }
+    if let Some(elder) = elder(cluster, world) {
+        let message = format!(
+            "spec.clusterName = {name}: must be the only one: ADXCluster '{}' in namespace '{}' is older and has it",
+            elder.name_any(),
+            elder.namespace().unwrap_or_default()
+        );
+        return no("DuplicateCluster", message);
+    }
+    desired::desired(cluster).err().and_then(|wrong| no("Invalid", wrong.join("; ")))
+}
+
+/// Another object of the same cluster that was there first: two would fight.
+fn elder<'a>(cluster: &ADXCluster, world: &'a World<'_>) -> Option<&'a ADXCluster> {
+    let age = |cluster: &ADXCluster| {
+        (cluster.creation_timestamp().map(|time| time.0), cluster.namespace(), cluster.name_any())
+    };
+    let is_rival = |other: &&std::sync::Arc<ADXCluster>| {
+        other.spec.endpoint.is_none()
+            && other.uid() != cluster.uid()
+            && other.metadata.deletion_timestamp.is_none()
+            && other.spec.cluster_name.eq_ignore_ascii_case(&cluster.spec.cluster_name)
+            && age(other) < age(cluster)
+    };
+    world.clusters.iter().filter(is_rival).min_by_key(|other| age(other)).map(AsRef::as_ref)
+}
+
+/// One spelling of the address that Azure gave, if a token may go there.
+fn endpoint_of(uri: &str, settings: &Settings) -> Result<String, String> {
+    let endpoint = ClusterEndpoint::parse(uri).map_err(|error| error.to_string())?;
+    let is_trusted = if endpoint.is_loopback() { settings.allow_loopback } else { settings.trust.trusts(&endpoint) };
+    if is_trusted {
+        Ok(endpoint.to_string())
+    } else {
+        Err(format!("that is no Kusto endpoint of the operator's cloud ({})", settings.trust.cloud))
+    }
 }
 
 /// Azure's own rule, narrower than the CRD's, which existing clusters may use.

@@ -28,6 +28,7 @@ use super::{
     context::Context,
     criteria,
     managed::{Managed, Plan},
+    provision::Provisioned,
     workload::{pods_of, progress, refusal, told_refusal, trouble},
 };
 
@@ -80,6 +81,8 @@ struct Report {
     conditions: Vec<Draft>,
     endpoint: Option<String>,
     is_stalled: bool,
+    /// What was done in Azure; without it what the status says of that stays.
+    provisioned: Option<Provisioned>,
     /// What people are told once the status says it: an operator that dies in between has done the more important of the two.
     events: Vec<Event>,
 }
@@ -93,8 +96,8 @@ pub(crate) async fn reconcile<K: Managed>(object: Arc<K>, context: Arc<Context>)
     let started = Instant::now();
     let owner = object.owner();
     let result = steps(&*object, &owner, &context).await;
-    let outcome = match result {
-        Ok(outcome) => outcome,
+    let (outcome, again) = match result {
+        Ok(ended) => ended,
         Err(error) => {
             let note = chain(&error);
             publish(&*object, &context, &event(EventType::Warning, "ReconcileFailed", &note, None)).await;
@@ -105,35 +108,49 @@ pub(crate) async fn reconcile<K: Managed>(object: Arc<K>, context: Arc<Context>)
                 error = chain(&error),
                 "reconcile failed"
             );
-            Outcome::Failed
+            (Outcome::Failed, None)
         }
     };
     context.metrics.reconciled(K::KIND, outcome, started.elapsed());
-    Ok(match outcome {
-        Outcome::Failed | Outcome::Conflict => Action::requeue(context.wait_after_failure(&owner)),
-        Outcome::Progressing => Action::requeue(LOOK_AT_PODS),
+    let look = match outcome {
+        Outcome::Failed | Outcome::Conflict => Some(context.wait_after_failure(&owner)),
+        Outcome::Progressing => Some(LOOK_AT_PODS),
         _ => {
             context.forget_failures(&owner);
-            Action::await_change()
+            None
         }
-    })
+    };
+    Ok(look.into_iter().chain(again).min().map_or_else(Action::await_change, Action::requeue))
 }
 
-async fn steps<K: Managed>(object: &K, owner: &Owner, context: &Context) -> Result<Outcome, ReconcileError> {
+/// How it ended, and when it is to be looked at again besides when something changes.
+async fn steps<K: Managed>(
+    object: &K,
+    owner: &Owner,
+    context: &Context,
+) -> Result<(Outcome, Option<Duration>), ReconcileError> {
     if object.meta().deletion_timestamp.is_some() {
-        return finish(object, owner, context).await;
+        if let Some(azure) = &context.azure {
+            azure.forget(&owner.uid);
+        }
+        return Ok((finish(object, owner, context).await?, None));
     }
     if let Some(report) = gate(object, context) {
-        return tell(object, context, report).await;
+        return Ok((tell(object, context, report).await?, None));
     }
-    let plan = object.plan(owner, &context.world());
+    let mut world = context.world();
+    if let (Some(azure), Some(cluster)) = (&context.azure, object.to_provision(owner, &world)) {
+        world.provisioned = Some(azure.provision(cluster, &world).await);
+    }
+    let again = world.provisioned.as_ref().map(|provisioned| provisioned.again);
+    let plan = object.plan(owner, &world);
     let mut report = carry_out(object, owner, context, plan).await?;
     let events = std::mem::take(&mut report.events);
     let outcome = tell(object, context, report).await?;
     for event in &events {
         publish(object, context, event).await;
     }
-    Ok(outcome)
+    Ok((outcome, again))
 }
 
 /// Why a reconcile could not even be told.
@@ -154,6 +171,7 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
             conditions: vec![draft],
             endpoint: object.status_endpoint().map(str::to_owned),
             is_stalled: false,
+            provisioned: None,
             events: Vec::new(),
         })
     };
@@ -176,7 +194,7 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
             let stalled = Draft { phase: Phase::Stalled, is_true: Some(true), ..ready.clone() };
             let endpoint = object.status_endpoint().map(str::to_owned);
             let (outcome, conditions) = (Outcome::NotMine, vec![ready, stalled]);
-            Some(Report { outcome, conditions, endpoint, is_stalled: true, events: Vec::new() })
+            Some(Report { outcome, conditions, endpoint, is_stalled: true, provisioned: None, events: Vec::new() })
         }
     }
 }
@@ -187,19 +205,25 @@ async fn carry_out<K: Managed>(
     context: &Context,
     plan: Plan,
 ) -> Result<Report, ReconcileError> {
-    let Plan { mut conditions, build, workload_phase, endpoint, is_stalled } = plan;
+    let Plan { mut conditions, build, workload_phase, endpoint, is_stalled, provisioned } = plan;
     let mut events = Vec::new();
+    if let Some(provisioned) = &provisioned {
+        let begun = provisioned.events.iter();
+        events.extend(begun.map(|(reason, note)| event(EventType::Normal, reason, note, None)));
+        let troubles = conditions.iter().filter(|why| provisioned.troubles.contains(&why.phase));
+        events.extend(troubles.filter_map(|why| news(object, why)));
+    }
     let Some(build) = build else {
         let outcome = if is_stalled { Outcome::Invalid } else { Outcome::Waiting };
         events.extend(
             conditions
                 .iter()
-                .filter(|why| is_stalled && why.is_true == Some(false))
+                .filter(|why| is_stalled && why.is_true == Some(false) && provisioned.is_none())
                 .filter_map(|why| news(object, why)),
         );
         // What runs goes on with the endpoint that it has.
         let endpoint = endpoint.or_else(|| object.status_endpoint().map(str::to_owned));
-        return Ok(Report { outcome, conditions, endpoint, is_stalled, events });
+        return Ok(Report { outcome, conditions, endpoint, is_stalled, provisioned, events });
     };
     let is_trouble = |draft: &&Draft| {
         draft.phase == Phase::Guarded || (draft.phase == Phase::Federated && draft.is_true == Some(false))
@@ -223,7 +247,7 @@ async fn carry_out<K: Managed>(
             let why = Draft::no(workload_phase, error.reason(), chain(&error));
             events.extend(news(object, &why));
             conditions.push(why);
-            return Ok(Report { outcome, conditions, endpoint, is_stalled: false, events });
+            return Ok(Report { outcome, conditions, endpoint, is_stalled, provisioned, events });
         }
     };
     if object.has_stale_agent_status() {
@@ -268,7 +292,7 @@ async fn carry_out<K: Managed>(
             outcome = Outcome::Progressing;
         }
     }
-    Ok(Report { outcome, conditions, endpoint, is_stalled: false, events })
+    Ok(Report { outcome, conditions, endpoint, is_stalled, provisioned, events })
 }
 
 /// Whether everything of this very object was made before: what is missing now, somebody deleted.
@@ -282,7 +306,7 @@ fn was_complete<K: Managed>(object: &K, workload_phase: Phase) -> bool {
 
 /// Writes the status where it differs.
 async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Result<Outcome, ReconcileError> {
-    let Report { outcome, conditions, endpoint, is_stalled, events: _ } = report;
+    let Report { outcome, conditions, endpoint, is_stalled, provisioned, events: _ } = report;
     let has_summary = conditions.iter().any(|draft| draft.phase == Phase::Ready);
     let drafts = if has_summary { conditions } else { with_summary(conditions, is_stalled) };
     let generation = object.meta().generation;
@@ -298,9 +322,16 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
         conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
         conditions
     };
+    // What is left out of an applied status goes: what is known of Azure is said each time.
+    let (known_status, known_applied) = object.provision_status();
+    let (provision, applied) = match provisioned {
+        Some(provisioned) => (Some(provisioned.status), provisioned.applied),
+        None => (known_status.cloned(), known_applied.cloned()),
+    };
     let same = sorted(conditions.clone()) == sorted(ours(object.conditions()).cloned().collect())
         && endpoint.as_deref() == object.status_endpoint()
-        && generation == object.observed_generation();
+        && generation == object.observed_generation()
+        && (provision.as_ref(), applied.as_ref()) == (known_status, known_applied);
     if same {
         return Ok(outcome);
     }
@@ -308,6 +339,12 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
     let mut status = json!({"conditions": conditions, "observedGeneration": generation});
     if let Some(endpoint) = endpoint {
         status["endpoint"] = endpoint.into();
+    }
+    if let Some(provision) = provision {
+        status["provision"] = json!(provision);
+    }
+    if let Some(applied) = applied {
+        status["appliedProvisionState"] = json!(applied);
     }
     let patch = json!({
         "apiVersion": K::api_version(&()),

@@ -607,9 +607,11 @@ fn credential(
     client_ids: &[Option<&str>],
     endpoint: &ClusterEndpoint,
 ) -> CredentialConfig {
-    if endpoint.is_loopback() {
-        return CredentialConfig::None;
-    }
+    if endpoint.is_loopback() { CredentialConfig::None } else { sign_in(spec, client_ids) }
+}
+
+/// The section's credential, or a managed identity by the first client id there is.
+pub fn sign_in(spec: Option<&CredentialSpec>, client_ids: &[Option<&str>]) -> CredentialConfig {
     let given = |id: &str| Some(id.to_owned()).filter(|id| !id.is_empty());
     match spec {
         Some(CredentialSpec { workload_identity: Some(identity), .. }) => CredentialConfig::WorkloadIdentity {

@@ -12,7 +12,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::status::FederationStatus;
+use super::{
+    provisioned::{AppliedProvisionState, ProvisionStatus},
+    status::FederationStatus,
+};
 
 /// One Azure Data Explorer cluster: a partition that holds data, or the hub that federates partitions.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -499,21 +502,9 @@ pub struct ADXClusterStatus {
     /// What was provisioned last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_provision_state: Option<AppliedProvisionState>,
-}
-
-/// What was provisioned last.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AppliedProvisionState {
-    /// The SKU.
+    /// The cluster in Azure, where the operator provisions it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sku_name: Option<String>,
-    /// The SKU's tier.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tier: Option<String>,
-    /// Resource ids of the attached identities.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub user_assigned_identities: Vec<String>,
+    pub provision: Option<ProvisionStatus>,
 }
 
 /// A map of any scalars: a structural schema has no "one of these types", so the values stay open and validation refuses lists and maps. CEL does not see such a

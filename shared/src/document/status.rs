@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// The most bytes of the lists in a status, as JSON: together with the conditions it stays below 200 KB.
 const MAX_LIST_BYTES: usize = 120_000;
+/// The most databases that a status calls missing: strangers' heartbeats name them.
+pub const MAX_MISSING_DATABASES: usize = 64;
 /// The most bytes of one text.
 const MAX_TEXT_BYTES: usize = 1024;
 
@@ -43,6 +45,9 @@ pub struct FederationStatus {
     /// Hub: how many databases are left out of the list.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub databases_omitted: i64,
+    /// Hub: databases that partitions have and the hub lacks: those that the operator provisions the hub with are created.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_databases: Vec<String>,
     /// Partition: the hubs and what became of the last beat to each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hubs: Vec<HubStatus>,
@@ -179,6 +184,8 @@ impl FederationStatus {
         self.hubs.iter_mut().filter_map(|hub| hub.message.as_mut()).for_each(shorten);
         // A document names at most 64.
         cut(&mut self.hubs, MAX_LIST_BYTES / 2);
+        self.missing_databases.truncate(MAX_MISSING_DATABASES);
+        cut(&mut self.missing_databases, MAX_LIST_BYTES / 8);
         self.partitions_omitted += cut(&mut self.partitions, MAX_LIST_BYTES / 2);
         self.databases_omitted += cut(&mut self.databases, MAX_LIST_BYTES / 4);
         self

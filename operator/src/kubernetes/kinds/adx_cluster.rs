@@ -4,7 +4,11 @@ use std::hash::Hash;
 
 use jiff::Timestamp;
 use kql::endpoint::ClusterEndpoint;
-use shared::document::{self, ADXCluster, ClusterRole, Violation, spec::FederationSpec};
+use shared::document::{
+    self, ADXCluster, ClusterRole, Violation,
+    provisioned::{AppliedProvisionState, ProvisionStatus},
+    spec::FederationSpec,
+};
 
 use super::{given, invalid, name_violation};
 use crate::kubernetes::{
@@ -21,59 +25,72 @@ impl Managed for ADXCluster {
     spec_and_status!();
 
     fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan {
-        let violations = violations(self, world);
+        let violations = broken_rules(self, owner, world);
         if !violations.is_empty() {
             return invalid(Phase::ClusterReady, &violations);
         }
-        if let Some(violation) = self.spec.federation.as_ref().and_then(|_| name_violation(&owner.name)) {
-            return invalid(Phase::ClusterReady, &[violation]);
-        }
         // One spelling of one cluster: components tell endpoints apart by their text.
         let endpoint = self.spec.endpoint.as_deref().and_then(|endpoint| ClusterEndpoint::parse(endpoint).ok());
-        let Some(endpoint) = endpoint.map(|endpoint| endpoint.to_string()) else {
-            return Plan { endpoint: self.status_endpoint().map(str::to_owned), ..provision::step(self) };
-        };
-        let mut conditions = vec![
-            Draft::yes(Phase::ClusterReady, "Existing", "spec.endpoint names an existing cluster"),
-            Draft::yes(Phase::DatabasesReady, "Existing", "the databases of an existing cluster are not made here"),
-        ];
-        let build = match (&self.spec.federation, &world.settings.images.agent) {
-            (None, _) => no_agent(owner),
-            (Some(federation), Some(image)) => {
-                conditions.push(federated(self));
-                conditions.extend(guarded(self));
-                agent(owner, &agent_parts(self, federation, image, &world.settings.agent_arguments))
-            }
-            (Some(_), None) => {
-                let message = "the operator does not know its own image: start it with --agent-image, or with POD_NAME and POD_NAMESPACE in its environment";
-                conditions.push(Draft::no(Phase::AgentReady, "NoAgentImage", message));
-                return Plan {
-                    conditions,
-                    build: None,
-                    workload_phase: Phase::AgentReady,
-                    endpoint: Some(endpoint),
-                    is_stalled: false,
-                };
-            }
-        };
-        Plan {
-            conditions,
-            build: Some(build),
-            workload_phase: Phase::AgentReady,
-            endpoint: Some(endpoint),
-            is_stalled: false,
+        if let Some(endpoint) = endpoint {
+            let conditions = vec![
+                Draft::yes(Phase::ClusterReady, "Existing", "spec.endpoint names an existing cluster"),
+                Draft::yes(Phase::DatabasesReady, "Existing", "the databases of an existing cluster are not made here"),
+            ];
+            return with_agent(self, owner, world, conditions, endpoint.to_string());
         }
+        let Some(provisioned) = world.provisioned.clone() else {
+            let endpoint = self.status_endpoint().map(str::to_owned);
+            let Some(why) = provision::refusal(self, world) else {
+                let why = Draft::unknown(Phase::ClusterReady, "NotLookedAt", "Azure has not been looked at yet");
+                return Plan { endpoint, ..Plan::nothing(why, false) };
+            };
+            return Plan { endpoint, ..Plan::nothing(why, true) };
+        };
+        let (conditions, is_stalled) = (provisioned.conditions.clone(), provisioned.is_stalled);
+        let plan = match provisioned.endpoint.clone() {
+            Some(endpoint) => {
+                let mut cluster = self.clone();
+                cluster.spec.endpoint = Some(endpoint.clone());
+                with_agent(&cluster, owner, world, conditions, endpoint)
+            }
+            None => Plan {
+                conditions,
+                build: None,
+                workload_phase: Phase::AgentReady,
+                endpoint: None,
+                is_stalled,
+                provisioned: None,
+            },
+        };
+        Plan { is_stalled, provisioned: Some(provisioned), ..plan }
+    }
+
+    fn to_provision(&self, owner: &Owner, world: &World<'_>) -> Option<&ADXCluster> {
+        let is_to_be_made = self.spec.endpoint.is_none()
+            && broken_rules(self, owner, world).is_empty()
+            && provision::refusal(self, world).is_none();
+        is_to_be_made.then_some(self)
+    }
+
+    fn provision_status(&self) -> (Option<&ProvisionStatus>, Option<&AppliedProvisionState>) {
+        let status = self.status.as_ref();
+        (
+            status.and_then(|status| status.provision.as_ref()),
+            status.and_then(|status| status.applied_provision_state.as_ref()),
+        )
     }
 
     fn has_stale_agent_status(&self) -> bool {
         self.spec.federation.is_none() && self.status.as_ref().is_some_and(|status| status.federation.is_some())
     }
 
-    /// What its agent tells decides on the condition `Federated`.
+    /// What its agent tells decides on the condition `Federated`, and on which databases a hub gets.
     fn watched_status(&self) -> impl Hash {
         let drafts = [Some(federated(self)), guarded(self)];
         let repairs = self.agent_repairs().map(|(pass, repairs)| (pass, repairs.to_vec()));
-        (drafts.map(|draft| draft.map(|draft| (draft.is_true, draft.reason, draft.message))), repairs)
+        let told = self.status.as_ref().and_then(|status| status.federation.as_ref());
+        let missing = told.map(|told| told.missing_databases.clone());
+        (drafts.map(|draft| draft.map(|draft| (draft.is_true, draft.reason, draft.message))), repairs, missing)
     }
 
     fn agent_repairs(&self) -> Option<(Timestamp, &[String])> {
@@ -88,6 +105,46 @@ impl Managed for ADXCluster {
             condition.map(|condition| (condition.status.clone(), condition.message.clone()))
         });
         (self.status_endpoint().map(str::to_owned), told)
+    }
+}
+
+/// Everything that has to be changed before anything is done.
+fn broken_rules(cluster: &ADXCluster, owner: &Owner, world: &World<'_>) -> Vec<String> {
+    let violations = violations(cluster, world);
+    if !violations.is_empty() {
+        return violations.iter().map(ToString::to_string).collect();
+    }
+    cluster.spec.federation.as_ref().and_then(|_| name_violation(&owner.name)).into_iter().collect()
+}
+
+/// The agent of a cluster that answers somewhere; without a part in a federation there is none.
+fn with_agent(
+    cluster: &ADXCluster,
+    owner: &Owner,
+    world: &World<'_>,
+    mut conditions: Vec<Draft>,
+    endpoint: String,
+) -> Plan {
+    let build = match (&cluster.spec.federation, &world.settings.images.agent) {
+        (None, _) => Some(no_agent(owner)),
+        (Some(federation), Some(image)) => {
+            conditions.push(federated(cluster));
+            conditions.extend(guarded(cluster));
+            Some(agent(owner, &agent_parts(cluster, federation, image, &world.settings.agent_arguments)))
+        }
+        (Some(_), None) => {
+            let message = "the operator does not know its own image: start it with --agent-image, or with POD_NAME and POD_NAMESPACE in its environment";
+            conditions.push(Draft::no(Phase::AgentReady, "NoAgentImage", message));
+            None
+        }
+    };
+    Plan {
+        conditions,
+        build,
+        workload_phase: Phase::AgentReady,
+        endpoint: Some(endpoint),
+        is_stalled: false,
+        provisioned: None,
     }
 }
 

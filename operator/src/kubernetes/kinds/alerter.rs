@@ -56,6 +56,7 @@ impl Managed for Alerter {
             workload_phase: Phase::WorkloadReady,
             endpoint: None,
             is_stalled: false,
+            provisioned: None,
         }
     }
 

@@ -55,6 +55,7 @@ impl Managed for Collector {
             workload_phase: Phase::WorkloadReady,
             endpoint: Some(endpoint),
             is_stalled: false,
+            provisioned: None,
         }
     }
 

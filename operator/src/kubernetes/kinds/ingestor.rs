@@ -75,6 +75,7 @@ impl Managed for Ingestor {
                 endpoint.unwrap_or_else(|| format!("https://{}.{}.svc.cluster.local", owner.name, owner.namespace)),
             ),
             is_stalled: false,
+            provisioned: None,
         }
     }
 

@@ -52,7 +52,10 @@ fn plan<K: Managed>(object: &K, clusters: Vec<ADXCluster>, ingestors: Vec<Ingest
     let settings = settings();
     let clusters = clusters.into_iter().map(Arc::new).collect();
     let ingestors = ingestors.into_iter().map(Arc::new).collect();
-    object.plan(&object.owner(), &World { settings: &settings, clusters, ingestors })
+    object.plan(
+        &object.owner(),
+        &World { settings: &settings, clusters, ingestors, can_provision: false, provisioned: None },
+    )
 }
 
 /// Why nothing is done, and whether only a person can help.

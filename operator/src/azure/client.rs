@@ -1,0 +1,279 @@
+//! One request to ARM. I/O: HTTPS, through azure_core's pipeline with azure_core's retries off.
+//!
+//! azure_core would send a PUT again whose answer was lost, and that begins a second operation beside the first. So only GETs are repeated here; after a lost
+//! answer to anything else the caller looks before it writes again. An answer 429 silences the whole client for as long as Azure asks: the limit is the
+//! subscription's, and other clusters' requests would only prolong it.
+
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use azure_core::{
+    Bytes,
+    error::ErrorKind,
+    http::{
+        ClientOptions, Context, Method, Pipeline, PipelineStreamOptions, Request, RetryOptions, StatusCode, Transport,
+        Url,
+        headers::{HeaderName, Headers},
+        policies::{Policy, PolicyResult},
+    },
+};
+use futures::StreamExt as _;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use serde::{Serialize, de::DeserializeOwned};
+use shared::credential::{CredentialError, TokenSource};
+use tokio::time;
+
+use super::{
+    error::{ArmError, Refusal},
+    settings::AzureSettings,
+    types::{ErrorBody, Page},
+};
+
+/// The most bytes of an answer: the longest, the SKUs of all regions, has 2 MB.
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// How long one request may take. ARM answers within seconds, or with an operation to be looked at later.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a GET is sent at most.
+const TRIES: u32 = 3;
+/// Before a GET is sent again for the first time; doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The wait after an answer 429 that does not say how long.
+const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
+/// The longest that is waited because an answer says so.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
+/// Requests in a second, and how many at once after a rest. ARM refills 10 writes and 25 reads a second for each subscription and identity, which others use too.
+const PER_SECOND: NonZeroU32 = NonZeroU32::new(5).expect("5 is not zero");
+const BURST: NonZeroU32 = NonZeroU32::new(20).expect("20 is not zero");
+/// The most pages of a list: a next link that leads in a circle ends.
+const MAX_PAGES: usize = 200;
+
+/// The client; cheap to clone.
+#[derive(Clone)]
+pub struct ArmClient(Arc<Inner>);
+
+struct Inner {
+    pipeline: Pipeline,
+    base: Url,
+    limiter: DefaultDirectRateLimiter,
+    silent_until: Mutex<Option<Instant>>,
+}
+
+/// A request.
+#[derive(Debug)]
+pub(super) struct Ask<'a> {
+    /// In the words of an error: `the cluster 'x'`.
+    pub what: &'static str,
+    pub method: Method,
+    /// The segments of the path, each to be escaped.
+    pub path: &'a [&'a str],
+    pub api_version: &'static str,
+    /// `If-None-Match: *`: only if it is not there yet.
+    pub only_new: bool,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub status: u16,
+    pub body: Bytes,
+    /// Where the operation that it began can be looked at.
+    pub operation: Option<String>,
+    pub retry_after: Option<Duration>,
+}
+
+impl std::fmt::Debug for ArmClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ArmClient").field("base", &self.0.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+/// Puts the token on each request. azure_core's own policy gives a token up five minutes before its end when its issuer does not answer.
+#[derive(Debug)]
+struct SignIn(TokenSource);
+
+#[async_trait]
+impl Policy for SignIn {
+    async fn send(&self, context: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
+        let header = self.0.header().await.map_err(|error| azure_core::Error::new(ErrorKind::Credential, error))?;
+        let value = header.to_str().map_err(|error| azure_core::Error::new(ErrorKind::Credential, error))?.to_owned();
+        request.insert_header("authorization", value);
+        next[0].send(context, request, &next[1..]).await
+    }
+}
+
+impl ArmClient {
+    /// A client. Sends nothing yet.
+    ///
+    /// # Errors
+    /// If HTTP cannot be set up.
+    pub fn new(settings: &AzureSettings) -> Result<Self, reqwest::Error> {
+        let base = settings.endpoint.base.clone();
+        let http = reqwest::Client::builder()
+            // A redirect would take the token elsewhere.
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(10))
+            .timeout(PATIENCE)
+            .https_only(base.scheme() == "https")
+            .build()?;
+        let options = ClientOptions {
+            retry: RetryOptions::none(),
+            transport: Some(Transport::new(Arc::new(http))),
+            ..ClientOptions::default()
+        };
+        let token = TokenSource::new(settings.credential.clone(), &settings.endpoint.audience);
+        let pipeline = Pipeline::new(
+            Some("adx-federation"),
+            Some(env!("CARGO_PKG_VERSION")),
+            options,
+            Vec::new(),
+            vec![Arc::new(SignIn(token))],
+            None,
+        );
+        let limiter = RateLimiter::direct(Quota::per_second(PER_SECOND).allow_burst(BURST));
+        Ok(Self(Arc::new(Inner { pipeline, base, limiter, silent_until: Mutex::default() })))
+    }
+
+    /// Whether an address is ARM's own: only there may a token go.
+    pub fn is_own(&self, url: &Url) -> bool {
+        url.origin() == self.0.base.origin() && url.username().is_empty() && url.password().is_none()
+    }
+
+    /// Asks, and gives what was answered if it is a success.
+    pub(super) async fn ask<B: Serialize>(&self, ask: Ask<'_>, body: Option<&B>) -> Result<Answer, ArmError> {
+        let mut url = self.0.base.clone();
+        url.path_segments_mut().expect("https addresses have a path").pop_if_empty().extend(ask.path);
+        url.query_pairs_mut().append_pair("api-version", ask.api_version);
+        let body = body.map(|body| serde_json::to_vec(body).expect("a body is JSON"));
+        self.send(ask.what, ask.method, &url, ask.only_new, body.map(Bytes::from)).await
+    }
+
+    /// GETs an address that ARM gave, such as an operation's.
+    ///
+    /// # Errors
+    /// Also if it is not ARM's own.
+    pub(super) async fn get_link(&self, what: &'static str, link: &str) -> Result<Answer, ArmError> {
+        let url = Url::parse(link).ok().filter(|url| self.is_own(url));
+        let Some(url) = url else {
+            let why = "it names an address that is not Azure's own, which gets no token".to_owned();
+            return Err(ArmError::Unreadable { what, why });
+        };
+        self.send(what, Method::Get, &url, false, None).await
+    }
+
+    /// All pages of a list.
+    pub(super) async fn list<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<Vec<T>, ArmError> {
+        let what = ask.what;
+        let mut page: Page<T> = read(what, &self.ask::<()>(ask, None).await?)?;
+        let mut all = page.value;
+        for _ in 0..MAX_PAGES {
+            let Some(link) = page.next_link.filter(|link| !link.is_empty()) else { return Ok(all) };
+            page = read(what, &self.get_link(what, &link).await?)?;
+            all.append(&mut page.value);
+        }
+        Err(ArmError::Unreadable { what, why: format!("the list has no end after {MAX_PAGES} pages") })
+    }
+
+    async fn send(
+        &self,
+        what: &'static str,
+        method: Method,
+        url: &Url,
+        only_new: bool,
+        body: Option<Bytes>,
+    ) -> Result<Answer, ArmError> {
+        let mut tried = 0;
+        loop {
+            if let Some(after) = self.silence() {
+                return Err(ArmError::Throttled { after });
+            }
+            self.0.limiter.until_ready().await;
+            let answer = self.once(what, method, url, only_new, body.clone()).await;
+            tried += 1;
+            let is_lost = answer.as_ref().is_err_and(|error| {
+                matches!(error, ArmError::Transport { .. })
+                    || error.refusal().is_some_and(|refusal| refusal.status >= 500)
+            });
+            if !is_lost || method != Method::Get || tried == TRIES {
+                return answer;
+            }
+            time::sleep(FIRST_PAUSE * 2_u32.pow(tried - 1)).await;
+        }
+    }
+
+    async fn once(
+        &self,
+        what: &'static str,
+        method: Method,
+        url: &Url,
+        only_new: bool,
+        body: Option<Bytes>,
+    ) -> Result<Answer, ArmError> {
+        let mut request = Request::new(url.clone(), method);
+        request.insert_header("accept", "application/json");
+        if only_new {
+            request.insert_header("if-none-match", "*");
+        }
+        if let Some(body) = body {
+            request.insert_header("content-type", "application/json");
+            request.set_body(body);
+        }
+        let options = PipelineStreamOptions { skip_checks: true, ..PipelineStreamOptions::default() };
+        let response = self.0.pipeline.stream(&Context::new(), &mut request, Some(options)).await;
+        let (status, headers, mut stream) = response.map_err(|error| failed(what, error))?.deconstruct();
+        let mut body = Vec::new();
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|source| ArmError::Transport { what, maybe_accepted: true, source })?;
+            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(ArmError::Unreadable { what, why: format!("it is longer than {MAX_ANSWER_BYTES} bytes") });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let retry_after = header(&headers, "retry-after").and_then(|value| value.trim().parse().ok());
+        let retry_after = retry_after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE));
+        if status == StatusCode::TooManyRequests {
+            let after = retry_after.unwrap_or(DEFAULT_PAUSE);
+            *self.0.silent_until.lock().expect("no holder of this lock panics") = Some(Instant::now() + after);
+            return Err(ArmError::Throttled { after });
+        }
+        if !status.is_success() {
+            #[derive(serde::Deserialize)]
+            struct Envelope {
+                error: ErrorBody,
+            }
+            let error = serde_json::from_slice::<Envelope>(&body).ok().map(|envelope| envelope.error);
+            let refusal = Refusal::new(status.into(), error.as_ref(), &String::from_utf8_lossy(&body));
+            return Err(ArmError::Refused { what, refusal });
+        }
+        let operation = header(&headers, "azure-asyncoperation").or_else(|| header(&headers, "location"));
+        let operation = operation.map(str::to_owned);
+        Ok(Answer { status: status.into(), body: body.into(), operation, retry_after })
+    }
+
+    /// For how long no request may be sent.
+    fn silence(&self) -> Option<Duration> {
+        let until = (*self.0.silent_until.lock().expect("no holder of this lock panics"))?;
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+}
+
+/// The JSON of an answer.
+pub(super) fn read<T: DeserializeOwned>(what: &'static str, answer: &Answer) -> Result<T, ArmError> {
+    serde_json::from_slice(&answer.body).map_err(|error| ArmError::Unreadable { what, why: error.to_string() })
+}
+
+fn header<'a>(headers: &'a Headers, name: &'static str) -> Option<&'a str> {
+    headers.get_optional_str(&HeaderName::from_static(name))
+}
+
+/// Why no answer came. A connection that was never made has carried nothing; of any other end nobody knows.
+fn failed(what: &'static str, error: azure_core::Error) -> ArmError {
+    let maybe_accepted = !matches!(error.kind(), ErrorKind::Connection | ErrorKind::Credential);
+    match error.into_downcast::<CredentialError>() {
+        Ok(credential) => ArmError::Credential(credential),
+        Err(source) => ArmError::Transport { what, maybe_accepted, source },
+    }
+}

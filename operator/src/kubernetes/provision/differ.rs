@@ -1,0 +1,452 @@
+//! What of a cluster is changed: three ways, between what the spec says, what it said when it was applied last, and what Azure has. A difference that the spec did not
+//! make is somebody's change in Azure, and stays. Pure.
+
+use std::collections::BTreeMap;
+
+use shared::document::provisioned::{AppliedAutoScale, AppliedDatabase, AppliedProvisionState};
+
+use super::desired::{autoscale_of, fewest_nodes, time_span};
+use crate::azure::types::{
+    Cluster, ClusterUpdate, ClusterUpdateProperties, Database, Identity, Sku, UserAssignedIdentity,
+};
+
+/// What one comparison says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Azure has what the spec says.
+    Same,
+    /// The spec changed since it was applied.
+    Change,
+    /// Somebody changed it in Azure, or had it so before us.
+    Keep,
+}
+
+/// `applied`: `None` if nothing is known to have been applied, as for a cluster that was there before.
+fn verdict<T: PartialEq>(wanted: &T, applied: Option<&T>, actual: &T) -> Verdict {
+    if wanted == actual {
+        Verdict::Same
+    } else if applied.is_none_or(|applied| applied == wanted) {
+        Verdict::Keep
+    } else {
+        Verdict::Change
+    }
+}
+
+/// What a cluster's properties are to become.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Difference {
+    /// One request for all of it.
+    pub(super) update: Option<ClusterUpdate>,
+    /// In the words of a message: what is changed.
+    pub(super) changes: Vec<String>,
+    /// What stays although the spec says otherwise.
+    pub(super) kept: Vec<String>,
+}
+
+/// Compares SKU, identities and scaling, and brings `applied` up to date where Azure has what the spec says, or keeps what it has.
+pub(super) fn compare(
+    desired: &AppliedProvisionState,
+    applied: &mut Option<AppliedProvisionState>,
+    actual: &Cluster,
+) -> Difference {
+    let mut difference = Difference::default();
+    let mut update = ClusterUpdate::default();
+    let before = applied.clone();
+    let after = applied.get_or_insert_with(AppliedProvisionState::default);
+    compare_sku(desired, before.as_ref(), actual, after, &mut update, &mut difference);
+    compare_scale(desired, before.as_ref(), actual, after, &mut update, &mut difference);
+    compare_identities(desired, before.as_ref(), actual, after, &mut update, &mut difference);
+    difference.update = (!difference.changes.is_empty()).then_some(update);
+    difference
+}
+
+fn kept(field: &str, wanted: &str, actual: &str) -> String {
+    format!(
+        "spec.provision.{field} says {wanted}, and Azure has {actual}, which somebody chose there: it stays until the spec changes"
+    )
+}
+
+fn compare_sku(
+    desired: &AppliedProvisionState,
+    before: Option<&AppliedProvisionState>,
+    actual: &Cluster,
+    after: &mut AppliedProvisionState,
+    update: &mut ClusterUpdate,
+    difference: &mut Difference,
+) {
+    // Where the spec names none, whatever Azure has is right.
+    let Some(wanted) = &desired.sku_name else {
+        (after.sku_name, after.tier) = (None, None);
+        return;
+    };
+    let applied = before.map(|before| before.sku_name.clone().unwrap_or_default());
+    match verdict(wanted, applied.as_ref(), &actual.sku.name) {
+        Verdict::Same => {}
+        Verdict::Keep => difference.kept.push(kept("skuName", wanted, &actual.sku.name)),
+        Verdict::Change => {
+            let tier = desired.tier.clone().unwrap_or_default();
+            let fewest = fewest_nodes(wanted);
+            // Azure's scaling, or a person, decides how many nodes there are.
+            let capacity = if fewest == 1 { 1 } else { actual.sku.capacity.unwrap_or(fewest).max(fewest) };
+            update.sku = Some(Sku { name: wanted.clone(), tier, capacity: Some(capacity) });
+            difference.changes.push(format!("the SKU from {} to {wanted}", actual.sku.name));
+            return;
+        }
+    }
+    (after.sku_name, after.tier) = (desired.sku_name.clone(), desired.tier.clone());
+}
+
+fn compare_scale(
+    desired: &AppliedProvisionState,
+    before: Option<&AppliedProvisionState>,
+    actual: &Cluster,
+    after: &mut AppliedProvisionState,
+    update: &mut ClusterUpdate,
+    difference: &mut Difference,
+) {
+    let Some(wanted) = desired.auto_scale else {
+        after.auto_scale = None;
+        return;
+    };
+    // The limits of what is off do not matter.
+    let comparable = |scale: AppliedAutoScale| if scale.enabled { scale } else { AppliedAutoScale::default() };
+    let there = actual.properties.optimized_autoscale.as_ref().map(|scale| AppliedAutoScale {
+        enabled: scale.is_enabled,
+        min: scale.minimum,
+        max: scale.maximum,
+    });
+    let there = comparable(there.unwrap_or_default());
+    let applied = before.map(|before| comparable(before.auto_scale.unwrap_or_default()));
+    match verdict(&comparable(wanted), applied.as_ref(), &there) {
+        Verdict::Same => {}
+        Verdict::Keep => difference.kept.push(kept("autoScale", &told(wanted), &told(there))),
+        Verdict::Change => {
+            update.properties = Some(ClusterUpdateProperties { optimized_autoscale: autoscale_of(wanted) });
+            difference.changes.push(format!("scaling from {} to {}", told(there), told(wanted)));
+            return;
+        }
+    }
+    after.auto_scale = Some(wanted);
+}
+
+fn told(scale: AppliedAutoScale) -> String {
+    if scale.enabled { format!("{} to {} nodes", scale.min, scale.max) } else { "off".to_owned() }
+}
+
+fn compare_identities(
+    desired: &AppliedProvisionState,
+    before: Option<&AppliedProvisionState>,
+    actual: &Cluster,
+    after: &mut AppliedProvisionState,
+    update: &mut ClusterUpdate,
+    difference: &mut Difference,
+) {
+    let has = |list: &[String], id: &str| list.iter().any(|other| other.eq_ignore_ascii_case(id));
+    let wanted = &desired.user_assigned_identities;
+    let there = actual.identity.clone().unwrap_or_default();
+    let attached: Vec<String> = there.user_assigned_identities.iter().flatten().map(|(id, _)| id.clone()).collect();
+    let applied = before.map(|before| before.user_assigned_identities.clone());
+    let missing = wanted.iter().filter(|id| !has(&attached, id));
+    // What was applied and is gone, somebody took away in Azure. Before anything was applied, the spec's are to be there.
+    let (gone, added): (Vec<&String>, Vec<&String>) =
+        missing.partition(|id| applied.as_ref().is_some_and(|applied| has(applied, id)) && before.is_some());
+    let removed: Vec<&String> = attached
+        .iter()
+        .filter(|id| !has(wanted, id) && applied.as_ref().is_some_and(|applied| has(applied, id)))
+        .collect();
+    for id in &gone {
+        difference.kept.push(format!(
+            "spec.provision.userAssignedIdentities names {id}, which somebody took from the cluster in Azure: it stays so until the spec changes"
+        ));
+    }
+    if added.is_empty() && removed.is_empty() {
+        after.user_assigned_identities.clone_from(wanted);
+        return;
+    }
+    let stay = attached.iter().filter(|id| !removed.contains(id)).count() + added.len();
+    let is_system = there.kind.contains("SystemAssigned");
+    let kind = match (is_system, stay > 0) {
+        (true, true) => "SystemAssigned, UserAssigned",
+        (false, true) => "UserAssigned",
+        (true, false) => "SystemAssigned",
+        (false, false) => "None",
+    };
+    let add = added.iter().map(|id| ((*id).clone(), Some(UserAssignedIdentity {})));
+    let remove = removed.iter().map(|id| ((*id).clone(), None));
+    let ids: BTreeMap<_, _> = add.chain(remove).collect();
+    update.identity = Some(Identity { kind: kind.to_owned(), user_assigned_identities: (stay > 0).then_some(ids) });
+    difference.changes.extend(added.iter().map(|id| format!("the identity {id} is added")));
+    difference.changes.extend(removed.iter().map(|id| format!("the identity {id} is removed")));
+}
+
+/// What is done next for the databases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum DatabaseStep {
+    /// All are there as they are to be.
+    Done,
+    /// One is to be written.
+    Write {
+        /// Its name and period.
+        database: AppliedDatabase,
+        /// Whether it is to be made.
+        is_new: bool,
+    },
+    /// Azure is at work on one.
+    Busy(String),
+    /// Azure accepted one, and does not show it yet.
+    NotShown(String),
+    /// Somebody deleted one in Azure.
+    Deleted(String),
+}
+
+/// The next step, with what is kept. Brings `applied` up to date.
+pub(super) fn next_database(
+    desired: &[AppliedDatabase],
+    applied: &mut Vec<AppliedDatabase>,
+    actual: &[Database],
+    kept: &mut Vec<String>,
+) -> DatabaseStep {
+    let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+    applied.retain(|known| desired.iter().any(|wanted| same(&wanted.name, &known.name)));
+    let mut steps = Vec::new();
+    for wanted in desired {
+        let name = &wanted.name;
+        let known = applied.iter_mut().find(|known| same(&known.name, name));
+        let Some(there) = actual.iter().find(|there| same(there.short_name(), name)) else {
+            steps.push(match known {
+                None => DatabaseStep::Write { database: wanted.clone(), is_new: true },
+                Some(known) if known.seen => DatabaseStep::Deleted(name.clone()),
+                Some(_) => DatabaseStep::NotShown(name.clone()),
+            });
+            continue;
+        };
+        let state = there.properties.provisioning_state.as_ref();
+        if state.is_some_and(|state| !state.is_terminal()) {
+            steps.push(DatabaseStep::Busy(name.clone()));
+            continue;
+        }
+        let has_failed = state.is_some_and(|state| matches!(state.as_str(), "Failed" | "Canceled"));
+        if has_failed && there.properties.soft_delete_period.is_none() && known.as_ref().is_none_or(|known| !known.seen)
+        {
+            steps.push(DatabaseStep::Write { database: wanted.clone(), is_new: true });
+            continue;
+        }
+        let period = |text: &Option<String>| text.as_deref().and_then(time_span);
+        let verdict = match (&wanted.soft_delete_period, &known) {
+            (None, _) => Verdict::Same,
+            (Some(_), known) => {
+                let before = known.as_ref().map(|known| period(&known.soft_delete_period));
+                verdict(
+                    &period(&wanted.soft_delete_period),
+                    before.as_ref(),
+                    &period(&there.properties.soft_delete_period),
+                )
+            }
+        };
+        match verdict {
+            Verdict::Same => {}
+            Verdict::Keep => kept.push(format!(
+                "the database {name} keeps rows for {} in Azure, which somebody chose there, and the spec says {}: it stays until the spec changes",
+                there.properties.soft_delete_period.as_deref().unwrap_or("ever"),
+                wanted.soft_delete_period.as_deref().unwrap_or("ever"),
+            )),
+            Verdict::Change => {
+                if let Some(known) = known {
+                    known.seen = true;
+                }
+                steps.push(DatabaseStep::Write { database: wanted.clone(), is_new: false });
+                continue;
+            }
+        }
+        let now = AppliedDatabase { seen: true, ..wanted.clone() };
+        match known {
+            Some(known) => *known = now,
+            None => applied.push(now),
+        }
+    }
+    // What goes on comes first: no other write is taken meanwhile. A deleted one holds up no other.
+    let rank = |step: &DatabaseStep| match step {
+        DatabaseStep::Busy(_) | DatabaseStep::NotShown(_) => 0,
+        DatabaseStep::Write { .. } => 1,
+        DatabaseStep::Deleted(_) => 2,
+        DatabaseStep::Done => 3,
+    };
+    steps.into_iter().min_by_key(rank).unwrap_or(DatabaseStep::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const X: &str = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/x";
+    const Y: &str = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/y";
+
+    fn cluster(sku: &str, identities: &[&str], scale: Option<(bool, i32, i32)>) -> Cluster {
+        let ids: serde_json::Map<_, _> = identities.iter().map(|id| ((*id).to_owned(), json!({}))).collect();
+        let kind = if ids.is_empty() { "SystemAssigned" } else { "SystemAssigned, UserAssigned" };
+        let mut cluster = json!({"location": "East US 2", "sku": {"name": sku, "tier": "Standard", "capacity": 5}, "identity": {"type": kind, "userAssignedIdentities": ids}});
+        if let Some((enabled, minimum, maximum)) = scale {
+            cluster["properties"]["optimizedAutoscale"] =
+                json!({"version": 1, "isEnabled": enabled, "minimum": minimum, "maximum": maximum});
+        }
+        serde_json::from_value(cluster).unwrap()
+    }
+
+    fn state(sku: &str, identities: &[&str], scale: Option<(bool, i32, i32)>) -> AppliedProvisionState {
+        AppliedProvisionState {
+            sku_name: Some(sku.to_owned()).filter(|sku| !sku.is_empty()),
+            tier: Some("Standard".to_owned()).filter(|_| !sku.is_empty()),
+            user_assigned_identities: identities.iter().map(|&id| id.to_owned()).collect(),
+            auto_scale: scale.map(|(enabled, min, max)| AppliedAutoScale { enabled, min, max }),
+            databases: Vec::new(),
+        }
+    }
+
+    /// The request's body, how many were kept, and what is applied afterwards.
+    fn compared(
+        desired: &AppliedProvisionState,
+        applied: Option<AppliedProvisionState>,
+        actual: &Cluster,
+    ) -> (Value, usize, AppliedProvisionState) {
+        let mut applied = applied;
+        let difference = compare(desired, &mut applied, actual);
+        (serde_json::to_value(difference.update).unwrap(), difference.kept.len(), applied.unwrap())
+    }
+
+    #[test]
+    fn a_change_of_the_spec_is_made_and_a_persons_change_stays() {
+        let (a, b, c) = ("Standard_L8as_v3", "Standard_L16as_v3", "Standard_L32as_v3");
+        // As it was applied.
+        assert_eq!(
+            compared(&state(a, &[], None), Some(state(a, &[], None)), &cluster(a, &[], None)),
+            (Value::Null, 0, state(a, &[], None))
+        );
+        // The spec changed; what is applied changes once Azure has it.
+        let sku = json!({"sku": {"name": b, "tier": "Standard", "capacity": 5}});
+        assert_eq!(
+            compared(&state(b, &[], None), Some(state(a, &[], None)), &cluster(a, &[], None)),
+            (sku.clone(), 0, state(a, &[], None))
+        );
+        assert_eq!(
+            compared(&state(b, &[], None), Some(state(a, &[], None)), &cluster(b, &[], None)),
+            (Value::Null, 0, state(b, &[], None))
+        );
+        // Somebody changed Azure.
+        assert_eq!(
+            compared(&state(a, &[], None), Some(state(a, &[], None)), &cluster(c, &[], None)),
+            (Value::Null, 1, state(a, &[], None))
+        );
+        // Both did: the spec's is newer than what was applied.
+        assert_eq!(compared(&state(b, &[], None), Some(state(a, &[], None)), &cluster(c, &[], None)).0, sku);
+        // There before us, or the status is lost: nothing is touched.
+        assert_eq!(compared(&state(b, &[], None), None, &cluster(a, &[], None)), (Value::Null, 1, state(b, &[], None)));
+        // The spec named none, and names one now.
+        assert_eq!(compared(&state(b, &[], None), Some(state("", &[], None)), &cluster(a, &[], None)).0, sku);
+        // The spec names none any more: Azure's is right.
+        assert_eq!(
+            compared(&state("", &[], None), Some(state(a, &[], None)), &cluster(b, &[], None)),
+            (Value::Null, 0, state("", &[], None))
+        );
+    }
+
+    #[test]
+    fn scaling_is_compared_while_it_is_on() {
+        let sku = "Standard_L8as_v3";
+        let of = |desired, applied, actual| {
+            compared(&state(sku, &[], desired), Some(state(sku, &[], applied)), &cluster(sku, &[], actual))
+        };
+        let on = Some((true, 2, 8));
+        let body = json!({"properties": {"optimizedAutoscale": {"version": 1, "isEnabled": true, "minimum": 2, "maximum": 8}}});
+        assert_eq!(of(on, Some((false, 2, 10)), None).0, body);
+        assert_eq!(of(on, on, on).0, Value::Null);
+        assert_eq!(of(Some((false, 2, 8)), Some((false, 2, 10)), None).0, Value::Null);
+        assert_eq!(of(on, on, Some((true, 2, 20))).1, 1);
+        let off = json!({"properties": {"optimizedAutoscale": {"version": 1, "isEnabled": false, "minimum": 2, "maximum": 8}}});
+        assert_eq!(of(Some((false, 2, 8)), on, on).0, off);
+        // The spec does not say: whatever Azure does.
+        assert_eq!((of(None, on, on).0, of(None, None, on).1), (Value::Null, 0));
+    }
+
+    #[test]
+    fn identities_of_others_stay_and_ours_follow_the_spec() {
+        let sku = "Standard_L8as_v3";
+        let of = |desired: &[&str], applied: Option<&[&str]>, actual: &[&str]| {
+            let applied = applied.map(|applied| state(sku, applied, None));
+            let (body, kept, after) = compared(&state(sku, desired, None), applied, &cluster(sku, actual, None));
+            (body["identity"].clone(), kept, after.user_assigned_identities.len())
+        };
+        let both = "SystemAssigned, UserAssigned";
+        assert_eq!(of(&[X], Some(&[]), &[]), (json!({"type": both, "userAssignedIdentities": {X: {}}}), 0, 0));
+        assert_eq!(of(&[X], Some(&[]), &[Y]), (json!({"type": both, "userAssignedIdentities": {X: {}}}), 0, 0));
+        assert_eq!(
+            of(&[Y], Some(&[X]), &[X]),
+            (json!({"type": both, "userAssignedIdentities": {X: null, Y: {}}}), 0, 1)
+        );
+        assert_eq!(of(&[], Some(&[X]), &[X]), (json!({"type": "SystemAssigned"}), 0, 1));
+        assert_eq!(of(&[X], Some(&[X]), &[]), (Value::Null, 1, 1));
+        assert_eq!(of(&[], Some(&[]), &[Y]), (Value::Null, 0, 0));
+        assert_eq!(of(&[X], Some(&[X]), &[&X.to_uppercase()]), (Value::Null, 0, 1));
+        // A cluster that was there before gets what it is said to need.
+        assert_eq!(of(&[X], None, &[Y]).0, json!({"type": both, "userAssignedIdentities": {X: {}}}));
+    }
+
+    fn database(name: &str, period: Option<&str>, seen: bool) -> AppliedDatabase {
+        AppliedDatabase { name: name.to_owned(), soft_delete_period: period.map(str::to_owned), seen }
+    }
+
+    fn there(name: &str, period: Option<&str>, state: &str) -> Database {
+        let value = json!({"name": format!("c/{name}"), "kind": "ReadWrite", "properties": {"softDeletePeriod": period, "provisioningState": state}});
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn databases_are_made_one_by_one_and_a_persons_retention_stays() {
+        let step = |desired: &[AppliedDatabase], applied: &[AppliedDatabase], actual: &[Database]| {
+            let (mut applied, mut kept) = (applied.to_vec(), Vec::new());
+            let step = next_database(desired, &mut applied, actual, &mut kept);
+            (step, applied, kept.len())
+        };
+        let wanted = database("M", Some("P30D"), false);
+        let seen = database("M", Some("P30D"), true);
+        let make = DatabaseStep::Write { database: wanted.clone(), is_new: true };
+        let one = std::slice::from_ref(&wanted);
+        assert_eq!(step(one, &[], &[]), (make.clone(), vec![], 0));
+        assert_eq!(step(one, &[wanted.clone()], &[]).0, DatabaseStep::NotShown("M".to_owned()));
+        assert_eq!(step(one, &[seen.clone()], &[]).0, DatabaseStep::Deleted("M".to_owned()));
+        assert_eq!(step(one, &[], &[there("M", Some("P30D"), "Creating")]).0, DatabaseStep::Busy("M".to_owned()));
+        assert_eq!(
+            step(one, &[wanted.clone()], &[there("m", Some("P30D"), "Succeeded")]),
+            (DatabaseStep::Done, vec![seen.clone()], 0)
+        );
+        assert_eq!(step(one, &[wanted.clone()], &[there("M", None, "Failed")]).0, make);
+        // 720 hours are 30 days.
+        assert_eq!(
+            step(one, &[seen.clone()], &[there("M", Some("PT720H"), "Succeeded")]),
+            (DatabaseStep::Done, vec![seen.clone()], 0)
+        );
+        assert_eq!(
+            step(one, &[seen.clone()], &[there("M", Some("P90D"), "Succeeded")]),
+            (DatabaseStep::Done, vec![seen.clone()], 1)
+        );
+        let longer = database("M", Some("P60D"), false);
+        let change = DatabaseStep::Write { database: longer.clone(), is_new: false };
+        assert_eq!(
+            step(std::slice::from_ref(&longer), &[seen.clone()], &[there("M", Some("P30D"), "Succeeded")]).0,
+            change
+        );
+        // The spec was edited while the database was being made.
+        assert_eq!(
+            step(std::slice::from_ref(&longer), &[wanted.clone()], &[there("M", Some("P30D"), "Succeeded")]).0,
+            change
+        );
+        // One that is gone holds up no other.
+        let two = [wanted.clone(), database("L", None, false)];
+        let (next, applied, _) = step(&two, &[seen.clone()], &[]);
+        assert_eq!(next, DatabaseStep::Write { database: two[1].clone(), is_new: true });
+        assert_eq!(applied, [seen.clone()]);
+        // What the spec no longer names is forgotten, and stays in Azure.
+        assert_eq!(step(&[], &[seen], &[there("M", None, "Succeeded")]), (DatabaseStep::Done, vec![], 0));
+    }
+}
