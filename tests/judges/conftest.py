@@ -17,12 +17,13 @@ import corpus
 from oracle import Oracle
 
 
-def kusto_local_path() -> Path:
-    """The server's binary: `KUSTO_LOCAL`, or what `cargo build` leaves in the target folder."""
+def program(name: str) -> Path:
+    """A program of ours: where its variable (`KUSTO_LOCAL` of kusto-local) says, or what `cargo build` leaves in the target folder."""
     target = os.environ.get("CARGO_TARGET_DIR", str(Path(__file__).parents[2] / "target"))
-    path = Path(os.environ.get("KUSTO_LOCAL", f"{target}/debug/kusto-local"))
+    variable = name.replace("-", "_").upper()
+    path = Path(os.environ.get(variable, f"{target}/debug/{name}"))
     if not path.exists():
-        pytest.exit(f"{path} is missing: run `cargo build --bin kusto-local`, or set KUSTO_LOCAL", returncode=2)
+        pytest.exit(f"{path} is missing: run `cargo build --bin {name}`, or set {variable}", returncode=2)
     return path
 
 
@@ -35,7 +36,7 @@ def kusto_local(*databases: str) -> Iterator[str]:
     """A server with these databases, on a free port; yields its URL and ends it afterwards."""
     arguments = [argument for name in databases for argument in ("--database", name)]
     record = Path(RECORDINGS.name) / "starting"
-    command = [str(kusto_local_path()), "--listen", "127.0.0.1:0", "--record", str(record), *arguments]
+    command = [str(program("kusto-local")), "--listen", "127.0.0.1:0", "--record", str(record), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout

@@ -2,6 +2,7 @@
 
 #![allow(clippy::panic)] // A harness fails its story by panicking, with what it saw.
 
+pub mod azure;
 pub mod cluster;
 pub mod fleet;
 pub mod kusto;

@@ -11,7 +11,7 @@ use tokio::time;
 
 use crate::support::{CLUSTER, COMPONENTS, KINDS, PARTITION, assert_same, made, until_event, until_ready};
 
-/// The bound for a revert.
+/// Drift is undone within this.
 const SOON: Duration = Duration::from_secs(1);
 /// What a revert may take where other stories keep the processors busy.
 const LATEST: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 //! The operator on a real control plane: every story has a namespace, a kubelet and an operator of its own, under the rights of `deploy/kustomize`.
 
 mod admission;
+mod azure;
 mod components;
 mod deployment;
 mod drift;

@@ -212,6 +212,7 @@ impl TestNamespace {
             // The Kusto servers of stories are on this machine.
             "--allow-loopback".to_owned(),
             "--admin=127.0.0.1:0".to_owned(),
+            "--azure-credential=none".to_owned(),
         ];
         // A test's own arguments take the place of these.
         let name = |argument: &str| argument.split('=').next().unwrap_or_default().to_owned();
