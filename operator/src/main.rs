@@ -1,6 +1,6 @@
 //! `operator`: see the library.
 
-use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{env, net::SocketAddr, num::NonZeroU32, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use operator::{
@@ -132,6 +132,10 @@ struct AzureArgs {
     #[arg(long, value_name = "URL", default_value = "http://169.254.169.254", env = "ADX_FEDERATION_IMDS_ENDPOINT")]
     imds_endpoint: Url,
 
+    /// The most requests in a second to Azure Resource Manager, on average
+    #[arg(long, value_name = "COUNT", default_value = "5", env = "ADX_FEDERATION_AZURE_REQUESTS_PER_SECOND")]
+    azure_requests_per_second: NonZeroU32,
+
     /// How often clusters at rest are looked at in Azure, and what only a person can mend is tried again
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = interval, env = "ADX_FEDERATION_AZURE_INTERVAL")]
     azure_interval: Duration,
@@ -180,8 +184,14 @@ impl AzureArgs {
             resource_group: self.azure_resource_group.clone(),
             location: self.azure_location.clone(),
         };
-        let (imds, interval) = (self.imds_endpoint.clone(), self.azure_interval);
-        Ok(Some(AzureSettings { endpoint, credential, place, imds, interval }))
+        Ok(Some(AzureSettings {
+            endpoint,
+            credential,
+            place,
+            imds: self.imds_endpoint.clone(),
+            requests_per_second: self.azure_requests_per_second,
+            interval: self.azure_interval,
+        }))
     }
 }
 

@@ -233,6 +233,11 @@ impl AzureDouble {
         self.state().faults.push(fault);
     }
 
+    /// Nothing goes wrong any more.
+    pub fn clear_faults(&self) {
+        self.state().faults.clear();
+    }
+
     /// How often faults are still to happen.
     pub fn pending_faults(&self) -> usize {
         self.state().faults.iter().map(|fault| fault.times).sum()

@@ -45,9 +45,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
 /// The longest that is waited because an answer says so.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
-/// Requests in a second, and how many at once after a rest. ARM refills 10 writes and 25 reads a second for each subscription and identity, which others use too.
-const PER_SECOND: NonZeroU32 = NonZeroU32::new(5).expect("5 is not zero");
-const BURST: NonZeroU32 = NonZeroU32::new(20).expect("20 is not zero");
+/// So many seconds' requests may be sent at once after a rest.
+const BURST: NonZeroU32 = NonZeroU32::new(4).expect("4 is not zero");
 /// The most pages of a list: a next link that leads in a circle ends.
 const MAX_PAGES: usize = 200;
 
@@ -101,7 +100,11 @@ impl Policy for SignIn {
         let header = self.0.header().await.map_err(|error| azure_core::Error::new(ErrorKind::Credential, error))?;
         let value = header.to_str().map_err(|error| azure_core::Error::new(ErrorKind::Credential, error))?.to_owned();
         request.insert_header("authorization", value);
-        next[0].send(context, request, &next[1..]).await
+        let answer = next[0].send(context, request, &next[1..]).await;
+        if answer.as_ref().is_ok_and(|answer| answer.status() == StatusCode::Unauthorized) {
+            self.0.forget(&header).await;
+        }
+        answer
     }
 }
 
@@ -133,7 +136,8 @@ impl ArmClient {
             vec![Arc::new(SignIn(token))],
             None,
         );
-        let limiter = RateLimiter::direct(Quota::per_second(PER_SECOND).allow_burst(BURST));
+        let per_second = settings.requests_per_second;
+        let limiter = RateLimiter::direct(Quota::per_second(per_second).allow_burst(per_second.saturating_mul(BURST)));
         Ok(Self(Arc::new(Inner { pipeline, base, limiter, silent_until: Mutex::default() })))
     }
 
@@ -193,9 +197,10 @@ impl ArmClient {
             self.0.limiter.until_ready().await;
             let answer = self.once(what, method, url, only_new, body.clone()).await;
             tried += 1;
+            // A token that was not taken is another one next time.
             let is_lost = answer.as_ref().is_err_and(|error| {
                 matches!(error, ArmError::Transport { .. })
-                    || error.refusal().is_some_and(|refusal| refusal.status >= 500)
+                    || error.refusal().is_some_and(|refusal| refusal.status >= 500 || refusal.status == 401)
             });
             if !is_lost || method != Method::Get || tried == TRIES {
                 return answer;

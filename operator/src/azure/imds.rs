@@ -12,14 +12,13 @@ use super::settings::Place;
 
 /// On a machine outside Azure nobody answers.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// After a failure it is left alone for so long: pods that are cut off from it stay so.
-const REST: Duration = Duration::from_secs(60);
-
 /// The service, with what it said last: a machine does not move.
 #[derive(Debug)]
 pub struct Imds {
     url: Url,
     http: reqwest::Client,
+    /// After a failure it is left alone for so long: pods that are cut off from it stay so.
+    rest: Duration,
     known: Mutex<Known>,
 }
 
@@ -55,9 +54,9 @@ impl Imds {
     ///
     /// # Errors
     /// If HTTP cannot be set up.
-    pub fn new(url: Url) -> Result<Self, reqwest::Error> {
+    pub fn new(url: Url, rest: Duration) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
-        Ok(Self { url, http, known: Mutex::default() })
+        Ok(Self { url, http, rest, known: Mutex::default() })
     }
 
     /// Where this machine is.
@@ -67,7 +66,7 @@ impl Imds {
     pub async fn place(&self) -> Result<Place, String> {
         match self.known.lock().expect("no holder of this lock panics").clone() {
             Known::Place(place) => return Ok(place),
-            Known::Failed { at, why } if at.elapsed() < REST => return Err(why),
+            Known::Failed { at, why } if at.elapsed() < self.rest => return Err(why),
             Known::Failed { .. } | Known::Nothing => {}
         }
         let asked = self.ask().await;

@@ -1,6 +1,6 @@
 //! How to reach Azure, as whom, and where things go that say nothing of it. No I/O.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use azure_core::http::Url;
 use shared::{credential::CredentialConfig, kusto::Cloud};
@@ -76,6 +76,8 @@ pub struct AzureSettings {
     pub place: Place,
     /// The instance metadata service, which says where this machine is.
     pub imds: Url,
+    /// The most requests in a second, on average. ARM refills 10 writes and 25 reads a second for each subscription and identity, which others use too.
+    pub requests_per_second: NonZeroU32,
     /// How often a cluster at rest is looked at, and what only a person can mend is tried again.
     pub interval: Duration,
 }

@@ -49,6 +49,8 @@ use crate::azure::{ArmClient, AzureSettings, imds::Imds};
 const POLL: Duration = Duration::from_secs(15);
 /// The least time between two looks that Azure asked for.
 const LEAST_POLL: Duration = Duration::from_secs(1);
+/// After a failure the machine is not asked where it is for so long, at most.
+const IMDS_REST: Duration = Duration::from_secs(60);
 /// So many requests may a look at rest take in each interval: one a minute with the default of five minutes.
 const LOOKS_PER_INTERVAL: u32 = 5;
 
@@ -93,7 +95,8 @@ impl Azure {
     /// # Errors
     /// If HTTP cannot be set up.
     pub fn new(settings: AzureSettings) -> Result<Self, reqwest::Error> {
-        let (arm, imds) = (ArmClient::new(&settings)?, Imds::new(settings.imds.clone())?);
+        let (arm, imds) =
+            (ArmClient::new(&settings)?, Imds::new(settings.imds.clone(), settings.interval.min(IMDS_REST))?);
         Ok(Self { arm, imds, settings, known: Mutex::default() })
     }
 
@@ -192,7 +195,7 @@ impl Azure {
     fn wait(&self, stop: &Stop) -> Duration {
         let soon = POLL.min(self.settings.interval);
         match stop.next {
-            Next::Wait(Some(Duration::ZERO)) => Duration::ZERO,
+            Next::Now => Duration::ZERO,
             Next::Wait(Some(after)) => after.max(LEAST_POLL),
             Next::Wait(None) | Next::Retry => soon,
             Next::Person | Next::Spec => self.settings.interval,
@@ -225,7 +228,9 @@ pub(crate) fn refusal(cluster: &ADXCluster, world: &World<'_>) -> Option<Draft> 
         );
         return no("DuplicateCluster", message);
     }
-    desired::desired(cluster).err().and_then(|wrong| no("Invalid", wrong.join("; ")))
+    let broken = desired::desired(cluster).err()?;
+    let rules: Vec<&str> = broken.iter().map(|broken| broken.rule.as_str()).collect();
+    no(broken.first()?.reason, rules.join("; "))
 }
 
 /// Another object of the same cluster that was there first: two would fight.

@@ -31,10 +31,20 @@ const DEFAULT_RETENTION_DAYS: i32 = 30;
 /// Databases, like everything of a status, are bounded.
 const MAX_DATABASES: usize = 512;
 
-/// The spec as what would be applied if it were now; broken rules in sentences.
-pub(super) fn desired(cluster: &ADXCluster) -> Result<AppliedProvisionState, Vec<String>> {
+/// A rule that a spec breaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Broken {
+    /// A CamelCase word.
+    pub(super) reason: &'static str,
+    /// The field, its value and the rule.
+    pub(super) rule: String,
+}
+
+/// The spec as what would be applied if it were now; or the rules that it breaks.
+pub(super) fn desired(cluster: &ADXCluster) -> Result<AppliedProvisionState, Vec<Broken>> {
     let provision = cluster.spec.provision.clone().unwrap_or_default();
     let mut wrong = Vec::new();
+    let mut breaks = |reason, rule| wrong.push(Broken { reason, rule });
     let sku_name = provision.sku_name.filter(|name| !name.trim().is_empty());
     let is_dev = sku_name.as_deref().is_some_and(|name| name.starts_with(DEV));
     let tier = provision.tier.filter(|tier| !tier.trim().is_empty());
@@ -43,26 +53,33 @@ pub(super) fn desired(cluster: &ADXCluster) -> Result<AppliedProvisionState, Vec
         None | Some("Standard") => {}
         Some("Basic") if is_dev => {}
         Some("Basic") => {
-            wrong.push(format!(
-                "spec.provision.tier = Basic: must be Standard for all SKUs but those that begin with '{DEV}'"
-            ));
+            breaks(
+                "InvalidTier",
+                format!("spec.provision.tier = Basic: must be Standard for all SKUs but those that begin with '{DEV}'"),
+            );
         }
-        Some(other) => wrong.push(format!("spec.provision.tier = {other}: must be Standard or Basic")),
+        Some(other) => breaks("InvalidTier", format!("spec.provision.tier = {other}: must be Standard or Basic")),
     }
     if is_dev && provision.auto_scale == Some(true) {
-        wrong.push(format!(
-            "spec.provision.autoScale = true: must be false for SKUs that begin with '{DEV}', which have one node"
-        ));
+        breaks(
+            "Invalid",
+            format!(
+                "spec.provision.autoScale = true: must be false for SKUs that begin with '{DEV}', which have one node"
+            ),
+        );
     }
     let mut identities = Vec::new();
     for (index, id) in provision.user_assigned_identities.iter().enumerate() {
         if is_identity(id) {
             identities.push(id.clone());
         } else {
-            wrong.push(format!(
-                "spec.provision.userAssignedIdentities[{index}] = {id}: must be a resource id such as \
+            breaks(
+                "Invalid",
+                format!(
+                    "spec.provision.userAssignedIdentities[{index}] = {id}: must be a resource id such as \
                  /subscriptions/…/resourceGroups/…/providers/Microsoft.ManagedIdentity/userAssignedIdentities/…"
-            ));
+                ),
+            );
         }
     }
     let auto_scale = provision.auto_scale.map(|enabled| AppliedAutoScale {
@@ -78,7 +95,7 @@ pub(super) fn desired(cluster: &ADXCluster) -> Result<AppliedProvisionState, Vec
     Ok(AppliedProvisionState { sku_name, tier, user_assigned_identities: identities, auto_scale, databases })
 }
 
-fn databases(cluster: &ADXCluster, wrong: &mut Vec<String>) -> Vec<AppliedDatabase> {
+fn databases(cluster: &ADXCluster, wrong: &mut Vec<Broken>) -> Vec<AppliedDatabase> {
     let mut databases: Vec<AppliedDatabase> = Vec::new();
     let mut add = |name: &str, soft_delete_period: Option<String>| {
         let is_new = !databases.iter().any(|known| known.name.eq_ignore_ascii_case(name));
@@ -91,7 +108,8 @@ fn databases(cluster: &ADXCluster, wrong: &mut Vec<String>) -> Vec<AppliedDataba
             Ok(period) => add(&database.database_name, Some(period)),
             Err(rule) => {
                 let policy = database.retention_policy.as_deref().unwrap_or_default();
-                wrong.push(format!("spec.databases[{index}].retentionPolicy = {policy}: {rule}"));
+                let rule = format!("spec.databases[{index}].retentionPolicy = {policy}: {rule}");
+                wrong.push(Broken { reason: "Invalid", rule });
             }
         }
     }
@@ -296,7 +314,7 @@ mod tests {
             let wanted = desired(&cluster(json!({"databases": [database]})));
             wanted
                 .map(|wanted| wanted.databases[0].soft_delete_period.clone().unwrap())
-                .map_err(|wrong| wrong.join("; "))
+                .map_err(|wrong| wrong[0].rule.clone())
         };
         assert_eq!(of(json!({})).unwrap(), "P30D");
         assert_eq!(of(json!({"retentionInDays": 90})).unwrap(), "P90D");
@@ -338,7 +356,7 @@ mod tests {
             (json!({"userAssignedIdentities": ["mine"]}), "spec.provision.userAssignedIdentities[0] = mine: must be"),
         ] {
             let wrong = of(provision).unwrap_err();
-            assert!(wrong.len() == 1 && wrong[0].starts_with(error), "{wrong:?}");
+            assert!(wrong.len() == 1 && wrong[0].rule.starts_with(error), "{wrong:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! One pass over one cluster: look at Azure, do at most one thing, remember. Every pass begins with a look, so it may end at any point. I/O: Azure, through the client.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use shared::document::{
@@ -269,7 +269,7 @@ impl Pass<'_> {
         }
         self.applied = Some(intended);
         let message = "the cluster is going to be made";
-        Err(Stop::wait(Phase::ClusterReady, "CreatingCluster", message, Some(Duration::ZERO)))
+        Err(Stop::new(Phase::ClusterReady, "CreatingCluster", message, Next::Now))
     }
 
     async fn sku(&mut self, target: &Target) -> Result<Sku, Stop> {
@@ -333,6 +333,12 @@ impl Pass<'_> {
         self.status.resource_id = Some(cluster.id.clone().unwrap_or_else(|| target.path.id()));
         self.status.sku_name = Some(cluster.sku.name.clone());
         let why = properties.state_reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+        let progress = properties.provisioning_state.clone().unwrap_or(ProvisioningState::Succeeded);
+        let uri = properties.uri.as_deref().filter(|uri| !uri.is_empty());
+        let is_leaving = matches!(state, State::Deleting | State::Deleted);
+        if uri.is_none() && !is_leaving && progress.is_terminal() && progress != ProvisioningState::Succeeded {
+            return Ok(Seen::CreationFailed);
+        }
         let stopped = |reason: &str, what: &str| {
             Err(Stop::new(phase, reason, format!("Azure says that the cluster is {state}{why}: {what}"), Next::Person))
         };
@@ -346,12 +352,7 @@ impl Pass<'_> {
             }
             _ => {}
         }
-        let progress = properties.provisioning_state.clone().unwrap_or(ProvisioningState::Succeeded);
-        let uri = properties.uri.as_deref().filter(|uri| !uri.is_empty());
         let Some(uri) = uri else {
-            if progress.is_terminal() && progress != ProvisioningState::Succeeded {
-                return Ok(Seen::CreationFailed);
-            }
             let message = format!("Azure says that the cluster is {state}{why}");
             return Err(Stop::wait(phase, "CreatingCluster", message, None));
         };

@@ -12,6 +12,8 @@ use crate::{
 /// What happens next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
+    /// What was found is written down first, and then it goes on.
+    Now,
     /// Azure is at work: look again, when Azure says or soon.
     Wait(Option<Duration>),
     /// Something went wrong that may be gone soon.
@@ -75,7 +77,7 @@ impl Stop {
 
     /// Whether people should hear of it.
     pub(crate) const fn is_trouble(&self) -> bool {
-        !matches!(self.next, Next::Wait(_))
+        !matches!(self.next, Next::Wait(_) | Next::Now)
     }
 }
 

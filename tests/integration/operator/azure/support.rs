@@ -21,9 +21,28 @@ spec: {{clusterName: {name}}}
     )
 }
 
+/// The same with lines below `spec`.
+pub(crate) fn with_spec(name: &str, lines: &str) -> String {
+    let lines: String = lines.trim_matches('\n').lines().map(|line| format!("  {line}\n")).collect();
+    format!(
+        "
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {{name: {name}}}
+spec:
+  clusterName: {name}
+{lines}"
+    )
+}
+
 /// A cluster name that no other story has.
 pub(crate) fn name_for(test: &TestNamespace) -> String {
     test.name.replace('-', "")
+}
+
+/// The message of a condition.
+pub(crate) fn message_of(object: &Value, condition: &str) -> String {
+    condition_of(object, condition).and_then(|found| found["message"].as_str()).unwrap_or_default().to_owned()
 }
 
 /// A double in which everything is quick.
@@ -38,7 +57,8 @@ pub(crate) fn options(azure: &AzureDouble) -> OperatorOptions {
             "--azure-credential=workloadIdentity".to_owned(),
             format!("--azure-endpoint={}", azure.url()),
             format!("--imds-endpoint={}", azure.imds_url()),
-            "--azure-interval=2s".to_owned(),
+            "--azure-interval=1s".to_owned(),
+            "--azure-requests-per-second=50".to_owned(),
         ],
         environment: azure.workload_identity(),
         ..OperatorOptions::default()
