@@ -7,7 +7,7 @@ use shared::document::provisioned::{AppliedAutoScale, AppliedDatabase, AppliedPr
 
 use super::desired::{autoscale_of, fewest_nodes, time_span};
 use crate::azure::types::{
-    Cluster, ClusterUpdate, ClusterUpdateProperties, Database, Identity, Sku, UserAssignedIdentity,
+    Cluster, ClusterUpdate, ClusterUpdateProperties, Database, Identity, ProvisioningState, Sku, UserAssignedIdentity,
 };
 
 /// What one comparison says.
@@ -199,9 +199,10 @@ pub(super) enum DatabaseStep {
     Deleted(String),
 }
 
-/// The next step, with what is kept. Brings `applied` up to date.
+/// The next step, with what is kept. Brings `applied` up to date. `failed`: a database whose making is known to have failed.
 pub(super) fn next_database(
     desired: &[AppliedDatabase],
+    failed: Option<&str>,
     applied: &mut Vec<AppliedDatabase>,
     actual: &[Database],
     kept: &mut Vec<String>,
@@ -225,9 +226,9 @@ pub(super) fn next_database(
             steps.push(DatabaseStep::Busy(name.clone()));
             continue;
         }
-        let has_failed = state.is_some_and(|state| matches!(state.as_str(), "Failed" | "Canceled"));
-        if has_failed && there.properties.soft_delete_period.is_none() && known.as_ref().is_none_or(|known| !known.seen)
-        {
+        let was_asked_for =
+            failed.is_some_and(|failed| same(failed, name)) || known.as_ref().is_some_and(|known| !known.seen);
+        if was_asked_for && state.is_some_and(|state| *state != ProvisioningState::Succeeded) {
             steps.push(DatabaseStep::Write { database: wanted.clone(), is_new: true });
             continue;
         }
@@ -405,7 +406,7 @@ mod tests {
     fn databases_are_made_one_by_one_and_a_persons_retention_stays() {
         let step = |desired: &[AppliedDatabase], applied: &[AppliedDatabase], actual: &[Database]| {
             let (mut applied, mut kept) = (applied.to_vec(), Vec::new());
-            let step = next_database(desired, &mut applied, actual, &mut kept);
+            let step = next_database(desired, None, &mut applied, actual, &mut kept);
             (step, applied, kept.len())
         };
         let wanted = database("M", Some("P30D"), false);
@@ -421,6 +422,11 @@ mod tests {
             (DatabaseStep::Done, vec![seen.clone()], 0)
         );
         assert_eq!(step(one, &[wanted.clone()], &[there("M", None, "Failed")]).0, make);
+        // One that somebody else failed to change is not ours to write.
+        assert_eq!(step(one, &[], &[there("M", Some("P30D"), "Failed")]).0, DatabaseStep::Done);
+        let retried =
+            next_database(one, Some("m"), &mut Vec::new(), &[there("M", Some("P30D"), "Failed")], &mut Vec::new());
+        assert_eq!(retried, make);
         // 720 hours are 30 days.
         assert_eq!(
             step(one, &[seen.clone()], &[there("M", Some("PT720H"), "Succeeded")]),

@@ -384,13 +384,15 @@ impl Pass<'_> {
         let actual = actual.map_err(|error| Stop::from_error(phase, &error))?;
         let applied = self.applied.get_or_insert_with(|| adopted(&self.desired));
         let mut kept = Vec::new();
-        let step = next_database(&self.desired.databases, &mut applied.databases, &actual, &mut kept);
+        let failed = self.status.failure.as_ref().and_then(|failure| database_of(&failure.what));
+        let step = next_database(&self.desired.databases, failed, &mut applied.databases, &actual, &mut kept);
         self.status.notes.extend(kept);
         match step {
             DatabaseStep::Done => {
                 if self.status.operation.as_ref().is_some_and(|operation| database_of(&operation.what).is_some()) {
                     self.status.operation = None;
                 }
+                self.status.failure.take_if(|failure| phase_of(&failure.what) == phase);
                 let names: Vec<&str> =
                     self.desired.databases.iter().map(|database| database.name.as_str()).take(20).collect();
                 let message = if names.is_empty() {
