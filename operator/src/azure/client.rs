@@ -191,10 +191,11 @@ impl ArmClient {
     ) -> Result<Answer, ArmError> {
         let mut tried = 0;
         loop {
+            self.0.limiter.until_ready().await;
+            // After the wait, in which another request may have been told to.
             if let Some(after) = self.silence() {
                 return Err(ArmError::Throttled { after });
             }
-            self.0.limiter.until_ready().await;
             let answer = self.once(what, method, url, only_new, body.clone()).await;
             tried += 1;
             // A token that was not taken is another one next time.

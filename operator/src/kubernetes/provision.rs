@@ -179,11 +179,7 @@ impl Azure {
             } else if let Some(known) = known.filter(|known| known.status == "True" && phase != Phase::Provisioned) {
                 conditions.push(Draft::yes(phase, &known.reason, known.message.clone()));
             } else if let Some(stop) = stops.first() {
-                conditions.push(Draft::no(
-                    phase,
-                    "Waiting",
-                    format!("{} comes first: {}", stop.phase.as_str(), stop.message),
-                ));
+                conditions.push(Draft::no(phase, "Waiting", format!("{} comes first", stop.phase.as_str())));
             }
         }
         let troubles = stops.iter().filter(|stop| stop.is_trouble()).map(|stop| stop.phase).collect();

@@ -66,8 +66,11 @@ pub enum CredentialError {
 #[derive(Clone)]
 pub struct TokenSource(Arc<Inner>);
 
+type SetUp = dyn Fn(&CredentialConfig) -> Result<Arc<dyn TokenCredential>, CredentialError> + Send + Sync;
+
 struct Inner {
     config: CredentialConfig,
+    set_up: Box<SetUp>,
     scope: String,
     patience: std::time::Duration,
     state: Mutex<State>,
@@ -93,7 +96,7 @@ impl TokenSource {
     /// A source of tokens for `audience`, such as `https://kusto.kusto.windows.net`. Asks nobody yet.
     pub fn new(config: CredentialConfig, audience: &str) -> Self {
         let scope = format!("{}/.default", audience.trim_end_matches('/'));
-        Self(Arc::new(Inner { config, scope, patience: PATIENCE, state: Mutex::default() }))
+        Self(Arc::new(Inner { config, set_up: Box::new(set_up), scope, patience: PATIENCE, state: Mutex::default() }))
     }
 
     /// The value of the `Authorization` header, marked as sensitive so that no HTTP log prints it.
@@ -106,6 +109,17 @@ impl TokenSource {
             .map_err(|_| CredentialError::Unusable { credential: self.0.config.as_str() })?;
         header.set_sensitive(true);
         Ok(header)
+    }
+
+    /// A service did not take this header although its token was not over: it is not used again, and the next one comes from the issuer.
+    pub async fn forget(&self, refused: &HeaderValue) {
+        let mut state = self.0.state.lock().await;
+        let is_kept =
+            |token: &AccessToken| refused.as_bytes().strip_prefix(b"Bearer ") == Some(token.token.secret().as_bytes());
+        // Another caller may have got a new one meanwhile. azure_identity keeps tokens, too.
+        if state.token.as_ref().is_some_and(is_kept) {
+            (state.token, state.credential) = (None, None);
+        }
     }
 
     /// The kept token, or a new one. One caller asks the issuer, the others wait for its answer.
@@ -143,9 +157,14 @@ impl TokenSource {
         let config = &self.0.config;
         let credential = match &state.credential {
             Some(credential) => Arc::clone(credential),
-            None => state.credential.insert(set_up(config)?).clone(),
+            None => state.credential.insert((self.0.set_up)(config)?).clone(),
         };
-        match timeout(self.0.patience, credential.get_token(&[&self.0.scope], None)).await {
+        let answer = timeout(self.0.patience, credential.get_token(&[&self.0.scope], None)).await;
+        if !matches!(answer, Ok(Ok(_))) {
+            // azure_identity keeps what it read of the federated token's file for ten minutes, also when the issuer does not take it.
+            state.credential = None;
+        }
+        match answer {
             Ok(answer) => answer.map_err(|source| CredentialError::Token { credential: config.as_str(), source }),
             Err(_) => Err(CredentialError::TimedOut { credential: config.as_str(), after: self.0.patience }),
         }
@@ -214,9 +233,10 @@ mod tests {
     fn with_credential(credential: Arc<dyn TokenCredential>) -> TokenSource {
         TokenSource(Arc::new(Inner {
             config: CredentialConfig::AzureCli,
+            set_up: Box::new(move |_| Ok(Arc::clone(&credential))),
             scope: "https://kusto.kusto.windows.net/.default".to_owned(),
             patience: std::time::Duration::from_millis(50),
-            state: Mutex::new(State { credential: Some(credential), ..State::default() }),
+            state: Mutex::default(),
         }))
     }
 
@@ -268,6 +288,18 @@ mod tests {
             crate::runtime::chain(&error),
             "failed to get a token from the credential 'Azure CLI': the issuer is down"
         );
+    }
+
+    #[tokio::test]
+    async fn a_token_that_a_service_refused_is_not_used_again() {
+        // In the year 2103.
+        let source = source([Some(70_000_000)]);
+        let header = source.header().await.unwrap();
+        source.forget(&HeaderValue::from_static("Bearer another")).await;
+        assert_eq!(source.header().await.unwrap(), header, "somebody else's token says nothing about this one");
+        source.forget(&header).await;
+        let state = source.0.state.lock().await;
+        assert!(state.token.is_none() && state.credential.is_none());
     }
 
     #[tokio::test]

@@ -236,8 +236,11 @@ impl KustoClient {
             .header("x-ms-app", &options.application)
             .header("x-ms-client-version", concat!("adx-federation:", env!("CARGO_PKG_VERSION")))
             .body(call.body.clone());
+        let mut signed = None;
         if let Some(token) = token {
-            request = request.header(AUTHORIZATION, token.header().await.map_err(Failure::Credential)?);
+            let header = token.header().await.map_err(Failure::Credential)?;
+            request = request.header(AUTHORIZATION, header.clone());
+            signed = Some((token, header));
         }
         let response = request
             .send()
@@ -250,6 +253,9 @@ impl KustoClient {
         }
         if status == StatusCode::TOO_MANY_REQUESTS {
             return Err(Failure::Throttled { retry_after });
+        }
+        if let Some((token, header)) = signed.filter(|_| status == StatusCode::UNAUTHORIZED) {
+            token.forget(&header).await;
         }
         let body = read(response, options.max_answer_bytes).await?;
         match status {

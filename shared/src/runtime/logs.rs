@@ -26,13 +26,16 @@ pub fn init(format: LogFormat) {
     }
 }
 
-/// An error with all its sources, in one line: `Display` alone hides the cause, and azure_identity's says nothing without it.
+/// An error with all its sources, in one line: `Display` alone hides the cause, and azure_identity's says nothing without it. What a source only repeats is left out.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
         source = error.source();
     }
     text

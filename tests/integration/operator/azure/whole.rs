@@ -1,9 +1,17 @@
 //! From a document to a cluster that works.
 
-use serde_json::{Value, json};
-use tests::cluster::{TestNamespace, condition_of};
+use std::time::Duration;
 
-use super::support::{azure, name_for, operator, until_provisioned, zero_config};
+use serde_json::{Value, json};
+use tests::{
+    azure::Assignment,
+    cluster::{TestNamespace, condition_of},
+    kusto::KustoServer,
+    telemetry::REGIONS,
+};
+use tokio::time;
+
+use super::support::{azure, name_for, operator, until_provisioned, with_spec, zero_config};
 
 #[tokio::test]
 async fn a_name_alone_becomes_a_running_cluster() {
@@ -37,10 +45,152 @@ async fn a_name_alone_becomes_a_running_cluster() {
     let requests = azure.take_requests();
     let writes: Vec<_> = requests.iter().filter(|request| request.is_write()).map(|request| &request.method).collect();
     println!("{} requests, {} of them writes, made a cluster with two databases", requests.len(), writes.len());
-    for request in &requests {
-        println!("{} {} {}", request.method, request.path, request.status);
-    }
     assert_eq!(writes, ["PUT", "PUT", "PUT", "PUT"], "a group, a cluster, two databases");
     azure.assert_fine();
     drop(operator);
+}
+
+/// Documents alone: a hub and three partitions come to be, with their databases, their agents, and rows from all of them.
+#[tokio::test]
+async fn from_one_document_to_a_federated_query() {
+    let test = TestNamespace::new("whole").await;
+    let azure = azure().await;
+    let names: Vec<String> =
+        REGIONS.iter().map(|region| format!("{}{}", name_for(&test), region.geo.to_lowercase())).collect();
+    let hub_name = format!("{}hub", name_for(&test));
+    let hub = KustoServer::start(0, &[], None, &[]).await;
+    azure.serve_cluster(&hub_name, &hub.url);
+    let mut document = with_spec(
+        &hub_name,
+        "role: Federated\nfederation: {heartbeatDatabase: Fleet, heartbeatTable: Heartbeats, heartbeatTTL: 4s, heartbeatInterval: 500ms, reconcileInterval: 500ms}",
+    );
+    let mut servers = Vec::new();
+    for (region, name) in REGIONS.iter().zip(&names) {
+        let server = KustoServer::start(0, &[], None, &[]).await;
+        azure.serve_cluster(name, &server.url);
+        servers.push(server);
+        let federation = format!(
+            "federation: {{heartbeatInterval: 500ms, federatedClusters: [{{endpoint: '{}', heartbeatDatabase: Fleet, heartbeatTable: Heartbeats}}], partitioning: {{geo: {}}}}}",
+            hub.url, region.geo
+        );
+        document.push_str("---");
+        document.push_str(&with_spec(name, &federation));
+    }
+    let _operator = operator(&test, &azure).await;
+    test.apply(&document).await;
+    for name in [&hub_name].into_iter().chain(&names) {
+        until_provisioned(&test, name).await;
+    }
+    for (region, server) in REGIONS.iter().zip(&servers) {
+        region.load(server).await.expect("the databases are there");
+    }
+    // The hub's databases are made because its agent misses them.
+    let started = time::Instant::now();
+    loop {
+        match hub.query("Logs", "federated_Requests() | summarize count() by Region | sort by Region asc").await {
+            Ok(table) if table.rows.len() == 3 => {
+                assert_eq!(table.column("count_"), ["120", "60", "240"]);
+                break;
+            }
+            other => assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "{other:?}\n{:#}",
+                test.get("ADXCluster", &hub_name).await
+            ),
+        }
+        time::sleep(Duration::from_millis(200)).await;
+    }
+    let databases = azure.edit(|world| world.cluster(&hub_name).databases.keys().cloned().collect::<Vec<_>>());
+    assert_eq!(databases, ["fleet", "logs", "metrics"]);
+    test.until_condition("ADXCluster", &hub_name, "Ready", "True", "Ready").await;
+    azure.assert_fine();
+}
+
+#[tokio::test]
+async fn agents_get_the_rights_that_they_need_and_no_other() {
+    let test = TestNamespace::new("rights").await;
+    let azure = azure().await;
+    let _operator = operator(&test, &azure).await;
+    let (hub, one, two) =
+        (format!("{}hub", name_for(&test)), format!("{}one", name_for(&test)), format!("{}two", name_for(&test)));
+    let [of_hub, of_one, of_two] =
+        ["aaaaaaaa", "bbbbbbbb", "cccccccc"].map(|start| format!("{start}-0000-4000-8000-000000000000"));
+    let target = |id: &str| {
+        format!(
+            "{{endpoint: 'https://{hub}.eastus2.kusto.windows.net', heartbeatDatabase: Fleet, heartbeatTable: H, {id}}}"
+        )
+    };
+    test.apply(&with_spec(
+        &hub,
+        &format!("role: Federated\nfederation: {{heartbeatDatabase: Fleet, heartbeatTable: H, credential: {{workloadIdentity: {{clientId: {of_hub}}}}}}}"),
+    ))
+    .await;
+    test.apply(&with_spec(
+        &one,
+        &format!(
+            "federation: {{managedIdentityClientId: {of_one}, federatedClusters: [{}], partitioning: {{geo: EU}}}}",
+            target(&format!("managedIdentityClientId: {of_one}"))
+        ),
+    ))
+    .await;
+    // A name of somebody's own for the same right, and an agent whose identity nobody named.
+    azure.edit(|world| {
+        let right = Assignment {
+            name: "by-hand".to_owned(),
+            principal_id: of_two.to_uppercase(),
+            role: "AllDatabasesMonitor".to_owned(),
+            principal_type: "App".to_owned(),
+            tenant_id: String::new(),
+            provisioning_state: "Succeeded".to_owned(),
+        };
+        world.add_cluster("adx-mon-eastus2", &two, "East US 2").assignments.insert("by-hand".to_owned(), right);
+    });
+    test.apply(&with_spec(
+        &two,
+        &format!(
+            "federation: {{managedIdentityClientId: {of_two}, federatedClusters: [{}], partitioning: {{geo: US}}}}",
+            target("credential: {managedIdentity: {}}")
+        ),
+    ))
+    .await;
+    for name in [&hub, &one, &two] {
+        until_provisioned(&test, name).await;
+    }
+    let rights = |name: &str| {
+        azure.edit(|world| {
+            let cluster = world.cluster(name);
+            let shown = |right: &Assignment| (right.principal_id.to_lowercase(), right.role.clone());
+            let on_cluster: Vec<_> = cluster.assignments.values().map(shown).collect();
+            let on_databases: Vec<_> =
+                cluster.databases.values().flat_map(|database| database.assignments.values().map(shown)).collect();
+            (on_cluster, on_databases)
+        })
+    };
+    let right = |id: &str, role: &str| (id.to_owned(), role.to_owned());
+    let ingestor = vec![right(&of_one, "Ingestor")];
+    // The partition came after the hub was done: its right follows at the next look.
+    test.until("ADXCluster", &hub, |_| rights(&hub).1 == ingestor).await;
+    assert_eq!(rights(&hub).0, [right(&of_hub, "AllDatabasesAdmin")]);
+    assert_eq!(rights(&one), (vec![right(&of_one, "AllDatabasesMonitor")], vec![]));
+    assert_eq!(rights(&two), (vec![right(&of_two, "AllDatabasesMonitor")], vec![]));
+    let object = until_provisioned(&test, &hub).await;
+    let notes = object["status"]["provision"]["notes"].to_string();
+    assert!(
+        notes.contains(&format!("the agent of the partition '{two}' needs the role Ingestor on the database Fleet")),
+        "{object:#}"
+    );
+
+    // At rest.
+    azure.take_requests();
+    time::sleep(Duration::from_secs(5)).await;
+    let requests = azure.take_requests();
+    assert!(requests.iter().all(|seen| seen.method == "GET"), "{requests:#?}");
+    let looks = requests.iter().filter(|seen| seen.path.ends_with(&hub)).count();
+    let of_hub = requests.iter().filter(|seen| seen.cluster.as_deref() == Some(hub.as_str())).count();
+    println!(
+        "at rest a hub takes {:.1} requests a look; with the default of a look in five minutes that is less than one a minute",
+        of_hub as f64 / looks as f64
+    );
+    assert!(of_hub <= looks * 5);
+    azure.assert_fine();
 }
