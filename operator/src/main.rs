@@ -29,7 +29,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Reconcile ADXCluster, Ingestor, Collector and Alerter in a Kubernetes cluster
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Supervise one agent for each ADXCluster document, without Kubernetes
     Standalone(StandaloneArgs),
     /// Print the custom resource definitions
@@ -270,7 +270,7 @@ async fn main() -> ExitCode {
     match Args::parse().command {
         Command::Run(args) => {
             runtime::init_logs(args.common.log_format);
-            ExitCode::from(reconcile(args).await.code())
+            ExitCode::from(reconcile(*args).await.code())
         }
         Command::Standalone(args) => {
             runtime::init_logs(args.common.log_format);

@@ -277,7 +277,7 @@ mod tests {
 
     use super::*;
 
-    fn cluster(spec: Value) -> ADXCluster {
+    fn cluster(spec: &Value) -> ADXCluster {
         let mut cluster = json!({"apiVersion": "adx-mon.azure.com/v1", "kind": "ADXCluster", "metadata": {"name": "x"}, "spec": spec});
         cluster["spec"]["clusterName"] = "fleet".into();
         serde_json::from_value(cluster).unwrap()
@@ -293,14 +293,14 @@ mod tests {
 
     #[test]
     fn a_partition_that_says_nothing_gets_metrics_and_logs() {
-        let wanted = desired(&cluster(json!({}))).unwrap();
+        let wanted = desired(&cluster(&json!({}))).unwrap();
         assert_eq!(shown(&wanted), [("Metrics", Some("P30D")), ("Logs", Some("P30D"))]);
     }
 
     #[test]
     fn a_hub_gets_its_heartbeat_database_and_what_its_agent_misses() {
         let mut hub =
-            cluster(json!({"role": "Federated", "federation": {"heartbeatDatabase": "Fleet", "heartbeatTable": "T"}}));
+            cluster(&json!({"role": "Federated", "federation": {"heartbeatDatabase": "Fleet", "heartbeatTable": "T"}}));
         let status = json!({"federation": {"missingDatabases": ["Logs", "fleet", "../x", "", "Logs"]}});
         hub.status = Some(serde_json::from_value(status).unwrap());
         assert_eq!(shown(&desired(&hub).unwrap()), [("Fleet", None), ("Logs", None)]);
@@ -311,7 +311,7 @@ mod tests {
         let of = |database: Value| {
             let mut database = database;
             (database["databaseName"], database["telemetryType"]) = ("D".into(), "Logs".into());
-            let wanted = desired(&cluster(json!({"databases": [database]})));
+            let wanted = desired(&cluster(&json!({"databases": [database]})));
             wanted
                 .map(|wanted| wanted.databases[0].soft_delete_period.clone().unwrap())
                 .map_err(|wrong| wrong[0].rule.clone())
@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_tier_follows_from_the_sku() {
-        let of = |provision: Value| desired(&cluster(json!({"provision": provision})));
+        let of = |provision: Value| desired(&cluster(&json!({"provision": provision})));
         let dev = "Dev(No SLA)_Standard_E2a_v4";
         for tier in ["Standard", "Basic"] {
             assert_eq!(of(json!({"skuName": dev, "tier": tier})).unwrap().tier.as_deref(), Some("Basic"));

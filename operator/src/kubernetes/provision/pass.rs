@@ -90,6 +90,7 @@ impl Pass<'_> {
         self.settle(update)?;
         self.roles(&target).await?;
         if self.stops.is_empty() {
+            self.status.failure = None;
             self.reached.push((Phase::Provisioned, "Provisioned", "Azure has what the spec says".to_owned()));
         }
         Ok(())
@@ -461,8 +462,8 @@ impl Pass<'_> {
                 Ok(there) => there,
                 Err(error) => return Err(Stop::from_error(phase, &error)),
             };
-            let missing = self.grants.grants.iter().filter(|grant| grant.scope == scope && !grant.is_in(&there));
-            for grant in missing {
+            let mut grants = self.grants.grants.iter();
+            if let Some(grant) = grants.find(|grant| grant.scope == scope && !grant.is_in(&there)) {
                 let what = format!("grant {} the role {}", grant.client_id, grant.role);
                 self.gate(phase, &what)?;
                 let result = self.azure.arm.put_assignment(&target.path, &scope, &grant.name(), &grant.body()).await;
