@@ -1,6 +1,7 @@
 //! Clusters that are made in Azure, against a double of it that keeps Azure's rules.
 
 mod faults;
+mod judged;
 mod people;
 mod reasons;
 mod support;

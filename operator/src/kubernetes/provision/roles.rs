@@ -132,3 +132,115 @@ impl Grant {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use serde_json::{Value, json};
+    use shared::kusto::HostTrust;
+
+    use super::*;
+    use crate::kubernetes::settings::{Images, Settings};
+
+    const HUB: &str = "https://hub.eastus2.kusto.windows.net";
+
+    fn cluster(name: &str, namespace: &str, role: &str, federation: &Value) -> ADXCluster {
+        let cluster = json!({
+            "apiVersion": "adx-mon.azure.com/v1", "kind": "ADXCluster", "metadata": {"name": name, "namespace": namespace},
+            "spec": {"clusterName": name, "role": role, "federation": federation},
+        });
+        serde_json::from_value(cluster).unwrap()
+    }
+
+    fn partition(name: &str, namespace: &str, hub: &str, credential: &Value) -> ADXCluster {
+        let mut target = json!({"endpoint": hub, "heartbeatDatabase": "Fleet", "heartbeatTable": "H"});
+        target.as_object_mut().unwrap().extend(credential.as_object().unwrap().clone());
+        cluster(name, namespace, "Partition", &json!({"federatedClusters": [target]}))
+    }
+
+    fn shown(cluster: &ADXCluster, others: &[ADXCluster]) -> (Vec<String>, Vec<String>) {
+        let settings = Settings {
+            namespace: None,
+            cluster_labels: BTreeMap::new(),
+            trust: HostTrust::default(),
+            allow_loopback: false,
+            images: Images { ingestor: String::new(), collector: String::new(), alerter: String::new(), agent: None },
+            agent_arguments: Vec::new(),
+        };
+        let world = World {
+            settings: &settings,
+            clusters: others.iter().cloned().map(Arc::new).collect(),
+            ingestors: Vec::new(),
+            can_provision: true,
+            provisioned: None,
+        };
+        let Grants { grants, notes } = grants(cluster, Some(HUB), &world);
+        let text = |Grant { scope, role, client_id, tenant_id }: Grant| match scope {
+            Scope::Cluster => format!("{client_id}@{} {role}", tenant_id.unwrap_or_default()),
+            Scope::Database(database) => format!("{client_id}@{} {role} on {database}", tenant_id.unwrap_or_default()),
+        };
+        (grants.into_iter().map(text).collect(), notes)
+    }
+
+    #[test]
+    fn a_partitions_agent_reads_what_there_is() {
+        let mut one = partition("one", "n", HUB, &json!({}));
+        let named = |id: &str| vec![format!("{id}@ AllDatabasesMonitor")];
+        assert_eq!(shown(&one, &[]).0, Vec::<String>::new());
+        assert!(
+            shown(&one, &[]).1[0]
+                .starts_with("this cluster's agent needs the role AllDatabasesMonitor, which a person")
+        );
+        let provision = json!({"managedIdentityClientId": "of-the-cluster"});
+        one.spec.provision = Some(serde_json::from_value(provision).unwrap());
+        assert_eq!(shown(&one, &[]).0, named("of-the-cluster"));
+        one.spec.federation.as_mut().unwrap().managed_identity_client_id = Some("of-the-agent".to_owned());
+        assert_eq!(shown(&one, &[]), (named("of-the-agent"), vec![]));
+        // A person's own account is the person's business; a cluster that is in no federation has no agent.
+        one.spec.federation.as_mut().unwrap().credential =
+            Some(serde_json::from_value(json!({"azureCli": {}})).unwrap());
+        assert_eq!(shown(&one, &[]), (vec![], vec![]));
+        one.spec.federation = None;
+        assert_eq!(shown(&one, &[]), (vec![], vec![]));
+    }
+
+    #[test]
+    fn partitions_of_the_namespace_that_name_the_hub_may_write_heartbeats() {
+        let identity = json!({"workloadIdentity": {"clientId": "h", "tenantId": "t"}});
+        let hub = json!({"heartbeatDatabase": "Fleet", "heartbeatTable": "H", "credential": identity});
+        let hub = cluster("hub", "n", "Federated", &hub);
+        let id = |id: &str| json!({"managedIdentityClientId": id});
+        let others = [
+            partition("a", "n", &format!("{}/", HUB.to_uppercase().replace("HTTPS", "https")), &id("a")),
+            partition("b", "n", HUB, &id("a")),
+            partition("elsewhere", "m", HUB, &id("c")),
+            partition("another-hub", "n", "https://x.kusto.windows.net", &id("d")),
+            partition("nameless", "n", HUB, &json!({})),
+            hub.clone(),
+        ];
+        let (grants, notes) = shown(&hub, &others);
+        assert_eq!(grants, ["h@t AllDatabasesAdmin", "a@ Ingestor on Fleet"]);
+        assert_eq!(notes.len(), 1);
+        assert!(
+            notes[0].starts_with("the agent of the partition 'nameless' needs the role Ingestor on the database Fleet")
+        );
+    }
+
+    #[test]
+    fn a_right_is_found_by_who_and_what_and_has_one_name() {
+        let grant = |role, client_id: &str| Grant {
+            scope: Scope::Cluster,
+            role,
+            client_id: client_id.to_owned(),
+            tenant_id: None,
+        };
+        let there = |principal: &str, role: &str| -> Assignment {
+            serde_json::from_value(json!({"properties": {"principalId": principal, "role": role}})).unwrap()
+        };
+        assert!(grant("Ingestor", "abc").is_in(&[there("x", "Ingestor"), there("ABC", "Ingestor")]));
+        assert!(!grant("Ingestor", "abc").is_in(&[there("abc", "Viewer"), there("abcd", "Ingestor")]));
+        assert_eq!(grant("Ingestor", "abc").name(), grant("Ingestor", "ABC").name());
+        assert_ne!(grant("Ingestor", "abc").name(), grant("Viewer", "abc").name());
+    }
+}

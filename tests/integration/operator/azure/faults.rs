@@ -17,7 +17,7 @@ const AT_ONCE: usize = 4;
 const CLIENT: &str = "33333333-3333-3333-3333-333333333333";
 
 /// A cluster with everything that takes a request: identities, scaling, databases, a right.
-fn document(name: &str) -> String {
+pub(crate) fn document(name: &str) -> String {
     with_spec(
         name,
         &format!(
