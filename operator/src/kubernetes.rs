@@ -68,6 +68,9 @@ use crate::api::{Alerter, Collector, Ingestor};
 /// How many objects of one kind are reconciled at once.
 const CONCURRENCY: u16 = 8;
 
+/// How many ADXClusters: those that are made in Azure wait for it, and hold up no other.
+const CONCURRENT_CLUSTERS: u16 = 64;
+
 /// How often missing definitions are looked for.
 const LOOK_FOR_CRDS: Duration = Duration::from_secs(2);
 
@@ -266,8 +269,9 @@ async fn controller<K: Managed>(
     context: &Arc<Context>,
     term: &CancellationToken,
 ) {
+    let concurrency = if K::KIND == Kind::AdxCluster { CONCURRENT_CLUSTERS } else { CONCURRENCY };
     Controller::for_stream(stream::pending(), store)
-        .with_config(Config::default().concurrency(CONCURRENCY))
+        .with_config(Config::default().concurrency(concurrency))
         .reconcile_on(queue.map(Target::object))
         .graceful_shutdown_on(term.clone().cancelled_owned())
         .run(

@@ -293,7 +293,7 @@ async fn main() -> ExitCode {
 async fn reconcile(args: RunArgs) -> Exit {
     let Some((admin, metrics, stop)) = surroundings(&args.common).await else { return Exit::Failed };
     let azure = match args.azure.settings(args.common.cloud, args.allow_loopback) {
-        Ok(settings) => settings.map(Azure::new).transpose(),
+        Ok(settings) => settings.map(|settings| Azure::new(settings, &metrics)).transpose(),
         Err(error) => {
             tracing::error!(error, "the settings for Azure are wrong");
             return Exit::BadConfiguration;

@@ -23,6 +23,10 @@ use azure_core::{
 };
 use futures::StreamExt as _;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use shared::credential::{CredentialError, TokenSource};
 use tokio::time;
@@ -50,6 +54,18 @@ const BURST: NonZeroU32 = NonZeroU32::new(4).expect("4 is not zero");
 /// The most pages of a list: a next link that leads in a circle ends.
 const MAX_PAGES: usize = 200;
 
+/// How many requests were sent, by how they were answered.
+pub type ArmRequests = Family<RequestLabels, Counter>;
+
+/// One kind of request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// GET, PUT, ...
+    method: String,
+    /// `ok`, `refused`, `throttled`, `failed` (5xx), or `lost` where no answer came.
+    outcome: &'static str,
+}
+
 /// The client; cheap to clone.
 #[derive(Clone)]
 pub struct ArmClient(Arc<Inner>);
@@ -58,6 +74,7 @@ struct Inner {
     pipeline: Pipeline,
     base: Url,
     limiter: DefaultDirectRateLimiter,
+    counted: ArmRequests,
     silent_until: Mutex<Option<Instant>>,
 }
 
@@ -113,7 +130,7 @@ impl ArmClient {
     ///
     /// # Errors
     /// If HTTP cannot be set up.
-    pub fn new(settings: &AzureSettings) -> Result<Self, reqwest::Error> {
+    pub fn new(settings: &AzureSettings, counted: ArmRequests) -> Result<Self, reqwest::Error> {
         let base = settings.endpoint.base.clone();
         let http = reqwest::Client::builder()
             // A redirect would take the token elsewhere.
@@ -138,7 +155,7 @@ impl ArmClient {
         );
         let per_second = settings.requests_per_second;
         let limiter = RateLimiter::direct(Quota::per_second(per_second).allow_burst(per_second.saturating_mul(BURST)));
-        Ok(Self(Arc::new(Inner { pipeline, base, limiter, silent_until: Mutex::default() })))
+        Ok(Self(Arc::new(Inner { pipeline, base, limiter, counted, silent_until: Mutex::default() })))
     }
 
     /// Whether an address is ARM's own: only there may a token go.
@@ -197,6 +214,8 @@ impl ArmClient {
                 return Err(ArmError::Throttled { after });
             }
             let answer = self.once(what, method, url, only_new, body.clone()).await;
+            let outcome = outcome_of(&answer);
+            self.0.counted.get_or_create_owned(&RequestLabels { method: method.to_string(), outcome }).inc();
             tried += 1;
             // A token that was not taken is another one next time.
             let is_lost = answer.as_ref().is_err_and(|error| {
@@ -263,6 +282,16 @@ impl ArmClient {
     fn silence(&self) -> Option<Duration> {
         let until = (*self.0.silent_until.lock().expect("no holder of this lock panics"))?;
         until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+}
+
+const fn outcome_of(answer: &Result<Answer, ArmError>) -> &'static str {
+    match answer {
+        Ok(_) => "ok",
+        Err(ArmError::Throttled { .. }) => "throttled",
+        Err(ArmError::Refused { refusal, .. }) if refusal.status < 500 => "refused",
+        Err(ArmError::Refused { .. } | ArmError::Unreadable { .. }) => "failed",
+        Err(ArmError::Credential(_) | ArmError::Transport { .. }) => "lost",
     }
 }
 

@@ -28,9 +28,12 @@ use std::{
 use jiff::Timestamp;
 use kql::endpoint::ClusterEndpoint;
 use kube::ResourceExt as _;
-use shared::document::{
-    ADXCluster,
-    provisioned::{AppliedProvisionState, ProvisionStatus},
+use shared::{
+    document::{
+        ADXCluster,
+        provisioned::{AppliedProvisionState, ProvisionStatus},
+    },
+    runtime::Metrics,
 };
 
 use self::{
@@ -43,7 +46,7 @@ use super::{
     managed::World,
     settings::Settings,
 };
-use crate::azure::{ArmClient, AzureSettings, imds::Imds};
+use crate::azure::{ArmClient, AzureSettings, client::ArmRequests, imds::Imds};
 
 /// While Azure is at work and does not say when to look.
 const POLL: Duration = Duration::from_secs(15);
@@ -94,9 +97,15 @@ impl Azure {
     ///
     /// # Errors
     /// If HTTP cannot be set up.
-    pub fn new(settings: AzureSettings) -> Result<Self, reqwest::Error> {
+    pub fn new(settings: AzureSettings, metrics: &Metrics) -> Result<Self, reqwest::Error> {
+        let counted = metrics.register(|registry| {
+            let requests = ArmRequests::default();
+            let help = "Requests to Azure Resource Manager by method and answer";
+            registry.register("azure_requests", help, requests.clone());
+            requests
+        });
         let (arm, imds) =
-            (ArmClient::new(&settings)?, Imds::new(settings.imds.clone(), settings.interval.min(IMDS_REST))?);
+            (ArmClient::new(&settings, counted)?, Imds::new(settings.imds.clone(), settings.interval.min(IMDS_REST))?);
         Ok(Self { arm, imds, settings, known: Mutex::default() })
     }
 
@@ -122,7 +131,8 @@ impl Azure {
             Some(known) => (known.provisioned.status, known.provisioned.applied),
             None => {
                 let told = cluster.status.clone().unwrap_or_default();
-                (told.provision.unwrap_or_default(), told.applied_provision_state)
+                let applied = told.applied_provision_state.or_else(|| applied_before_us(cluster, &desired));
+                (told.provision.unwrap_or_default(), applied)
             }
         };
         let mut pass = Pass {
@@ -143,7 +153,12 @@ impl Azure {
         pass.run().await;
         let provisioned = self.summed_up(pass);
         let known = Known { inputs, until: Instant::now() + provisioned.again, provisioned: provisioned.clone() };
-        self.known.lock().expect("no holder of this lock panics").insert(uid, known);
+        let mut all = self.known.lock().expect("no holder of this lock panics");
+        all.insert(uid, known);
+        // Objects that went without a word.
+        if all.len() > world.clusters.len() {
+            all.retain(|uid, _| world.clusters.iter().any(|cluster| cluster.uid().as_ref() == Some(uid)));
+        }
         provisioned
     }
 
@@ -202,6 +217,14 @@ impl Azure {
     fn rest(&self, looks: u32) -> Duration {
         self.settings.interval.saturating_mul(looks.div_ceil(LOOKS_PER_INTERVAL).max(1))
     }
+}
+
+/// What the operator of the seed's design left in the spec. What it did not write down counts as it is.
+fn applied_before_us(cluster: &ADXCluster, desired: &AppliedProvisionState) -> Option<AppliedProvisionState> {
+    let text = cluster.spec.provision.as_ref()?.applied_provision_state.as_deref()?;
+    let told: AppliedProvisionState =
+        serde_json::from_str(text).ok().filter(|told| *told != AppliedProvisionState::default())?;
+    Some(AppliedProvisionState { auto_scale: desired.auto_scale, databases: Vec::new(), ..told })
 }
 
 /// Why a cluster without an endpoint cannot be provisioned at all, whatever Azure says.

@@ -1,6 +1,6 @@
 //! A token for one audience, kept while it is good. I/O: the issuer, through azure_identity.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Instant};
 
 use azure_core::{
     credentials::{AccessToken, TokenCredential},
@@ -20,6 +20,9 @@ const RENEW_BEFORE: Duration = Duration::minutes(10);
 
 /// A token is used while more than this remains: it must outlive the request's way.
 const USABLE_UNTIL: Duration = Duration::seconds(30);
+
+/// After a failure without any token the issuer is left alone this long: each try may take as long as the patience, and callers wait for one another.
+const FAILURE_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// After a failed renewal the issuer is left alone this long, while the old token is still good.
 const RENEWAL_PAUSE: Duration = Duration::seconds(30);
@@ -54,6 +57,9 @@ pub enum CredentialError {
         /// The limit.
         after: std::time::Duration,
     },
+    /// What the issuer answered a moment ago.
+    #[error(transparent)]
+    Recent(Arc<CredentialError>),
     /// `CredentialConfig::None`, or a token that is no header value.
     #[error("the credential '{credential}' gives no usable token")]
     Unusable {
@@ -81,6 +87,8 @@ struct State {
     credential: Option<Arc<dyn TokenCredential>>,
     token: Option<AccessToken>,
     renew_not_before: Option<OffsetDateTime>,
+    /// When the issuer failed last, and how.
+    failed: Option<(Instant, Arc<CredentialError>)>,
 }
 
 impl fmt::Debug for TokenSource {
@@ -133,10 +141,14 @@ impl TokenSource {
                 return Ok(token.clone());
             }
         }
+        let recent = state.failed.as_ref().filter(|(at, _)| usable.is_none() && at.elapsed() < FAILURE_PAUSE);
+        if let Some((_, error)) = recent {
+            return Err(CredentialError::Recent(Arc::clone(error)));
+        }
         let renewed = self.renew(&mut state).await;
         match (renewed, usable) {
             (Ok(token), _) => {
-                state.renew_not_before = None;
+                (state.renew_not_before, state.failed) = (None, None);
                 state.token = Some(token.clone());
                 Ok(token)
             }
@@ -149,7 +161,11 @@ impl TokenSource {
                 state.renew_not_before = Some(now + RENEWAL_PAUSE);
                 Ok(token)
             }
-            (Err(error), None) => Err(error),
+            (Err(error), None) => {
+                let error = Arc::new(error);
+                state.failed = Some((Instant::now(), Arc::clone(&error)));
+                Err(CredentialError::Recent(error))
+            }
         }
     }
 
@@ -288,6 +304,15 @@ mod tests {
             crate::runtime::chain(&error),
             "failed to get a token from the credential 'Azure CLI': the issuer is down"
         );
+    }
+
+    #[tokio::test]
+    async fn who_waited_for_an_issuer_that_failed_does_not_ask_it_again_at_once() {
+        let source = source([None, Some(60)]);
+        let (first, second) = tokio::join!(token(&source, 0), token(&source, 0));
+        assert_eq!(first.unwrap_err().to_string(), second.unwrap_err().to_string());
+        source.0.state.lock().await.failed.as_mut().unwrap().0 -= FAILURE_PAUSE;
+        assert_eq!(token(&source, 0).await.unwrap(), "token-60");
     }
 
     #[tokio::test]

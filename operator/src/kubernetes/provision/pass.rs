@@ -135,8 +135,7 @@ impl Pass<'_> {
         let is_database = database_of(&operation.what).is_some();
         match progress {
             Progress::Running(after) => {
-                let since = self.now.duration_since(operation.started.0).as_secs().max(0);
-                let message = format!("Azure is at work since {since} s ago: {}", operation.what);
+                let message = format!("Azure is at work since {}: {}", operation.started.0, operation.what);
                 return Err(Stop::wait(phase, "WaitingForAzure", message, after));
             }
             Progress::Failed(refusal) => {

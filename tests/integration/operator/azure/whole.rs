@@ -47,7 +47,13 @@ async fn a_name_alone_becomes_a_running_cluster() {
     println!("{} requests, {} of them writes, made a cluster with two databases", requests.len(), writes.len());
     assert_eq!(writes, ["PUT", "PUT", "PUT", "PUT"], "a group, a cluster, two databases");
     azure.assert_fine();
-    drop(operator);
+    let metrics = operator.metrics().await;
+    for line in [
+        r#"azure_requests_total{method="PUT",outcome="ok"} 4"#,
+        r#"azure_requests_total{method="HEAD",outcome="refused"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
 }
 
 /// Documents alone: a hub and three partitions come to be, with their databases, their agents, and rows from all of them.
