@@ -12,6 +12,7 @@ export GOMODCACHE := $(ADX_FEDERATION_CACHE)/go/mod
 export GOCACHE := $(ADX_FEDERATION_CACHE)/go/build
 
 ORACLE := tests/kql-oracle
+ARM := tests/arm
 JUDGES := tests/judges
 # One environment for each set of requirements and each Python, so that switching branches installs nothing anew.
 VENV := $(ADX_FEDERATION_CACHE)/venv/$(shell { cat $(JUDGES)/requirements.txt; python3 --version; } | sha256sum | cut -c1-12)
@@ -41,7 +42,7 @@ demo: rust programs ## The main job on local Kusto servers; ONCE=1 exits after t
 
 .PHONY: test
 test: ## Everything, cheap things first
-	@.ci/steps toolchain format +control-plane kql lint build generated unit -- judges =control-plane stories
+	@.ci/steps toolchain format +control-plane kql lint build generated unit -- judges azure =control-plane stories
 
 .PHONY: rust
 rust:
@@ -81,7 +82,13 @@ unit: ## Unit tests of all crates
 
 .PHONY: judges
 judges: judges-install programs ## The corpus and the official SDK against kusto-local
-	$(VENV)/bin/python -m pytest $(JUDGES) --quiet -ra --tb=short -p no:cacheprovider
+	$(VENV)/bin/python -m pytest $(JUDGES) --ignore=$(JUDGES)/test_azure.py --quiet -ra --tb=short -p no:cacheprovider
+
+.PHONY: azure
+azure: judges-install programs ## Microsoft's clients of Azure against our double of it; oav and Prism read what was said
+	@recordings=$$(mktemp -d); trap 'rm -rf "$$recordings"' EXIT; outcome=0; \
+	 AZURE_RECORDING=$$recordings/sdk.jsonl $(VENV)/bin/python -m pytest $(JUDGES)/test_azure.py --quiet -ra --tb=short -p no:cacheprovider || outcome=$$?; \
+	 for judge in oav prism-recordings; do node $(ARM)/$$judge.js $$recordings/*.jsonl || outcome=$$?; done; exit $$outcome
 
 .PHONY: stories
 stories: judges-install control-plane programs ## Integration tests: our programs as processes, the operator on a real control plane
@@ -126,15 +133,21 @@ generated: ## Check that the generated files are those that `make generate` writ
 	@$(CARGO_TARGET_DIR)/debug/operator crds | diff -u deploy/crds/crds.yaml - || { echo "Run 'make generate' and commit what it writes."; exit 1; }
 
 .PHONY: judges-install
-judges-install: $(ORACLE)/node_modules/.package-lock.json $(VENV)/complete
+judges-install: $(ORACLE)/node_modules/.package-lock.json $(ARM)/node_modules/.package-lock.json $(VENV)/complete
 
 $(ORACLE)/node_modules/.package-lock.json: $(ORACLE)/package-lock.json
 	@echo "Installing Microsoft's KQL parser from npm (32 MB unpacked) ..."
 	npm ci --prefix $(ORACLE) --prefer-offline --no-audit --no-fund
 	@touch $@
 
+# No scripts: the one that there is tells its author who installs it.
+$(ARM)/node_modules/.package-lock.json: $(ARM)/package-lock.json
+	@echo "Installing Microsoft's oav and Stoplight's Prism from npm (120 MB unpacked) ..."
+	npm ci --prefix $(ARM) --prefer-offline --no-audit --no-fund --ignore-scripts --loglevel=error
+	@touch $@
+
 $(VENV)/complete:
-	@echo "Installing the official Kusto SDK, duckdb-kql and pytest from PyPI into $(VENV) (150 MB) ..."
+	@echo "Installing the official Kusto and Azure SDKs, duckdb-kql and pytest from PyPI into $(VENV) (150 MB) ..."
 	@rm -rf $(VENV)
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $(JUDGES)/requirements.txt

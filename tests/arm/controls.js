@@ -56,6 +56,7 @@ const good = {
   'SKUs are listed': exchange('GET', `${KUSTO}/locations/eastus2/skus?${VERSION}`, undefined, answer(200, { value: [{ locations: ['East US 2'] }] })),
   'an operation has failed': operation('', answer(200, { id: '/o1', name: 'o1', status: 'Failed', error: { code: 'A', message: 'B' } })),
   'an operation goes on': operation('&operationResultResponseType=Location', answer(202, undefined)),
+  'an operation is over': operation('&operationResultResponseType=Location', answer(200, undefined)),
 };
 
 /** To be refused, for a reason that names what the expression does. */
@@ -75,6 +76,7 @@ const bad = {
   'an unknown property answered': ['response', /colour|additional|unevaluated/, get(answer(200, { ...cluster, colour: 'red' }))],
   'an unknown state answered': ['response', /state/, get(answer(200, { ...cluster, properties: { state: 'Odd' } }))],
   'a number for a text answered': ['response', /uri/, get(answer(200, { ...cluster, properties: { uri: 5 } }))],
+  'an unknown state of an operation answered': ['response', /status/, operation('', answer(200, { id: '/o1', name: 'o1', status: 'Odd' }))],
   'no body answered': ['response', /./, get(answer(200, undefined))],
   'an unknown status answered': ['response', /./, get(answer(202, cluster))],
   'an error without a code answered': ['response', /code/, get(answer(404, { error: { message: 'Not there.' } }))],

@@ -42,7 +42,7 @@ async function main() {
       recorded = response;
       const { pathname, search } = new URL(request.url, 'https://management.azure.com');
       const body = textOf(request) || undefined;
-      const answer = await fetch(`${proxy.url}${pathname}${search}`, { method: request.method, headers: headersOf(request), body });
+      const answer = await fetch(`${proxy.url}${prism.locatedPath(pathname, search)}${search}`, { method: request.method, headers: headersOf(request), body });
       const text = await answer.text();
       const isPrisms = answer.headers.get('content-type') === 'application/problem+json';
       return isPrisms ? complaints(answer.status, JSON.parse(text)) : [];

@@ -5,6 +5,7 @@
 //   node prism.js UPSTREAM_URL [PORT]     on a free port unless one is given; prints {"url"} when it is ready, and ends when its input does
 //
 // An https upstream with a test CA needs NODE_EXTRA_CA_CERTS. Prism itself speaks plain http, and compares paths with their case.
+// Clients that follow `Location` of an operation, and not `Azure-AsyncOperation`, are for prism-recordings.js: as a proxy Prism takes the two for one.
 
 const fs = require('node:fs');
 const path = require('node:path');
@@ -13,6 +14,12 @@ const { getHttpOperationsFromSpec } = require('@stoplight/prism-http');
 const { createServer } = require('@stoplight/prism-http-server');
 
 const SPECIFICATION = path.join(__dirname, 'arm-subset.strict.openapi.json');
+
+// Prism finds no operation by its query: what Azure tells by this one.
+const LOCATED = '?operationResultResponseType=Location';
+
+/** Such a path with a path of its own, for who asks Prism in place of the client. */
+const locatedPath = (pathname, search) => (search.includes(LOCATED.slice(1)) ? `${pathname}/located` : pathname);
 
 /** The specification, in Prism's ways and stricter: an error has a code and a message. */
 function specification() {
@@ -23,17 +30,8 @@ function specification() {
   // Null takes a user-assigned identity away.
   const { $ref } = schemas.Identity.properties.userAssignedIdentities.additionalProperties;
   schemas[$ref.split('/').pop()].nullable = true;
-  // The SDK that this specification was derived from takes a registration without a body.
-  document.paths['/subscriptions/{subscriptionId}/providers/{resourceProviderNamespace}/register'].post.requestBody.required = false;
-  // Prism finds no path by its query, so one operation answers for both: with the operation's state, or with the resource when it is done.
-  const [located] = Object.keys(document.paths).filter((name) => name.endsWith('?operationResultResponseType=Location'));
-  const state = document.paths[located.replace(/\?.*/, '')].get.responses;
-  const resource = document.paths[located].get.responses;
-  delete document.paths[located];
-  const outcomes = ['OperationResult', 'Cluster', 'Database', 'ClusterPrincipalAssignment', 'DatabasePrincipalAssignment'];
-  state[200].content['application/json'].schema = { anyOf: outcomes.map((name) => ({ $ref: `#/components/schemas/${name}` })) };
-  state[202] = resource[202];
-  return document;
+  const apart = ([name, operations]) => [name.endsWith(LOCATED) ? locatedPath(name.slice(0, -LOCATED.length), LOCATED) : name, operations];
+  return { ...document, paths: Object.fromEntries(Object.entries(document.paths).map(apart)) };
 }
 
 /** Promises the proxy: `url`, and `close()`. */
@@ -52,4 +50,4 @@ async function main([upstream, port]) {
 
 if (require.main === module) main(process.argv.slice(2));
 
-module.exports = { start };
+module.exports = { start, locatedPath };

@@ -9,6 +9,7 @@ mod database;
 mod desired;
 mod exchange;
 mod fault;
+mod gate;
 mod listener;
 mod metadata;
 mod operation;

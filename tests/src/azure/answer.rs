@@ -39,7 +39,8 @@ pub(super) struct Call<'a> {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: Option<Value>,
+    /// In a box, so that an answer is small enough to be an error.
+    pub(super) body: Option<Box<Value>>,
     /// The operation that the request began.
     pub(super) began: Option<String>,
     /// A rule that the client broke.
@@ -48,7 +49,7 @@ pub(super) struct Answer {
 
 impl Answer {
     pub(super) fn json(status: u16, body: Value) -> Self {
-        Self { status, body: Some(body), ..Self::default() }
+        Self { status, body: Some(Box::new(body)), ..Self::default() }
     }
 
     pub(super) fn empty(status: u16) -> Self {
@@ -104,6 +105,16 @@ impl Call<'_> {
 }
 
 impl World {
+    /// Microsoft.Kusto answers for registered subscriptions only.
+    pub(super) fn refuse_unregistered(&self, call: &Call<'_>) -> Result<(), Answer> {
+        let subscription = self.subscriptions.get(call.subscription).expect("the exchange looked");
+        if subscription.registration == "Registered" {
+            return Ok(());
+        }
+        let message = "The subscription is not registered to use namespace 'Microsoft.Kusto'. See https://aka.ms/rps-not-found for how to register subscriptions.";
+        Err(Answer::error(409, "MissingSubscriptionRegistration", message))
+    }
+
     /// The cluster of a path, or why there is none.
     pub(super) fn find(&self, call: &Call<'_>, group: &str, name: &str) -> Result<&Cluster, Answer> {
         if !self.has_group(call.subscription, group) {
@@ -150,19 +161,8 @@ impl World {
         );
         let mut answer = Answer::error(409, "ServiceIsInMaintenance", &message);
         if let Some(running) = running.filter(|running| !running.excused) {
-            let began_by = |effect: bool| if effect { ", which is of the same kind" } else { "" };
-            let same = match call.method {
-                "PUT" | "PATCH" => matches!(running.kind, "Create" | "Update"),
-                "DELETE" => running.kind == "Delete",
-                _ => false,
-            };
-            answer.violation = Some(format!(
-                "overlap: {} {} while {} of {name} runs{}",
-                call.method,
-                call.path,
-                running.kind,
-                began_by(same)
-            ));
+            let (method, path, kind) = (call.method, call.path, running.kind);
+            answer.violation = Some(format!("overlap: {method} {path} while {kind} of {name} runs"));
         }
         Err(answer)
     }

@@ -36,6 +36,7 @@ impl Scope<'_> {
         let cluster = world.find_parent(call, self.group, self.cluster, self.kind())?;
         let Some(name) = self.database else { return Ok((cluster, &cluster.assignments)) };
         let database = cluster.databases.get(&name.to_lowercase());
+        let database = database.filter(|database| database.visible_at <= world.now);
         let database = database.ok_or_else(|| missing(cluster, self.group, name))?;
         Ok((cluster, &database.assignments))
     }

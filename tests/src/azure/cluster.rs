@@ -31,11 +31,7 @@ pub(super) fn answer(world: &mut World, call: &Call<'_>, group: &str, name: &str
 }
 
 fn put(world: &mut World, call: &Call<'_>, group: &str, name: &str) -> Result<Answer, Answer> {
-    let subscription = world.subscriptions.get(call.subscription).expect("the exchange looked");
-    if subscription.registration != "Registered" {
-        let message = "The subscription is not registered to use namespace 'Microsoft.Kusto'. See https://aka.ms/rps-not-found for how to register subscriptions.";
-        return Err(Answer::error(409, "MissingSubscriptionRegistration", message));
-    }
+    world.refuse_unregistered(call)?;
     if !world.has_group(call.subscription, group) {
         return Err(group_not_found(group));
     }

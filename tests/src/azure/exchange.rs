@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use serde_json::{Map, Value, json};
 use tokio::time;
 use uuid::Uuid;
@@ -24,8 +24,8 @@ use super::{
     region,
     route::Route,
     specification, subscription,
-    tokens::{Refusal, Tokens},
-    world::{CLIENT, TENANT, World, uuid_of},
+    tokens::Tokens,
+    world::World,
 };
 
 /// A request to Azure Resource Manager.
@@ -81,6 +81,8 @@ pub(super) struct State {
     pub(super) violations: Vec<String>,
     pub(super) advanced: Duration,
     seen: Vec<(Uuid, Seen)>,
+    /// Writes whose answers did not say whether they were taken, by the cluster's key: until somebody looks, nobody knows.
+    unsure: BTreeMap<String, String>,
     /// Databases that the Kusto servers have been told of.
     created: BTreeSet<(String, String)>,
     record: Option<File>,
@@ -120,6 +122,7 @@ impl Core {
             violations: Vec::new(),
             advanced: Duration::ZERO,
             seen: Vec::new(),
+            unsure: BTreeMap::new(),
             created: BTreeSet::new(),
             record,
         };
@@ -202,6 +205,9 @@ impl Core {
         let query = query_of(&request.query);
         let body = if request.body.is_empty() { Some(&Value::Null) } else { body };
         let judged = state.judge(request, &query, body);
+        if let Ok((_, route)) = &judged {
+            state.follow(method, path, route, fault.as_ref().is_some_and(FaultKind::leaves_unsure));
+        }
         let before_effect = match &fault {
             Some(FaultKind::Answer { status, code, message, retry_after }) => {
                 let mut answer = Answer::error(*status, code, message);
@@ -213,17 +219,12 @@ impl Core {
             _ => None,
         };
         let reply = before_effect.unwrap_or_else(|| {
-            let answer = match &judged {
-                Err(refused) => Answer {
-                    status: refused.status,
-                    headers: refused.headers.clone(),
-                    body: refused.body.clone(),
-                    ..Answer::default()
-                },
+            let answer = match judged {
+                Err(refused) => refused,
                 Ok((subscription, route)) => {
                     let call = Call {
                         method,
-                        subscription,
+                        subscription: &subscription,
                         path,
                         query: &query,
                         body: body.unwrap_or(&Value::Null),
@@ -231,7 +232,7 @@ impl Core {
                         if_none_match: request.header("if-none-match"),
                         settings: &self.settings,
                     };
-                    dispatch(&mut state.world, &call, route)
+                    dispatch(&mut state.world, &call, &route)
                 }
             };
             state.after_effect(answer, fault, place)
@@ -240,7 +241,7 @@ impl Core {
         if method == "HEAD" {
             answer.body = None;
         }
-        let wrong = specification::check_response(method, path, &query, answer.status, answer.body.as_ref());
+        let wrong = specification::check_response(method, path, &query, answer.status, answer.body.as_deref());
         let status = answer.status;
         state
             .violations
@@ -274,108 +275,26 @@ impl State {
         uncreated
     }
 
-    /// Whether a request may get to the resource; notes what is wrong with it.
-    fn judge(
-        &mut self,
-        request: &Request,
-        query: &BTreeMap<String, String>,
-        body: Option<&Value>,
-    ) -> Result<(String, Route), Answer> {
-        let Request { method, path, .. } = request;
-        self.authenticate(request)?;
-        let parsed = Route::parse(path);
-        let Some((subscription, route)) = parsed.filter(|(_, route)| route.allows(method)) else {
-            self.violations.push(format!("{method} {path} is nothing that the double answers"));
-            let (status, code) = match (specification::knows(method, path, query), Route::parse(path)) {
-                (true, _) => (501, "NotImplemented"),
-                (false, Some(_)) => (405, "MethodNotAllowed"),
-                (false, None) => (404, "InvalidResourceType"),
-            };
-            return Err(Answer::error(status, code, &format!("There is no {method} for the path '{path}'.")));
-        };
-        let version = query.get("api-version").map_or("", String::as_str);
-        if version != route.api_version() {
-            self.violations.push(format!("{method} {path} with api-version '{version}'"));
-            let code = if version.is_empty() { "MissingApiVersionParameter" } else { "InvalidApiVersionParameter" };
-            let message = format!(
-                "The api-version '{version}' is invalid. The supported versions are '{}'.",
-                route.api_version()
-            );
-            return Err(Answer::error(400, code, &message));
-        }
-        if !self.world.subscriptions.contains_key(&subscription) {
-            let message = format!("The subscription '{subscription}' could not be found.");
-            return Err(Answer::error(404, "SubscriptionNotFound", &message));
-        }
-        let content = body.ok_or_else(|| vec!["the body is no JSON".to_owned()]).and_then(|body| {
-            let mut wrong = specification::check_request(method, path, query, body);
-            let kind = request.header("content-type").unwrap_or_default();
-            if !body.is_null() && !kind.starts_with("application/json") {
-                wrong.push(format!("content-type '{kind}'"));
+    /// Who could know what of a cluster. After an answer that did not say whether a write was taken, somebody has to look before the next one.
+    fn follow(&mut self, method: &str, path: &str, route: &Route, is_unsure: bool) {
+        let Some(cluster) = route.cluster().map(|cluster| cluster.name.to_lowercase()) else { return };
+        match (route.is_write(method), is_unsure) {
+            (false, true) => {}
+            (false, false) => {
+                self.unsure.remove(&cluster);
+                self.world.show(route);
             }
-            if wrong.is_empty() { Ok(()) } else { Err(wrong) }
-        });
-        if let Err(wrong) = &content {
-            self.violations.extend(wrong.iter().map(|wrong| format!("{method} {path}: {wrong}")));
-        }
-        self.authorize(method, path, &route)?;
-        match content {
-            Err(wrong) => Err(Answer::error(
-                400,
-                "InvalidRequestContent",
-                &format!("The request content was invalid: {}", wrong.join("; ")),
-            )),
-            Ok(()) => Ok((subscription, route)),
-        }
-    }
-
-    fn authenticate(&mut self, request: &Request) -> Result<(), Answer> {
-        let refusal = match self.tokens.check(request.header("authorization"), self.world.now) {
-            Ok(()) => return Ok(()),
-            Err(refusal) => refusal,
-        };
-        let (code, message) = match refusal {
-            Refusal::Missing => {
-                ("AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
+            (true, _) => {
+                if let Some(before) = self.unsure.remove(&cluster) {
+                    let violation =
+                        format!("{method} {path} without a look, though nobody knows what became of {before}");
+                    self.violations.push(violation);
+                }
+                if is_unsure {
+                    self.unsure.insert(cluster, format!("{method} {path}"));
+                }
             }
-            Refusal::Unknown => ("InvalidAuthenticationToken", "The access token is invalid."),
-            Refusal::WrongAudience => {
-                ("InvalidAuthenticationTokenAudience", "The access token has been obtained for wrong audience.")
-            }
-            Refusal::Expired => ("ExpiredAuthenticationToken", "The access token expiry UTC time is earlier than now."),
-        };
-        // Nobody can know that the clock was put forward.
-        if refusal != Refusal::Expired {
-            self.violations.push(format!("{} {}: {message}", request.method, request.path));
         }
-        let mut answer = Answer::error(401, code, message);
-        let challenge = format!(
-            "Bearer authorization_uri=\"https://login.microsoftonline.com/{TENANT}\", error=\"invalid_token\", error_description=\"{message}\""
-        );
-        answer.headers.push(("www-authenticate", challenge));
-        Err(answer)
-    }
-
-    /// Rights and locks.
-    fn authorize(&self, method: &str, path: &str, route: &Route) -> Result<(), Answer> {
-        let action = route.action(method);
-        let contains = |text: &str, part: &String| text.to_lowercase().contains(&part.to_lowercase());
-        if self.world.forbidden.as_ref().is_some_and(|denied| contains(&action, denied)) {
-            let object = uuid_of(&format!("object of {CLIENT}"));
-            let message = format!(
-                "The client '{CLIENT}' with object id '{object}' does not have authorization to perform action '{action}' over scope '{path}' or the scope is \
-                 invalid. If access was recently granted, please refresh your credentials."
-            );
-            return Err(Answer::error(403, "AuthorizationFailed", &message));
-        }
-        if let Some(lock) = self.world.locked.as_ref().filter(|lock| route.is_write(method) && contains(path, lock)) {
-            let verb = if method == "DELETE" { "delete" } else { "write" };
-            let message = format!(
-                "The scope '{path}' cannot perform {verb} operation because following scope(s) are locked: '{lock}'. Please remove the lock and try again."
-            );
-            return Err(Answer::error(409, "ScopeLocked", &message));
-        }
-        Ok(())
     }
 
     /// The answer, or what becomes of it on its way back.
@@ -384,8 +303,10 @@ impl State {
         let began = answer.began.as_ref().and_then(|id| self.world.operations.get_mut(id));
         match (fault, began) {
             (Some(FaultKind::OperationFails { code, message }), Some(operation)) => {
-                operation.failure = Some(Failure { code, message });
-                fault::use_up(&mut self.faults, place);
+                // Another request that met the same fault may have been quicker.
+                if fault::use_up(&mut self.faults, place) {
+                    operation.failure = Some(Failure { code, message });
+                }
                 Reply::Answer(answer)
             }
             (Some(FaultKind::AnswerAfterEffect { status }), began) => {
@@ -481,7 +402,7 @@ const fn reply_status(reply: &Reply) -> Option<u16> {
 
 /// The fields of a query or a form. A field without a value is empty; of two with one name the last counts.
 pub(super) fn query_of(text: &str) -> BTreeMap<String, String> {
-    let uri = format!("/?{text}").parse::<axum::http::Uri>().unwrap_or_default();
+    let uri = format!("/?{text}").parse::<Uri>().unwrap_or_default();
     let fields = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri);
     fields.map(|fields| fields.0.into_iter().collect()).unwrap_or_default()
 }

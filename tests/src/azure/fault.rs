@@ -56,6 +56,17 @@ pub enum FaultKind {
     Delay(Duration),
 }
 
+impl FaultKind {
+    /// Whether whoever meets it cannot know if the request was taken.
+    pub(super) const fn leaves_unsure(&self) -> bool {
+        match self {
+            Self::Answer { status, .. } => *status >= 500,
+            Self::AnswerAfterEffect { .. } | Self::Reset | Self::ResetAfterEffect | Self::Html { .. } => true,
+            Self::OperationFails { .. } | Self::Delay(_) => false,
+        }
+    }
+}
+
 /// The first that fits, with its place. `OperationFails` is used up only once an operation has begun: [`use_up`].
 pub(super) fn meet(faults: &mut [Fault], method: &str, path_and_query: &str) -> Option<(usize, FaultKind)> {
     let path = path_and_query.to_lowercase();
@@ -73,8 +84,9 @@ pub(super) fn meet(faults: &mut [Fault], method: &str, path_and_query: &str) -> 
     None
 }
 
-pub(super) fn use_up(faults: &mut [Fault], index: usize) {
-    if let Some(fault) = faults.get_mut(index) {
-        fault.times = fault.times.saturating_sub(1);
-    }
+/// Whether it was still to happen.
+pub(super) fn use_up(faults: &mut [Fault], index: usize) -> bool {
+    let Some(fault) = faults.get_mut(index).filter(|fault| fault.times > 0) else { return false };
+    fault.times -= 1;
+    true
 }

@@ -94,7 +94,7 @@ async fn arm(
     // What has arrived takes effect, even if whoever sent it does not wait for the answer.
     let reply = tokio::spawn(async move { core.exchange(request).await }).await;
     match reply.unwrap_or(Reply::Cut) {
-        Reply::Answer(Answer { status, headers, body, .. }) => response(status, body.as_ref(), &headers),
+        Reply::Answer(Answer { status, headers, body, .. }) => response(status, body.as_deref(), &headers),
         Reply::Html(status) => {
             let page = "<!DOCTYPE html><html><head><title>Gateway</title></head><body><h1>Something went wrong on the way.</h1></body></html>";
             build(status, "text/html", Body::from(page), &[])

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::world::{Cluster, Sku, World, default_uri};
+use super::{
+    route::Route,
+    world::{Cluster, Sku, World, default_uri},
+};
 
 /// One operation.
 #[derive(Debug, Clone)]
@@ -23,7 +26,7 @@ pub(super) struct Operation {
     /// It will end with this.
     pub(super) failure: Option<Failure>,
     pub(super) ended: bool,
-    /// Whoever writes while it runs could not know of it: its beginning was answered with a fault, or people began it.
+    /// Whoever writes while it runs could not know of it: its beginning was answered with a fault, or people began it, and nobody has looked since.
     pub(super) excused: bool,
 }
 
@@ -97,6 +100,33 @@ impl World {
     pub(super) fn running(&self, cluster: &str) -> Option<&Operation> {
         let key = cluster.to_lowercase();
         self.operations.values().find(|operation| !operation.ended && operation.cluster == key)
+    }
+
+    /// A look shows what is at work on what is looked at: who writes now knows of it.
+    pub(super) fn show(&mut self, route: &Route) {
+        let Some(key) = route.cluster().map(|cluster| cluster.name.to_lowercase()) else { return };
+        let Some(cluster) = self.clusters.get(&key) else { return };
+        let is_visible = |name: &str| cluster.databases.get(name).is_some_and(|found| found.visible_at <= self.now);
+        let is = |key: &str, name: &str| key == name.to_lowercase();
+        for operation in self.operations.values_mut().filter(|operation| !operation.ended && operation.cluster == key) {
+            let is_shown = match (&operation.effect, route) {
+                (Effect::Database { name, .. }, Route::Databases(_)) => is_visible(name),
+                (Effect::Database { name, .. }, Route::Database(_, database)) => is(name, database) && is_visible(name),
+                (Effect::Assignment { name, .. }, Route::Assignment(_, _, assignment)) => is(name, assignment),
+                (Effect::Assignment { database, .. }, Route::Assignments(_, scope)) => {
+                    *database == scope.as_ref().map(|scope| scope.to_lowercase())
+                }
+                // The cluster says so. Of what is being taken away from it nothing does.
+                (effect, Route::Cluster(_)) => {
+                    matches!(
+                        effect,
+                        Effect::None | Effect::Create | Effect::Update(_) | Effect::Delete | Effect::State(_)
+                    )
+                }
+                _ => false,
+            };
+            operation.excused &= !is_shown;
+        }
     }
 
     /// Lets everything that is due take effect, in order.

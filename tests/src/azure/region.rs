@@ -9,6 +9,9 @@ use super::{
 
 /// The SKUs of a region.
 pub(super) fn skus(world: &World, call: &Call<'_>, location: &str) -> Answer {
+    if let Err(refused) = world.refuse_unregistered(call) {
+        return refused;
+    }
     let offers = world.offers.iter().filter(|offer| offer.is_in(location));
     call.page(offers.map(|offer| shown(offer, location)).collect())
 }
@@ -32,6 +35,9 @@ fn shown(offer: &Offer, location: &str) -> Value {
 
 /// Whether a cluster's name is free.
 pub(super) fn check_name(world: &World, call: &Call<'_>) -> Answer {
+    if let Err(refused) = world.refuse_unregistered(call) {
+        return refused;
+    }
     let name = call.body["name"].as_str().unwrap_or_default();
     let key = name.to_lowercase();
     let refused = if !is_cluster_name(name) {
