@@ -261,7 +261,8 @@ impl ArmClient {
         let retry_after = retry_after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE));
         if status == StatusCode::TooManyRequests {
             let after = retry_after.unwrap_or(DEFAULT_PAUSE);
-            *self.0.silent_until.lock().expect("no holder of this lock panics") = Some(Instant::now() + after);
+            let mut until = self.0.silent_until.lock().expect("no holder of this lock panics");
+            *until = (*until).max(Some(Instant::now() + after));
             return Err(ArmError::Throttled { after });
         }
         if !status.is_success() {

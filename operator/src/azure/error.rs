@@ -70,6 +70,8 @@ pub enum Class {
     NotFound,
     /// Something else is going on there: it has to end first.
     Busy,
+    /// Something there is in the way, and not by itself out of it.
+    Conflict,
     /// The subscription may not use Microsoft.Kusto.
     Unregistered,
     /// The subscription's quota or the region's capacity is used up.
@@ -101,13 +103,16 @@ impl Refusal {
     pub fn class(&self) -> Class {
         let code = self.code.to_ascii_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| code.contains(word));
-        if has(&["quota", "overconstrained", "allocationfailed", "insufficientcapacity"]) {
+        let is_about_quota = code == "operationnotallowed" && self.message.to_ascii_lowercase().contains("quota");
+        if is_about_quota || has(&["quota", "overconstrained", "allocationfailed", "insufficientcapacity"]) {
             return Class::Quota;
         }
-        if has(&["scopelocked", "readonlydisabledsubscription"]) {
+        if has(&["scopelocked"]) {
             return Class::Locked;
         }
-        if has(&["serviceisinmaintenance", "requestconflict", "operationinprogress", "anotheroperation"]) {
+        if code == "conflict"
+            || has(&["serviceisinmaintenance", "requestconflict", "operationinprogress", "anotheroperation"])
+        {
             return Class::Busy;
         }
         if has(&["missingsubscriptionregistration"]) {
@@ -119,15 +124,17 @@ impl Refusal {
         if has(&["disallowedbypolicy"]) {
             return Class::Policy;
         }
+        let is_about_the_request = has(&["invalid", "badrequest", "notallowed", "notsupported", "unsupported", "sku"]);
         match self.status {
             401 => Class::Auth,
             403 => Class::Forbidden,
             404 => Class::NotFound,
             // What exists although it must not, or is not as it was: somebody was faster, and the next look sees it.
-            409 | 412 | 423 => Class::Busy,
+            412 | 423 => Class::Busy,
+            409 if !is_about_the_request => Class::Conflict,
             408 | 500.. => Class::Server,
-            // An operation that failed without a code that is known: trying once more, much later, does no harm.
-            200 if has(&["internal", "server", "http"]) => Class::Server,
+            // An operation that failed for a reason that is not known: trying once more, much later, does no harm.
+            200 if !is_about_the_request => Class::Server,
             _ => Class::Invalid,
         }
     }

@@ -96,10 +96,15 @@ const fn resources<'a>(what: &'static str, method: Method, path: &'a [&'a str]) 
     Ask { what, method, path, api_version: RESOURCES_VERSION, only_new: false }
 }
 
-/// `None` for what is not there.
+/// `None` for what Azure says is not there. A proxy's page, or a subscription that is out of sight, says nothing about the thing itself.
 fn found<T>(result: Result<T, ArmError>) -> Result<Option<T>, ArmError> {
     match result {
-        Err(ArmError::Refused { refusal, .. }) if refusal.class() == Class::NotFound => Ok(None),
+        Err(ArmError::Refused { refusal, .. })
+            if refusal.status == 404
+                && ["ResourceNotFound", "ResourceGroupNotFound"].contains(&refusal.code.as_str()) =>
+        {
+            Ok(None)
+        }
         other => other.map(Some),
     }
 }
@@ -132,7 +137,12 @@ impl ArmClient {
     pub async fn has_group(&self, subscription: &str, group: &str) -> Result<bool, ArmError> {
         let path = ["subscriptions", subscription, "resourcegroups", group];
         let ask = resources("the resource group", Method::Head, &path);
-        Ok(found(self.ask::<()>(ask, None).await)?.is_some())
+        match self.ask::<()>(ask, None).await {
+            Ok(_) => Ok(true),
+            // An answer to HEAD has no words.
+            Err(ArmError::Refused { refusal, .. }) if refusal.status == 404 => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a resource group.
@@ -194,7 +204,19 @@ impl ArmClient {
         self.list(kusto("the databases", Method::Get, &segments)).await
     }
 
-    /// Makes or changes a database.
+    /// Changes how long a database keeps rows; whatever else is set there stays.
+    pub async fn patch_database(
+        &self,
+        path: &ClusterPath,
+        name: &str,
+        database: &NewDatabase,
+    ) -> Result<Accepted, ArmError> {
+        let segments = path.segments(&["databases", name]);
+        let ask = kusto("to change the database", Method::Patch, &segments);
+        self.ask(ask, Some(database)).await.map(Accepted::from)
+    }
+
+    /// Makes a database.
     pub async fn put_database(
         &self,
         path: &ClusterPath,
@@ -202,7 +224,7 @@ impl ArmClient {
         database: &NewDatabase,
     ) -> Result<Accepted, ArmError> {
         let segments = path.segments(&["databases", name]);
-        self.write("to write the database", &segments, database).await
+        self.write("to make the database", &segments, database).await
     }
 
     /// Who may do what.
@@ -234,12 +256,14 @@ impl ArmClient {
         let what = "the operation";
         let answer = match self.get_link(what, link).await {
             Ok(answer) => answer,
-            Err(ArmError::Refused { refusal, .. }) => {
+            Err(ArmError::Refused { what, refusal }) => {
                 return match refusal.class() {
-                    Class::NotFound => Ok(Progress::Forgotten),
+                    Class::Busy => Ok(Progress::Running(None)),
+                    Class::Auth | Class::Server => Err(ArmError::Refused { what, refusal }),
                     // What a result's address answers when its operation failed.
                     _ if matches!(refusal.status, 400 | 409 | 422) => Ok(Progress::Failed(refusal)),
-                    _ => Err(ArmError::Refused { what, refusal }),
+                    // Azure knows it no longer, or tells it to others: the cluster itself tells, too.
+                    _ => Ok(Progress::Forgotten),
                 };
             }
             Err(error) => return Err(error),
@@ -248,16 +272,18 @@ impl ArmClient {
             return Ok(Progress::Running(answer.retry_after));
         }
         // A result's address answers with the resource, which has no status, or with nothing.
-        let Ok(result) = serde_json::from_slice::<OperationResult>(&answer.body) else {
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        if !body["status"].is_string() {
             return Ok(Progress::Succeeded);
-        };
+        }
+        let result: OperationResult = read(what, &answer)?;
         Ok(match result.status {
             OperationState::Succeeded => Progress::Succeeded,
-            OperationState::Failed | OperationState::Canceled => {
-                let text = format!("the operation ended as {}, and Azure does not say why", result.status);
+            state if state.is_failed() => {
+                let text = format!("the operation ended as {state}, and Azure does not say why");
                 Progress::Failed(Refusal::new(200, result.error.as_ref(), &text))
             }
-            OperationState::InProgress | OperationState::Other(_) => Progress::Running(answer.retry_after),
+            _ => Progress::Running(answer.retry_after),
         })
     }
 }

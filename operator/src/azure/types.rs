@@ -105,9 +105,19 @@ open_enum! {
 
 impl ProvisioningState {
     /// Whether nothing is going on: until then Azure refuses every write to the cluster and what is in it.
-    pub const fn is_terminal(&self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
+    pub fn is_terminal(&self) -> bool {
+        *self == Self::Succeeded || self.is_failed()
     }
+
+    /// Whether it ended otherwise than well.
+    pub fn is_failed(&self) -> bool {
+        is_failed(self.as_str())
+    }
+}
+
+/// Azure's services do not agree on how to write it.
+fn is_failed(state: &str) -> bool {
+    ["failed", "canceled", "cancelled"].iter().any(|failed| state.eq_ignore_ascii_case(failed))
 }
 
 open_enum! {
@@ -124,6 +134,13 @@ open_enum! {
     }
 }
 
+impl OperationState {
+    /// Whether it ended otherwise than well.
+    pub fn is_failed(&self) -> bool {
+        is_failed(self.as_str())
+    }
+}
+
 open_enum! {
     /// Whether a subscription may use Microsoft.Kusto.
     RegistrationState {
@@ -136,12 +153,17 @@ open_enum! {
     }
 }
 
+/// A list, for which Azure may say `null`.
+fn nothing_is_empty<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// A list, a page at a time.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", bound(deserialize = "T: Deserialize<'de>"))]
 pub struct Page<T> {
     /// This page.
-    #[serde(default = "Vec::new")]
+    #[serde(default = "Vec::new", deserialize_with = "nothing_is_empty")]
     pub value: Vec<T>,
     /// Where the next one is.
     #[serde(default)]
@@ -181,10 +203,10 @@ pub struct OfferedSku {
     #[serde(default)]
     pub tier: String,
     /// Display names: `East US 2`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nothing_is_empty")]
     pub locations: Vec<String>,
     /// Why it cannot be had; empty where it can.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nothing_is_empty")]
     pub restrictions: Vec<serde_json::Value>,
 }
 
@@ -334,8 +356,6 @@ pub struct Database {
     /// `cluster/database`.
     #[serde(default)]
     pub name: Option<String>,
-    /// `ReadWrite` or `ReadOnlyFollowing`.
-    pub kind: String,
     /// The rest.
     #[serde(default)]
     pub properties: DatabaseProperties,
@@ -395,9 +415,6 @@ pub struct AssignmentProperties {
     /// An application's (client) id, a user's address, a group's name.
     #[serde(default)]
     pub principal_id: String,
-    /// The object's id in the directory, which some write instead.
-    #[serde(default)]
-    pub aad_object_id: Option<String>,
     /// Such as `Ingestor` or `AllDatabasesMonitor`.
     #[serde(default)]
     pub role: String,
@@ -445,7 +462,7 @@ pub struct ErrorBody {
     #[serde(default)]
     pub message: Option<String>,
     /// What is behind it: Azure puts the real reason there under a code such as `DeploymentFailed`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nothing_is_empty")]
     pub details: Vec<ErrorBody>,
 }
 

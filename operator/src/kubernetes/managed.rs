@@ -1,6 +1,6 @@
 //! What the kinds that we reconcile have in common, and what each says for itself. Pure.
 
-use std::{fmt::Debug, hash::Hash, sync::Arc};
+use std::{fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -48,14 +48,22 @@ pub(crate) struct Plan {
     pub(crate) is_stalled: bool,
     /// What was done in Azure.
     pub(crate) provisioned: Option<Provisioned>,
+    /// When to look again, besides when something of ours changes.
+    pub(crate) again: Option<Duration>,
 }
 
 impl Plan {
     /// Nothing is done: the condition says why.
     pub(crate) fn nothing(why: Draft, is_stalled: bool) -> Self {
-        let (build, endpoint, provisioned) = (None, None, None);
-        let workload_phase = Phase::WorkloadReady;
-        Self { conditions: vec![why], build, workload_phase, endpoint, is_stalled, provisioned }
+        Self {
+            conditions: vec![why],
+            build: None,
+            workload_phase: Phase::WorkloadReady,
+            endpoint: None,
+            is_stalled,
+            provisioned: None,
+            again: None,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | module | what | I/O |
 //! |---|---|---|
-//! | [`pass`] | looks at Azure, does at most one thing, remembers | Azure |
+//! | [`pass`] | looks at Azure, begins at most one thing that takes time, remembers | Azure |
 //! | [`target`] | where a cluster goes | none |
 //! | [`desired`] | what a spec wants of Azure | none |
 //! | [`differ`] | what of it is changed, three ways | none |
@@ -19,7 +19,7 @@ mod stop;
 mod target;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Mutex,
     time::{Duration, Instant},
@@ -48,10 +48,16 @@ use super::{
 };
 use crate::azure::{ArmClient, AzureSettings, client::ArmRequests, imds::Imds};
 
+/// Why the younger of two objects of one cluster does nothing.
+pub(crate) const DUPLICATE: &str = "DuplicateCluster";
 /// While Azure is at work and does not say when to look.
 const POLL: Duration = Duration::from_secs(15);
 /// The least time between two looks that Azure asked for.
 const LEAST_POLL: Duration = Duration::from_secs(1);
+/// What was written into the status is in the watch by then.
+const WRITTEN: Duration = Duration::from_millis(100);
+/// The most notes in a status.
+const MAX_NOTES: usize = 20;
 /// After a failure the machine is not asked where it is for so long, at most.
 const IMDS_REST: Duration = Duration::from_secs(60);
 /// So many requests may a look at rest take in each interval: one a minute with the default of five minutes.
@@ -127,12 +133,14 @@ impl Azure {
             return Provisioned { again: left, events: Vec::new(), ..known.provisioned.clone() };
         }
         // The watch may be behind what we wrote last.
-        let (status, applied) = match known {
-            Some(known) => (known.provisioned.status, known.provisioned.applied),
+        let (status, applied, endpoint) = match known {
+            Some(Known { provisioned, .. }) => {
+                (provisioned.status, provisioned.applied, provisioned.endpoint.or(endpoint))
+            }
             None => {
                 let told = cluster.status.clone().unwrap_or_default();
                 let applied = told.applied_provision_state.or_else(|| applied_before_us(cluster, &desired));
-                (told.provision.unwrap_or_default(), applied)
+                (told.provision.unwrap_or_default(), applied, endpoint)
             }
         };
         let mut pass = Pass {
@@ -148,6 +156,7 @@ impl Azure {
             reached: Vec::new(),
             stops: Vec::new(),
             events: Vec::new(),
+            there: BTreeSet::new(),
             looks: 0,
         };
         pass.run().await;
@@ -167,14 +176,25 @@ impl Azure {
         self.known.lock().expect("no holder of this lock panics").clear();
     }
 
-    /// The object is gone.
+    /// What is remembered of an object, which the watch may not show yet.
+    pub(crate) fn remembered(&self, uid: &str) -> Option<(ProvisionStatus, Option<AppliedProvisionState>)> {
+        let known = self.known.lock().expect("no holder of this lock panics");
+        known.get(uid).map(|known| (known.provisioned.status.clone(), known.provisioned.applied.clone()))
+    }
+
+    /// The object is gone, or another operator's.
     pub(crate) fn forget(&self, uid: &str) {
         self.known.lock().expect("no holder of this lock panics").remove(uid);
     }
 
     fn summed_up(&self, pass: Pass<'_>) -> Provisioned {
         let again = pass.stops.iter().map(|stop| self.wait(stop)).min().unwrap_or_else(|| self.rest(pass.looks));
-        let Pass { cluster, status, applied, endpoint, reached, mut stops, events, .. } = pass;
+        let Pass { cluster, mut status, applied, endpoint, reached, mut stops, events, .. } = pass;
+        if status.notes.len() > MAX_NOTES {
+            let more = status.notes.len() - MAX_NOTES;
+            status.notes.truncate(MAX_NOTES);
+            status.notes.push(format!("and {more} more"));
+        }
         let existing = cluster.status.as_ref().map_or(&[][..], |status| &status.conditions);
         let was_true =
             |phase: Phase| existing.iter().any(|known| known.type_ == phase.as_str() && known.status == "True");
@@ -206,10 +226,10 @@ impl Azure {
     fn wait(&self, stop: &Stop) -> Duration {
         let soon = POLL.min(self.settings.interval);
         match stop.next {
-            Next::Now => Duration::ZERO,
+            Next::Now => WRITTEN,
             Next::Wait(Some(after)) => after.max(LEAST_POLL),
             Next::Wait(None) | Next::Retry => soon,
-            Next::Person | Next::Spec => self.settings.interval,
+            Next::Later | Next::Person | Next::Spec => self.settings.interval,
         }
     }
 
@@ -245,7 +265,7 @@ pub(crate) fn refusal(cluster: &ADXCluster, world: &World<'_>) -> Option<Draft> 
             elder.name_any(),
             elder.namespace().unwrap_or_default()
         );
-        return no("DuplicateCluster", message);
+        return no(DUPLICATE, message);
     }
     let broken = desired::desired(cluster).err()?;
     let rules: Vec<&str> = broken.iter().map(|broken| broken.rule.as_str()).collect();
@@ -262,6 +282,7 @@ fn elder<'a>(cluster: &ADXCluster, world: &'a World<'_>) -> Option<&'a ADXCluste
             && other.uid() != cluster.uid()
             && other.metadata.deletion_timestamp.is_none()
             && other.spec.cluster_name.eq_ignore_ascii_case(&cluster.spec.cluster_name)
+            && target::may_be_one_place(cluster, other)
             && age(other) < age(cluster)
     };
     world.clusters.iter().filter(is_rival).min_by_key(|other| age(other)).map(AsRef::as_ref)

@@ -136,14 +136,17 @@ async fn steps<K: Managed>(
         return Ok((finish(object, owner, context).await?, None));
     }
     if let Some(report) = gate(object, context) {
+        if let Some(azure) = context.azure.as_ref().filter(|_| matches!(report.outcome, Outcome::NotMine)) {
+            azure.forget(&owner.uid);
+        }
         return Ok((tell(object, context, report).await?, None));
     }
     let mut world = context.world();
     if let (Some(azure), Some(cluster)) = (&context.azure, object.to_provision(owner, &world)) {
         world.provisioned = Some(azure.provision(cluster, &world).await);
     }
-    let again = world.provisioned.as_ref().map(|provisioned| provisioned.again);
     let plan = object.plan(owner, &world);
+    let again = plan.again;
     let mut report = carry_out(object, owner, context, plan).await?;
     let events = std::mem::take(&mut report.events);
     let outcome = tell(object, context, report).await?;
@@ -205,7 +208,7 @@ async fn carry_out<K: Managed>(
     context: &Context,
     plan: Plan,
 ) -> Result<Report, ReconcileError> {
-    let Plan { mut conditions, build, workload_phase, endpoint, is_stalled, provisioned } = plan;
+    let Plan { mut conditions, build, workload_phase, endpoint, is_stalled, provisioned, again: _ } = plan;
     let mut events = Vec::new();
     if let Some(provisioned) = &provisioned {
         let begun = provisioned.events.iter();
@@ -326,7 +329,11 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
     let (known_status, known_applied) = object.provision_status();
     let (provision, applied) = match provisioned {
         Some(provisioned) => (Some(provisioned.status), provisioned.applied),
-        None => (known_status.cloned(), known_applied.cloned()),
+        // The watch may not show yet what was written last.
+        None => match context.azure.as_ref().and_then(|azure| azure.remembered(&object.uid().unwrap_or_default())) {
+            Some((status, applied)) => (Some(status), applied),
+            None => (known_status.cloned(), known_applied.cloned()),
+        },
     };
     let same = sorted(conditions.clone()) == sorted(ours(object.conditions()).cloned().collect())
         && endpoint.as_deref() == object.status_endpoint()

@@ -49,9 +49,15 @@ pub struct AppliedDatabase {
     /// How long it keeps rows, as ISO 8601; absent where the spec did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_delete_period: Option<String>,
-    /// Whether it has been there. Before, Azure may have accepted it and not show it yet; after, somebody deleted it if it is gone.
+    /// When Azure accepted to make it; it may not show it for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Time>,
+    /// Whether it has been there: if it is gone, somebody deleted it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub seen: bool,
+    /// Whether the hub's agent missed it, and no spec names it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub found: bool,
 }
 
 /// The cluster in Azure.
@@ -67,7 +73,7 @@ pub struct ProvisionStatus {
     /// The region, from the spec or detected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
-    /// The resource id. From when it is there, the place does not change any more.
+    /// The resource id: of what is intended before there is a `state`, of what is there after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_id: Option<String>,
     /// What Azure says that the cluster does, such as `Running`.
@@ -79,12 +85,15 @@ pub struct ProvisionStatus {
     /// What a person may want to know, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What Azure was asked for last: while it differs from what is applied, a difference in Azure may be of our doing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<AppliedProvisionState>,
     /// What goes on in Azure because of us.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<OperationStatus>,
-    /// What Azure refused or failed last, until it works.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<FailureStatus>,
+    /// What Azure refused or failed, until it works.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<FailureStatus>,
 }
 
 /// An operation in Azure.
@@ -97,6 +106,9 @@ pub struct OperationStatus {
     pub url: String,
     /// When it began.
     pub started: Time,
+    /// A hash of what was asked for.
+    #[serde(default)]
+    pub request: String,
 }
 
 /// Something that Azure refused or failed.
@@ -112,6 +124,9 @@ pub struct FailureStatus {
     pub code: String,
     /// Azure's text.
     pub message: String,
+    /// A hash of what was asked for: the same is not asked for again where Azure called it wrong, until the spec changes.
+    #[serde(default)]
+    pub request: String,
     /// The generation of the spec that asked for it.
     #[serde(default)]
     pub generation: i64,

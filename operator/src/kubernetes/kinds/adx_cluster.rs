@@ -1,6 +1,6 @@
 //! ADXCluster: an existing cluster is ready at once; one with a part in a federation gets its agent.
 
-use std::hash::Hash;
+use std::{hash::Hash, time::Duration};
 
 use jiff::Timestamp;
 use kql::endpoint::ClusterEndpoint;
@@ -18,6 +18,9 @@ use crate::kubernetes::{
     managed::{Managed, Plan, World, spec_and_status},
     provision,
 };
+
+/// How often an object looks whether it is still not the first of its cluster.
+const LOOK_FOR_ELDERS: Duration = Duration::from_secs(10);
 
 impl Managed for ADXCluster {
     const KIND: Kind = Kind::AdxCluster;
@@ -44,7 +47,9 @@ impl Managed for ADXCluster {
                 let why = Draft::unknown(Phase::ClusterReady, "NotLookedAt", "Azure has not been looked at yet");
                 return Plan { endpoint, ..Plan::nothing(why, false) };
             };
-            return Plan { endpoint, ..Plan::nothing(why, true) };
+            // Another object may go, of which nothing tells this one.
+            let again = (why.reason == provision::DUPLICATE).then_some(LOOK_FOR_ELDERS);
+            return Plan { endpoint, again, ..Plan::nothing(why, true) };
         };
         let (conditions, is_stalled) = (provisioned.conditions.clone(), provisioned.is_stalled);
         let plan = match provisioned.endpoint.clone() {
@@ -60,9 +65,11 @@ impl Managed for ADXCluster {
                 endpoint: None,
                 is_stalled,
                 provisioned: None,
+                again: None,
             },
         };
-        Plan { is_stalled, provisioned: Some(provisioned), ..plan }
+        let again = Some(provisioned.again);
+        Plan { is_stalled, provisioned: Some(provisioned), again, ..plan }
     }
 
     fn to_provision(&self, owner: &Owner, world: &World<'_>) -> Option<&ADXCluster> {
@@ -145,6 +152,7 @@ fn with_agent(
         endpoint: Some(endpoint),
         is_stalled: false,
         provisioned: None,
+        again: None,
     }
 }
 

@@ -57,6 +57,7 @@ impl Managed for Alerter {
             endpoint: None,
             is_stalled: false,
             provisioned: None,
+            again: None,
         }
     }
 

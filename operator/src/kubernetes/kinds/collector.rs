@@ -56,6 +56,7 @@ impl Managed for Collector {
             endpoint: Some(endpoint),
             is_stalled: false,
             provisioned: None,
+            again: None,
         }
     }
 

@@ -76,6 +76,7 @@ impl Managed for Ingestor {
             ),
             is_stalled: false,
             provisioned: None,
+            again: None,
         }
     }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use serde_json::Value;
 use shared::document::{
-    ADXCluster, ClusterRole,
+    ADXCluster, ClusterRole, FederationMode,
     provisioned::{AppliedAutoScale, AppliedDatabase, AppliedProvisionState},
     spec::DatabaseSpec,
+    status::MAX_MISSING_DATABASES,
 };
 
 use super::{
@@ -28,7 +29,7 @@ const DEV: &str = "Dev(No SLA)";
 /// What a cluster without databases gets.
 const DEFAULT_DATABASES: [&str; 2] = ["Metrics", "Logs"];
 const DEFAULT_RETENTION_DAYS: i32 = 30;
-/// Databases, like everything of a status, are bounded.
+/// A status is bounded.
 const MAX_DATABASES: usize = 512;
 
 /// A rule that a spec breaks.
@@ -71,7 +72,9 @@ pub(super) fn desired(cluster: &ADXCluster) -> Result<AppliedProvisionState, Vec
     let mut identities = Vec::new();
     for (index, id) in provision.user_assigned_identities.iter().enumerate() {
         if is_identity(id) {
-            identities.push(id.clone());
+            if !identities.iter().any(|known: &String| known.eq_ignore_ascii_case(id)) {
+                identities.push(id.clone());
+            }
         } else {
             breaks(
                 "Invalid",
@@ -97,37 +100,59 @@ pub(super) fn desired(cluster: &ADXCluster) -> Result<AppliedProvisionState, Vec
 
 fn databases(cluster: &ADXCluster, wrong: &mut Vec<Broken>) -> Vec<AppliedDatabase> {
     let mut databases: Vec<AppliedDatabase> = Vec::new();
-    let mut add = |name: &str, soft_delete_period: Option<String>| {
-        let is_new = !databases.iter().any(|known| known.name.eq_ignore_ascii_case(name));
-        if is_new && databases.len() < MAX_DATABASES {
-            databases.push(AppliedDatabase { name: name.to_owned(), soft_delete_period, seen: false });
+    let mut add = |name: &str, soft_delete_period: Option<String>, found: bool| {
+        if !databases.iter().any(|known| known.name.eq_ignore_ascii_case(name)) {
+            let name = name.to_owned();
+            databases.push(AppliedDatabase { name, soft_delete_period, found, ..AppliedDatabase::default() });
         }
     };
+    let mut breaks = |rule| wrong.push(Broken { reason: "Invalid", rule });
+    if cluster.spec.databases.len() > MAX_DATABASES {
+        breaks(format!("spec.databases = {} entries: must be at most {MAX_DATABASES}", cluster.spec.databases.len()));
+    }
     for (index, database) in cluster.spec.databases.iter().enumerate() {
         match retention(database) {
-            Ok(period) => add(&database.database_name, Some(period)),
+            Ok(period) => add(&database.database_name, Some(period), false),
             Err(rule) => {
                 let policy = database.retention_policy.as_deref().unwrap_or_default();
-                let rule = format!("spec.databases[{index}].retentionPolicy = {policy}: {rule}");
-                wrong.push(Broken { reason: "Invalid", rule });
+                breaks(format!("spec.databases[{index}].retentionPolicy = {policy}: {rule}"));
             }
         }
     }
     if cluster.spec.role.unwrap_or_default() == ClusterRole::Federated {
-        let federation = cluster.spec.federation.as_ref();
         // Rows leave the heartbeat table by its own policy, and federated databases hold none.
-        federation
-            .and_then(|federation| federation.heartbeat_database.as_deref())
-            .into_iter()
-            .for_each(|name| add(name, None));
-        let told = cluster.status.as_ref().and_then(|status| status.federation.as_ref());
-        let missing = told.map(|told| told.missing_databases.as_slice()).unwrap_or_default();
-        missing.iter().filter(|name| is_database_name(name)).for_each(|name| add(name, None));
+        let federation = cluster.spec.federation.as_ref();
+        if let Some(name) = federation.and_then(|federation| federation.heartbeat_database.as_deref()) {
+            if name.bytes().all(|byte| byte == b'.') {
+                breaks(format!(
+                    "spec.federation.heartbeatDatabase = {name}: must not be dots alone, which are no part of an address"
+                ));
+            }
+            add(name, None, false);
+        }
+        found_databases(cluster).for_each(|name| add(name, None, true));
     } else if cluster.spec.databases.is_empty() {
         let period = format!("P{DEFAULT_RETENTION_DAYS}D");
-        DEFAULT_DATABASES.iter().for_each(|name| add(name, Some(period.clone())));
+        DEFAULT_DATABASES.iter().for_each(|name| add(name, Some(period.clone()), false));
     }
     databases
+}
+
+/// Those that the hub's agent missed once, and those that it misses now: strangers' heartbeats name them, so there is an end to them.
+fn found_databases(cluster: &ADXCluster) -> impl Iterator<Item = &str> {
+    let status = cluster.status.as_ref();
+    let applied = status.and_then(|status| status.applied_provision_state.as_ref());
+    let before = applied.map(|applied| applied.databases.as_slice()).unwrap_or_default();
+    let before = before.iter().filter(|database| database.found).map(|database| database.name.as_str());
+    before.chain(missing_databases(cluster).into_iter().map(String::as_str)).take(MAX_MISSING_DATABASES)
+}
+
+/// What the hub's agent misses and may have: none where it only plans, and no names that are wider than the rule for a spec's.
+fn missing_databases(cluster: &ADXCluster) -> Vec<&String> {
+    let federation = cluster.spec.federation.as_ref();
+    let only_plans = federation.and_then(|federation| federation.mode) == Some(FederationMode::Plan);
+    let told = cluster.status.as_ref().and_then(|status| status.federation.as_ref()).filter(|_| !only_plans);
+    told.into_iter().flat_map(|told| &told.missing_databases).filter(|name| is_database_name(name)).collect()
 }
 
 /// How long rows are kept, as ISO 8601. The policy goes before the days, which have a default.
@@ -205,12 +230,12 @@ pub(super) fn fewest_nodes(sku_name: &str) -> i32 {
     if sku_name.starts_with(DEV) { 1 } else { 2 }
 }
 
-/// The SKU of a new cluster, and what a person may want to know about it.
+/// The name of a new cluster's SKU, and what a person may want to know about it.
 pub(super) fn choose_sku(
     desired: &AppliedProvisionState,
     offers: &[OfferedSku],
     location: &str,
-) -> Result<(Sku, Option<String>), Stop> {
+) -> Result<(String, Option<String>), Stop> {
     let here = |offer: &&OfferedSku| {
         offer.restrictions.is_empty() && offer.locations.iter().any(|offered| normal(offered) == location)
     };
@@ -243,9 +268,14 @@ pub(super) fn choose_sku(
             (offer.name.clone(), note)
         }
     };
+    Ok((name, note))
+}
+
+/// A new cluster's SKU.
+pub(super) fn sku_of(name: String, desired: &AppliedProvisionState) -> Sku {
     let fewest = fewest_nodes(&name);
     let capacity = desired.auto_scale.filter(|scale| scale.enabled).map_or(fewest, |scale| scale.min.max(fewest));
-    Ok((Sku { tier: tier_of(&name).to_owned(), name, capacity: Some(capacity) }, note))
+    Sku { tier: tier_of(&name).to_owned(), name, capacity: Some(capacity) }
 }
 
 /// Azure's form of how a cluster is scaled.
@@ -304,6 +334,20 @@ mod tests {
         let status = json!({"federation": {"missingDatabases": ["Logs", "fleet", "../x", "", "Logs"]}});
         hub.status = Some(serde_json::from_value(status).unwrap());
         assert_eq!(shown(&desired(&hub).unwrap()), [("Fleet", None), ("Logs", None)]);
+        // It stays one of the hub's when it is there, and so is not made again by itself when somebody deletes it.
+        let made = json!({"appliedProvisionState": {"databases": [{"name": "Logs", "found": true, "seen": true}]}});
+        hub.status = Some(serde_json::from_value(made).unwrap());
+        assert_eq!(shown(&desired(&hub).unwrap()), [("Fleet", None), ("Logs", None)]);
+        // However many heartbeats name.
+        let many: Vec<String> = (0..500).map(|number| format!("D{number}")).collect();
+        hub.status.as_mut().unwrap().federation =
+            Some(serde_json::from_value(json!({"missingDatabases": many})).unwrap());
+        assert_eq!(desired(&hub).unwrap().databases.len(), 1 + MAX_MISSING_DATABASES);
+        // Who only plans makes nothing.
+        hub.spec.federation.as_mut().unwrap().mode = Some(FederationMode::Plan);
+        assert_eq!(shown(&desired(&hub).unwrap()), [("Fleet", None), ("Logs", None)]);
+        hub.spec.federation.as_mut().unwrap().heartbeat_database = Some("..".to_owned());
+        assert!(desired(&hub).unwrap_err()[0].rule.starts_with("spec.federation.heartbeatDatabase = ..: must not"));
     }
 
     #[test]
@@ -378,6 +422,7 @@ mod tests {
         let nothing = AppliedProvisionState::default();
         let chosen = |desired: &AppliedProvisionState, offers: &[OfferedSku]| {
             choose_sku(desired, offers, "eastus2")
+                .map(|(name, note)| (sku_of(name, desired), note))
                 .map(|(sku, note)| (sku.name, sku.tier, sku.capacity.unwrap(), note))
                 .map_err(|stop| stop.message)
         };

@@ -3,12 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use shared::document::provisioned::{AppliedAutoScale, AppliedDatabase, AppliedProvisionState};
 
 use super::desired::{autoscale_of, fewest_nodes, time_span};
 use crate::azure::types::{
     Cluster, ClusterUpdate, ClusterUpdateProperties, Database, Identity, ProvisioningState, Sku, UserAssignedIdentity,
 };
+
+/// How long Azure may take to show a database after it was made.
+const SHOWN_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
 /// What one comparison says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,70 @@ pub(super) struct Difference {
     pub(super) changes: Vec<String>,
     /// What stays although the spec says otherwise.
     pub(super) kept: Vec<String>,
+}
+
+/// What Azure has because it was asked for it is no person's change: it counts as applied, also where the spec has changed again since.
+pub(super) fn absorb(requested: &AppliedProvisionState, applied: &mut AppliedProvisionState, actual: &Cluster) {
+    if requested.sku_name.as_ref() == Some(&actual.sku.name) {
+        (applied.sku_name, applied.tier) = (requested.sku_name.clone(), requested.tier.clone());
+    }
+    if requested.auto_scale.is_some_and(|scale| comparable(scale) == scale_of(actual)) {
+        applied.auto_scale = requested.auto_scale;
+    }
+    let attached = attached(actual);
+    let ids = &mut applied.user_assigned_identities;
+    ids.retain(|id| has(&requested.user_assigned_identities, id) || has(&attached, id));
+    for id in &requested.user_assigned_identities {
+        if has(&attached, id) && !has(ids, id) {
+            ids.push(id.clone());
+        }
+    }
+}
+
+/// The same for how long databases keep rows.
+pub(super) fn absorb_databases(requested: &[AppliedDatabase], applied: &mut [AppliedDatabase], actual: &[Database]) {
+    for known in applied {
+        let there = actual.iter().find(|there| same(there.short_name(), &known.name));
+        let wanted = requested.iter().find(|wanted| same(&wanted.name, &known.name));
+        if let (Some(there), Some(wanted)) = (there, wanted)
+            && wanted.soft_delete_period.is_some()
+            && period(&wanted.soft_delete_period) == period(&there.properties.soft_delete_period)
+        {
+            known.soft_delete_period.clone_from(&wanted.soft_delete_period);
+        }
+    }
+}
+
+fn has(list: &[String], id: &str) -> bool {
+    list.iter().any(|other| other.eq_ignore_ascii_case(id))
+}
+
+/// Azure's names are the same in any case.
+fn same(a: &str, b: &str) -> bool {
+    a.eq_ignore_ascii_case(b)
+}
+
+fn period(text: &Option<String>) -> Option<SignedDuration> {
+    text.as_deref().and_then(time_span)
+}
+
+/// The limits of what is off do not matter.
+fn comparable(scale: AppliedAutoScale) -> AppliedAutoScale {
+    if scale.enabled { scale } else { AppliedAutoScale::default() }
+}
+
+fn scale_of(actual: &Cluster) -> AppliedAutoScale {
+    let scale = actual.properties.optimized_autoscale.as_ref().map(|scale| AppliedAutoScale {
+        enabled: scale.is_enabled,
+        min: scale.minimum,
+        max: scale.maximum,
+    });
+    comparable(scale.unwrap_or_default())
+}
+
+fn attached(actual: &Cluster) -> Vec<String> {
+    let ids = actual.identity.as_ref().and_then(|identity| identity.user_assigned_identities.as_ref());
+    ids.into_iter().flatten().map(|(id, _)| id.clone()).collect()
 }
 
 /// Compares SKU, identities and scaling, and brings `applied` up to date where Azure has what the spec says, or keeps what it has.
@@ -108,14 +176,7 @@ fn compare_scale(
         after.auto_scale = None;
         return;
     };
-    // The limits of what is off do not matter.
-    let comparable = |scale: AppliedAutoScale| if scale.enabled { scale } else { AppliedAutoScale::default() };
-    let there = actual.properties.optimized_autoscale.as_ref().map(|scale| AppliedAutoScale {
-        enabled: scale.is_enabled,
-        min: scale.minimum,
-        max: scale.maximum,
-    });
-    let there = comparable(there.unwrap_or_default());
+    let there = scale_of(actual);
     let applied = before.map(|before| comparable(before.auto_scale.unwrap_or_default()));
     match verdict(&comparable(wanted), applied.as_ref(), &there) {
         Verdict::Same => {}
@@ -141,10 +202,9 @@ fn compare_identities(
     update: &mut ClusterUpdate,
     difference: &mut Difference,
 ) {
-    let has = |list: &[String], id: &str| list.iter().any(|other| other.eq_ignore_ascii_case(id));
     let wanted = &desired.user_assigned_identities;
     let there = actual.identity.clone().unwrap_or_default();
-    let attached: Vec<String> = there.user_assigned_identities.iter().flatten().map(|(id, _)| id.clone()).collect();
+    let attached = attached(actual);
     let applied = before.map(|before| before.user_assigned_identities.clone());
     let missing = wanted.iter().filter(|id| !has(&attached, id));
     // What was applied and is gone, somebody took away in Azure. Before anything was applied, the spec's are to be there.
@@ -156,7 +216,7 @@ fn compare_identities(
         .collect();
     for id in &gone {
         difference.kept.push(format!(
-            "spec.provision.userAssignedIdentities names {id}, which somebody took from the cluster in Azure: it stays so until the spec changes"
+            "spec.provision.userAssignedIdentities names {id}, which somebody took from the cluster in Azure: it stays so until the spec leaves it out and names it again"
         ));
     }
     if added.is_empty() && removed.is_empty() {
@@ -199,25 +259,35 @@ pub(super) enum DatabaseStep {
     Deleted(String),
 }
 
-/// The next step, with what is kept. Brings `applied` up to date. `failed`: a database whose making is known to have failed.
+/// What a step is decided from besides what is wanted and what is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around<'a> {
+    pub(super) now: Timestamp,
+    /// Databases whose making is known to have failed.
+    pub(super) failed: &'a [String],
+    /// Databases that are left out: Azure refused them a moment ago, or for this very spec.
+    pub(super) refused: &'a [String],
+}
+
+/// The next step, with what is kept. Brings `applied` up to date.
 pub(super) fn next_database(
     desired: &[AppliedDatabase],
-    failed: Option<&str>,
     applied: &mut Vec<AppliedDatabase>,
     actual: &[Database],
+    around: Around<'_>,
     kept: &mut Vec<String>,
 ) -> DatabaseStep {
-    let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
     applied.retain(|known| desired.iter().any(|wanted| same(&wanted.name, &known.name)));
     let mut steps = Vec::new();
-    for wanted in desired {
+    for wanted in desired.iter().filter(|wanted| !has(around.refused, &wanted.name)) {
         let name = &wanted.name;
         let known = applied.iter_mut().find(|known| same(&known.name, name));
+        let make = || DatabaseStep::Write { database: wanted.clone(), is_new: true };
         let Some(there) = actual.iter().find(|there| same(there.short_name(), name)) else {
             steps.push(match known {
-                None => DatabaseStep::Write { database: wanted.clone(), is_new: true },
                 Some(known) if known.seen => DatabaseStep::Deleted(name.clone()),
-                Some(_) => DatabaseStep::NotShown(name.clone()),
+                Some(known) if is_on_its_way(known, around.now) => DatabaseStep::NotShown(name.clone()),
+                _ => make(),
             });
             continue;
         };
@@ -226,25 +296,12 @@ pub(super) fn next_database(
             steps.push(DatabaseStep::Busy(name.clone()));
             continue;
         }
-        let was_asked_for =
-            failed.is_some_and(|failed| same(failed, name)) || known.as_ref().is_some_and(|known| !known.seen);
-        if was_asked_for && state.is_some_and(|state| *state != ProvisioningState::Succeeded) {
-            steps.push(DatabaseStep::Write { database: wanted.clone(), is_new: true });
+        let was_asked_for = has(around.failed, name) || known.as_ref().is_some_and(|known| !known.seen);
+        if was_asked_for && state.is_some_and(ProvisioningState::is_failed) {
+            steps.push(make());
             continue;
         }
-        let period = |text: &Option<String>| text.as_deref().and_then(time_span);
-        let verdict = match (&wanted.soft_delete_period, &known) {
-            (None, _) => Verdict::Same,
-            (Some(_), known) => {
-                let before = known.as_ref().map(|known| period(&known.soft_delete_period));
-                verdict(
-                    &period(&wanted.soft_delete_period),
-                    before.as_ref(),
-                    &period(&there.properties.soft_delete_period),
-                )
-            }
-        };
-        match verdict {
+        match database_verdict(wanted, known.as_deref(), there) {
             Verdict::Same => {}
             Verdict::Keep => kept.push(format!(
                 "the database {name} keeps rows for {} in Azure, which somebody chose there, and the spec says {}: it stays until the spec changes",
@@ -259,7 +316,7 @@ pub(super) fn next_database(
                 continue;
             }
         }
-        let now = AppliedDatabase { seen: true, ..wanted.clone() };
+        let now = AppliedDatabase { seen: true, asked: None, ..wanted.clone() };
         match known {
             Some(known) => *known = now,
             None => applied.push(now),
@@ -275,8 +332,22 @@ pub(super) fn next_database(
     steps.into_iter().min_by_key(rank).unwrap_or(DatabaseStep::Done)
 }
 
+/// Whether Azure may still be about to show what it accepted.
+fn is_on_its_way(known: &AppliedDatabase, now: Timestamp) -> bool {
+    known.asked.as_ref().is_some_and(|asked| now.duration_since(asked.0) < SHOWN_AFTER)
+}
+
+fn database_verdict(wanted: &AppliedDatabase, known: Option<&AppliedDatabase>, there: &Database) -> Verdict {
+    if wanted.soft_delete_period.is_none() {
+        return Verdict::Same;
+    }
+    let before = known.map(|known| period(&known.soft_delete_period));
+    verdict(&period(&wanted.soft_delete_period), before.as_ref(), &period(&there.properties.soft_delete_period))
+}
+
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::{Value, json};
 
     use super::*;
@@ -393,8 +464,34 @@ mod tests {
         assert_eq!(of(&[X], None, &[Y]).0, json!({"type": both, "userAssignedIdentities": {X: {}}}));
     }
 
+    #[test]
+    fn a_wish_that_changes_while_azure_is_at_work_is_no_persons_change() {
+        let (a, b) = ("Standard_L8as_v3", "Standard_L16as_v3");
+        let (off, on) = (Some((false, 2, 10)), Some((true, 2, 8)));
+        // From A to B, and back to A before B was there.
+        let (first, second) = (state(a, &[X], off), state(b, &[Y], on));
+        let mut applied = first.clone();
+        absorb(&second, &mut applied, &cluster(a, &[X], off));
+        assert_eq!(applied, first, "nothing of it is there yet");
+        absorb(&second, &mut applied, &cluster(b, &[Y], on));
+        assert_eq!(applied, second);
+        let (body, kept, _) = compared(&first, Some(applied), &cluster(b, &[Y], on));
+        assert_eq!((&body["sku"]["name"], kept), (&json!(a), 0));
+        assert_eq!(body["identity"]["userAssignedIdentities"], json!({X: {}, Y: null}));
+        assert_eq!(body["properties"]["optimizedAutoscale"]["isEnabled"], false);
+        // A person's third value is the person's.
+        let mut applied = first.clone();
+        absorb(&second, &mut applied, &cluster("Standard_L32as_v3", &[X], Some((true, 2, 99))));
+        assert_eq!(applied, first);
+        let mut known = [database("M", Some("P30D"), true)];
+        absorb_databases(&[database("m", Some("P60D"), false)], &mut known, &[there("M", Some("P60D"), "Succeeded")]);
+        assert_eq!(known[0].soft_delete_period.as_deref(), Some("P60D"));
+    }
+
     fn database(name: &str, period: Option<&str>, seen: bool) -> AppliedDatabase {
-        AppliedDatabase { name: name.to_owned(), soft_delete_period: period.map(str::to_owned), seen }
+        let soft_delete_period = period.map(str::to_owned);
+        let asked = (!seen).then_some(Time(Timestamp::UNIX_EPOCH));
+        AppliedDatabase { name: name.to_owned(), soft_delete_period, asked, seen, found: false }
     }
 
     fn there(name: &str, period: Option<&str>, state: &str) -> Database {
@@ -406,7 +503,8 @@ mod tests {
     fn databases_are_made_one_by_one_and_a_persons_retention_stays() {
         let step = |desired: &[AppliedDatabase], applied: &[AppliedDatabase], actual: &[Database]| {
             let (mut applied, mut kept) = (applied.to_vec(), Vec::new());
-            let step = next_database(desired, None, &mut applied, actual, &mut kept);
+            let around = Around { now: Timestamp::UNIX_EPOCH, failed: &[], refused: &[] };
+            let step = next_database(desired, &mut applied, actual, around, &mut kept);
             (step, applied, kept.len())
         };
         let wanted = database("M", Some("P30D"), false);
@@ -424,9 +522,16 @@ mod tests {
         assert_eq!(step(one, one, &[there("M", None, "Failed")]).0, make);
         // One that somebody else failed to change is not ours to write.
         assert_eq!(step(one, &[], &[there("M", Some("P30D"), "Failed")]).0, DatabaseStep::Done);
-        let retried =
-            next_database(one, Some("m"), &mut Vec::new(), &[there("M", Some("P30D"), "Failed")], &mut Vec::new());
-        assert_eq!(retried, make);
+        let next = |around: Around<'_>, applied: &[AppliedDatabase], actual: &[Database]| {
+            next_database(one, &mut applied.to_vec(), actual, around, &mut Vec::new())
+        };
+        let m = ["m".to_owned()];
+        let around = Around { now: Timestamp::UNIX_EPOCH, failed: &[], refused: &[] };
+        let failed = [there("M", Some("P30D"), "Failed")];
+        assert_eq!(next(Around { failed: &m, ..around }, &[], &failed), make);
+        assert_eq!(next(Around { refused: &m, ..around }, &[], &[]), DatabaseStep::Done);
+        // What Azure accepted is shown within ten minutes, or asked for again.
+        assert_eq!(next(Around { now: Timestamp::UNIX_EPOCH + SHOWN_AFTER, ..around }, one, &[]), make);
         // 720 hours are 30 days.
         assert_eq!(
             step(one, known, &[there("M", Some("PT720H"), "Succeeded")]),

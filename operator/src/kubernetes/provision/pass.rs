@@ -1,36 +1,40 @@
-//! One pass over one cluster: look at Azure, do at most one thing, remember. Every pass begins with a look, so it may end at any point. I/O: Azure, through the client.
+//! One pass over one cluster: look at Azure, begin at most one thing that takes time, remember. Every pass begins with a look, so it may end at any point. I/O: Azure, through the client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 use shared::document::{
     ADXCluster,
-    provisioned::{AppliedProvisionState, FailureStatus, OperationStatus, ProvisionStatus},
+    provisioned::{AppliedDatabase, AppliedProvisionState, FailureStatus, OperationStatus, ProvisionStatus},
     status::whole_seconds,
 };
 
 use super::{
     Azure,
-    desired::{choose_sku, new_cluster},
-    differ::{DatabaseStep, compare, next_database},
+    desired::{choose_sku, new_cluster, sku_of},
+    differ::{Around, DatabaseStep, absorb, absorb_databases, compare, next_database},
     endpoint_of,
     roles::Grants,
     stop::{Next, Stop, refusal_of},
-    target::{Target, is_unknown, target},
+    target::{Target, is_unknown, normal, target},
 };
 use crate::{
     azure::{
-        ArmError, Class,
+        ArmError, Class, ClusterPath, Refusal, Scope,
         operations::{Accepted, Progress},
-        types::{Cluster, NewDatabase, NewDatabaseProperties, ProvisioningState, RegistrationState, Sku, State},
+        types::{Cluster, NewCluster, NewDatabase, NewDatabaseProperties, ProvisioningState, RegistrationState, State},
     },
     kubernetes::{conditions::Phase, settings::Settings},
 };
 
 /// Marks what we made, in Azure's portal too.
 const TAG: &str = "adx-federation";
-/// How long Azure may take to show a database after it was made.
-const SHOWN_AFTER: SignedDuration = SignedDuration::from_mins(10);
+/// An operation that goes on for longer is not waited for: the cluster itself tells.
+const LONGEST_OPERATION: SignedDuration = SignedDuration::from_hours(6);
+/// The most failures that are remembered.
+const MAX_FAILURES: usize = 16;
 const CREATE: &str = "create the cluster";
 
 /// What a cluster turned out to be.
@@ -59,6 +63,8 @@ pub(super) struct Pass<'a> {
     pub(super) stops: Vec<Stop>,
     /// What was begun, for people: a reason and a sentence.
     pub(super) events: Vec<(&'static str, String)>,
+    /// The databases that Azure has, in lower case.
+    pub(super) there: BTreeSet<String>,
     /// How many requests the looks took.
     pub(super) looks: u32,
 }
@@ -90,7 +96,8 @@ impl Pass<'_> {
         self.settle(update)?;
         self.roles(&target).await?;
         if self.stops.is_empty() {
-            self.status.failure = None;
+            self.status.failures.clear();
+            self.status.requested = None;
             self.reached.push((Phase::Provisioned, "Provisioned", "Azure has what the spec says".to_owned()));
         }
         Ok(())
@@ -132,55 +139,49 @@ impl Pass<'_> {
             Err(ArmError::Unreadable { .. }) => Progress::Forgotten,
             Err(error) => return Err(Stop::from_error(phase, &error)),
         };
-        let is_database = database_of(&operation.what).is_some();
+        let is_old = self.now.duration_since(operation.started.0) > LONGEST_OPERATION;
         match progress {
-            Progress::Running(after) => {
+            Progress::Running(after) if !is_old => {
                 let message = format!("Azure is at work since {}: {}", operation.started.0, operation.what);
                 return Err(Stop::wait(phase, "WaitingForAzure", message, after));
             }
             Progress::Failed(refusal) => {
                 self.status.operation = None;
-                self.forget_unseen(&operation.what);
-                return Err(self.failed(phase, &operation.what, &refusal));
+                // A database whose making failed is made anew, not waited for.
+                if let (Some(name), Some(applied)) = (database_of(&operation.what), self.applied.as_mut()) {
+                    applied.databases.retain(|known| known.seen || known.name != name);
+                }
+                return Err(self.failed(phase, &operation.what, &operation.request, &refusal));
             }
-            // Until it is shown, Azure's word is all there is.
-            Progress::Succeeded if is_database && self.now.duration_since(operation.started.0) < SHOWN_AFTER => {}
-            Progress::Succeeded => self.status.operation = None,
-            Progress::Forgotten => {
-                self.status.operation = None;
-                self.forget_unseen(&operation.what);
-            }
+            Progress::Running(_) | Progress::Succeeded | Progress::Forgotten => self.status.operation = None,
         }
         self.forget_failure(&operation.what);
         Ok(())
     }
 
-    /// A database whose making failed is made anew, not waited for.
-    fn forget_unseen(&mut self, what: &str) {
-        if let (Some(name), Some(applied)) = (database_of(what), self.applied.as_mut()) {
-            applied.databases.retain(|known| known.seen || known.name != name);
-        }
-    }
-
     fn forget_failure(&mut self, what: &str) {
-        self.status.failure.take_if(|failure| failure.what == what);
+        self.status.failures.retain(|failure| failure.what != what);
     }
 
     /// Remembers what Azure refused or failed.
-    fn failed(&mut self, phase: Phase, what: &str, refusal: &crate::azure::Refusal) -> Stop {
+    fn failed(&mut self, phase: Phase, what: &str, request: &str, refusal: &Refusal) -> Stop {
         let failure = FailureStatus {
             what: what.to_owned(),
             status: refusal.status.into(),
             code: refusal.code.clone(),
             message: refusal.message.clone(),
+            request: request.to_owned(),
             generation: self.generation(),
         };
         let mut stop = Stop::from_failure(phase, &failure);
         // An operation that failed is not begun again at once.
         if stop.next == Next::Retry && refusal.status == 200 {
-            stop.next = Next::Person;
+            stop.next = Next::Later;
         }
-        self.status.failure = Some(failure);
+        self.forget_failure(what);
+        self.status.failures.push(failure);
+        let surplus = self.status.failures.len().saturating_sub(MAX_FAILURES);
+        self.status.failures.drain(..surplus);
         stop
     }
 
@@ -188,28 +189,34 @@ impl Pass<'_> {
         self.cluster.metadata.generation.unwrap_or_default()
     }
 
-    /// What Azure refused for this very spec as wrong is not tried again.
-    fn gate(&self, phase: Phase, what: &str) -> Result<(), Stop> {
-        let failure = self.status.failure.as_ref().filter(|failure| {
+    /// What Azure called wrong is not asked for again as it was, until the spec changes.
+    fn gate(&self, phase: Phase, what: &str, request: &str) -> Result<(), Stop> {
+        let is_same = |failure: &&FailureStatus| {
             failure.what == what
-                && failure.generation == self.generation()
+                && (failure.request.as_str(), failure.generation) == (request, self.generation())
                 && refusal_of(failure).class() == Class::Invalid
-        });
+        };
+        let failure = self.status.failures.iter().find(is_same);
         failure.map_or(Ok(()), |failure| Err(Stop::from_failure(phase, failure)))
     }
 
     /// After a write: its operation is followed, or why there is none.
-    fn begun(&mut self, phase: Phase, reason: &'static str, what: &str, result: Result<Accepted, ArmError>) -> Stop {
+    fn begun(&mut self, step: Step<'_>, result: Result<Accepted, ArmError>) -> Stop {
+        let Step { phase, reason, what, request } = step;
         match result {
             Ok(Accepted { operation, retry_after }) => {
                 self.forget_failure(what);
-                let started = whole_seconds(self.now);
-                self.status.operation = operation.map(|url| OperationStatus { what: what.to_owned(), url, started });
+                self.status.operation = operation.map(|url| OperationStatus {
+                    what: what.to_owned(),
+                    url,
+                    started: whole_seconds(self.now),
+                    request: request.to_owned(),
+                });
                 self.events.push((reason, format!("began to {what}")));
                 Stop::wait(phase, reason, format!("Azure is at work: {what}"), retry_after)
             }
             Err(ArmError::Refused { refusal, .. }) if !matches!(refusal.class(), Class::Busy | Class::Server) => {
-                self.failed(phase, what, &refusal)
+                self.failed(phase, what, request, &refusal)
             }
             // Whether it was accepted shows when we look next.
             Err(error) => Stop::from_error(phase, &error),
@@ -229,8 +236,15 @@ impl Pass<'_> {
             );
             return Err(Stop::new(phase, "ClusterDeleted", message, Next::Person));
         }
-        self.gate(phase, CREATE)?;
-        self.intend()?;
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|_| self.status.resource_id.is_none()) {
+            let message = format!(
+                "spec.endpoint is absent, and was {endpoint} before: put it back; to have a new cluster made, make this ADXCluster anew"
+            );
+            return Err(Stop::new(phase, "EndpointRemoved", message, Next::Person));
+        }
+        if let Some(sku) = self.intended(path) {
+            return Ok(self.put(target, sku, true).await);
+        }
         self.register(&path.subscription).await?;
         self.looks += 1;
         let arm = &self.azure.arm;
@@ -250,29 +264,42 @@ impl Pass<'_> {
                 format!("spec.clusterName = {}: must be a name that nobody has in {location}: {why}", path.cluster);
             return Err(Stop::new(phase, "NameTaken", message, Next::Person));
         }
-        Ok(self.put(target, sku, true).await)
+        self.gate(phase, CREATE, &self.new_cluster(target, sku.clone()).1)?;
+        Ok(self.intend(path, sku))
     }
 
     /// Azure keeps a cluster whose creation failed; the same request tries again.
     async fn create_again(&mut self, target: &Target) -> Result<Stop, Stop> {
-        self.gate(Phase::ClusterReady, CREATE)?;
-        self.intend()?;
-        let sku = self.sku(target).await?;
-        Ok(self.put(target, sku, false).await)
-    }
-
-    /// What is intended is written down before Azure hears of it: whatever happens to us in between, the next pass knows what was asked for.
-    fn intend(&mut self) -> Result<(), Stop> {
-        let intended = AppliedProvisionState { databases: Vec::new(), ..self.desired.clone() };
-        if self.applied.as_ref() == Some(&intended) {
-            return Ok(());
+        match self.intended(&target.path) {
+            Some(sku) => Ok(self.put(target, sku, false).await),
+            None => {
+                let sku = self.sku(target).await?;
+                self.gate(Phase::ClusterReady, CREATE, &self.new_cluster(target, sku.clone()).1)?;
+                Ok(self.intend(&target.path, sku))
+            }
         }
-        self.applied = Some(intended);
-        let message = "the cluster is going to be made";
-        Err(Stop::new(Phase::ClusterReady, "CreatingCluster", message, Next::Now))
     }
 
-    async fn sku(&mut self, target: &Target) -> Result<Sku, Stop> {
+    /// What is intended is written down before Azure hears of it: whatever happens to us in between, the next pass knows what was asked for, and where.
+    fn intend(&mut self, path: &ClusterPath, sku: String) -> Stop {
+        self.applied = Some(without_databases(&self.desired));
+        (self.status.resource_id, self.status.sku_name) = (Some(path.id()), Some(sku));
+        Stop::new(Phase::ClusterReady, "CreatingCluster", "the cluster is going to be made", Next::Now)
+    }
+
+    /// The SKU of what was written down, if that is still what is wanted.
+    fn intended(&self, path: &ClusterPath) -> Option<String> {
+        let written = self.cluster.status.as_ref()?;
+        let provision = written.provision.as_ref()?;
+        let is_here = provision.resource_id.as_ref().is_some_and(|id| id.eq_ignore_ascii_case(&path.id()));
+        let applied = written.applied_provision_state.as_ref().map(without_databases);
+        let is_wanted = applied.as_ref() == Some(&without_databases(&self.desired));
+        // What was taken back is not intended, though the object may not show that yet.
+        let is_standing = self.status.resource_id.is_some();
+        provision.sku_name.clone().filter(|_| is_here && is_wanted && is_standing)
+    }
+
+    async fn sku(&mut self, target: &Target) -> Result<String, Stop> {
         self.looks += 1;
         let offers = self.azure.arm.skus(&target.path.subscription, &target.location).await;
         let offers = offers.map_err(|error| Stop::from_error(Phase::ClusterReady, &error))?;
@@ -281,20 +308,34 @@ impl Pass<'_> {
         Ok(sku)
     }
 
-    async fn put(&mut self, target: &Target, sku: Sku, only_new: bool) -> Stop {
+    /// What makes the cluster, and its hash.
+    fn new_cluster(&self, target: &Target, sku: String) -> (NewCluster, String) {
         let Target { path, location } = target;
-        self.status.sku_name = Some(sku.name.clone());
-        let body = new_cluster(&self.desired, sku, location, self.tags());
-        let result = self.azure.arm.put_cluster(path, &body, only_new).await;
-        if result.as_ref().map_or_else(ArmError::maybe_accepted, |_| true) {
-            self.status.resource_id = Some(path.id());
+        let body = new_cluster(&self.desired, sku_of(sku, &self.desired), location, self.tags());
+        let request = hash_of(&(path.id(), &body));
+        (body, request)
+    }
+
+    async fn put(&mut self, target: &Target, sku: String, only_new: bool) -> Stop {
+        let (body, request) = self.new_cluster(target, sku);
+        let step = Step { phase: Phase::ClusterReady, reason: "CreatingCluster", what: CREATE, request: &request };
+        if let Err(refused) = self.gate(step.phase, CREATE, &request) {
+            return refused;
         }
-        self.begun(Phase::ClusterReady, "CreatingCluster", CREATE, result)
+        let result = self.azure.arm.put_cluster(&target.path, &body, only_new).await;
+        let was_refused = result.as_ref().is_err_and(|error| {
+            error.refusal().is_some_and(|refusal| !matches!(refusal.class(), Class::Busy | Class::Server))
+        });
+        if was_refused && self.status.state.is_none() {
+            // Nothing is there: the next try may be elsewhere, or of another SKU.
+            (self.status.resource_id, self.applied) = (None, None);
+        }
+        self.begun(step, result)
     }
 
     fn refused(&mut self, phase: Phase, what: &str, error: ArmError) -> Stop {
         match error {
-            ArmError::Refused { refusal, .. } => self.failed(phase, what, &refusal),
+            ArmError::Refused { refusal, .. } => self.failed(phase, what, "", &refusal),
             error => Stop::from_error(phase, &error),
         }
     }
@@ -328,20 +369,31 @@ impl Pass<'_> {
     fn see(&mut self, target: &Target, cluster: &Cluster) -> Result<Seen, Stop> {
         let phase = Phase::ClusterReady;
         let properties = &cluster.properties;
+        let is_ours =
+            self.status.resource_id.is_some() || cluster.tags.as_ref().is_some_and(|tags| tags.contains_key(TAG));
         let state = properties.state.clone().unwrap_or(State::Other("unknown".to_owned()));
         self.status.state = Some(state.to_string());
         self.status.resource_id = Some(cluster.id.clone().unwrap_or_else(|| target.path.id()));
         self.status.sku_name = Some(cluster.sku.name.clone());
+        self.status.location = Some(normal(&cluster.location));
         let why = properties.state_reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
         let progress = properties.provisioning_state.clone().unwrap_or(ProvisioningState::Succeeded);
         let uri = properties.uri.as_deref().filter(|uri| !uri.is_empty());
         let is_leaving = matches!(state, State::Deleting | State::Deleted);
-        if uri.is_none() && !is_leaving && progress.is_terminal() && progress != ProvisioningState::Succeeded {
-            return Ok(Seen::CreationFailed);
-        }
+        let never_ran = uri.is_none() || state == State::Creating;
         let stopped = |reason: &str, what: &str| {
             Err(Stop::new(phase, reason, format!("Azure says that the cluster is {state}{why}: {what}"), Next::Person))
         };
+        if never_ran && !is_leaving && progress.is_failed() {
+            return if is_ours {
+                Ok(Seen::CreationFailed)
+            } else {
+                stopped(
+                    "CreationFailed",
+                    "somebody else began to make it, which failed; delete it there, or choose another spec.clusterName",
+                )
+            };
+        }
         match &state {
             State::Stopped => return stopped("Stopped", "start it there to have it work; it is not started by itself"),
             State::Stopping => return stopped("Stopping", "it does not answer until somebody starts it"),
@@ -352,14 +404,10 @@ impl Pass<'_> {
             }
             _ => {}
         }
-        let Some(uri) = uri else {
-            let message = format!("Azure says that the cluster is {state}{why}");
-            return Err(Stop::wait(phase, "CreatingCluster", message, None));
-        };
-        if matches!(state, State::Creating | State::Starting) {
-            let reason = if state == State::Creating { "CreatingCluster" } else { "Starting" };
+        let Some(uri) = uri.filter(|_| !matches!(state, State::Creating | State::Starting)) else {
+            let reason = if state == State::Starting { "Starting" } else { "CreatingCluster" };
             return Err(Stop::wait(phase, reason, format!("Azure says that the cluster is {state}{why}"), None));
-        }
+        };
         match endpoint_of(uri, self.settings) {
             Ok(endpoint) => self.endpoint = Some(endpoint),
             Err(rule) => {
@@ -382,103 +430,174 @@ impl Pass<'_> {
         self.looks += 1;
         let actual = self.azure.arm.databases(&target.path).await;
         let actual = actual.map_err(|error| Stop::from_error(phase, &error))?;
-        let applied = self.applied.get_or_insert_with(|| adopted(&self.desired));
-        let mut kept = Vec::new();
-        let failed = self.status.failure.as_ref().and_then(|failure| database_of(&failure.what));
-        let step = next_database(&self.desired.databases, failed, &mut applied.databases, &actual, &mut kept);
-        self.status.notes.extend(kept);
-        match step {
-            DatabaseStep::Done => {
-                if self.status.operation.as_ref().is_some_and(|operation| database_of(&operation.what).is_some()) {
-                    self.status.operation = None;
-                }
-                self.status.failure.take_if(|failure| phase_of(&failure.what) == phase);
-                let names: Vec<&str> =
-                    self.desired.databases.iter().map(|database| database.name.as_str()).take(20).collect();
-                let message = if names.is_empty() {
-                    "no database is asked for".to_owned()
-                } else {
-                    format!("Azure has the databases {}", names.join(", "))
-                };
-                self.reached.push((phase, "Provisioned", message));
-                Ok(())
-            }
-            DatabaseStep::Busy(name) => {
-                Err(Stop::wait(phase, "CreatingDatabase", format!("Azure is at work on the database {name}"), None))
-            }
-            DatabaseStep::NotShown(name) => {
-                if self.status.operation.is_none() {
-                    // Azure has forgotten it, or it took too long: it is asked for again, which changes nothing if it is there.
-                    self.forget_unseen(&what_of(&name));
-                }
-                let message = format!("Azure has made the database {name} and does not show it yet");
-                Err(Stop::wait(phase, "CreatingDatabase", message, None))
-            }
-            DatabaseStep::Deleted(name) => {
-                let message = format!(
-                    "the database {name} was there and is not any more, and it is not made again by itself: take it out of the spec and put it back to have it made again"
-                );
-                Err(Stop::new(phase, "DatabaseDeleted", message, Next::Person))
-            }
-            DatabaseStep::Write { database, is_new } => {
-                let what =
-                    if is_new { what_of(&database.name) } else { format!("{CHANGE_DATABASE}'{}'", database.name) };
-                self.gate(phase, &what)?;
-                let soft_delete_period = database.soft_delete_period.clone();
-                let body = NewDatabase {
-                    location: cluster.location.clone(),
-                    kind: "ReadWrite",
-                    properties: NewDatabaseProperties { soft_delete_period },
-                };
-                let result = self.azure.arm.put_database(&target.path, &database.name, &body).await;
-                if result.is_ok()
-                    && is_new
-                    && let Some(applied) = self.applied.as_mut()
-                {
-                    applied.databases.push(database);
-                }
-                let reason = if is_new { "CreatingDatabase" } else { "UpdatingDatabase" };
-                Err(self.begun(phase, reason, &what, result))
-            }
+        self.there = actual.iter().map(|database| database.short_name().to_lowercase()).collect();
+        let requested = self.status.requested.clone();
+        let mut applied = self.applied.get_or_insert_with(|| adopted(&self.desired)).databases.clone();
+        if let Some(requested) = &requested {
+            absorb_databases(&requested.databases, &mut applied, &actual);
         }
+        let failed: Vec<String> =
+            self.status.failures.iter().filter_map(|failure| database_of(&failure.what).map(str::to_owned)).collect();
+        let mut refused = Vec::new();
+        loop {
+            let mut kept = Vec::new();
+            let around = Around { now: self.now, failed: &failed, refused: &refused };
+            let step = next_database(&self.desired.databases, &mut applied, &actual, around, &mut kept);
+            if let Some(known) = self.applied.as_mut() {
+                known.databases.clone_from(&applied);
+            }
+            let stop = match step {
+                DatabaseStep::Done => {
+                    self.status.notes.extend(kept);
+                    break;
+                }
+                DatabaseStep::Busy(name) => {
+                    Stop::wait(phase, "CreatingDatabase", format!("Azure is at work on the database {name}"), None)
+                }
+                DatabaseStep::NotShown(name) => {
+                    let message = format!("Azure has accepted to make the database {name} and does not show it yet");
+                    Stop::wait(phase, "CreatingDatabase", message, None)
+                }
+                DatabaseStep::Deleted(name) => {
+                    self.status.notes.extend(kept);
+                    let message = format!(
+                        "the database {name} was there and is not any more, and it is not made again by itself: make it in Azure, or take it out of the spec and put it back"
+                    );
+                    return Err(Stop::new(phase, "DatabaseDeleted", message, Next::Person));
+                }
+                DatabaseStep::Write { database, is_new } => {
+                    let name = database.name.clone();
+                    let stop = self.write_database(target, cluster, database, is_new).await;
+                    applied = self.applied.as_ref().map(|applied| applied.databases.clone()).unwrap_or_default();
+                    // One that Azure refuses holds up no other.
+                    if stop.is_trouble() && !stop.is_blind {
+                        refused.push(name);
+                        self.stops.push(stop);
+                        continue;
+                    }
+                    stop
+                }
+            };
+            return Err(stop);
+        }
+        if self.stops.iter().all(|stop| stop.phase != phase) {
+            self.status.failures.retain(|failure| phase_of(&failure.what) != phase);
+            let names: Vec<&str> =
+                self.desired.databases.iter().map(|database| database.name.as_str()).take(20).collect();
+            let message = if names.is_empty() {
+                "no database is asked for".to_owned()
+            } else {
+                format!("Azure has the databases {}", names.join(", "))
+            };
+            self.reached.push((phase, "Provisioned", message));
+        }
+        Ok(())
+    }
+
+    async fn write_database(
+        &mut self,
+        target: &Target,
+        cluster: &Cluster,
+        database: AppliedDatabase,
+        is_new: bool,
+    ) -> Stop {
+        let phase = Phase::DatabasesReady;
+        let soft_delete_period = database.soft_delete_period.clone();
+        let properties = NewDatabaseProperties { soft_delete_period };
+        let body = NewDatabase { location: cluster.location.clone(), kind: "ReadWrite", properties };
+        let name = database.name.as_str();
+        let (reason, what) = if is_new {
+            ("CreatingDatabase", format!("{CREATE_DATABASE}'{name}'"))
+        } else {
+            ("UpdatingDatabase", format!("{CHANGE_DATABASE}'{name}'"))
+        };
+        let request = hash_of(&(target.path.id(), name, &body));
+        if let Err(refused) = self.gate(phase, &what, &request) {
+            return refused;
+        }
+        let step = Step { phase, reason, what: &what, request: &request };
+        if !is_new {
+            if let Err(first) = self.request(phase) {
+                return first;
+            }
+            let result = self.azure.arm.patch_database(&target.path, name, &body).await;
+            return self.begun(step, result);
+        }
+        let result = self.azure.arm.put_database(&target.path, name, &body).await;
+        if result.is_ok()
+            && let Some(applied) = self.applied.as_mut()
+        {
+            applied.databases.retain(|known| known.name != database.name);
+            let asked = Some(whole_seconds(self.now));
+            applied.databases.push(AppliedDatabase { asked, seen: false, ..database.clone() });
+        }
+        self.begun(step, result)
+    }
+
+    /// What Azure is going to be asked to change is written down first: what it has then is no person's doing.
+    fn request(&mut self, phase: Phase) -> Result<(), Stop> {
+        let written = self.cluster.status.as_ref().and_then(|status| status.provision.as_ref());
+        if written.and_then(|written| written.requested.as_ref()) == Some(&self.desired) {
+            return Ok(());
+        }
+        self.status.requested = Some(self.desired.clone());
+        Err(Stop::new(phase, "UpdatingCluster", "Azure is going to be asked for a change", Next::Now))
     }
 
     async fn update(&mut self, target: &Target, cluster: &Cluster) -> Result<(), Stop> {
+        let phase = Phase::Provisioned;
+        if let (Some(requested), Some(applied)) = (&self.status.requested, self.applied.as_mut()) {
+            absorb(requested, applied, cluster);
+        }
         let difference = compare(&self.desired, &mut self.applied, cluster);
         self.status.notes.extend(difference.kept);
         let Some(update) = difference.update else { return Ok(()) };
         let what = format!("change the cluster: {}", difference.changes.join(", "));
-        self.gate(Phase::Provisioned, &what)?;
+        let request = hash_of(&(target.path.id(), &update));
+        self.gate(phase, &what, &request)?;
+        self.request(phase)?;
         let result = self.azure.arm.patch_cluster(&target.path, &update).await;
-        Err(self.begun(Phase::Provisioned, "UpdatingCluster", &what, result))
+        Err(self.begun(Step { phase, reason: "UpdatingCluster", what: &what, request: &request }, result))
     }
 
     async fn roles(&mut self, target: &Target) -> Result<(), Stop> {
         let phase = Phase::Provisioned;
         for scope in self.grants.scopes() {
+            // A database that is not there has its own condition.
+            if matches!(&scope, Scope::Database(database) if !self.there.contains(&database.to_lowercase())) {
+                continue;
+            }
             self.looks += 1;
-            let there = match self.azure.arm.assignments(&target.path, &scope).await {
-                Ok(there) => there,
-                Err(error) => return Err(Stop::from_error(phase, &error)),
-            };
-            let mut grants = self.grants.grants.iter();
-            if let Some(grant) = grants.find(|grant| grant.scope == scope && !grant.is_in(&there)) {
+            let there = self.azure.arm.assignments(&target.path, &scope).await;
+            let there = there.map_err(|error| Stop::from_error(phase, &error))?;
+            for grant in self.grants.grants.iter().filter(|grant| grant.scope == scope && !grant.is_in(&there)) {
                 let what = format!("grant {} the role {}", grant.client_id, grant.role);
-                self.gate(phase, &what)?;
                 let result = self.azure.arm.put_assignment(&target.path, &scope, &grant.name(), &grant.body()).await;
-                return Err(self.begun(phase, "GrantingRole", &what, result));
+                let mut stop = self.begun(Step { phase, reason: "GrantingRole", what: &what, request: "" }, result);
+                // An identity that is not there yet may come.
+                if stop.next == Next::Spec {
+                    stop.next = Next::Person;
+                }
+                // One that Azure refuses holds up no other.
+                self.settle(Err(stop))?;
             }
         }
         Ok(())
     }
 }
 
+/// A write, for messages and memory.
+#[derive(Debug, Clone, Copy)]
+struct Step<'a> {
+    phase: Phase,
+    reason: &'static str,
+    what: &'a str,
+    /// A hash of what is asked for.
+    request: &'a str,
+}
+
 const CREATE_DATABASE: &str = "create the database ";
 const CHANGE_DATABASE: &str = "change how long rows are kept in the database ";
-
-fn what_of(database: &str) -> String {
-    format!("{CREATE_DATABASE}'{database}'")
-}
 
 /// The database that is being made.
 fn database_of(what: &str) -> Option<&str> {
@@ -496,8 +615,16 @@ fn phase_of(what: &str) -> Phase {
     }
 }
 
+fn hash_of(request: &impl Serialize) -> String {
+    let text = serde_json::to_vec(request).expect("a body is JSON");
+    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn without_databases(state: &AppliedProvisionState) -> AppliedProvisionState {
+    AppliedProvisionState { databases: Vec::new(), ..state.clone() }
+}
+
 /// What counts as applied to a cluster that was there before us, or whose status is lost: what the spec says now. What differs in Azure stays, but identities are added.
 fn adopted(desired: &AppliedProvisionState) -> AppliedProvisionState {
-    let (user_assigned_identities, databases) = (Vec::new(), Vec::new());
-    AppliedProvisionState { user_assigned_identities, databases, ..desired.clone() }
+    AppliedProvisionState { user_assigned_identities: Vec::new(), ..without_databases(desired) }
 }

@@ -5,7 +5,10 @@ use kube::ResourceExt as _;
 use sha2::{Digest as _, Sha256};
 use shared::{
     credential::CredentialConfig,
-    document::{ADXCluster, ClusterRole, sign_in, spec::CredentialSpec},
+    document::{
+        ADXCluster, ClusterRole, sign_in,
+        spec::{CredentialSpec, HeartbeatTables},
+    },
 };
 
 use crate::{
@@ -46,7 +49,13 @@ pub(crate) fn grants(cluster: &ADXCluster, endpoint: Option<&str>, world: &World
     // A hub's agent makes functions and entity groups in every database; a partition's reads what is there.
     let role = if is_hub { "AllDatabasesAdmin" } else { "AllDatabasesMonitor" };
     found.add(Scope::Cluster, role, "this cluster's agent", federation.credential.as_ref(), &ids);
-    let heartbeats = federation.heartbeat_database.as_deref().filter(|_| is_hub);
+    // With a table for each partition, a right on the whole database would give all of them to each.
+    let is_shared = federation.heartbeat_tables.unwrap_or_default() == HeartbeatTables::Shared;
+    if is_hub && !is_shared {
+        let note = "each partition's agent needs the right to ingest into its own heartbeat table, which a person has to grant: .add table <table> ingestors ('aadapp=<client id>;<tenant>')";
+        found.notes.push(note.to_owned());
+    }
+    let heartbeats = federation.heartbeat_database.as_deref().filter(|_| is_hub && is_shared);
     if let Some((database, endpoint)) = heartbeats.zip(endpoint.and_then(|text| ClusterEndpoint::parse(text).ok())) {
         for other in &world.clusters {
             let is_near = other.namespace() == cluster.namespace() && other.metadata.deletion_timestamp.is_none();
@@ -222,6 +231,11 @@ mod tests {
         let (grants, notes) = shown(&hub, &others);
         assert_eq!(grants, ["h@t AllDatabasesAdmin", "a@ Ingestor on Fleet"]);
         assert_eq!(notes.len(), 1);
+        let mut own = hub;
+        own.spec.federation.as_mut().unwrap().heartbeat_tables = Some(HeartbeatTables::PerPartition);
+        let (grants, own_notes) = shown(&own, &others);
+        assert_eq!(grants, ["h@t AllDatabasesAdmin"]);
+        assert!(own_notes[0].contains(".add table"));
         assert!(
             notes[0].starts_with("the agent of the partition 'nameless' needs the role Ingestor on the database Fleet")
         );

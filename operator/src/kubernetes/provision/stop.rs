@@ -18,6 +18,8 @@ pub(crate) enum Next {
     Wait(Option<Duration>),
     /// Something went wrong that may be gone soon.
     Retry,
+    /// The same, but the try took Azure long: not at once.
+    Later,
     /// A person has to do something in Azure or to the operator; it is looked at from time to time.
     Person,
     /// A person has to change the object.
@@ -57,7 +59,8 @@ impl Stop {
             ArmError::Unreadable { .. } => blind("UnreadableAnswer", Next::Retry),
             ArmError::Throttled { after } => blind("Throttled", Next::Wait(Some(*after))),
             ArmError::Refused { what, refusal } => {
-                let is_blind = matches!(refusal.class(), Class::Auth | Class::Forbidden | Class::Server);
+                let is_blind =
+                    matches!(refusal.class(), Class::Auth | Class::Forbidden | Class::NotFound | Class::Server);
                 Self { is_blind, ..Self::refused(phase, &format!("Azure refused {what}"), refusal) }
             }
         }
@@ -99,15 +102,14 @@ fn advice(refusal: &Refusal) -> (&'static str, Next, &'static str) {
         ),
         Class::Policy => ("DisallowedByPolicy", Next::Person, "a policy of the subscription forbids it"),
         Class::NotFound => ("NotFound", Next::Retry, ""),
+        Class::Conflict => ("Conflict", Next::Person, "see there what is in the way"),
         Class::Busy => ("WaitingForAzure", Next::Wait(None), "something else is going on there first"),
         Class::Unregistered => {
             ("ProviderNotRegistered", Next::Retry, "the subscription is not registered for Microsoft.Kusto")
         }
-        Class::Quota => (
-            "QuotaExceeded",
-            Next::Person,
-            "raise the quota, free cores, or choose another spec.provision.skuName or location",
-        ),
+        Class::Quota => {
+            ("QuotaExceeded", Next::Person, "raise the quota, free cores, or choose another spec.provision.skuName")
+        }
         Class::Locked => ("Locked", Next::Person, "remove the lock"),
         Class::NameTaken => ("NameTaken", Next::Person, "choose another spec.clusterName"),
         Class::Server => ("AzureFailed", Next::Retry, "it is tried again"),
@@ -127,6 +129,7 @@ mod tests {
             status: status.into(),
             code: code.to_owned(),
             message: "Azure's text".to_owned(),
+            request: String::new(),
             generation: 1,
         };
         let stop = Stop::from_failure(Phase::ClusterReady, &failure);
@@ -142,6 +145,9 @@ mod tests {
             (409, "ServiceIsInMaintenance", "WaitingForAzure", Next::Wait(None)),
             (412, "PreconditionFailed", "WaitingForAzure", Next::Wait(None)),
             (409, "QuotaExceeded", "QuotaExceeded", Next::Person),
+            (409, "SomethingNew", "Conflict", Next::Person),
+            (409, "SkuNotAvailable", "SkuNotAvailable", Next::Spec),
+            (200, "OperationTimedOut", "AzureFailed", Next::Retry),
             (200, "SkuCapacityOverconstrained", "QuotaExceeded", Next::Person),
             (409, "ScopeLocked", "Locked", Next::Person),
             (409, "NameAlreadyExists", "NameTaken", Next::Person),

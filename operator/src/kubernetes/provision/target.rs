@@ -26,11 +26,20 @@ fn of_spec(cluster: &ADXCluster) -> Place {
     Place {
         subscription_id: given(provision.subscription_id),
         resource_group: given(provision.resource_group),
-        location: given(provision.location),
+        location: given(provision.location).as_deref().map(normal),
     }
 }
 
-/// What the status remembers, once creation has begun: a cluster does not move.
+/// Whether the specs of two clusters may mean one place: names are unique in a region only.
+pub(super) fn may_be_one_place(one: &ADXCluster, other: &ADXCluster) -> bool {
+    let (one, other) = (of_spec(one), of_spec(other));
+    let may_be = |one: &Option<String>, other: &Option<String>| {
+        one.as_ref().zip(other.as_ref()).is_none_or(|(one, other)| one.eq_ignore_ascii_case(other))
+    };
+    may_be(&one.location, &other.location)
+}
+
+/// What the status remembers, once something is intended.
 fn remembered(status: &ProvisionStatus) -> Place {
     let ProvisionStatus { subscription_id, resource_group, location, resource_id, .. } = status.clone();
     if resource_id.is_some() { Place { subscription_id, resource_group, location } } else { Place::default() }
@@ -40,32 +49,42 @@ fn remembered(status: &ProvisionStatus) -> Place {
 pub(super) fn is_unknown(cluster: &ADXCluster, status: &ProvisionStatus, settings: &Place) -> bool {
     let sources = [&of_spec(cluster), &remembered(status), settings];
     let has = |field: fn(&Place) -> &Option<String>| sources.iter().any(|place| field(place).is_some());
-    !(has(|place| &place.subscription_id) && has(|place| &place.resource_group) && has(|place| &place.location))
+    !(has(|place| &place.subscription_id) && has(|place| &place.location))
 }
 
-/// The place, from all that is known. `here`: what the machine said, or why it did not.
+/// The place, from all that is known. `here`: what the machine said, or why it did not. Its resource group is not used: on AKS that is the nodes', whatever its name is,
+/// and goes with them.
 pub(super) fn target(
     cluster: &ADXCluster,
     status: &ProvisionStatus,
     settings: &Place,
     here: &Result<Place, String>,
 ) -> Result<Target, Stop> {
-    let (spec, fixed) = (of_spec(cluster), remembered(status));
-    let machine = here.clone().unwrap_or_default();
-    let not_of_nodes = |group: Option<String>| group.filter(|group| !group.to_lowercase().starts_with(NODE_GROUP));
-    let subscription = pick("subscriptionId", &spec.subscription_id, &fixed.subscription_id)?;
+    let name = cluster.spec.cluster_name.clone();
+    // A cluster that has been seen does not move, and has the name that it has.
+    let is_there = status.state.is_some();
+    let there = status.resource_id.as_deref().and_then(|id| id.rsplit('/').next()).filter(|_| is_there);
+    if let Some(there) = there.filter(|there| !there.eq_ignore_ascii_case(&name)) {
+        let message = format!(
+            "spec.clusterName = {name}: must stay '{there}', as the cluster is called; to have another, make another ADXCluster"
+        );
+        return Err(Stop::new(Phase::ClusterReady, "NameIsFixed", message, Next::Spec));
+    }
+    let (spec, known, machine) = (of_spec(cluster), remembered(status), here.clone().unwrap_or_default());
+    let pick = |field, spec, known| pick(field, spec, known, is_there);
+    let subscription = pick("subscriptionId", &spec.subscription_id, &known.subscription_id)?;
     let subscription = subscription.or(settings.subscription_id.clone()).or(machine.subscription_id);
-    let location = pick("location", &spec.location.as_deref().map(normal), &fixed.location)?;
+    let location = pick("location", &spec.location, &known.location)?;
     let location = location.or(settings.location.clone()).or(machine.location).as_deref().map(normal);
-    let group = pick("resourceGroup", &spec.resource_group, &fixed.resource_group)?;
-    let group = group.or(settings.resource_group.clone()).or(not_of_nodes(machine.resource_group));
+    let group = pick("resourceGroup", &spec.resource_group, &known.resource_group)?;
+    let group = group.or(settings.resource_group.clone());
     let (Some(subscription), Some(location)) = (&subscription, &location) else {
         let missing = [
             (subscription.is_none(), "spec.provision.subscriptionId (or --azure-subscription)"),
             (location.is_none(), "spec.provision.location (or --azure-location)"),
         ];
         let missing: Vec<_> = missing.iter().filter(|(is_missing, _)| *is_missing).map(|(_, name)| *name).collect();
-        let why = here.as_ref().err().map_or("it does not say", String::as_str);
+        let why = here.as_ref().err().map_or("the machine does not say", String::as_str);
         let message = format!("it is not known where the cluster is to be: set {}; {why}", missing.join(" and "));
         return Err(Stop::new(Phase::ClusterReady, "PlaceUnknown", message, Next::Person));
     };
@@ -76,21 +95,21 @@ pub(super) fn target(
     check("resourceGroup", &group, is_group(&group), rule)?;
     let is_of_nodes = group.to_lowercase().starts_with(NODE_GROUP);
     check("resourceGroup", &group, !is_of_nodes, "must not begin with MC_: AKS deletes such a group with its nodes")?;
-    let cluster = cluster.spec.cluster_name.clone();
-    let path = ClusterPath { subscription: subscription.clone(), group, cluster };
+    let path = ClusterPath { subscription: subscription.clone(), group, cluster: name };
     Ok(Target { path, location: location.clone() })
 }
 
-/// What the spec says, which must be where the cluster is already.
-fn pick(field: &str, spec: &Option<String>, fixed: &Option<String>) -> Result<Option<String>, Stop> {
-    match (spec, fixed) {
-        (Some(spec), Some(fixed)) if !spec.eq_ignore_ascii_case(fixed) => {
+/// What the spec says, which must be where the cluster is; while it is only intended, the spec may still choose.
+fn pick(field: &str, spec: &Option<String>, known: &Option<String>, is_there: bool) -> Result<Option<String>, Stop> {
+    match (spec, known) {
+        (Some(spec), Some(known)) if is_there && !spec.eq_ignore_ascii_case(known) => {
             let message = format!(
-                "spec.provision.{field} = {spec}: must stay '{fixed}', where the cluster is; to have it elsewhere, make another ADXCluster"
+                "spec.provision.{field} = {spec}: must stay '{known}', where the cluster is; to have it elsewhere, make another ADXCluster"
             );
             Err(Stop::new(Phase::ClusterReady, "PlaceIsFixed", message, Next::Spec))
         }
-        (spec, fixed) => Ok(fixed.clone().or_else(|| spec.clone())),
+        (_, Some(known)) if is_there => Ok(Some(known.clone())),
+        (spec, known) => Ok(spec.clone().or_else(|| known.clone())),
     }
 }
 
@@ -161,7 +180,7 @@ mod tests {
     fn the_spec_goes_before_the_settings_and_those_before_the_machine() {
         let none = ProvisionStatus::default();
         let here = Ok(place(A, "vm-group", "East US 2"));
-        assert_eq!(found(&json!({}), &none, &Place::default(), &here), texts([A, "vm-group", "eastus2"]));
+        assert_eq!(found(&json!({}), &none, &Place::default(), &here), texts([A, "adx-mon-eastus2", "eastus2"]));
         let settings = place("", "group", "westeurope");
         assert_eq!(found(&json!({}), &none, &settings, &here), texts([A, "group", "westeurope"]));
         let spec = json!({"subscriptionId": B, "resourceGroup": "mine", "location": "North Europe"});
@@ -173,8 +192,12 @@ mod tests {
     #[test]
     fn never_into_the_group_of_aks_nodes() {
         let none = ProvisionStatus::default();
-        let here = Ok(place(A, "MC_rg_aks_eastus2", "eastus2"));
-        assert_eq!(found(&json!({}), &none, &Place::default(), &here), texts([A, "adx-mon-eastus2", "eastus2"]));
+        // An AKS cluster's node group may have any name.
+        for group in ["MC_rg_aks_eastus2", "nodes-of-our-aks"] {
+            let here = Ok(place(A, group, "eastus2"));
+            assert_eq!(found(&json!({}), &none, &Place::default(), &here), texts([A, "adx-mon-eastus2", "eastus2"]));
+        }
+        let here = Ok(place(A, "", "eastus2"));
         let spec = json!({"resourceGroup": "mc_rg_aks_eastus2"});
         assert!(
             found(&spec, &none, &Place::default(), &here)
@@ -204,7 +227,8 @@ mod tests {
             subscription_id: Some(A.to_owned()),
             resource_group: Some("adx-mon-eastus2".to_owned()),
             location: Some("eastus2".to_owned()),
-            resource_id: Some("/x".to_owned()),
+            resource_id: Some("/subscriptions/a/clusters/fleet".to_owned()),
+            state: Some("Running".to_owned()),
             ..ProvisionStatus::default()
         };
         let moved = Ok(place(B, "other", "westus"));
@@ -213,9 +237,18 @@ mod tests {
         assert!(found(&same, &there, &Place::default(), &moved).is_ok());
         let error = found(&json!({"location": "westus"}), &there, &Place::default(), &moved).unwrap_err();
         assert!(error.starts_with("PlaceIsFixed: spec.provision.location = westus: must stay 'eastus2'"), "{error}");
-        // Before creation has begun nothing is fixed.
-        let begun = ProvisionStatus { resource_id: None, ..there };
-        assert_eq!(found(&json!({}), &begun, &Place::default(), &moved), texts([B, "other", "westus"]));
+        // What is only intended is kept from settings and machine, and the spec may still choose.
+        let intended = ProvisionStatus { state: None, ..there.clone() };
+        let settings = place(B, "z", "y");
+        assert_eq!(found(&json!({}), &intended, &settings, &moved), texts([A, "adx-mon-eastus2", "eastus2"]));
+        let elsewhere = json!({"location": "westus"});
+        assert_eq!(found(&elsewhere, &intended, &settings, &moved), texts([A, "adx-mon-eastus2", "westus"]));
+        // Before that nothing is.
+        let nothing = ProvisionStatus { resource_id: None, ..intended };
+        assert_eq!(found(&json!({}), &nothing, &settings, &moved), texts([B, "z", "y"]));
+        let other = ProvisionStatus { resource_id: Some("/x/clusters/other".to_owned()), ..there };
+        let error = found(&json!({}), &other, &Place::default(), &moved).unwrap_err();
+        assert!(error.starts_with("NameIsFixed: spec.clusterName = fleet: must stay 'other'"), "{error}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tests::{
 };
 use tokio::time;
 
-use super::support::{azure, message_of, name_for, operator, until_provisioned, with_spec, zero_config};
+use super::support::{azure, message_of, name_for, operator, until, until_provisioned, with_spec, zero_config};
 use crate::support::until_event;
 
 const X: &str = "/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/x";
@@ -256,5 +256,75 @@ async fn a_spec_may_change_while_the_cluster_is_being_made() {
     assert_eq!(databases, ["second"]);
     let puts = azure.requests().iter().filter(|seen| seen.method == "PUT" && seen.path.ends_with(&name)).count();
     assert_eq!(puts, 1, "one cluster was made");
+    azure.assert_fine();
+}
+
+#[tokio::test]
+async fn a_wish_that_is_taken_back_while_azure_is_at_work_is_taken_back_there() {
+    let test = TestNamespace::new("reverted").await;
+    let mut options = tests::azure::AzureOptions::default();
+    options.durations.update = Duration::from_secs(2);
+    options.durations.database = Duration::from_secs(1);
+    let azure = AzureDouble::start(options).await;
+    let _operator = operator(&test, &azure).await;
+    let name = name_for(&test);
+    let spec = |sku: &str, identity: &str, days: i32| {
+        with_spec(
+            &name,
+            &format!(
+                "provision: {{skuName: {sku}, userAssignedIdentities: [{identity}]}}\n\
+                 databases: [{{databaseName: Logs, telemetryType: Logs, retentionInDays: {days}}}]"
+            ),
+        )
+    };
+    let (small, large) = (spec("Standard_L8as_v3", X, 30), spec("Standard_L16as_v3", Y, 60));
+    test.apply(&small).await;
+    until_provisioned(&test, &name).await;
+    azure.edit(|world| {
+        world.cluster(&name).databases.get_mut("logs").expect("it is there").hot_cache_period = Some("P7D".to_owned());
+    });
+    for method in ["databases/Logs", "clusters/"] {
+        azure.take_requests();
+        test.apply(&large).await;
+        until("Azure is asked for it", async || {
+            let requests = azure.requests();
+            requests.iter().any(|seen| seen.method == "PATCH" && seen.path.contains(method))
+        })
+        .await;
+        test.apply(&small).await;
+        until("all is as it was", async || {
+            azure.edit(|world| {
+                let cluster = world.cluster(&name);
+                let is_ready = cluster.provisioning_state == "Succeeded" && cluster.state == "Running";
+                let ids: Vec<_> = cluster.user_identities.iter().cloned().collect();
+                let period = cluster.databases["logs"].soft_delete_period.clone();
+                is_ready && cluster.sku.name == "Standard_L8as_v3" && ids == [X] && period.as_deref() == Some("P30D")
+            })
+        })
+        .await;
+        let object = until_provisioned(&test, &name).await;
+        assert_eq!(object["status"]["provision"]["notes"], Value::Null, "{object:#}");
+        assert_eq!(object["status"]["provision"]["requested"], Value::Null, "{object:#}");
+    }
+    // What somebody set beside the retention stays.
+    let cached = azure.edit(|world| world.cluster(&name).databases["logs"].hot_cache_period.clone());
+    assert_eq!(cached.as_deref(), Some("P7D"));
+    azure.assert_fine();
+}
+
+#[tokio::test]
+async fn a_line_that_is_lost_makes_no_cluster() {
+    let test = TestNamespace::new("lost").await;
+    let azure = azure().await;
+    let _operator = operator(&test, &azure).await;
+    let name = name_for(&test);
+    test.apply(&with_spec(&name, "endpoint: https://elsewhere.westeurope.kusto.windows.net")).await;
+    test.until_condition("ADXCluster", &name, "Ready", "True", "Ready").await;
+    test.apply(&zero_config(&name)).await;
+    let object = test.until_condition("ADXCluster", &name, "ClusterReady", "False", "EndpointRemoved").await;
+    assert!(message_of(&object, "ClusterReady").contains("was https://elsewhere.westeurope.kusto.windows.net before"));
+    assert_eq!(object["status"]["endpoint"], "https://elsewhere.westeurope.kusto.windows.net");
+    three_looks().await;
+    assert_eq!(writes(&azure), Vec::<String>::new());
     azure.assert_fine();
 }

@@ -9,7 +9,7 @@ use tests::{
 };
 use tokio::time;
 
-use super::support::{azure, message_of, operator, until_provisioned, with_spec, zero_config};
+use super::support::{azure, message_of, operator, until, until_provisioned, with_spec, zero_config};
 use crate::support::until_event;
 
 /// A namespace with a double of Azure and an operator for many cases, one after another.
@@ -49,7 +49,7 @@ impl Stage {
     /// It goes on until everything is there; the object goes and leaves Azure alone.
     async fn completes(&self, name: &str) {
         let object = until_provisioned(&self.test, name).await;
-        assert_eq!(object["status"]["provision"]["failure"], Value::Null, "{object:#}");
+        assert_eq!(object["status"]["provision"]["failures"], Value::Null, "{object:#}");
         self.azure.assert_fine();
         let api = self.test.api("ADXCluster");
         api.delete(name, &kube::api::DeleteParams::default()).await.expect("it can be deleted");
@@ -123,8 +123,8 @@ async fn an_operation_that_fails_is_told_and_tried_again() {
         stage.fault("PUT", &format!("clusters/{name}?"), kind);
         stage.test.apply(&zero_config(&name)).await;
         let words = ["failed to create the cluster", &format!("{code}: no machines")];
-        let object = stage.refused(&name, reason, &words, true).await;
-        assert_eq!(object["status"]["provision"]["failure"]["code"], code);
+        let object = stage.refused(&name, reason, &words, reason == "QuotaExceeded").await;
+        assert_eq!(object["status"]["provision"]["failures"][0]["code"], code);
         stage.completes(&name).await;
         // The cluster whose creation failed is written again, not made beside it.
         let puts = stage.azure.requests();
@@ -132,6 +132,27 @@ async fn an_operation_that_fails_is_told_and_tried_again() {
         let only_new: Vec<_> = puts.map(|seen| seen.if_none_match.clone()).collect();
         assert_eq!(only_new, [Some("*".to_owned()), None]);
     }
+    // One that Azure never takes holds up no other.
+    let name = stage.name("bad");
+    let kind = answer(400, "InvalidDatabase", "not this one");
+    let path_contains = format!("clusters/{name}/databases/Bad?");
+    stage.azure.fault(Fault { method: "PUT", path_contains, skip: 0, times: 1, kind });
+    let databases = |first: &str| {
+        format!(
+            "databases: [{{databaseName: {first}, telemetryType: Logs}}, {{databaseName: Good, telemetryType: Logs}}]"
+        )
+    };
+    stage.test.apply(&with_spec(&name, &databases("Bad"))).await;
+    let object = stage.test.until_condition("ADXCluster", &name, "DatabasesReady", "False", "Refused").await;
+    assert!(message_of(&object, "DatabasesReady").contains("InvalidDatabase: not this one"));
+    until("the other is there", async || stage.azure.edit(|world| world.cluster(&name).databases.contains_key("good")))
+        .await;
+    time::sleep(Duration::from_secs(2)).await;
+    let tries = stage.azure.requests().iter().filter(|seen| seen.path.ends_with("/databases/Bad")).count();
+    assert_eq!(tries, 1, "what Azure called wrong is not asked for again as it was");
+    stage.test.apply(&with_spec(&name, &databases("Right"))).await;
+    stage.completes(&name).await;
+
     // A database's, whose cluster works meanwhile.
     let name = stage.name("nodb");
     let kind = FaultKind::OperationFails { code: "InternalError".to_owned(), message: "no room".to_owned() };
@@ -282,6 +303,9 @@ async fn where_a_cluster_goes_must_be_known_and_stays() {
     let words = ["spec.provision.location = westeurope: must stay 'eastus2'"];
     let moved = stage.refused(&name, "PlaceIsFixed", &words, true).await;
     assert_eq!(moved["status"]["endpoint"], object["status"]["endpoint"]);
+    let renamed = with_spec(&name, "").replace(&format!("clusterName: {name}"), "clusterName: renamed");
+    test.apply(&renamed).await;
+    stage.refused(&name, "NameIsFixed", &[&format!("must stay '{name}'")], true).await;
     test.apply(&with_spec(&name, "provision: {location: East US 2}")).await;
     stage.completes(&name).await;
 
@@ -295,4 +319,7 @@ async fn where_a_cluster_goes_must_be_known_and_stays() {
     stage
         .refused(&second, "DuplicateCluster", &[&format!("spec.clusterName = {name}: must be the only one")], true)
         .await;
+    // Once that is gone, the younger has it.
+    stage.completes(&name).await;
+    until_provisioned(test, &second).await;
 }

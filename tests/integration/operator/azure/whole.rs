@@ -11,7 +11,7 @@ use tests::{
 };
 use tokio::time;
 
-use super::support::{azure, name_for, operator, until_provisioned, with_spec, zero_config};
+use super::support::{azure, name_for, operator, until, until_provisioned, with_spec, zero_config};
 
 #[tokio::test]
 async fn a_name_alone_becomes_a_running_cluster() {
@@ -106,8 +106,11 @@ async fn from_one_document_to_a_federated_query() {
         }
         time::sleep(Duration::from_millis(200)).await;
     }
-    let databases = azure.edit(|world| world.cluster(&hub_name).databases.keys().cloned().collect::<Vec<_>>());
-    assert_eq!(databases, ["fleet", "logs", "metrics"]);
+    until("the hub has all databases", async || {
+        let databases = azure.edit(|world| world.cluster(&hub_name).databases.keys().cloned().collect::<Vec<_>>());
+        databases == ["fleet", "logs", "metrics"]
+    })
+    .await;
     test.until_condition("ADXCluster", &hub_name, "Ready", "True", "Ready").await;
     azure.assert_fine();
 }
