@@ -282,9 +282,11 @@ impl Pass<'_> {
 
     /// What is intended is written down before Azure hears of it: whatever happens to us in between, the next pass knows what was asked for, and where.
     fn intend(&mut self, path: &ClusterPath, sku: String) -> Stop {
-        self.applied = Some(without_databases(&self.desired));
-        (self.status.resource_id, self.status.sku_name) = (Some(path.id()), Some(sku));
-        Stop::new(Phase::ClusterReady, "CreatingCluster", "the cluster is going to be made", Next::Now)
+        let intention = (Some(without_databases(&self.desired)), Some(path.id()), Some(sku));
+        let is_known = (&self.applied, &self.status.resource_id, &self.status.sku_name)
+            == (&intention.0, &intention.1, &intention.2);
+        (self.applied, self.status.resource_id, self.status.sku_name) = intention;
+        written_first(Phase::ClusterReady, "CreatingCluster", "the cluster is going to be made", is_known)
     }
 
     /// The SKU of what was written down, if that is still what is wanted.
@@ -540,8 +542,10 @@ impl Pass<'_> {
         if written.and_then(|written| written.requested.as_ref()) == Some(&self.desired) {
             return Ok(());
         }
-        self.status.requested = Some(self.desired.clone());
-        Err(Stop::new(phase, "UpdatingCluster", "Azure is going to be asked for a change", Next::Now))
+        let requested = Some(self.desired.clone());
+        let is_known = self.status.requested == requested;
+        self.status.requested = requested;
+        Err(written_first(phase, "UpdatingCluster", "Azure is going to be asked for a change", is_known))
     }
 
     async fn update(&mut self, target: &Target, cluster: &Cluster) -> Result<(), Stop> {
@@ -612,6 +616,17 @@ fn phase_of(what: &str) -> Phase {
         Phase::DatabasesReady
     } else {
         Phase::Provisioned
+    }
+}
+
+/// Goes on once the object shows what was written. `is_known`: it was written before and does not show, because the watch is late, or because the API server has
+/// definitions of an older version, which know no such fields: then it would go round for ever.
+fn written_first(phase: Phase, reason: &str, message: &str, is_known: bool) -> Stop {
+    if is_known {
+        let message = format!("{message}, once the status shows it: are this version's definitions installed?");
+        Stop::wait(phase, reason, message, None)
+    } else {
+        Stop::new(phase, reason, message, Next::Now)
     }
 }
 
