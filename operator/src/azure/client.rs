@@ -91,6 +91,16 @@ pub(super) struct Ask<'a> {
     pub only_new: bool,
 }
 
+/// What goes out, each time that it does.
+#[derive(Debug)]
+struct Sent {
+    what: &'static str,
+    method: Method,
+    url: Url,
+    only_new: bool,
+    body: Option<Bytes>,
+}
+
 /// An answer.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -168,8 +178,8 @@ impl ArmClient {
         let mut url = self.0.base.clone();
         url.path_segments_mut().expect("https addresses have a path").pop_if_empty().extend(ask.path);
         url.query_pairs_mut().append_pair("api-version", ask.api_version);
-        let body = body.map(|body| serde_json::to_vec(body).expect("a body is JSON"));
-        self.send(ask.what, ask.method, &url, ask.only_new, body.map(Bytes::from)).await
+        let body = body.map(|body| serde_json::to_vec(body).expect("a body is JSON").into());
+        self.send(&Sent { what: ask.what, method: ask.method, url, only_new: ask.only_new, body }).await
     }
 
     /// GETs an address that ARM gave, such as an operation's.
@@ -182,7 +192,7 @@ impl ArmClient {
             let why = "it names an address that is not Azure's own, which gets no token".to_owned();
             return Err(ArmError::Unreadable { what, why });
         };
-        self.send(what, Method::Get, &url, false, None).await
+        self.send(&Sent { what, method: Method::Get, url, only_new: false, body: None }).await
     }
 
     /// All pages of a list.
@@ -198,14 +208,7 @@ impl ArmClient {
         Err(ArmError::Unreadable { what, why: format!("the list has no end after {MAX_PAGES} pages") })
     }
 
-    async fn send(
-        &self,
-        what: &'static str,
-        method: Method,
-        url: &Url,
-        only_new: bool,
-        body: Option<Bytes>,
-    ) -> Result<Answer, ArmError> {
+    async fn send(&self, sent: &Sent) -> Result<Answer, ArmError> {
         let mut tried = 0;
         loop {
             self.0.limiter.until_ready().await;
@@ -213,38 +216,33 @@ impl ArmClient {
             if let Some(after) = self.silence() {
                 return Err(ArmError::Throttled { after });
             }
-            let answer = self.once(what, method, url, only_new, body.clone()).await;
+            let answer = self.once(sent).await;
             let outcome = outcome_of(&answer);
-            self.0.counted.get_or_create_owned(&RequestLabels { method: method.to_string(), outcome }).inc();
+            self.0.counted.get_or_create_owned(&RequestLabels { method: sent.method.to_string(), outcome }).inc();
             tried += 1;
             // A token that was not taken is another one next time.
             let is_lost = answer.as_ref().is_err_and(|error| {
                 matches!(error, ArmError::Transport { .. })
                     || error.refusal().is_some_and(|refusal| refusal.status >= 500 || refusal.status == 401)
             });
-            if !is_lost || method != Method::Get || tried == TRIES {
+            if !is_lost || sent.method != Method::Get || tried == TRIES {
                 return answer;
             }
             time::sleep(FIRST_PAUSE * 2_u32.pow(tried - 1)).await;
         }
     }
 
-    async fn once(
-        &self,
-        what: &'static str,
-        method: Method,
-        url: &Url,
-        only_new: bool,
-        body: Option<Bytes>,
-    ) -> Result<Answer, ArmError> {
-        let mut request = Request::new(url.clone(), method);
+    async fn once(&self, sent: &Sent) -> Result<Answer, ArmError> {
+        let Sent { what, method, url, only_new, body } = sent;
+        let what = *what;
+        let mut request = Request::new(url.clone(), *method);
         request.insert_header("accept", "application/json");
-        if only_new {
+        if *only_new {
             request.insert_header("if-none-match", "*");
         }
         if let Some(body) = body {
             request.insert_header("content-type", "application/json");
-            request.set_body(body);
+            request.set_body(body.clone());
         }
         let options = PipelineStreamOptions { skip_checks: true, ..PipelineStreamOptions::default() };
         let response = self.0.pipeline.stream(&Context::new(), &mut request, Some(options)).await;
@@ -311,5 +309,44 @@ fn failed(what: &'static str, error: azure_core::Error) -> ArmError {
     match error.into_downcast::<CredentialError>() {
         Ok(credential) => ArmError::Credential(credential),
         Err(source) => ArmError::Transport { what, maybe_accepted, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::{credential::CredentialConfig, kusto::Cloud};
+
+    use super::*;
+    use crate::azure::{ArmEndpoint, Place};
+
+    #[tokio::test]
+    async fn no_token_follows_an_address_that_is_not_azures_own() {
+        let client = ArmClient::new(
+            &AzureSettings {
+                endpoint: ArmEndpoint::of(Cloud::Public).unwrap(),
+                // Whatever is sent ends here.
+                credential: CredentialConfig::None,
+                place: Place::default(),
+                imds: Url::parse("http://169.254.169.254").unwrap(),
+                requests_per_second: NonZeroU32::MIN,
+                interval: Duration::from_secs(1),
+            },
+            ArmRequests::default(),
+        )
+        .unwrap();
+        for link in [
+            "https://management.azure.com.evil.example.com/operations/1",
+            "https://evil.example.com/operations/1",
+            "http://management.azure.com/operations/1",
+            "https://management.azure.com:8443/operations/1",
+            "https://user@management.azure.com/operations/1",
+            "//evil.example.com/operations/1",
+            "operations/1",
+        ] {
+            let error = client.get_link("the operation", link).await.unwrap_err();
+            assert!(error.to_string().contains("not Azure's own, which gets no token"), "{link}: {error}");
+        }
+        let own = client.get_link("the operation", "https://management.azure.com/operations/1?api-version=1").await;
+        assert!(matches!(own.unwrap_err(), ArmError::Credential(_)), "its own is asked, with a token");
     }
 }

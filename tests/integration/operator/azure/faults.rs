@@ -341,3 +341,19 @@ async fn an_object_that_is_suspended_while_azure_is_at_work_forgets_nothing() {
     assert_eq!(count(&azure.requests(), "PUT", &name), 1);
     azure.assert_fine();
 }
+
+#[tokio::test]
+async fn a_database_that_azure_does_not_show_yet_is_not_asked_for_again() {
+    let test = TestNamespace::new("notshown").await;
+    let mut double = AzureOptions::default();
+    double.durations.visible_after = Duration::from_secs(3);
+    let azure = AzureDouble::start(double).await;
+    let _operator = operator(&test, &azure).await;
+    let name = name_for(&test);
+    test.apply(&zero_config(&name)).await;
+    until_provisioned(&test, &name).await;
+    for database in ["/databases/Metrics", "/databases/Logs"] {
+        assert_eq!(count(&azure.requests(), "PUT", database), 1, "{database}");
+    }
+    azure.assert_fine();
+}
