@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tests::cluster::{TestNamespace, condition_of};
 use tokio::time;
@@ -13,8 +13,8 @@ use crate::support::{CLUSTER, COMPONENTS, KINDS, PARTITION, assert_same, made, u
 
 /// Drift is undone within this.
 const SOON: Duration = Duration::from_secs(1);
-/// What a revert may take where other stories keep the processors busy.
-const LATEST: Duration = Duration::from_secs(5);
+/// Other stories keep the processors busy, which may make a revert late once. What is late each time is slow by itself.
+const TRIES: usize = 3;
 
 async fn change(test: &TestNamespace, kind: &str, name: &str, patch: Value) {
     let params = PatchParams { field_manager: Some("somebody".to_owned()), ..PatchParams::default() };
@@ -33,6 +33,20 @@ async fn reverted(test: &TestNamespace, kind: &str, name: &str, fits: impl Fn(&V
         assert!(started.elapsed() < Duration::from_secs(10), "{kind} {name} is still {object:#}");
         time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Tries until a revert takes less than a second. `attempt` spoils and says how long the revert took, or `None` if the API server refused to have it spoilt; whether
+/// it did not is the result.
+async fn within_a_second(what: &str, attempt: impl AsyncFn() -> Option<Duration>) -> bool {
+    let mut late = Vec::new();
+    while late.len() < TRIES {
+        match attempt().await {
+            None => return false,
+            Some(took) if took < SOON => return true,
+            Some(took) => late.push(took),
+        }
+    }
+    panic!("{what} came back late {TRIES} times: {late:?}");
 }
 
 #[tokio::test]
@@ -74,9 +88,11 @@ async fn every_managed_field_that_somebody_changes_comes_back_within_a_second() 
     ];
     for (kind, name, patch, pointer) in cases {
         let right = test.get(kind, name).await.pointer(pointer).cloned();
-        change(&test, kind, name, patch.clone()).await;
-        let took = reverted(&test, kind, name, |object| object.pointer(pointer).cloned() == right).await;
-        assert!(took < LATEST, "{kind} {name} {pointer}: {took:?}");
+        within_a_second(&format!("{kind} {name} {pointer}"), async || {
+            change(&test, kind, name, patch.clone()).await;
+            Some(reverted(&test, kind, name, |object| object.pointer(pointer).cloned() == right).await)
+        })
+        .await;
     }
     // Lists of containers are replaced by a merge patch, so image and arguments go by a strategic one.
     for (changes, pointer) in [
@@ -88,9 +104,11 @@ async fn every_managed_field_that_somebody_changes_comes_back_within_a_second() 
         ),
     ] {
         let patch = Patch::Strategic(container(changes));
-        test.api(sts).patch("i", &PatchParams::default(), &patch).await.expect("the API server takes the change");
-        let took = reverted(&test, sts, "i", |object| object.pointer(pointer) == before.pointer(pointer)).await;
-        assert!(took < LATEST, "{pointer}: {took:?}");
+        within_a_second(pointer, async || {
+            test.api(sts).patch("i", &PatchParams::default(), &patch).await.expect("the API server takes the change");
+            Some(reverted(&test, sts, "i", |object| object.pointer(pointer) == before.pointer(pointer)).await)
+        })
+        .await;
     }
     for told in ["StatefulSet 'i' was changed at spec.replicas", "ConfigMap 'c-config' was changed at data.config.toml"]
     {
@@ -165,6 +183,27 @@ fn spoilt(value: &Value) -> Value {
     }
 }
 
+/// Gives one place of an object another value, in somebody's name. `false` if the API server refuses it, or puts the old value back itself.
+async fn spoil(test: &TestNamespace, kind: &str, name: &str, pointer: &str) -> bool {
+    loop {
+        let before = test.get(kind, name).await;
+        let mut object = before.clone();
+        let place = object.pointer_mut(pointer).expect("it was just there");
+        *place = spoilt(place);
+        let object = serde_json::from_value(object).expect("an object stays one");
+        let params = PostParams { field_manager: Some("somebody".to_owned()), ..PostParams::default() };
+        match test.api(kind).replace(name, &params, &object).await {
+            // Its status went on meanwhile.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Ok(object) => {
+                let object = serde_json::to_value(object).expect("an object is JSON");
+                return object.pointer(pointer) != before.pointer(pointer);
+            }
+            Err(_) => return false,
+        }
+    }
+}
+
 /// Everything that the API server lets somebody change.
 #[tokio::test]
 async fn every_leaf_that_the_operator_applied_comes_back_within_a_second() {
@@ -175,7 +214,7 @@ async fn every_leaf_that_the_operator_applied_comes_back_within_a_second() {
     test.apply(PARTITION).await;
     until_ready(&test).await;
     test.until("apps/v1 Deployment", "part-agent", |object| !object.is_null()).await;
-    let (mut reverts, mut refused, mut slow) = (0, Vec::new(), Vec::new());
+    let (mut reverts, mut refused) = (0, Vec::new());
     for kind in KINDS {
         for name in test.ours(kind).await {
             if name.starts_with("adx-mon:") && !name.contains(&format!(":{}:", test.name)) {
@@ -187,53 +226,31 @@ async fn every_leaf_that_the_operator_applied_comes_back_within_a_second() {
             for pointer in leaves.into_iter().filter(|pointer| !(is_scaled && pointer == "/spec/replicas")) {
                 let right = test.get(kind, &name).await.pointer(&pointer).cloned();
                 let what = format!("{kind} {name} {pointer}");
-                let changed = loop {
-                    let mut object = test.get(kind, &name).await;
-                    let place = object.pointer_mut(&pointer).expect("it was just there");
-                    *place = spoilt(place);
-                    let object = serde_json::from_value(object).expect("an object stays one");
-                    let params =
-                        kube::api::PostParams { field_manager: Some("somebody".to_owned()), ..Default::default() };
-                    match test.api(kind).replace(&name, &params, &object).await {
-                        // Its status went on meanwhile.
-                        Err(kube::Error::Api(status)) if status.code == 409 => {}
-                        Ok(object) => {
-                            break serde_json::to_value(object).expect("an object is JSON").pointer(&pointer).cloned()
-                                != right;
-                        }
-                        Err(_) => break false,
-                    }
-                };
-                if !changed {
+                let is_changed = within_a_second(&what, async || {
+                    let is_changed = spoil(&test, kind, &name, &pointer).await;
+                    let fits = |object: &Value| object.pointer(&pointer).cloned() == right;
+                    if is_changed { Some(reverted(&test, kind, &name, fits).await) } else { None }
+                });
+                if is_changed.await {
+                    reverts += 1;
+                } else {
                     refused.push(what);
-                    continue;
-                }
-                let fits = |object: &Value| object.pointer(&pointer).cloned() == right;
-                let Ok(took) = time::timeout(LATEST, reverted(&test, kind, &name, fits)).await else {
-                    panic!("{what} is {:?} and not {right:?}", test.get(kind, &name).await.pointer(&pointer));
-                };
-                reverts += 1;
-                if took >= SOON {
-                    slow.push((what, took));
                 }
             }
         }
     }
     // A port of another number has our port's name: both cannot be there.
-    change(&test, "v1 Service", "i", json!({"spec": {"ports": [{"name": "https", "port": 444, "targetPort": 1}]}}))
-        .await;
-    let took = reverted(&test, "v1 Service", "i", |object| {
-        object["spec"]["ports"].as_array().is_some_and(|ports| ports.len() == 1 && ports[0]["port"] == 443)
-    });
-    assert!(took.await < LATEST);
-    println!(
-        "{reverts} changes were reverted, {} of them after more than a second; the API server lets nobody change {}",
-        slow.len(),
-        refused.len()
-    );
+    within_a_second("the port", async || {
+        change(&test, "v1 Service", "i", json!({"spec": {"ports": [{"name": "https", "port": 444, "targetPort": 1}]}}))
+            .await;
+        let fits = |object: &Value| {
+            object["spec"]["ports"].as_array().is_some_and(|ports| ports.len() == 1 && ports[0]["port"] == 443)
+        };
+        Some(reverted(&test, "v1 Service", "i", fits).await)
+    })
+    .await;
+    println!("{reverts} changes were reverted; the API server lets nobody change {}", refused.len());
     assert!(reverts > 150 && reverts > refused.len(), "{reverts} reverted, not changed: {refused:#?}");
-    // A second, but for the few that had to wait for a processor.
-    assert!(slow.len() * 20 < reverts, "{slow:#?}");
 }
 
 /// Nothing else happens meanwhile that would draw the operator's look: labels are what it finds its objects by.
@@ -255,9 +272,11 @@ async fn labels_and_owners_that_somebody_takes_away_come_back() {
     for (kind, name, labels) in cases {
         time::sleep(Duration::from_secs(1)).await;
         let right = test.get(kind, name).await["metadata"]["labels"].clone();
-        change(&test, kind, name, json!({"metadata": {"labels": labels}})).await;
-        let took = reverted(&test, kind, name, |object| object["metadata"]["labels"] == right).await;
-        assert!(took < LATEST, "{kind} {name} {labels}: {took:?}");
+        within_a_second(&format!("{kind} {name} {labels}"), async || {
+            change(&test, kind, name, json!({"metadata": {"labels": labels}})).await;
+            Some(reverted(&test, kind, name, |object| object["metadata"]["labels"] == right).await)
+        })
+        .await;
     }
     change(&test, "v1 ServiceAccount", "i-ingestor", json!({"metadata": {"ownerReferences": null}})).await;
     reverted(&test, "v1 ServiceAccount", "i-ingestor", |object| object["metadata"]["ownerReferences"].is_array()).await;
@@ -306,14 +325,14 @@ async fn every_deleted_child_is_made_again_within_a_second() {
             if name.starts_with("adx-mon:") && !name.contains(&test.name) {
                 continue;
             }
-            let object = test.get(kind, &name).await;
-            let uid = object["metadata"]["uid"].clone();
-            let orphan = DeleteParams::background();
-            test.api(kind).delete(&name, &orphan).await.expect("the API server deletes");
-            let took =
-                reverted(&test, kind, &name, |object| !object.is_null() && object["metadata"]["uid"] != uid).await;
-            // A workload's own deletion takes its time before ours can begin.
-            assert!(took < LATEST, "{kind} {name}: {took:?}");
+            within_a_second(&format!("{kind} {name}"), async || {
+                let uid = test.get(kind, &name).await["metadata"]["uid"].clone();
+                let orphan = DeleteParams::background();
+                test.api(kind).delete(&name, &orphan).await.expect("the API server deletes");
+                let fits = |object: &Value| !object.is_null() && object["metadata"]["uid"] != uid;
+                Some(reverted(&test, kind, &name, fits).await)
+            })
+            .await;
         }
     }
     assert_same(&made(&test).await, &before);
