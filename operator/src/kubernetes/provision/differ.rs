@@ -117,126 +117,119 @@ pub(super) fn compare(
     applied: &mut Option<AppliedProvisionState>,
     actual: &Cluster,
 ) -> Difference {
-    let mut difference = Difference::default();
-    let mut update = ClusterUpdate::default();
     let before = applied.clone();
-    let after = applied.get_or_insert_with(AppliedProvisionState::default);
-    compare_sku(desired, before.as_ref(), actual, after, &mut update, &mut difference);
-    compare_scale(desired, before.as_ref(), actual, after, &mut update, &mut difference);
-    compare_identities(desired, before.as_ref(), actual, after, &mut update, &mut difference);
+    let mut comparison = Comparison {
+        desired,
+        before: before.as_ref(),
+        actual,
+        after: applied.get_or_insert_with(AppliedProvisionState::default),
+        update: ClusterUpdate::default(),
+        difference: Difference::default(),
+    };
+    comparison.sku();
+    comparison.scale();
+    comparison.identities();
+    let Comparison { update, mut difference, .. } = comparison;
     difference.update = (!difference.changes.is_empty()).then_some(update);
     difference
 }
 
-fn kept(field: &str, wanted: &str, actual: &str) -> String {
-    format!(
-        "spec.provision.{field} says {wanted}, and Azure has {actual}, which somebody chose there: it stays until the spec changes"
-    )
+/// A comparison under way: its three sides, and what comes of it.
+struct Comparison<'a> {
+    desired: &'a AppliedProvisionState,
+    /// `None`: nothing is known to have been applied.
+    before: Option<&'a AppliedProvisionState>,
+    actual: &'a Cluster,
+    after: &'a mut AppliedProvisionState,
+    update: ClusterUpdate,
+    difference: Difference,
 }
 
-fn compare_sku(
-    desired: &AppliedProvisionState,
-    before: Option<&AppliedProvisionState>,
-    actual: &Cluster,
-    after: &mut AppliedProvisionState,
-    update: &mut ClusterUpdate,
-    difference: &mut Difference,
-) {
-    // Where the spec names none, whatever Azure has is right.
-    let Some(wanted) = &desired.sku_name else {
-        (after.sku_name, after.tier) = (None, None);
-        return;
-    };
-    let applied = before.map(|before| before.sku_name.clone().unwrap_or_default());
-    match verdict(wanted, applied.as_ref(), &actual.sku.name) {
-        Verdict::Same => {}
-        Verdict::Keep => difference.kept.push(kept("skuName", wanted, &actual.sku.name)),
-        Verdict::Change => {
-            let tier = desired.tier.clone().unwrap_or_default();
-            let fewest = fewest_nodes(wanted);
-            // Azure's scaling, or a person, decides how many nodes there are.
-            let capacity = if fewest == 1 { 1 } else { actual.sku.capacity.unwrap_or(fewest).max(fewest) };
-            update.sku = Some(Sku { name: wanted.clone(), tier, capacity: Some(capacity) });
-            difference.changes.push(format!("the SKU from {} to {wanted}", actual.sku.name));
-            return;
-        }
+impl Comparison<'_> {
+    fn keep(&mut self, field: &str, wanted: &str, actual: &str) {
+        self.difference.kept.push(format!(
+            "spec.provision.{field} says {wanted}, and Azure has {actual}, which somebody chose there: it stays until the spec changes"
+        ));
     }
-    (after.sku_name, after.tier) = (desired.sku_name.clone(), desired.tier.clone());
-}
 
-fn compare_scale(
-    desired: &AppliedProvisionState,
-    before: Option<&AppliedProvisionState>,
-    actual: &Cluster,
-    after: &mut AppliedProvisionState,
-    update: &mut ClusterUpdate,
-    difference: &mut Difference,
-) {
-    let Some(wanted) = desired.auto_scale else {
-        after.auto_scale = None;
-        return;
-    };
-    let there = scale_of(actual);
-    let applied = before.map(|before| comparable(before.auto_scale.unwrap_or_default()));
-    match verdict(&comparable(wanted), applied.as_ref(), &there) {
-        Verdict::Same => {}
-        Verdict::Keep => difference.kept.push(kept("autoScale", &told(wanted), &told(there))),
-        Verdict::Change => {
-            update.properties = Some(ClusterUpdateProperties { optimized_autoscale: autoscale_of(wanted) });
-            difference.changes.push(format!("scaling from {} to {}", told(there), told(wanted)));
+    fn sku(&mut self) {
+        // Where the spec names none, whatever Azure has is right.
+        let Some(wanted) = &self.desired.sku_name else {
+            (self.after.sku_name, self.after.tier) = (None, None);
+            return;
+        };
+        let there = &self.actual.sku;
+        let applied = self.before.map(|before| before.sku_name.clone().unwrap_or_default());
+        match verdict(wanted, applied.as_ref(), &there.name) {
+            Verdict::Same => {}
+            Verdict::Keep => self.keep("skuName", wanted, &there.name),
+            Verdict::Change => {
+                let tier = self.desired.tier.clone().unwrap_or_default();
+                let fewest = fewest_nodes(wanted);
+                // Azure's scaling, or a person, decides how many nodes there are.
+                let capacity = if fewest == 1 { 1 } else { there.capacity.unwrap_or(fewest).max(fewest) };
+                self.update.sku = Some(Sku { name: wanted.clone(), tier, capacity: Some(capacity) });
+                self.difference.changes.push(format!("the SKU from {} to {wanted}", there.name));
+                return;
+            }
+        }
+        (self.after.sku_name, self.after.tier) = (self.desired.sku_name.clone(), self.desired.tier.clone());
+    }
+
+    fn scale(&mut self) {
+        let Some(wanted) = self.desired.auto_scale else {
+            self.after.auto_scale = None;
+            return;
+        };
+        let there = scale_of(self.actual);
+        let applied = self.before.map(|before| comparable(before.auto_scale.unwrap_or_default()));
+        match verdict(&comparable(wanted), applied.as_ref(), &there) {
+            Verdict::Same => {}
+            Verdict::Keep => self.keep("autoScale", &told(wanted), &told(there)),
+            Verdict::Change => {
+                self.update.properties = Some(ClusterUpdateProperties { optimized_autoscale: autoscale_of(wanted) });
+                self.difference.changes.push(format!("scaling from {} to {}", told(there), told(wanted)));
+                return;
+            }
+        }
+        self.after.auto_scale = Some(wanted);
+    }
+
+    fn identities(&mut self) {
+        let wanted = &self.desired.user_assigned_identities;
+        let attached = attached(self.actual);
+        let was_applied = |id: &str| self.before.is_some_and(|before| has(&before.user_assigned_identities, id));
+        // What was applied and is gone, somebody took away in Azure. Before anything was applied, the spec's are to be there.
+        let missing = wanted.iter().filter(|id| !has(&attached, id));
+        let (gone, added): (Vec<&String>, Vec<&String>) = missing.partition(|id| was_applied(id));
+        let removed: Vec<&String> = attached.iter().filter(|id| !has(wanted, id) && was_applied(id)).collect();
+        self.difference.kept.extend(gone.iter().map(|id| format!(
+            "spec.provision.userAssignedIdentities names {id}, which somebody took from the cluster in Azure: it stays so until the spec leaves it out and names it again"
+        )));
+        if added.is_empty() && removed.is_empty() {
+            self.after.user_assigned_identities.clone_from(wanted);
             return;
         }
+        let stay = attached.len() - removed.len() + added.len();
+        let is_system = self.actual.identity.as_ref().is_some_and(|there| there.kind.contains("SystemAssigned"));
+        let kind = match (is_system, stay > 0) {
+            (true, true) => "SystemAssigned, UserAssigned",
+            (false, true) => "UserAssigned",
+            (true, false) => "SystemAssigned",
+            (false, false) => "None",
+        };
+        let add = added.iter().map(|id| ((*id).clone(), Some(UserAssignedIdentity {})));
+        let remove = removed.iter().map(|id| ((*id).clone(), None));
+        let ids: BTreeMap<_, _> = add.chain(remove).collect();
+        self.update.identity =
+            Some(Identity { kind: kind.to_owned(), user_assigned_identities: (stay > 0).then_some(ids) });
+        self.difference.changes.extend(added.iter().map(|id| format!("the identity {id} is added")));
+        self.difference.changes.extend(removed.iter().map(|id| format!("the identity {id} is removed")));
     }
-    after.auto_scale = Some(wanted);
 }
 
 fn told(scale: AppliedAutoScale) -> String {
     if scale.enabled { format!("{} to {} nodes", scale.min, scale.max) } else { "off".to_owned() }
-}
-
-fn compare_identities(
-    desired: &AppliedProvisionState,
-    before: Option<&AppliedProvisionState>,
-    actual: &Cluster,
-    after: &mut AppliedProvisionState,
-    update: &mut ClusterUpdate,
-    difference: &mut Difference,
-) {
-    let wanted = &desired.user_assigned_identities;
-    let there = actual.identity.clone().unwrap_or_default();
-    let attached = attached(actual);
-    let applied = before.map(|before| before.user_assigned_identities.clone());
-    let missing = wanted.iter().filter(|id| !has(&attached, id));
-    // What was applied and is gone, somebody took away in Azure. Before anything was applied, the spec's are to be there.
-    let (gone, added): (Vec<&String>, Vec<&String>) =
-        missing.partition(|id| applied.as_ref().is_some_and(|applied| has(applied, id)) && before.is_some());
-    let removed: Vec<&String> = attached
-        .iter()
-        .filter(|id| !has(wanted, id) && applied.as_ref().is_some_and(|applied| has(applied, id)))
-        .collect();
-    for id in &gone {
-        difference.kept.push(format!(
-            "spec.provision.userAssignedIdentities names {id}, which somebody took from the cluster in Azure: it stays so until the spec leaves it out and names it again"
-        ));
-    }
-    if added.is_empty() && removed.is_empty() {
-        after.user_assigned_identities.clone_from(wanted);
-        return;
-    }
-    let stay = attached.iter().filter(|id| !removed.contains(id)).count() + added.len();
-    let is_system = there.kind.contains("SystemAssigned");
-    let kind = match (is_system, stay > 0) {
-        (true, true) => "SystemAssigned, UserAssigned",
-        (false, true) => "UserAssigned",
-        (true, false) => "SystemAssigned",
-        (false, false) => "None",
-    };
-    let add = added.iter().map(|id| ((*id).clone(), Some(UserAssignedIdentity {})));
-    let remove = removed.iter().map(|id| ((*id).clone(), None));
-    let ids: BTreeMap<_, _> = add.chain(remove).collect();
-    update.identity = Some(Identity { kind: kind.to_owned(), user_assigned_identities: (stay > 0).then_some(ids) });
-    difference.changes.extend(added.iter().map(|id| format!("the identity {id} is added")));
-    difference.changes.extend(removed.iter().map(|id| format!("the identity {id} is removed")));
 }
 
 /// What is done next for the databases.
