@@ -59,8 +59,9 @@ format: ## Check formatting
 	cargo fmt --all --check
 
 .PHONY: lint
-lint: format ## Formatting, clippy
+lint: format ## Formatting, clippy, and what dependencies may be where cargo-deny is installed
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	@if [ -x $(CARGO_DENY) ]; then $(MAKE) --no-print-directory lint-deps; else echo "Not checked: licences and sources of dependencies. 'make lint-deps' installs cargo-deny once, in minutes, and checks them."; fi
 
 .PHONY: kql
 kql: ## The tests of the crate kql alone: no dependency worth a minute
