@@ -48,6 +48,13 @@ pub enum Problem {
     },
     /// A name of ours would break Kusto's rules.
     NameRefused(NameError),
+    /// A table's function would have the name of [`STATUS_FUNCTION`].
+    NameReserved {
+        /// The database.
+        database: DatabaseName,
+        /// The table.
+        table: TableName,
+    },
     /// Partitions have a column with different types.
     TypesDiffer {
         /// The database.
@@ -76,6 +83,10 @@ impl fmt::Display for Problem {
                 "{partitions} partition(s) have the database '{database}', but the hub has none of that name: create it on the hub to get its functions"
             ),
             Self::NameRefused(error) => write!(f, "not federated: {error}"),
+            Self::NameReserved { database, table } => write!(
+                f,
+                "'{table}' in '{database}' is not federated: its function would be named '{STATUS_FUNCTION}', which tells of the partitions; choose another functionPrefix"
+            ),
             Self::TypesDiffer { database, table, column, types } => {
                 write!(f, "the column '{column}' of '{table}' in '{database}' has different types: {types}")
             }
@@ -117,7 +128,7 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
     let mut desired = Desired::default();
     for (database, members) in databases(fleet, hub, settings) {
         let spelling = members.spelling.clone().unwrap_or_else(|| database.clone());
-        let group = match EntityGroupName::new(format!("{spelling}{GROUP_SUFFIX}")) {
+        let group = match group_of(&spelling) {
             Ok(group) => group,
             Err(error) => {
                 desired.problems.push(Problem::NameRefused(error));
@@ -149,6 +160,7 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
             let put = PutFunction {
                 database: database.clone(),
                 function: function.clone(),
+                keeper: settings.keeper.clone(),
                 folder: settings.folder.clone(),
                 description: "Partitions of this hub: state, last heartbeat, and why one is not federated".to_owned(),
                 body: Body::Status(status.clone()),
@@ -157,6 +169,14 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
         }
     }
     desired
+}
+
+/// The group of all partitions of a database.
+///
+/// # Errors
+/// [`NameError`], where Kusto would refuse the name.
+pub fn group_of(database: &DatabaseName) -> Result<EntityGroupName, NameError> {
+    EntityGroupName::new(format!("{database}{GROUP_SUFFIX}"))
 }
 
 /// In every hub database: who is federated, and who is not.
@@ -235,6 +255,10 @@ fn functions(
         .chain(views.difference(&tables).map(|view| (*view, Source::View)));
     for (table, source) in tables_and_views {
         let function = match FunctionName::new(format!("{}{table}", settings.function_prefix)) {
+            Ok(function) if settings.status.is_some() && function.as_str() == STATUS_FUNCTION => {
+                problems.push(Problem::NameReserved { database: database.clone(), table: table.clone() });
+                continue;
+            }
             Ok(function) => function,
             Err(error) => {
                 problems.push(Problem::NameRefused(error));
@@ -252,12 +276,7 @@ fn functions(
             .collect();
         let converted = conversions(&having, database, table, problems);
         let all = having.len() == members.contents.len();
-        let what = if source == Source::Table { table.to_string() } else { format!("The view {table}") };
-        let description = if all {
-            format!("{what} of every partition of {database}")
-        } else {
-            format!("{what} of the partitions of {database} that have it")
-        };
+        let description = described(table, source, database, all);
         let members = match group {
             Some(group) if all => Members::Group(group.clone()),
             _ => {
@@ -272,6 +291,7 @@ fn functions(
         let put = PutFunction {
             database: database.clone(),
             function: function.clone(),
+            keeper: settings.keeper.clone(),
             folder: settings.folder.clone(),
             description,
             body: Body::Federated(body),
@@ -279,6 +299,16 @@ fn functions(
         functions.insert(function, put);
     }
     functions
+}
+
+/// What a function's docstring says of it. `all`: no partition of the database lacks the table.
+pub fn described(table: &TableName, source: Source, database: &DatabaseName, all: bool) -> String {
+    let what = if source == Source::Table { table.to_string() } else { format!("The view {table}") };
+    if all {
+        format!("{what} of every partition of {database}")
+    } else {
+        format!("{what} of the partitions of {database} that have it")
+    }
 }
 
 /// A table's columns in one content of its database, and who has that.

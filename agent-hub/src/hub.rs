@@ -8,7 +8,7 @@ use std::{
 use kql::{
     endpoint::ClusterEndpoint,
     names::{DatabaseName, EntityGroupName, FunctionName},
-    statements::{Entity, PutFunction, members_hash},
+    statements::{Entity, PutFunction, keeper_of, members_hash},
     syntax::{
         ast::{ExprKind, Literal},
         parser::parse_expression,
@@ -62,9 +62,22 @@ impl Default for HubDatabase {
     }
 }
 
+/// Who keeps a function that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keeper {
+    /// This agent.
+    Us,
+    /// The agent with this heartbeat database; perhaps this one, before its document named another.
+    Another(DatabaseName),
+    /// None of our agents put it.
+    Person,
+}
+
 /// A function that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExistingFunction {
+    /// Who put it, in whatever folder and with whatever content.
+    pub keeper: Keeper,
     /// Its folder.
     pub folder: String,
     /// Its docstring, our marker in it if it is ours.
@@ -73,10 +86,21 @@ pub struct ExistingFunction {
     pub content_hash: String,
 }
 
+impl Keeper {
+    /// By a function's name and docstring. `us`: our heartbeat database.
+    pub fn of(function: &FunctionName, docstring: &str, us: &DatabaseName) -> Self {
+        match keeper_of(function, docstring) {
+            Some(keeper) if keeper == *us => Self::Us,
+            Some(keeper) => Self::Another(keeper),
+            None => Self::Person,
+        }
+    }
+}
+
 impl ExistingFunction {
-    /// Whether we made it, in whatever folder and with whatever content.
+    /// Whether we put it.
     pub fn is_ours(&self) -> bool {
-        PutFunction::is_marked(&self.docstring)
+        self.keeper == Keeper::Us
     }
 
     /// Whether it is exactly this: equal docstrings mean that we put it so, equal texts that nobody edited it since.
@@ -86,7 +110,7 @@ impl ExistingFunction {
                 || rewritten.get(&self.docstring) == Some(&self.content_hash))
     }
 
-    /// Whether it is ours to drop: also in our folder, since another hub agent of ours may keep functions of its own in another.
+    /// Whether it is ours to drop: also in our folder, since another document with our heartbeat database may keep functions of its own in another.
     pub fn is_droppable(&self, folder: &str) -> bool {
         self.folder == folder && self.is_ours()
     }

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | [`setup`] | the heartbeat table and its policies | commands |
 //! | [`observe`] | heartbeats, and what the hub holds | queries, `.show` |
+//! | [`adopt`] | groups of ours whose record was lost | none |
 //! | [`fleet`], [`membership`] | the state of each partition | none |
 //! | [`trust`], [`guards`] | who may join, and who must not leave yet | none |
 //! | [`canary`] | which new partitions are asked when | none |
@@ -14,6 +15,7 @@
 //! | [`drift`] | which changes undid what somebody else did | none |
 //! | [`report`] | metrics, status, logs | those |
 
+pub mod adopt;
 pub mod apply;
 pub mod canary;
 pub mod desired;

@@ -21,6 +21,7 @@ use shared::{
 };
 
 use crate::{
+    adopt::adopt,
     apply::{Applied, apply, write_members},
     canary::Canaries,
     drift::Left,
@@ -200,6 +201,7 @@ impl HubAgent {
             .await
             .map_err(Blind::Failed)?;
         self.learn_texts(&mut hub);
+        adopt(&mut hub, &self.settings);
         self.recall(reading.now, missing).await.map_err(Blind::Failed)?;
         self.ask_new_partitions(&reading.beats, &hub, reading.now).await;
         let thresholds = &self.settings.thresholds;

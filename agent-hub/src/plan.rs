@@ -21,7 +21,7 @@ use crate::{
     desired::{self, Desired, Problem},
     fleet::{Fleet, Partition},
     guards::{Guarded, HoldReason, guard},
-    hub::{ExistingGroup, Hub, HubDatabase, MemberSet},
+    hub::{ExistingGroup, Hub, HubDatabase, Keeper, MemberSet},
     membership::Membership,
     settings::Settings,
 };
@@ -444,25 +444,42 @@ impl Steps {
             }
             let cause = match present.functions.get(name) {
                 None => PutCause::Missing,
-                Some(existing) if !existing.is_ours() => {
-                    self.problems.push(format!(
-                        "the function '{name}' in '{database}' was not made by us and is left alone: rename it to have ours made"
-                    ));
-                    continue;
-                }
-                Some(existing) if existing.is(function, rewritten) => continue,
-                Some(existing) if existing.docstring == function.docstring() => PutCause::Edited,
-                Some(_) => PutCause::Outdated,
+                Some(existing) => match &existing.keeper {
+                    Keeper::Us if existing.is(function, rewritten) => continue,
+                    Keeper::Us if existing.docstring == function.docstring() => PutCause::Edited,
+                    Keeper::Us => PutCause::Outdated,
+                    Keeper::Another(keeper) => {
+                        self.problems.push(format!(
+                            "the function '{name}' in '{database}' is kept by the hub agent with the heartbeatDatabase '{keeper}' and is left alone: give this one another functionPrefix, or drop the function if that agent is no more"
+                        ));
+                        continue;
+                    }
+                    Keeper::Person => {
+                        self.problems.push(format!(
+                            "the function '{name}' in '{database}' was not made by us and is left alone: rename it to have ours made"
+                        ));
+                        continue;
+                    }
+                },
             };
             self.put_functions.push(Change::PutFunction { function: function.clone(), cause });
         }
         if desired.uncertain.contains(database) {
             return;
         }
-        for (name, existing) in &present.functions {
-            if existing.is_droppable(&settings.folder) && !wanted.contains_key(name) {
+        let mut elsewhere = Vec::new();
+        for (name, existing) in present.functions.iter().filter(|(name, _)| !wanted.contains_key(name)) {
+            if existing.is_droppable(&settings.folder) {
                 self.drop_functions.push(Change::DropFunction { database: database.clone(), function: name.clone() });
+            } else if existing.is_ours() {
+                elsewhere.push(name);
             }
+        }
+        if let [first, rest @ ..] = elsewhere.as_slice() {
+            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            self.problems.push(format!(
+                "'{database}' has functions of ours in another folder, which nobody keeps true unless another document does: '{first}'{more}; drop them if the folder was changed"
+            ));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use kql::statements::StatusBody;
+use kql::{names::DatabaseName, statements::StatusBody};
 use shared::document::{HubConfig, MembershipConfig};
 
 use crate::{
@@ -24,6 +24,8 @@ pub struct Settings {
     pub acknowledged_plan: Option<String>,
     /// Begins the name of every federated function.
     pub function_prefix: String,
+    /// Marks our functions as this agent's: its heartbeat database.
+    pub keeper: DatabaseName,
     /// The folder of our functions.
     pub folder: String,
     /// Leave out partitions that cannot be reached, instead of failing the query.
@@ -73,6 +75,7 @@ impl From<&HubConfig> for Settings {
             },
             acknowledged_plan: config.acknowledged_plan.clone(),
             function_prefix: config.function_prefix.clone(),
+            keeper: config.heartbeat_database.clone(),
             folder: config.folder.clone(),
             best_effort: config.best_effort,
             converts_columns: config.converts_columns,

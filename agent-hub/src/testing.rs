@@ -13,7 +13,7 @@ use shared::{
 
 use crate::{
     fleet::{Beat, Fleet, Inventory, Partition},
-    hub::{Claim, ExistingFunction, ExistingGroup, Hub},
+    hub::{Claim, ExistingFunction, ExistingGroup, Hub, Keeper},
     plan::{Change, Plan},
 };
 
@@ -71,6 +71,7 @@ pub(crate) fn applied(mut hub: Hub, plan: &Plan) -> Hub {
             }
             Change::PutFunction { function, .. } => {
                 let existing = ExistingFunction {
+                    keeper: Keeper::Us,
                     folder: function.folder.clone(),
                     docstring: function.docstring(),
                     content_hash: function.content_hash(),

@@ -5,6 +5,7 @@ mod discovery;
 mod entity_groups;
 mod functions;
 mod heartbeats;
+mod marker;
 mod ownership;
 mod script;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use heartbeats::{
     AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, EnableStreaming, FALSE_CLAIM,
     HeartbeatPolicy, HeartbeatSource, IngestInline, ReadHeartbeats, ReadSchemas, ShowPolicy, Windows, partition_table,
 };
+pub use marker::keeper_of;
 pub use ownership::{CreateMembersTable, CreateOwnershipTable, ReadMembers, ReadOwnership};
 pub use script::{MAX_SCRIPT_BYTES, scripts};
 

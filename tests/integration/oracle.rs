@@ -213,6 +213,7 @@ fn statements_about(text: &str) -> Vec<About> {
     let put = PutFunction {
         database: database.clone(),
         function: function.clone(),
+        keeper: database.clone(),
         folder: text.clone(),
         description: text.clone(),
         body: Body::Federated(body.clone()),

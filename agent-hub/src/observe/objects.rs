@@ -19,7 +19,7 @@ use shared::{
 
 use super::{ObserveError, asking, decoding};
 use crate::{
-    hub::{Claim, ExistingFunction, ExistingGroup, Hub, HubDatabase},
+    hub::{Claim, ExistingFunction, ExistingGroup, Hub, HubDatabase, Keeper},
     setup::ownership_table,
 };
 
@@ -95,7 +95,8 @@ pub async fn read_hub(
     let versions = read_databases(&databases.map_err(asking(DATABASES))?).map_err(decoding(DATABASES))?;
     let mut databases: BTreeMap<DatabaseName, HubDatabase> =
         versions.keys().map(|name| (name.clone(), HubDatabase::default())).collect();
-    read_entities(&entities.map_err(asking(ENTITIES))?, &mut databases).map_err(decoding(ENTITIES))?;
+    let entities = entities.map_err(asking(ENTITIES))?;
+    read_entities(&entities, &config.heartbeat_database, &mut databases).map_err(decoding(ENTITIES))?;
     let mut seen = Hub { databases, claims: claims?, ..Hub::default() };
     let due = memory.due(&versions);
     for (name, database) in &mut seen.databases {
@@ -132,7 +133,12 @@ fn read_databases(table: &ResultTable) -> Result<BTreeMap<DatabaseName, String>,
     Ok(rows.into_iter().filter_map(|(name, version)| Some((DatabaseName::new(name).ok()?, version))).collect())
 }
 
-fn read_entities(table: &ResultTable, databases: &mut BTreeMap<DatabaseName, HubDatabase>) -> Result<(), DecodeError> {
+/// `us`: our heartbeat database, which marks our functions.
+fn read_entities(
+    table: &ResultTable,
+    us: &DatabaseName,
+    databases: &mut BTreeMap<DatabaseName, HubDatabase>,
+) -> Result<(), DecodeError> {
     for row in table.rows() {
         let (database, kind, name) =
             (row.string("DatabaseName")?, row.string("EntityType")?, row.string("EntityName")?);
@@ -143,7 +149,8 @@ fn read_entities(table: &ResultTable, databases: &mut BTreeMap<DatabaseName, Hub
             ("Function", Ok(function)) => {
                 let (folder, docstring) = (row.string("Folder")?.to_owned(), row.string("DocString")?.to_owned());
                 let content_hash = row.string("ContentHash")?.to_owned();
-                database.functions.insert(function, ExistingFunction { folder, docstring, content_hash });
+                let keeper = Keeper::of(&function, &docstring, us);
+                database.functions.insert(function, ExistingFunction { keeper, folder, docstring, content_hash });
             }
             ("Function", Err(_)) => {} // Not a name that we could have given.
             _ => drop(database.shadowed.insert(name.to_owned())),

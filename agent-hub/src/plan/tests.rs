@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    adopt::adopt,
     fleet::Beat,
     hub::{Claim, ExistingFunction},
     membership::Remembered,
     testing::{applied, cluster, fleet, now},
+    trust::Trust,
 };
 
 mod guards;
@@ -329,26 +331,114 @@ fn a_database_whose_groups_could_not_be_read_is_left_alone_and_the_others_go_on(
 #[test]
 fn a_persons_own_functions_groups_and_tables_are_never_touched() {
     let mut hub = hub(&["Logs"]);
+    let fleet = fleet(&[("eu", 1, logs(&["A", "B", "C"]))]);
+    // As one copies a function of ours to edit it: folder and docstring come along.
+    let Change::PutFunction { function: put, .. } = &planned(&fleet, &hub).changes[1] else { panic!() };
     let logs_database = hub.databases.get_mut(&database("Logs")).unwrap();
-    let theirs = |folder: &str, docstring: &str| ExistingFunction {
-        folder: folder.into(),
-        docstring: docstring.into(),
-        content_hash: String::new(),
-    };
-    for (name, function) in [
-        ("federated_A", theirs("", "my own")),
-        ("federated_Gone", theirs("federation_facades", "in our folder, without our marker")),
-        ("federated_Other", theirs("elsewhere", "x [adx-federation 0123456789abcdef01234567]")),
+    for (name, folder, docstring) in [
+        ("federated_A", "", "my own"),
+        ("federated_Gone", "federation_facades", "in our folder, without our mark"),
+        ("MyErrors", "federation_facades", &*put.docstring()),
+        ("federated_Copy", "federation_facades", &put.docstring()),
     ] {
-        logs_database.functions.insert(FunctionName::new(name).unwrap(), function);
+        let name = FunctionName::new(name).unwrap();
+        let function = existing(&name, folder, docstring);
+        logs_database.functions.insert(name, function);
     }
     logs_database.shadowed.insert("federated_B".to_owned());
     let groups = logs_database.groups.as_mut().unwrap();
     groups.insert(group("Logs_Partitions"), ExistingGroup::Members(entities(&["mine"], "Logs")));
     groups.insert(group("Old_Partitions"), ExistingGroup::Members(entities(&["mine"], "Old")));
-    let plan = planned(&fleet(&[("eu", 1, logs(&["A", "B", "C"]))]), &hub);
+    let plan = planned(&fleet, &hub);
     assert_eq!(shown(&plan), ["create function federated_C in Logs"]);
     assert_eq!(plan.problems.len(), 3, "{:?}", plan.problems);
+}
+
+fn existing(name: &FunctionName, folder: &str, docstring: &str) -> ExistingFunction {
+    ExistingFunction {
+        keeper: Keeper::of(name, docstring, &database("FleetDiscovery")),
+        folder: folder.to_owned(),
+        docstring: docstring.to_owned(),
+        content_hash: String::new(),
+    }
+}
+
+#[test]
+fn what_an_agent_with_another_heartbeat_database_keeps_is_left_alone() {
+    let mut hub = hub(&["Logs"]);
+    let theirs = Settings { keeper: database("FleetB"), ..settings() };
+    let everybody = fleet(&[("eu", 1, logs(&["A", "Gone"])), ("us", 1, logs(&["A"]))]);
+    let Decision::Apply(plan) = decided(&everybody, &hub, &theirs) else { panic!("nothing holds") };
+    hub = applied(hub, &plan);
+    for database in hub.databases.values_mut() {
+        for (name, function) in &mut database.functions {
+            *function = existing(name, &function.folder, &function.docstring);
+        }
+    }
+    hub.claims.clear();
+    adopt(&mut hub, &settings());
+    let plan = planned(&fleet(&[("us", 1, logs(&["A"]))]), &hub);
+    assert_eq!(shown(&plan), Vec::<String>::new());
+    assert!(plan.problems.iter().any(|problem| problem.contains("with the heartbeatDatabase 'FleetB'")), "{plan:?}");
+    assert!(plan.problems.iter().any(|problem| problem.contains("'Logs_Partitions' in 'Logs' was not made by us")));
+}
+
+#[test]
+fn groups_whose_record_was_lost_are_ours_by_the_functions_that_ask_them() {
+    let everybody = fleet(&[("eu", 1, logs(&["A", "OnlyEu"])), ("us", 1, logs(&["A"]))]);
+    let hub = hub(&["FleetDiscovery", "Logs"]);
+    let mut hub = applied(hub.clone(), &planned(&everybody, &hub));
+    hub.claims.clear();
+    let lost = hub.clone();
+    adopt(&mut hub, &settings());
+    assert_eq!(hub.claims.len(), 2, "{:?}", hub.claims);
+    // The heartbeats are lost as well, and one partition beats again: the other stays, and its table's function too.
+    let (_, judged) = Membership::default().step(
+        fleet(&[("us", 1, logs(&["A"]))]).into_values().map(|partition| partition.beat).collect(),
+        &hub,
+        &Trust::default(),
+        now(),
+        &settings().thresholds,
+    );
+    let made = |name| Record { database: database(name), group: group("Logs_Partitions"), state: RecordState::Made };
+    let Decision::Apply(plan) = plan(&judged, &hub, &Membership::default(), now(), &settings()) else { panic!() };
+    assert_eq!((shown(&plan), plan.records), (Vec::new(), vec![made("FleetDiscovery"), made("Logs")]));
+    // Where no function asks it, it may be a person's; so may one that has other members.
+    let mut unasked = lost.clone();
+    unasked.databases.get_mut(&database("Logs")).unwrap().functions.clear();
+    adopt(&mut unasked, &settings());
+    assert_eq!(unasked.claims.len(), 0);
+    let mut other = lost;
+    let groups = other.databases.get_mut(&database("FleetDiscovery")).unwrap().groups.as_mut().unwrap();
+    groups.insert(group("Logs_Partitions"), ExistingGroup::Members(entities(&["mine"], "Logs")));
+    adopt(&mut other, &settings());
+    assert_eq!(other.claims.len(), 1);
+}
+
+#[test]
+fn functions_of_ours_in_a_folder_of_old_are_told_and_left() {
+    let everybody = fleet(&[("eu", 1, logs(&["A"]))]);
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&everybody, &hub));
+    let renamed = Settings { folder: "new".to_owned(), function_prefix: "f_".to_owned(), ..settings() };
+    let Decision::Apply(plan) = decided(&everybody, &hub, &renamed) else { panic!("nothing holds") };
+    assert_eq!(shown(&plan), ["create function f_A in Logs"]);
+    assert!(plan.problems[0].contains("another folder") && plan.problems[0].contains("'federated_A'"), "{plan:?}");
+    let moved = Settings { folder: "new".to_owned(), ..settings() };
+    let Decision::Apply(plan) = decided(&everybody, &hub, &moved) else { panic!("nothing holds") };
+    assert_eq!((shown(&plan), plan.problems), (vec!["alter function federated_A in Logs".to_owned()], vec![]));
+}
+
+#[test]
+fn a_table_whose_function_would_take_the_name_of_the_status_is_told() {
+    let settings =
+        Settings { function_prefix: "federation_".to_owned(), ..Settings::from(&crate::testing::hub_config("")) };
+    let fleet = fleet(&[("eu", 1, logs(&["status", "A"]))]);
+    let Decision::Apply(plan) = decided(&fleet, &hub(&["Logs"]), &settings) else { panic!("nothing holds") };
+    let puts = ["create function federation_A in Logs", "create function federation_status in Logs"];
+    assert_eq!(shown(&plan)[1..], puts);
+    assert!(plan.problems[0].contains("'status' in 'Logs' is not federated"), "{:?}", plan.problems);
+    assert!(bodies(&plan)[1].contains("AdxFederationMembers"));
 }
 
 #[test]

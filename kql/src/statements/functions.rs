@@ -12,7 +12,7 @@ use crate::{
     literal,
     names::{ColumnName, DatabaseName, EntityGroupName, FunctionName, TableName},
     request::{Request, RequestKind},
-    statements::{Entity, HeartbeatSource, entity_groups::render_entities, request, short_hash},
+    statements::{Entity, HeartbeatSource, entity_groups::render_entities, marker::mark, request, short_hash},
     template,
     types::ScalarType,
 };
@@ -139,6 +139,8 @@ pub struct PutFunction {
     pub database: DatabaseName,
     /// The function.
     pub function: FunctionName,
+    /// The heartbeat database of the agent that keeps it: another agent on the same hub leaves it alone.
+    pub keeper: DatabaseName,
     /// The folder that our functions live in.
     pub folder: String,
     /// What people read beside the name.
@@ -147,29 +149,17 @@ pub struct PutFunction {
     pub body: Body,
 }
 
-/// Ends every docstring of ours; between it and the closing bracket stands the content's hash.
-const MARKER: &str = " [adx-federation ";
-
 impl PutFunction {
     /// The docstring: description and marker. Equal functions have equal docstrings, so comparing it tells whether the function must be sent again.
     pub fn docstring(&self) -> String {
         let digest = short_hash([self.function.as_str(), &self.folder, &self.description, &self.body.render()]);
-        format!("{}{MARKER}{digest}]", self.description)
+        format!("{}{}", self.description, mark(&self.keeper, &self.function, &digest))
     }
 
     /// SHA-256 of the function's text as the hub has it (`{ body }`), without white space, as `show_hub_entities` computes it: a text that somebody edited has another.
     pub fn content_hash(&self) -> String {
         let text: String = format!("{{{}}}", self.body.render()).chars().filter(|c| !c.is_whitespace()).collect();
         Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    /// Whether a docstring is one of ours, whatever content it marks.
-    pub fn is_marked(docstring: &str) -> bool {
-        docstring.rfind(MARKER).is_some_and(|start| {
-            let rest = &docstring[start + MARKER.len()..];
-            rest.strip_suffix(']')
-                .is_some_and(|hash| (16..=64).contains(&hash.len()) && hash.bytes().all(|b| b.is_ascii_hexdigit()))
-        })
     }
 
     /// Renders the command that replaces the function.
