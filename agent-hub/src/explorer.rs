@@ -197,7 +197,11 @@ impl World {
         let sees_nothing = matches!(event, Event::ReadFails | Event::Outage | Event::GroupsUnread);
         assert!(!sees_nothing || was == is, "a_failed_reading_changes_nothing: {event:?}");
         for partition in (0..self.beats.len()).filter(|partition| left.contains(&&Self::endpoint(*partition))) {
-            let silent_since = |known: &Membership| known.partitions.get(&Self::endpoint(partition))?.silent_since;
+            // A beat that came later ended the silence.
+            let silent_since = |known: &Membership| {
+                let since = known.partitions.get(&Self::endpoint(partition))?.silent_since?;
+                self.beats[partition].is_none_or(|beat| beat <= since).then_some(since)
+            };
             let known = before.agents[0].as_ref().unwrap_or(&before.recorded);
             let is_long =
                 |since: Option<Timestamp>| since.is_some_and(|since| self.now.duration_since(since) >= time_to_live);
@@ -210,8 +214,13 @@ impl World {
         }
         assert!(left.len() <= (was.len() * 15 / 100).max(1), "the_removal_budget_bounds_every_pass: {left:?}");
         let fresh = self.agents[0].as_ref().and_then(|agent| agent.watching_since) == Some(self.now);
-        let was_recorded = before.recorded.partitions.values().any(|known| known.silent_since.is_some());
-        assert!(!fresh || was_recorded || left.is_empty(), "a_fresh_agent_without_a_record_removes_nobody: {left:?}");
+        let was_recorded = |endpoint: &&ClusterEndpoint| {
+            before.recorded.partitions.get(*endpoint).is_some_and(|known| known.silent_since.is_some())
+        };
+        assert!(
+            !fresh || left.iter().all(was_recorded),
+            "a_fresh_agent_removes_nobody_whose_silence_is_not_recorded: {left:?}"
+        );
         assert!(left.is_empty() || held.iter().all(|hold| !matches!(hold, HoldReason::IncompleteRead { .. })));
     }
 

@@ -196,8 +196,9 @@ impl Membership {
     }
 
     /// A pass saw nothing, or not everything. What falls silent meanwhile may be the hub's own trouble: when sight returns, watching begins anew.
-    pub const fn lose_sight(&mut self) {
+    pub fn lose_sight(&mut self) {
         self.watching_since = None;
+        self.partitions.values_mut().for_each(|remembered| remembered.silent_since = None);
     }
 
     /// Takes in which guards hold now, and why.
@@ -357,6 +358,8 @@ fn step(before: Option<&Remembered>, sight: &Sight, thresholds: &Thresholds) -> 
     let state_before = after.state;
     after.returns.retain(|at| now.duration_since(*at) <= thresholds.flapping_window);
     let is_silent = missed_beats(*age, 0, thresholds.interval) >= thresholds.suspect_after;
+    // A beat that came later ended that silence, whoever saw it.
+    after.silent_since = after.silent_since.filter(|since| now.duration_since(*since) <= *age);
     // Of a partition that was never seen before, its beats within the window count, also if the last is overdue: by the time to live it lives.
     let first_beats = if before.is_none() { (*new_beats).max(1) } else { 0 };
     if is_silent {

@@ -85,6 +85,7 @@ impl From<&HubConfig> for Settings {
                 source: config.heartbeats.clone(),
                 members: members_table(),
                 window: config.heartbeat_retention,
+                time_to_live: config.heartbeat_ttl,
             }),
         }
     }

@@ -252,7 +252,7 @@ impl HeartbeatMemory {
                 "" => (None, Vec::new()),
                 text => parse_schema(&Value::String(text.to_owned()), Limits::default()),
             };
-            let (metadata, wrong) = parse_metadata(&answer.dynamic("PartitionMetadata")?);
+            let (metadata, wrong) = parse_metadata(&answer.string("MetadataText")?.into());
             problems.extend(wrong);
             let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             // A cluster without a database is rarer than an agent without rights.
@@ -335,8 +335,8 @@ mod tests {
     }
 
     fn schemas(endpoint: &str, text: &str) -> ResultTable {
-        let names = ["ClusterEndpoint", "PartitionMetadata", "SchemaText"];
-        table(&names, vec![vec![json!(endpoint), json!({"geo": "EU"}), json!(text)]])
+        let names = ["ClusterEndpoint", "MetadataText", "SchemaText"];
+        table(&names, vec![vec![json!(endpoint), json!(r#"{"geo": "EU"}"#), json!(text)]])
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::{
     literal,
     request::{Request, RequestKind},
-    statements::request,
+    statements::{STATUS_FUNCTION, request},
 };
 
 /// The databases that the caller sees. Columns, both strings: DatabaseName, Version.
@@ -45,7 +45,7 @@ impl ShowHubEntities<'_> {
             RequestKind::Show,
             None,
             include_str!("../../text/show_hub_entities.kql"),
-            &[("prefix", &literal::string(self.function_prefix))],
+            &[("prefix", &literal::string(self.function_prefix)), ("status", &literal::string(STATUS_FUNCTION))],
         )
     }
 }

@@ -97,7 +97,12 @@ pub struct StatusBody {
     pub members: TableName,
     /// How far back heartbeats are asked for.
     pub window: Duration,
+    /// A hub agent that runs calls no partition live that has been silent for this long.
+    pub time_to_live: Duration,
 }
+
+/// The name of the function that tells of the partitions, in every hub database.
+pub const STATUS_FUNCTION: &str = "federation_status";
 
 impl StatusBody {
     fn render(&self) -> String {
@@ -108,6 +113,7 @@ impl StatusBody {
                 ("database", &literal::string(self.database.as_str())),
                 ("members", &self.members.quoted()),
                 ("window", &super::heartbeats::timespan_literal(self.window)),
+                ("time_to_live", &super::heartbeats::timespan_literal(self.time_to_live)),
             ],
         )
     }
