@@ -10,7 +10,7 @@ use kql::{
 };
 
 use crate::{
-    desired::{described, group_of},
+    desired::{asked_groups, described, group_of},
     hub::{Claim, ExistingFunction, ExistingGroup, Hub, MemberSet},
     settings::Settings,
 };
@@ -18,7 +18,7 @@ use crate::{
 /// Claims every group that no record tells of and that functions of ours ask, with its copies in the hub's other databases.
 pub fn adopt(hub: &mut Hub, settings: &Settings) {
     let shown: Vec<(EntityGroupName, MemberSet)> =
-        hub.databases.keys().filter_map(|database| shown_group(hub, database, settings)).collect();
+        hub.databases.keys().flat_map(|database| shown_groups(hub, database, settings)).collect();
     let mut adopted = Vec::new();
     for (group, members) in shown {
         for (database, content) in &hub.databases {
@@ -35,17 +35,21 @@ pub fn adopt(hub: &mut Hub, settings: &Settings) {
     hub.claims.extend(claims);
 }
 
-/// The group of a hub database, if no record tells of it and a function there asks it.
-fn shown_group(hub: &Hub, database: &DatabaseName, settings: &Settings) -> Option<(EntityGroupName, MemberSet)> {
-    let content = hub.databases.get(database)?;
-    let group = group_of(database).ok()?;
-    let ExistingGroup::Members(members) = content.groups.as_ref().ok()?.get(&group)? else { return None };
-    if hub.claims.contains_key(&(database.clone(), group.clone())) {
-        return None;
-    }
-    let mut ours = content.functions.iter().filter(|(_, existing)| existing.is_ours());
-    ours.any(|(function, existing)| asks(database, &group, function, existing, settings))
-        .then(|| (group, members.clone()))
+/// The groups that functions of a hub database may ask, if no record tells of them and one does.
+fn shown_groups(hub: &Hub, database: &DatabaseName, settings: &Settings) -> Vec<(EntityGroupName, MemberSet)> {
+    let Some(content) = hub.databases.get(database) else { return Vec::new() };
+    let (Ok(group), Ok(present)) = (group_of(database), &content.groups) else { return Vec::new() };
+    let is_asked = |group: &EntityGroupName| {
+        let mut ours = content.functions.iter().filter(|(_, existing)| existing.is_ours());
+        ours.any(|(function, existing)| asks(database, group, function, existing, settings))
+    };
+    asked_groups(&group, settings)
+        .filter(|group| !hub.claims.contains_key(&(database.clone(), group.clone())))
+        .filter_map(|group| match present.get(&group)? {
+            ExistingGroup::Members(members) if is_asked(&group) => Some((group, members.clone())),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Whether a function is, by its docstring, one that we put over exactly this group.

@@ -66,12 +66,23 @@ pub enum Problem {
         /// Who has which.
         types: String,
     },
-    /// A name is a view in one partition and a table in another: the tables are federated.
+    /// A name is a view in one partition and a table in another: what most have is federated.
     ViewAndTable {
         /// The database.
         database: DatabaseName,
         /// The name.
         name: TableName,
+        /// What most have.
+        source: Source,
+    },
+    /// Two attributes of `entityGroups` have the same value: one group cannot be of both.
+    ValueShared {
+        /// The value.
+        value: String,
+        /// Whose groups are made.
+        attribute: String,
+        /// Whose are not.
+        other: String,
     },
 }
 
@@ -90,9 +101,16 @@ impl fmt::Display for Problem {
             Self::TypesDiffer { database, table, column, types } => {
                 write!(f, "the column '{column}' of '{table}' in '{database}' has different types: {types}")
             }
-            Self::ViewAndTable { database, name } => write!(
+            Self::ViewAndTable { database, name, source } => {
+                let what = if *source == Source::Table { "tables" } else { "views" };
+                write!(
+                    f,
+                    "'{name}' in '{database}' is a table in some partitions and a view in others: only the {what} are federated"
+                )
+            }
+            Self::ValueShared { value, attribute, other } => write!(
                 f,
-                "'{name}' in '{database}' is a table in some partitions and a view in others: only the tables are federated"
+                "'{value}' is a value of both {attribute} and {other}: the groups with that name are of {attribute}, and partitions with that {other} get none for it"
             ),
         }
     }
@@ -126,7 +144,7 @@ impl DatabaseMembers<'_> {
 /// is a member now: it stays there.
 pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
     let mut desired = Desired::default();
-    for (database, members) in databases(fleet, hub, settings) {
+    for (database, members) in databases(fleet, hub, settings, &mut desired.problems) {
         let spelling = members.spelling.clone().unwrap_or_else(|| database.clone());
         let group = match group_of(&spelling) {
             Ok(group) => group,
@@ -136,9 +154,16 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
             }
         };
         if hub.databases.contains_key(&database) {
-            let group = (!hub.is_taken(&database, &group)).then_some(&group);
-            let functions = functions(&spelling, group, &members, settings, &mut desired.problems);
+            let asked = asked_groups(&group, settings).find(|name| !hub.is_taken(&database, name));
+            let functions = functions(&spelling, asked.as_ref(), &members, settings, &mut desired.problems);
             desired.functions.insert(spelling.clone(), functions);
+            for own in asked_groups(&group, settings).skip(1) {
+                // Functions that nobody can judge now may still ask it.
+                let may_be_asked = !members.unknown.is_empty() && hub.has_own(&database, &own);
+                if may_be_asked || asked.as_ref() == Some(&own) {
+                    desired.groups.insert(own, Arc::new(members.members.clone()));
+                }
+            }
         } else {
             let partitions = members.members.len();
             desired.problems.push(Problem::HubDatabaseMissing { database: spelling.clone(), partitions });
@@ -179,18 +204,56 @@ pub fn group_of(database: &DatabaseName) -> Result<EntityGroupName, NameError> {
     EntityGroupName::new(format!("{database}{GROUP_SUFFIX}"))
 }
 
+/// The group that functions ask, and the one that they ask where a person's has its name: their members must be ours, or no guard would see who leaves.
+pub fn asked_groups(group: &EntityGroupName, settings: &Settings) -> impl Iterator<Item = EntityGroupName> {
+    let own = EntityGroupName::new(format!("{}{group}", settings.function_prefix));
+    std::iter::once(group.clone()).chain(own.ok().filter(|own| own != group))
+}
+
 /// In every hub database: who is federated, and who is not.
 const STATUS_FUNCTION: &str = "federation_status";
 
-fn databases<'a>(fleet: &'a Fleet, hub: &Hub, settings: &Settings) -> BTreeMap<DatabaseName, DatabaseMembers<'a>> {
+/// The attribute whose value names a group: where two attributes have one value, the first of `entityGroups`. An empty value is none.
+fn attributes_by_value<'a>(
+    fleet: &Fleet,
+    settings: &'a Settings,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<String, &'a String> {
+    let mut attributes = BTreeMap::<String, &String>::new();
+    for attribute in &settings.group_attributes {
+        let federated = fleet.values().filter(|partition| partition.is_federated());
+        let values = federated.filter_map(|partition| partition.attribute(attribute)).filter(|value| !value.is_empty());
+        for value in values.collect::<BTreeSet<_>>() {
+            let first = *attributes.entry(value.clone()).or_insert(attribute);
+            if first != attribute {
+                let (attribute, other) = (first.clone(), attribute.clone());
+                problems.push(Problem::ValueShared { value, attribute, other });
+            }
+        }
+    }
+    attributes
+}
+
+fn databases<'a>(
+    fleet: &'a Fleet,
+    hub: &Hub,
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<DatabaseName, DatabaseMembers<'a>> {
     let mut databases = BTreeMap::<DatabaseName, DatabaseMembers<'a>>::new();
     // Where a content stands in its database's list.
     let mut places = HashMap::<(DatabaseName, *const DatabaseInventory), usize>::new();
+    let attributes = attributes_by_value(fleet, settings, problems);
     let federated = fleet.values().filter(|partition| partition.is_federated());
     for partition in federated {
         let cluster = &partition.beat.endpoint;
-        let values: Vec<String> =
-            settings.group_attributes.iter().filter_map(|attribute| partition.attribute(attribute)).collect();
+        let values: Vec<String> = settings
+            .group_attributes
+            .iter()
+            .filter_map(|attribute| partition.attribute(attribute).map(|value| (attribute, value)))
+            .filter(|(attribute, value)| attributes.get(value) == Some(attribute))
+            .map(|(_, value)| value)
+            .collect();
         match &partition.beat.inventory {
             Inventory::Known(inventory) => {
                 for (database, content) in &inventory.0 {
@@ -235,7 +298,7 @@ fn keep_in_groups_by_value(
     }
 }
 
-/// `group`: the database's stored group, unless a person's group has its name: our functions must not answer from somebody else's list.
+/// `group`: the stored group of the database's partitions that is ours; our functions must not answer from somebody else's list.
 fn functions(
     database: &DatabaseName,
     group: Option<&EntityGroupName>,
@@ -246,14 +309,11 @@ fn functions(
     let mut functions = BTreeMap::new();
     let tables: BTreeSet<&TableName> = members.contents.iter().flat_map(|(content, _)| content.tables.keys()).collect();
     let views: BTreeSet<&TableName> = members.contents.iter().flat_map(|(content, _)| content.views.keys()).collect();
-    for view in views.intersection(&tables) {
-        problems.push(Problem::ViewAndTable { database: database.clone(), name: (*view).clone() });
-    }
-    let tables_and_views = tables
-        .iter()
-        .map(|table| (*table, Source::Table))
-        .chain(views.difference(&tables).map(|view| (*view, Source::View)));
-    for (table, source) in tables_and_views {
+    let sources = tables.union(&views).map(|name| (*name, source_of(name, members)));
+    for (table, (source, is_both)) in sources {
+        if is_both {
+            problems.push(Problem::ViewAndTable { database: database.clone(), name: table.clone(), source });
+        }
         let function = match FunctionName::new(format!("{}{table}", settings.function_prefix)) {
             Ok(function) if settings.status.is_some() && function.as_str() == STATUS_FUNCTION => {
                 problems.push(Problem::NameReserved { database: database.clone(), table: table.clone() });
@@ -299,6 +359,17 @@ fn functions(
         functions.insert(function, put);
     }
     functions
+}
+
+/// As what most partitions have a name, and whether some have it as the other: one that makes a table of the others' view takes nothing from them.
+fn source_of(name: &TableName, members: &DatabaseMembers<'_>) -> (Source, bool) {
+    let count = |has: fn(&DatabaseInventory, &TableName) -> bool| {
+        let having = members.contents.iter().filter(|(content, _)| has(content, name));
+        having.map(|(_, entities)| entities.len()).sum::<usize>()
+    };
+    let tables = count(|content, name| content.tables.contains_key(name));
+    let views = count(|content, name| content.views.contains_key(name));
+    (if tables >= views { Source::Table } else { Source::View }, tables > 0 && views > 0)
 }
 
 /// What a function's docstring says of it. `all`: no partition of the database lacks the table.

@@ -45,7 +45,7 @@ pub enum HoldReason {
         known: usize,
     },
     /// So many fell silent together that their agents' network, or the hub's ingestion, is the likelier cause. They stay federated; the rest goes on.
-    #[error("{silent} of {of} partitions{} have missed beats: those older than heartbeatTTL stay federated until beats return or their rows are gone (heartbeatRetention)", zone.as_ref().map(|zone| format!(" of zone '{zone}'")).unwrap_or_default())]
+    #[error("{silent} of {of} partitions{} have missed beats or are not trusted any more: they stay federated until beats return or a person acknowledges the plan", zone.as_ref().map(|zone| format!(" of zone '{zone}'")).unwrap_or_default())]
     MassExpiry {
         /// Partitions that missed beats, of those that the hub federates.
         silent: usize,
@@ -139,7 +139,8 @@ pub fn guard(
     let members = leaving.members;
     let is_beyond_limit = |partition: &Partition| {
         settings.time_limit.is_some_and(|limit| {
-            partition.state == PartitionState::Expired && now.duration_since(partition.since) >= limit
+            let leaves = [PartitionState::Expired, PartitionState::Untrusted].contains(&partition.state);
+            leaves && now.duration_since(partition.since) >= limit
         })
     };
     if leaving.endpoints.is_empty() {
@@ -200,6 +201,15 @@ pub fn guard(
 }
 
 /// Who would leave: listed by a group of ours, and expired or no longer trusted. Whoever a person blocks by name goes without a guard.
+pub fn leaving<'a>(fleet: &'a Fleet, hub: &Hub) -> impl Iterator<Item = &'a Partition> + use<'a> {
+    let members: BTreeSet<ClusterEndpoint> = hub.members().map(|entity| entity.cluster.clone()).collect();
+    fleet.values().filter(move |partition| {
+        matches!(partition.state, PartitionState::Expired | PartitionState::Untrusted)
+            && members.contains(&partition.beat.endpoint)
+    })
+}
+
+/// Those who leave in this pass, unless a guard keeps them.
 struct Leaving {
     /// Those silent for the longest first.
     endpoints: Vec<ClusterEndpoint>,
@@ -209,16 +219,11 @@ struct Leaving {
 
 impl Leaving {
     fn of(fleet: &Fleet, hub: &Hub) -> Self {
-        let members: BTreeSet<_> = hub.members().map(|entity| &entity.cluster).collect();
-        let leaves = |partition: &&Partition| {
-            matches!(partition.state, PartitionState::Expired | PartitionState::Untrusted)
-                && members.contains(&partition.beat.endpoint)
-        };
-        let mut leaving: Vec<&Partition> = fleet.values().filter(leaves).collect();
+        let mut leaving: Vec<&Partition> = leaving(fleet, hub).collect();
         leaving.sort_by_key(|partition| partition.beat.received);
         Self {
             endpoints: leaving.into_iter().map(|partition| partition.beat.endpoint.clone()).collect(),
-            members: members.len(),
+            members: hub.members().map(|entity| &entity.cluster).collect::<BTreeSet<_>>().len(),
         }
     }
 }

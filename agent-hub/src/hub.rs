@@ -153,6 +153,12 @@ impl Hub {
         groups.and_then(|groups| groups.get(name)).is_some_and(|group| !self.owns(database, name, group))
     }
 
+    /// Whether a group of this name exists that is ours.
+    pub fn has_own(&self, database: &DatabaseName, name: &EntityGroupName) -> bool {
+        let groups = self.databases.get(database).and_then(|content| content.groups.as_ref().ok());
+        groups.and_then(|groups| groups.get(name)).is_some_and(|group| self.owns(database, name, group))
+    }
+
     /// Whether a group that exists is ours.
     pub fn owns(&self, database: &DatabaseName, name: &EntityGroupName, group: &ExistingGroup) -> bool {
         self.claims.get(&(database.clone(), name.clone())).is_some_and(|claim| claim.covers(group))

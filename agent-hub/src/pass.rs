@@ -242,8 +242,11 @@ impl HubAgent {
         }
         let members: BTreeSet<_> = hub.members().map(|entity| &entity.cluster).collect();
         self.trust.failed_canaries.clear();
+        // Who has joined and left again is as new as anyone.
+        self.canaries.sound.retain(|endpoint| !members.contains(endpoint));
         let is_new = |beat: &&Beat| {
             !members.contains(&beat.endpoint)
+                && now.duration_since(beat.received) <= self.settings.thresholds.time_to_live
                 && !self.canaries.sound.contains(&beat.endpoint)
                 && self.trust.admission(&beat.endpoint) == Admission::Admitted
         };
@@ -329,7 +332,7 @@ impl HubAgent {
         match blind {
             Blind::Incomplete(error) => {
                 let reason = HoldReason::IncompleteRead { why: chain(&error) };
-                self.report.held(now, &Hold { reason, released: None }, Vec::new())
+                self.report.held(now, &Hold { reason, released: None, kept: BTreeMap::new() }, Vec::new())
             }
             Blind::Failed(error) => self.failed(now, &error),
         }
@@ -410,11 +413,11 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
         Err(Blind::Failed(error)) => return Err(chain(&error)),
         Err(Blind::Incomplete(error)) => {
             let reason = HoldReason::IncompleteRead { why: chain(&error) };
-            (Decision::Hold(Hold { reason, released: None }), Vec::new())
+            (Decision::Hold(Hold { reason, released: None, kept: BTreeMap::new() }), Vec::new())
         }
     };
     let (held, released) = match decision {
-        Decision::Hold(Hold { reason, released }) => (vec![reason], released),
+        Decision::Hold(Hold { reason, released, .. }) => (vec![reason], released),
         Decision::Apply(plan) => {
             lines.extend(plan.acknowledged.iter().map(|reason| format!("acknowledged: {reason}")));
             lines.extend(plan.changes.iter().map(|change| format!("{change}: {}", change.reason())));

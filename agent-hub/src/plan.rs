@@ -7,6 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use kql::{
+    endpoint::ClusterEndpoint,
     names::{DatabaseName, EntityGroupName, FunctionName},
     request::Request,
     statements::{
@@ -15,12 +16,12 @@ use kql::{
     },
 };
 use sha2::{Digest as _, Sha256};
-use shared::runtime::{ChangeAction, ChangeObject, PartitionState};
+use shared::runtime::{ChangeAction, ChangeObject, GuardReason, PartitionState};
 
 use crate::{
     desired::{self, Desired, Problem},
     fleet::{Fleet, Partition},
-    guards::{Guarded, HoldReason, guard},
+    guards::{Guarded, HoldReason, guard, leaving},
     hub::{ExistingGroup, Hub, HubDatabase, Keeper, MemberSet},
     membership::Membership,
     settings::Settings,
@@ -42,6 +43,8 @@ pub struct Hold {
     pub reason: HoldReason,
     /// What would be done without it.
     pub released: Option<Released>,
+    /// Who stays because of it.
+    pub kept: BTreeMap<ClusterEndpoint, GuardReason>,
 }
 
 /// What would be done if no guard held: its hash is what a person acknowledges.
@@ -70,6 +73,8 @@ pub struct Plan {
     pub held: Vec<HoldReason>,
     /// What would be done if nothing held; only where something does.
     pub released: Option<Released>,
+    /// Who stays because of which guard.
+    pub kept: BTreeMap<ClusterEndpoint, GuardReason>,
     /// The guards that were set aside because a person acknowledged this plan.
     pub acknowledged: Vec<HoldReason>,
 }
@@ -282,7 +287,10 @@ pub fn plan(fleet: &Fleet, hub: &Hub, membership: &Membership, now: Timestamp, s
                 unguarded.acknowledged.push(reason);
                 Decision::Apply(unguarded)
             }
-            released => Decision::Hold(Hold { reason, released }),
+            released => {
+                let kept = leaving(fleet, hub).map(|partition| (partition.beat.endpoint.clone(), reason.label()));
+                Decision::Hold(Hold { kept: kept.collect(), reason, released })
+            }
         };
     }
     let Guarded { fleet: kept, held } = guard(fleet, hub, membership, now, &settings.thresholds, &settings.guards);
@@ -295,7 +303,8 @@ pub fn plan(fleet: &Fleet, hub: &Hub, membership: &Membership, now: Timestamp, s
         unguarded.acknowledged = held;
         return Decision::Apply(unguarded);
     }
-    Decision::Apply(Plan { held, released, ..changes(&kept, hub, settings) })
+    let who = kept.iter().filter_map(|(endpoint, partition)| Some((endpoint.clone(), partition.kept_by?)));
+    Decision::Apply(Plan { held, released, kept: who.collect(), ..changes(&kept, hub, settings) })
 }
 
 /// What a person acknowledges: these changes, for these partitions in this silence. Another silence of the same ones is another decision.
@@ -304,14 +313,15 @@ fn released(unguarded: &Plan, fleet: &Fleet, hub: &Hub) -> Option<Released> {
     if changes.is_empty() {
         return None;
     }
-    let members: BTreeSet<_> = hub.members().map(|entity| &entity.cluster).collect();
-    let leaving = fleet.values().filter(|partition| {
-        matches!(partition.state, PartitionState::Expired | PartitionState::Untrusted)
-            && members.contains(&partition.beat.endpoint)
-    });
     let mut digest = Sha256::new();
-    for partition in leaving {
-        digest.update(format!("{} {}\n", partition.beat.endpoint, partition.beat.received));
+    for partition in leaving(fleet, hub) {
+        // Whoever is not trusted any more may go on beating: that is no other decision.
+        let silence = (partition.state == PartitionState::Expired).then_some(partition.beat.received);
+        digest.update(format!(
+            "{} {}\n",
+            partition.beat.endpoint,
+            silence.map(|at| at.to_string()).unwrap_or_default()
+        ));
     }
     digest.update(hash(&changes));
     let hash = short_hex(&digest.finalize());

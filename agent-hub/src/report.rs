@@ -151,8 +151,11 @@ impl Report {
         for state in PartitionState::ALL {
             metrics.partitions(*state, fleet.values().filter(|partition| partition.state == *state).count());
         }
-        let remembered = || fleet.iter().filter(|(_, partition)| !partition.is_forgotten());
-        for (endpoint, partition) in remembered() {
+        // Anyone who may write heartbeats may make up endpoints: those that are not let in are counted, and have no series of their own.
+        let is_watched = |partition: &Partition| {
+            !partition.is_forgotten() && !matches!(partition.state, PartitionState::Untrusted | PartitionState::Blocked)
+        };
+        for (endpoint, partition) in fleet.iter().filter(|(_, partition)| is_watched(partition)) {
             metrics.partition_heartbeat(endpoint, partition.beat.received);
             let missed = self.missed.entry(endpoint.clone());
             let missed = missed.or_insert(Missed { since: partition.beat.received, counted: partition.missed_beats });
@@ -167,19 +170,21 @@ impl Report {
             missed.counted = missed.counted.max(partition.missed_beats);
         }
         self.missed.retain(|endpoint, _| {
-            let remembered = fleet.get(endpoint).is_some_and(|partition| !partition.is_forgotten());
-            if !remembered {
+            let is_watched = fleet.get(endpoint).is_some_and(is_watched);
+            if !is_watched {
                 metrics.forget_partition(endpoint);
             }
-            remembered
+            is_watched
         });
         self.log_transitions(fleet);
         self.status.partitions = fleet.values().map(partition_status).collect();
     }
 
     fn log_transitions(&self, fleet: &Fleet) {
+        let known: BTreeMap<&str, &PartitionStatus> =
+            self.status.partitions.iter().map(|known| (known.endpoint.as_str(), known)).collect();
         for (endpoint, partition) in fleet {
-            let before = self.status.partitions.iter().find(|known| known.endpoint == endpoint.as_str());
+            let before = known.get(endpoint.as_str());
             if before.is_none_or(|known| known.state != partition.state) {
                 let before = before.map(|known| known.state.as_str());
                 let reason = partition.reason.as_deref();
@@ -202,7 +207,8 @@ impl Report {
 
     /// The pass changed nothing, to be safe.
     pub fn held(&mut self, at: Timestamp, hold: &Hold, problems: Vec<String>) -> PassOutcome {
-        let Hold { reason, released } = hold;
+        let Hold { reason, released, kept } = hold;
+        self.keep(kept);
         self.log_new_problems(&problems);
         let plan = released.as_ref().map(|released| released.hash.as_str());
         tracing::warn!(reason = %reason, plan, "pass is held");
@@ -224,6 +230,7 @@ impl Report {
             tracing::warn!(repair, "what somebody did to our objects is undone");
         }
         self.log_new_problems(&plan.problems);
+        self.keep(&plan.kept);
         self.status.objects = objects(hub, folder, applied);
         let refused = set_up.iter().filter(|set_up| set_up.outcome == ChangeOutcome::Failed).count();
         let failed = applied.iter().filter(|applied| applied.result.is_err()).count() + plan.unread_databases + refused;
@@ -253,24 +260,36 @@ impl Report {
         self.log_guards(plan);
         let outcome = match (plan.changes.len() + missing.commands.len(), plan.held.is_empty()) {
             (0, true) => PassOutcome::Unchanged,
-            (0, false) => PassOutcome::Held,
-            _ => PassOutcome::Planned,
+            (_, true) => PassOutcome::Planned,
+            (_, false) => PassOutcome::Held,
         };
         let set_up = missing.commands.iter().map(|command| ChangeStatus {
             change: command.text().to_owned(),
             reason: "a table or policy that this agent needs".to_owned(),
             failure: None,
         });
-        let changes: Vec<_> = set_up.chain(plan.changes.iter().map(planned_change)).collect();
-        let planned = match &plan.released {
-            Some(released) if changes.is_empty() => Some(planned_of(released)),
-            _ => (!changes.is_empty()).then(|| PlanStatus { hash: plan.hash(), changes }),
-        };
+        // Where something is held, what a person may acknowledge: it has the other changes in it.
+        let PlanStatus { hash, changes } = plan.released.as_ref().map_or_else(
+            || PlanStatus { hash: plan.hash(), changes: plan.changes.iter().map(planned_change).collect() },
+            planned_of,
+        );
+        let changes: Vec<_> = set_up.chain(changes).collect();
+        let planned = (!changes.is_empty()).then_some(PlanStatus { hash, changes });
+        self.keep(&plan.kept);
         self.world.admin.set_ready(true, format!("the last pass ended: {outcome}"));
         let held = plan.held.iter().map(ToString::to_string).collect();
         let (problems, missing_databases) = (plan.problems.clone(), names(&plan.missing_databases));
         let pass = LastPass { held, planned, problems, missing_databases, ..LastPass::new(at, outcome) };
         self.end(pass, &plan.held)
+    }
+
+    /// Who is still federated because of a guard.
+    fn keep(&mut self, kept: &BTreeMap<ClusterEndpoint, GuardReason>) {
+        let kept: BTreeMap<&str, GuardReason> =
+            kept.iter().map(|(endpoint, guard)| (endpoint.as_str(), *guard)).collect();
+        for partition in &mut self.status.partitions {
+            partition.kept_by = kept.get(partition.endpoint.as_str()).copied();
+        }
     }
 
     fn log_guards(&self, plan: &Plan) {

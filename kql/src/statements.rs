@@ -16,7 +16,8 @@ pub use entity_groups::{
     AlterEntityGroup, AlterMergeEntityGroup, CreateEntityGroup, DropEntityGroup, Entity, ShowEntityGroups, members_hash,
 };
 pub use functions::{
-    Body, Canary, ClearRemoteSchema, DropFunction, FederatedBody, Members, PutFunction, STATUS_FUNCTION, Source, StatusBody,
+    Body, Canary, ClearRemoteSchema, DropFunction, FederatedBody, Members, PutFunction, STATUS_FUNCTION, Source,
+    StatusBody,
 };
 pub use heartbeats::{
     AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, EnableStreaming, FALSE_CLAIM,

@@ -272,8 +272,13 @@ fn statements_about(text: &str) -> Vec<About> {
     let shared = HeartbeatSource::Shared(table.clone());
     let tables = HeartbeatSource::PerPartition([(own.clone(), cluster.clone())].into());
     let status = |source: &HeartbeatSource| {
-        let body =
-            StatusBody { database: database.clone(), source: source.clone(), members: table.clone(), window: period, time_to_live: period };
+        let body = StatusBody {
+            database: database.clone(),
+            source: source.clone(),
+            members: table.clone(),
+            window: period,
+            time_to_live: period,
+        };
         PutFunction { body: Body::Status(body), ..put.clone() }.request()
     };
     let records = "2025-05-03T12:34:56Z,x,[],{}\n";

@@ -57,7 +57,13 @@ fn status_function() -> PutFunction {
     let (database, table) = (DatabaseName::new("FleetDiscovery").unwrap(), TableName::new("Heartbeats").unwrap());
     let members = TableName::new("AdxFederationMembers").unwrap();
     let source = HeartbeatSource::Shared(table);
-    let status = StatusBody { database, source, members, window: Duration::from_secs(7 * 24 * 3600), time_to_live: Duration::from_secs(3600) };
+    let status = StatusBody {
+        database,
+        source,
+        members,
+        window: Duration::from_secs(7 * 24 * 3600),
+        time_to_live: Duration::from_secs(3600),
+    };
     PutFunction { body: Body::Status(status), ..put_function(Members::Entities(entities())) }
 }
 
