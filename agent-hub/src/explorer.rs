@@ -155,7 +155,8 @@ impl World {
         });
         let beats = beats.collect();
         let before = self.agents[0].take().unwrap_or_else(|| self.recorded.clone());
-        let (mut membership, fleet) = before.step(beats, &self.hub, &Trust::default(), self.now, &settings.thresholds);
+        let (mut membership, fleet) =
+            before.step(beats, &self.hub, &Trust::default(), self.now, &settings.thresholds, "geo");
         let decision = plan(&fleet, &self.hub, &membership, self.now, settings);
         let held = match &decision {
             Decision::Hold(hold) => vec![hold.reason.clone()],
@@ -168,7 +169,6 @@ impl World {
         }
         self.recorded = Membership { watching_since: None, ..membership.clone() };
         for remembered in self.recorded.partitions.values_mut() {
-            remembered.beats = 0;
             remembered.needs = match remembered.state {
                 shared::runtime::PartitionState::Joining => 2,
                 _ => 1,

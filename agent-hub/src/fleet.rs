@@ -47,6 +47,8 @@ pub struct Partition {
     pub state: PartitionState,
     /// Since when, by the hub's clock.
     pub since: Timestamp,
+    /// Its zone, as its attributes tell it or did.
+    pub zone: Option<String>,
     /// Why, where the state alone does not tell.
     pub reason: Option<String>,
     /// How many beats are overdue since the newest.
@@ -69,10 +71,7 @@ impl Partition {
 
     /// The text of one of its attributes.
     pub fn attribute(&self, name: &str) -> Option<String> {
-        match self.beat.metadata.get(name)? {
-            Value::String(text) => Some(text.clone()),
-            other => Some(other.to_string()),
-        }
+        self.beat.attribute(name)
     }
 }
 
@@ -80,6 +79,19 @@ impl Partition {
 pub type Fleet = BTreeMap<ClusterEndpoint, Partition>;
 
 impl Beat {
+    /// The text of one of its attributes.
+    pub fn attribute(&self, name: &str) -> Option<String> {
+        match self.metadata.get(name)? {
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        }
+    }
+
+    /// Whether neither schema nor attributes of it could be read: it may have either.
+    pub fn is_unread(&self) -> bool {
+        self.metadata.is_empty() && matches!(self.inventory, Inventory::Unknown)
+    }
+
     /// What stands for a heartbeat of a partition that the heartbeat table remembers no more.
     pub const fn forgotten(endpoint: ClusterEndpoint) -> Self {
         Self {

@@ -146,7 +146,7 @@ pub fn guard(
     if leaving.endpoints.is_empty() {
         return guarded;
     }
-    for (scope, partitions) in scopes(fleet, settings) {
+    for (scope, partitions) in scopes(fleet) {
         let count = |is: &dyn Fn(&Partition) -> bool| partitions.iter().filter(|partition| is(partition)).count();
         let suspect = count(&|partition| match partition.state {
             PartitionState::Suspect => true,
@@ -246,12 +246,12 @@ impl Guarded {
     }
 }
 
-/// The fleet as a whole, then each zone of it. A partition that names no zone, or that is forgotten, is in none.
-fn scopes<'a>(fleet: &'a Fleet, settings: &GuardSettings) -> Vec<(Scope, Vec<&'a Partition>)> {
+/// The fleet as a whole, then each zone of it. A partition that names no zone is in none.
+fn scopes(fleet: &Fleet) -> Vec<(Scope, Vec<&Partition>)> {
     let mut zones = BTreeMap::<String, Vec<&Partition>>::new();
     for partition in fleet.values() {
-        if let Some(zone) = partition.attribute(&settings.zone_attribute) {
-            zones.entry(zone).or_default().push(partition);
+        if let Some(zone) = &partition.zone {
+            zones.entry(zone.clone()).or_default().push(partition);
         }
     }
     let whole = (Scope::Fleet, fleet.values().collect());

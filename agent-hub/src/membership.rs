@@ -9,6 +9,8 @@
 //!
 //! A partition is federated while Live, Suspect or Flapping. Whether one that expired may really leave is for [`crate::guards`] to say.
 
+mod records;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,6 +22,8 @@ use crate::{
     hub::Hub,
     trust::{Admission, Trust},
 };
+
+pub use records::MemberRecord;
 
 /// When a partition counts as what. Durations are by the hub's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,10 +55,14 @@ pub struct Remembered {
     pub silent_since: Option<Timestamp>,
     /// Its latest returns from silence, oldest first.
     pub returns: Vec<Timestamp>,
-    /// Beats in a row since it was new or silent. Not kept through a restart: it counts anew.
+    /// Beats in a row since it was new or silent.
     pub beats: u64,
+    /// The newest beat that was counted among them.
+    pub counted: Timestamp,
     /// How many it needs to join.
     pub needs: u64,
+    /// Its zone, for the guards: also while its attributes cannot be read, or its rows are gone.
+    pub zone: Option<String>,
     /// Why, where the state alone does not tell.
     pub reason: Option<String>,
     /// What was refused of its newest heartbeat: the first thing, in a sentence.
@@ -120,7 +128,8 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Judges every beat, and every member of our groups that has none, by the hub's clock. Of two beats that name one cluster the newer one counts.
+    /// Judges every beat, and every member of our groups that has none, by the hub's clock. Of two beats that name one cluster the newer one counts. The attribute
+    /// named `zone_attribute` tells a partition's zone.
     #[must_use]
     pub fn step(
         &self,
@@ -129,6 +138,7 @@ impl Membership {
         trust: &Trust,
         now: Timestamp,
         thresholds: &Thresholds,
+        zone_attribute: &str,
     ) -> (Self, Fleet) {
         let mut newest = BTreeMap::<ClusterEndpoint, Beat>::new();
         for beat in beats {
@@ -148,16 +158,21 @@ impl Membership {
         };
         let mut fleet = Fleet::new();
         for (endpoint, mut beat) in newest {
-            // What came while nobody watched was not in a row with what comes now.
-            let is_gap = self.watching_since.is_none() && self.partitions.contains_key(&endpoint);
+            // Of what came while nobody watched, only the newest is in a row with what comes now.
+            let known = self.partitions.get(&endpoint).filter(|_| self.watching_since.is_none());
+            let new_beats = known.map_or(beat.new_beats, |known| u64::from(beat.received > known.counted));
             let sight = Sight {
                 age: now.duration_since(beat.received),
-                new_beats: if is_gap { beat.new_beats.min(1) } else { beat.new_beats },
+                new_beats,
                 is_member: members.contains(&endpoint),
                 admission: trust.admission(&endpoint),
                 now,
             };
             let mut remembered = step(self.partitions.get(&endpoint), &sight, thresholds);
+            remembered.counted = beat.received;
+            if !beat.is_unread() {
+                remembered.zone = beat.attribute(zone_attribute);
+            }
             remembered.problem = beat.problems.first().cloned();
             beat.problems.extend(clock_problem(&beat));
             fleet.insert(
@@ -166,6 +181,7 @@ impl Membership {
                     missed_beats: missed_beats(sight.age, 0, thresholds.interval),
                     state: remembered.state,
                     since: remembered.since,
+                    zone: remembered.zone.clone(),
                     reason: remembered.reason.clone(),
                     kept_by: None,
                     beat,
@@ -240,99 +256,6 @@ impl Membership {
     }
 }
 
-/// A line of the table that remembers the membership.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberRecord {
-    kind: &'static str,
-    name: String,
-    state: String,
-    since: Timestamp,
-    silent_since: Option<Timestamp>,
-    returns: Vec<Timestamp>,
-    reason: String,
-}
-
-impl Membership {
-    /// What a restart must not lose and `recorded` does not have.
-    pub fn changed_since(&self, recorded: &Self) -> Vec<MemberRecord> {
-        let partitions = self.partitions.iter().filter_map(|(endpoint, after)| {
-            let before = recorded.partitions.get(endpoint);
-            let is_recorded = before.is_some_and(|before| {
-                (before.state, before.since, before.silent_since, &before.returns)
-                    == (after.state, after.since, after.silent_since, &after.returns)
-                    && (after.reason.is_some() || before.told() == after.told())
-            });
-            (!is_recorded).then(|| MemberRecord {
-                kind: "Partition",
-                name: endpoint.to_string(),
-                state: after.state.to_string(),
-                since: after.since,
-                silent_since: after.silent_since,
-                returns: after.returns.clone(),
-                reason: after.told().cloned().unwrap_or_default(),
-            })
-        });
-        let darkness = self.darkness.iter().filter(|(scope, after)| recorded.darkness.get(scope) != Some(after));
-        let darkness = darkness.map(|(scope, after)| {
-            let (state, since) = match after {
-                Darkness::Dark { since } => ("dark", *since),
-                Darkness::Over { at } => ("over", *at),
-            };
-            MemberRecord {
-                kind: "Darkness",
-                name: scope.name(),
-                state: state.to_owned(),
-                since,
-                silent_since: None,
-                returns: Vec::new(),
-                reason: String::new(),
-            }
-        });
-        let guards = self.guards.iter().filter(|(label, after)| recorded.guards.get(label) != Some(after));
-        let guards = guards.map(|(label, after)| MemberRecord {
-            kind: "Guard",
-            name: label.to_string(),
-            state: if after.is_active { "active" } else { "over" }.to_owned(),
-            since: after.since,
-            silent_since: None,
-            returns: Vec::new(),
-            reason: after.reason.clone(),
-        });
-        partitions.chain(darkness).chain(guards).collect()
-    }
-}
-
-impl Scope {
-    /// As it is recorded.
-    fn name(&self) -> String {
-        match self {
-            Self::Fleet => "fleet".to_owned(),
-            Self::Zone(zone) => format!("zone {zone}"),
-        }
-    }
-
-    /// From what is recorded.
-    pub fn from_name(name: &str) -> Self {
-        name.strip_prefix("zone ").map_or(Self::Fleet, |zone| Self::Zone(zone.to_owned()))
-    }
-}
-
-impl MemberRecord {
-    /// The line with its end. Zones and reasons are strangers' texts.
-    pub fn csv_line(&self, now: Timestamp) -> String {
-        let Self { kind, name, state, since, silent_since, returns, reason } = self;
-        let field = |text: &str| {
-            let text: String = text.chars().take(512).map(|c| if c.is_control() { ' ' } else { c }).collect();
-            format!("\"{}\"", text.replace('"', "\"\""))
-        };
-        let returns: Vec<String> = returns.iter().map(|at| format!("\"{at}\"")).collect();
-        let silent_since = silent_since.map(|since| since.to_string()).unwrap_or_default();
-        let returns = format!("\"[{}]\"", returns.join(",").replace('"', "\"\""));
-        let (name, reason) = (field(name), field(reason));
-        format!("{now},{kind},{name},{state},{since},{silent_since},{returns},{reason}\n")
-    }
-}
-
 /// What is seen of one partition.
 struct Sight {
     age: SignedDuration,
@@ -351,7 +274,9 @@ fn step(before: Option<&Remembered>, sight: &Sight, thresholds: &Thresholds) -> 
         silent_since: None,
         returns: Vec::new(),
         beats: 0,
+        counted: Timestamp::UNIX_EPOCH,
         needs: thresholds.join_after,
+        zone: None,
         reason: None,
         problem: None,
     });
@@ -361,7 +286,8 @@ fn step(before: Option<&Remembered>, sight: &Sight, thresholds: &Thresholds) -> 
     // A beat that came later ended that silence, whoever saw it.
     after.silent_since = after.silent_since.filter(|since| now.duration_since(*since) <= *age);
     // Of a partition that was never seen before, its beats within the window count, also if the last is overdue: by the time to live it lives.
-    let first_beats = if before.is_none() { (*new_beats).max(1) } else { 0 };
+    let is_first = before.is_none() && *age <= thresholds.time_to_live;
+    let first_beats = if is_first { (*new_beats).max(1) } else { 0 };
     if is_silent {
         after.beats = first_beats;
         after.silent_since = after.silent_since.or(Some(*now));
@@ -513,6 +439,56 @@ mod tests {
     }
 
     #[test]
+    fn a_beat_that_nobody_watched_ends_the_silence_before_it() {
+        let seen = |known: &Remembered, now: i64, beat: i64| {
+            let sight = Sight {
+                age: at(now).duration_since(at(beat)),
+                new_beats: 0,
+                is_member: true,
+                admission: Admission::Admitted,
+                now: at(now),
+            };
+            step(Some(known), &sight, &thresholds(""))
+        };
+        let live = step(
+            None,
+            &Sight {
+                age: SignedDuration::ZERO,
+                new_beats: 1,
+                is_member: true,
+                admission: Admission::Admitted,
+                now: at(0),
+            },
+            &thresholds(""),
+        );
+        let silent = seen(&live, 20, 0);
+        assert_eq!(silent.silent_since, Some(at(20)));
+        assert_eq!(seen(&silent, 40, 0).silent_since, Some(at(20)));
+        // It beat while no agent ran, and is silent again.
+        assert_eq!(seen(&silent, 130, 60).silent_since, Some(at(130)));
+        let mut membership = Membership {
+            partitions: [(ClusterEndpoint::parse("https://eu.kusto.windows.net").unwrap(), silent)].into(),
+            ..Membership::default()
+        };
+        membership.lose_sight();
+        assert_eq!(membership.partitions.values().next().unwrap().silent_since, None);
+    }
+
+    #[test]
+    fn an_agent_that_runs_once_a_time_counts_each_beat_once_and_lets_in_who_comes_back() {
+        let endpoint = ClusterEndpoint::parse("https://eu.kusto.windows.net").unwrap();
+        let mut membership = Membership::default();
+        let mut run = |now: i64, beat: i64| {
+            let beats = vec![Beat { received: at(beat), new_beats: 9, ..Beat::forgotten(endpoint.clone()) }];
+            let before = Membership { watching_since: None, ..membership.clone() };
+            membership = before.step(beats, &Hub::default(), &Trust::default(), at(now), &thresholds(""), "geo").0;
+            membership.partitions[&endpoint].state
+        };
+        let passes = [(90, 0), (100, 100), (101, 100), (102, 100), (110, 110)].map(|(now, beat)| run(now, beat));
+        assert_eq!(passes, [Expired, Joining, Joining, Joining, Live]);
+    }
+
+    #[test]
     fn a_new_partition_may_have_to_beat_more_than_once() {
         let three = thresholds("membership: {joinAfterBeats: 3}, ");
         assert_eq!(
@@ -554,37 +530,5 @@ mod tests {
         assert_eq!((live.state, blocked.state, refused.state), (Live, Blocked, Untrusted));
         assert_eq!(refused.reason.as_deref(), Some("no"));
         assert_eq!(judge(Admission::Admitted, Some(&blocked)).state, Live, "and it joins anew when it is taken back");
-    }
-
-    #[test]
-    fn only_what_changed_is_recorded_and_strangers_texts_are_quoted() {
-        let endpoint = ClusterEndpoint::parse("https://eu.kusto.windows.net").unwrap();
-        let beat = || Beat { received: at(0), new_beats: 1, ..Beat::forgotten(endpoint.clone()) };
-        let step = |membership: &Membership, now| {
-            membership.step(vec![beat()], &Hub::default(), &Trust::default(), at(now), &thresholds("")).0
-        };
-        let first = step(&Membership::default(), 0);
-        assert_eq!(first.changed_since(&Membership::default()).len(), 1);
-        let second = step(&first, 5);
-        assert_eq!(second.changed_since(&first), []);
-        // What was refused of a heartbeat is told as long as it is.
-        let mut refused = second.clone();
-        refused
-            .partitions
-            .values_mut()
-            .for_each(|known| known.problem = Some("Logs.tables[0]: it is no text".to_owned()));
-        let line = refused.changed_since(&second).remove(0).csv_line(at(5));
-        assert!(line.contains(",live,") && line.ends_with(",\"Logs.tables[0]: it is no text\"\n"), "{line}");
-        assert_eq!(second.changed_since(&refused).len(), 1);
-        let mut dark = step(&second, 20);
-        dark.note(&BTreeSet::from([Scope::Zone("a\",\n.drop".to_owned())]), at(20), SignedDuration::from_hours(1));
-        let lines: Vec<String> = dark.changed_since(&second).iter().map(|record| record.csv_line(at(20))).collect();
-        assert_eq!(
-            lines,
-            [
-                "2023-11-14T22:33:20Z,Partition,\"https://eu.kusto.windows.net\",suspect,2023-11-14T22:33:20Z,2023-11-14T22:33:20Z,\"[]\",\"\"\n",
-                "2023-11-14T22:33:20Z,Darkness,\"zone a\"\", .drop\",dark,2023-11-14T22:33:20Z,,\"[]\",\"\"\n",
-            ]
-        );
     }
 }

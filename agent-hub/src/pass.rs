@@ -204,8 +204,9 @@ impl HubAgent {
         adopt(&mut hub, &self.settings);
         self.recall(reading.now, missing).await.map_err(Blind::Failed)?;
         self.ask_new_partitions(&reading.beats, &hub, reading.now).await;
-        let thresholds = &self.settings.thresholds;
-        let (membership, fleet) = self.membership.step(reading.beats, &hub, &self.trust, reading.now, thresholds);
+        let Settings { thresholds, guards, .. } = &self.settings;
+        let (membership, fleet) =
+            self.membership.step(reading.beats, &hub, &self.trust, reading.now, thresholds, &guards.zone_attribute);
         self.membership = membership;
         self.seen_at = Some(reading.now);
         Ok(Seen { now: reading.now, fleet, hub, problems: reading.problems, refused: reading.refused })

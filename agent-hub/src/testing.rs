@@ -50,7 +50,8 @@ pub(crate) fn fleet(partitions: &[(&str, i64, Value)]) -> Fleet {
             13..=60 => PartitionState::Suspect,
             _ => PartitionState::Expired,
         };
-        let partition = Partition { beat, state, since: received, reason: None, missed_beats: 0, kept_by: None };
+        let (since, zone) = (received, None);
+        let partition = Partition { beat, state, since, zone, reason: None, missed_beats: 0, kept_by: None };
         (cluster(host), partition)
     };
     partitions.iter().map(partition).collect()

@@ -41,7 +41,9 @@ fn parse(config: &HubConfig, table: &ResultTable) -> Result<Membership, DecodeEr
                     since,
                     silent_since: row.datetime("SilentSince")?,
                     returns: returns.filter_map(|at| at.as_str()?.parse::<Timestamp>().ok()).collect(),
-                    beats: 0,
+                    beats: row.long("Beats")?.and_then(|beats| u64::try_from(beats).ok()).unwrap_or(0),
+                    counted: row.datetime("Counted")?.unwrap_or(Timestamp::UNIX_EPOCH),
+                    zone: Some(row.string("Zone")?.to_owned()).filter(|zone| !zone.is_empty()),
                     // Which of the two it was joining by is not recorded.
                     needs: match state {
                         PartitionState::Joining => {

@@ -40,6 +40,7 @@ fn with_forgotten(mut fleet: Fleet, hub: &Hub) -> Fleet {
             beat: Beat::forgotten(member.cluster.clone()),
             state: PartitionState::Expired,
             since: Timestamp::UNIX_EPOCH,
+            zone: None,
             reason: None,
             missed_beats: 0,
             kept_by: None,
@@ -410,6 +411,7 @@ fn groups_whose_record_was_lost_are_ours_by_the_functions_that_ask_them() {
         &Trust::default(),
         now(),
         &settings().thresholds,
+        "geo",
     );
     let made = |name| Record { database: database(name), group: group("Logs_Partitions"), state: RecordState::Made };
     let Decision::Apply(plan) = plan(&judged, &hub, &Membership::default(), now(), &settings()) else { panic!() };

@@ -51,7 +51,8 @@ impl ReadOwnership<'_> {
     }
 }
 
-/// The table of memberships. Columns: Timestamp:datetime, Kind:string, Name:string, State:string, Since:datetime, SilentSince:datetime, Returns:dynamic, Reason:string.
+/// The table of memberships. Columns: Timestamp:datetime, Kind:string, Name:string, State:string, Since:datetime, SilentSince:datetime, Returns:dynamic, Reason:string,
+/// Beats:long, Counted:datetime, Zone:string.
 #[derive(Debug, Clone, Copy)]
 pub struct CreateMembersTable<'a> {
     /// The heartbeat database.
@@ -73,7 +74,8 @@ impl CreateMembersTable<'_> {
     }
 }
 
-/// The newest row of each partition, fleet and zone. Columns: Kind, Name, State, then Since:datetime, SilentSince:datetime, Returns:dynamic, Reason:string.
+/// The newest row of each partition, fleet and zone. Columns: Kind, Name, State, then Since:datetime, SilentSince:datetime, Returns:dynamic, Reason:string,
+/// Beats:long, Counted:datetime, Zone:string.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadMembers<'a> {
     /// The heartbeat database.

@@ -1,6 +1,7 @@
 //! Who stays although it would leave, and what ends that.
 
 use super::*;
+use crate::fleet::Inventory;
 
 /// Why nothing is changed.
 fn hold(decision: Decision) -> Hold {
@@ -8,6 +9,17 @@ fn hold(decision: Decision) -> Hold {
         Decision::Hold(hold) => hold,
         Decision::Apply(plan) => panic!("{:?}", shown(&plan)),
     }
+}
+
+/// Partitions by host and age in minutes; the first two letters of the host are its zone.
+fn in_zones(partitions: &[(&str, i64)]) -> Fleet {
+    let mut fleet = fleet(&partitions.iter().map(|(host, age)| (*host, *age, logs(&["A"]))).collect::<Vec<_>>());
+    for (endpoint, partition) in &mut fleet {
+        let zone = &endpoint.host()[..2];
+        partition.beat.metadata.insert("geo".to_owned(), zone.into());
+        partition.zone = Some(zone.to_owned());
+    }
+    fleet
 }
 
 #[test]
@@ -110,12 +122,7 @@ fn partitions_that_fall_silent_together_stay_and_one_alone_leaves() {
 fn a_zone_that_falls_silent_together_stays_while_the_rest_of_the_fleet_goes_on() {
     let zoned = |ages: [i64; 8]| {
         let hosts = ["eu1", "eu2", "eu3", "us1", "us2", "us3", "us4", "us5"];
-        let mut fleet =
-            fleet(&hosts.iter().zip(ages).map(|(host, age)| (*host, age, logs(&["A"]))).collect::<Vec<_>>());
-        for (endpoint, partition) in &mut fleet {
-            partition.beat.metadata.insert("geo".to_owned(), endpoint.host()[..2].into());
-        }
-        fleet
+        in_zones(&hosts.iter().copied().zip(ages).collect::<Vec<_>>())
     };
     let hub = hub(&["Logs"]);
     let hub = applied(hub.clone(), &planned(&zoned([1; 8]), &hub));
@@ -128,12 +135,7 @@ fn a_zone_that_falls_silent_together_stays_while_the_rest_of_the_fleet_goes_on()
 fn a_zone_that_comes_back_has_one_time_to_live_for_it_and_a_time_limit_ends_that() {
     let zoned = |ages: [i64; 6]| {
         let hosts = ["eu1", "eu2", "eu3", "us1", "us2", "us3"];
-        let mut fleet =
-            fleet(&hosts.iter().zip(ages).map(|(host, age)| (*host, age, logs(&["A"]))).collect::<Vec<_>>());
-        for (endpoint, partition) in &mut fleet {
-            partition.beat.metadata.insert("geo".to_owned(), endpoint.host()[..2].into());
-        }
-        fleet
+        in_zones(&hosts.iter().copied().zip(ages).collect::<Vec<_>>())
     };
     let hub = hub(&["Logs"]);
     let hub = applied(hub.clone(), &planned(&zoned([1; 6]), &hub));
@@ -194,7 +196,9 @@ fn an_agent_that_has_not_watched_for_a_time_to_live_removes_nobody() {
         silent_since,
         returns: Vec::new(),
         beats: 0,
+        counted: Timestamp::UNIX_EPOCH,
         needs: 1,
+        zone: None,
         reason: None,
         problem: None,
     };
@@ -218,6 +222,66 @@ fn whoever_a_person_blocks_leaves_at_once_and_guards_do_not_ask() {
     // A list that excludes most of the fleet may be a slip.
     let untrusted = planned(&four(PartitionState::Untrusted), &hub);
     assert_eq!(untrusted.held, [HoldReason::MassExpiry { silent: 3, of: 4, zone: None }]);
+}
+
+#[test]
+fn a_list_that_excludes_partitions_is_acknowledged_although_they_go_on_beating() {
+    let excluded = |age| {
+        let mut fleet = fleet(&["a", "b", "c", "d"].map(|host| (host, age, logs(&["A"]))));
+        for partition in fleet.values_mut().take(3) {
+            (partition.state, partition.since) = (PartitionState::Untrusted, now() - SignedDuration::from_hours(1));
+        }
+        fleet
+    };
+    let all = fleet(&["a", "b", "c", "d"].map(|host| (host, 1, logs(&["A"]))));
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&all, &hub));
+    let held = planned(&excluded(1), &hub);
+    assert!(held.held[0].to_string().contains("are not trusted any more"), "{:?}", held.held);
+    let hash = held.released.map(|released| released.hash);
+    let acknowledged = Settings { acknowledged_plan: hash, ..settings() };
+    let Decision::Apply(plan) = decided(&excluded(2), &hub, &acknowledged) else { panic!("they beat") };
+    assert_eq!((plan.held, plan.changes.len()), (vec![], 1));
+    let mut limited = settings();
+    (limited.guards.removal_percent, limited.guards.time_limit) = (100, Some(SignedDuration::from_hours(1)));
+    let Decision::Apply(plan) = decided(&excluded(1), &hub, &limited) else { panic!("they beat") };
+    assert_eq!((plan.held, plan.changes.len()), (vec![], 1));
+}
+
+#[test]
+fn a_zone_is_held_also_while_its_attributes_cannot_be_read_and_when_its_rows_are_gone() {
+    let settings = settings();
+    let hosts = ["eu1", "eu2", "eu3", "us1", "us2", "us3", "us4", "us5"];
+    let all = fleet(&hosts.map(|host| (host, 1, logs(&["A"]))));
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&all, &hub));
+    let beats = |is_read: bool, are_there: bool| {
+        let fleet = in_zones(&hosts.map(|host| (host, if host < "us" { 61 } else { 1 })));
+        let beats = fleet.into_values().map(|partition| partition.beat);
+        let beats = beats.filter(move |beat| are_there || beat.endpoint.host() > "us").map(move |mut beat| {
+            if !is_read {
+                beat = Beat { inventory: Inventory::Unknown, metadata: BTreeMap::new(), ..beat };
+            }
+            beat
+        });
+        beats.collect::<Vec<_>>()
+    };
+    let judged = |membership: &Membership, beats| {
+        let thresholds = &settings.thresholds;
+        let (after, fleet) = membership.step(beats, &hub, &Trust::default(), now(), thresholds, "geo");
+        let after = Membership { watching_since: Some(Timestamp::UNIX_EPOCH), ..after };
+        let Decision::Apply(plan) = plan(&fleet, &hub, &after, now(), &settings) else { panic!("five beat") };
+        (after, plan.held)
+    };
+    let zone = HoldReason::MassExpiry { silent: 3, of: 3, zone: Some("eu".to_owned()) };
+    let (known, held) = judged(&watched(), beats(true, true));
+    assert_eq!(held, std::slice::from_ref(&zone));
+    assert_eq!(
+        judged(&known, beats(false, true)).1,
+        std::slice::from_ref(&zone),
+        "restarted, with a reading that lacks schemas"
+    );
+    assert_eq!(judged(&known, beats(true, false)).1, [zone], "heartbeatRetention is over");
 }
 
 #[test]

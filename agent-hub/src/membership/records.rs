@@ -1,0 +1,160 @@
+//! What of the membership is written into the table that remembers it. Pure; `observe` reads it back.
+
+use jiff::Timestamp;
+use shared::runtime::PartitionState;
+
+use super::{Darkness, Membership, Scope};
+
+/// A line of the table that remembers the membership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberRecord {
+    kind: &'static str,
+    name: String,
+    state: String,
+    since: Timestamp,
+    silent_since: Option<Timestamp>,
+    returns: Vec<Timestamp>,
+    reason: String,
+    beats: u64,
+    counted: Option<Timestamp>,
+    zone: String,
+}
+
+impl Membership {
+    /// What a restart must not lose and `recorded` does not have.
+    pub fn changed_since(&self, recorded: &Self) -> Vec<MemberRecord> {
+        let partitions = self.partitions.iter().filter_map(|(endpoint, after)| {
+            let before = recorded.partitions.get(endpoint);
+            let is_recorded = before.is_some_and(|before| {
+                // Where beats decide what comes next, each counts; else they would be recorded one by one for nothing.
+                let counts = [PartitionState::Joining, PartitionState::Suspect].contains(&after.state);
+                (before.state, before.since, before.silent_since, &before.returns, &before.zone)
+                    == (after.state, after.since, after.silent_since, &after.returns, &after.zone)
+                    && (!counts || before.beats == after.beats)
+                    && (after.reason.is_some() || before.told() == after.told())
+            });
+            (!is_recorded).then(|| MemberRecord {
+                kind: "Partition",
+                name: endpoint.to_string(),
+                state: after.state.to_string(),
+                since: after.since,
+                silent_since: after.silent_since,
+                returns: after.returns.clone(),
+                reason: after.told().cloned().unwrap_or_default(),
+                beats: after.beats,
+                counted: Some(after.counted),
+                zone: after.zone.clone().unwrap_or_default(),
+            })
+        });
+        let darkness = self.darkness.iter().filter(|(scope, after)| recorded.darkness.get(scope) != Some(after));
+        let darkness = darkness.map(|(scope, after)| {
+            let (state, since) = match after {
+                Darkness::Dark { since } => ("dark", *since),
+                Darkness::Over { at } => ("over", *at),
+            };
+            MemberRecord { state: state.to_owned(), ..MemberRecord::of("Darkness", scope.name(), since) }
+        });
+        let guards = self.guards.iter().filter(|(label, after)| recorded.guards.get(label) != Some(after));
+        let guards = guards.map(|(label, after)| MemberRecord {
+            state: if after.is_active { "active" } else { "over" }.to_owned(),
+            reason: after.reason.clone(),
+            ..MemberRecord::of("Guard", label.to_string(), after.since)
+        });
+        partitions.chain(darkness).chain(guards).collect()
+    }
+}
+
+impl Scope {
+    /// As it is recorded.
+    fn name(&self) -> String {
+        match self {
+            Self::Fleet => "fleet".to_owned(),
+            Self::Zone(zone) => format!("zone {zone}"),
+        }
+    }
+
+    /// From what is recorded.
+    pub fn from_name(name: &str) -> Self {
+        name.strip_prefix("zone ").map_or(Self::Fleet, |zone| Self::Zone(zone.to_owned()))
+    }
+}
+
+impl MemberRecord {
+    fn of(kind: &'static str, name: String, since: Timestamp) -> Self {
+        let (state, reason, zone) = (String::new(), String::new(), String::new());
+        Self {
+            kind,
+            name,
+            state,
+            since,
+            silent_since: None,
+            returns: Vec::new(),
+            reason,
+            beats: 0,
+            counted: None,
+            zone,
+        }
+    }
+
+    /// The line with its end. Zones and reasons are strangers' texts.
+    pub fn csv_line(&self, now: Timestamp) -> String {
+        let Self { kind, name, state, since, silent_since, returns, reason, beats, counted, zone } = self;
+        let field = |text: &str| {
+            let text: String = text.chars().take(512).map(|c| if c.is_control() { ' ' } else { c }).collect();
+            format!("\"{}\"", text.replace('"', "\"\""))
+        };
+        let returns: Vec<String> = returns.iter().map(|at| format!("\"{at}\"")).collect();
+        let [silent_since, counted] = [silent_since, counted].map(|at| at.map(|at| at.to_string()).unwrap_or_default());
+        let returns = format!("\"[{}]\"", returns.join(",").replace('"', "\"\""));
+        let [name, reason, zone] = [name, reason, zone].map(|text| field(text));
+        format!("{now},{kind},{name},{state},{since},{silent_since},{returns},{reason},{beats},{counted},{zone}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use jiff::SignedDuration;
+    use kql::endpoint::ClusterEndpoint;
+
+    use super::*;
+    use crate::{fleet::Beat, hub::Hub, settings::Settings, testing::hub_config, trust::Trust};
+
+    fn at(minutes: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000).unwrap() + SignedDuration::from_mins(minutes)
+    }
+
+    #[test]
+    fn only_what_changed_is_recorded_and_strangers_texts_are_quoted() {
+        let endpoint = ClusterEndpoint::parse("https://eu.kusto.windows.net").unwrap();
+        let beat = || Beat { received: at(0), new_beats: 1, ..Beat::forgotten(endpoint.clone()) };
+        let thresholds = Settings::from(&hub_config("")).thresholds;
+        let step = |membership: &Membership, now| {
+            membership.step(vec![beat()], &Hub::default(), &Trust::default(), at(now), &thresholds, "geo").0
+        };
+        let first = step(&Membership::default(), 0);
+        assert_eq!(first.changed_since(&Membership::default()).len(), 1);
+        let second = step(&first, 5);
+        assert_eq!(second.changed_since(&first), []);
+        // What was refused of a heartbeat is told as long as it is.
+        let mut refused = second.clone();
+        refused
+            .partitions
+            .values_mut()
+            .for_each(|known| known.problem = Some("Logs.tables[0]: it is no text".to_owned()));
+        let line = refused.changed_since(&second).remove(0).csv_line(at(5));
+        assert!(line.contains(",live,") && line.contains(",\"Logs.tables[0]: it is no text\","), "{line}");
+        assert_eq!(second.changed_since(&refused).len(), 1);
+        let mut dark = step(&second, 20);
+        dark.note(&BTreeSet::from([Scope::Zone("a\",\n.drop".to_owned())]), at(20), SignedDuration::from_hours(1));
+        let lines: Vec<String> = dark.changed_since(&second).iter().map(|record| record.csv_line(at(20))).collect();
+        assert_eq!(
+            lines,
+            [
+                "2023-11-14T22:33:20Z,Partition,\"https://eu.kusto.windows.net\",suspect,2023-11-14T22:33:20Z,2023-11-14T22:33:20Z,\"[]\",\"\",0,2023-11-14T22:13:20Z,\"\"\n",
+                "2023-11-14T22:33:20Z,Darkness,\"zone a\"\", .drop\",dark,2023-11-14T22:33:20Z,,\"[]\",\"\",0,,\"\"\n",
+            ]
+        );
+    }
+}
