@@ -34,7 +34,7 @@ use crate::{
     report::{Report, Work},
     settings::{self, Settings},
     setup::{self, Missing, SetUp, Setup, SetupError},
-    trust::{Admission, Trust},
+    trust::{Admission, Trust, without_crowd},
 };
 
 /// How many partitions' remembered columns are cleared at once.
@@ -194,8 +194,12 @@ impl HubAgent {
     /// Reads the heartbeats and the hub, and judges the partitions.
     async fn see(&mut self, missing: &Missing) -> Result<Seen, Blind> {
         let trusted = may_be_partition(&self.config, &self.world.trust);
-        let reading = read_heartbeats(&self.hub, &self.config, &mut self.memory, trusted).await;
-        let reading = reading.map_err(Blind::Incomplete)?;
+        // A canary query asks what its partition's schema names.
+        let admitted = |endpoint: &ClusterEndpoint| {
+            self.trust.failed_canaries.contains_key(endpoint) || self.trust.admission(endpoint) == Admission::Admitted
+        };
+        let reading = read_heartbeats(&self.hub, &self.config, &mut self.memory, trusted, admitted).await;
+        let mut reading = reading.map_err(Blind::Incomplete)?;
         self.stale.extend(reading.changed);
         let mut hub = read_hub(&self.hub, &self.config, !missing.ownership_table, &mut self.objects)
             .await
@@ -203,6 +207,13 @@ impl HubAgent {
         self.learn_texts(&mut hub);
         adopt(&mut hub, &self.settings);
         self.recall(reading.now, missing).await.map_err(Blind::Failed)?;
+        let members = hub.members().map(|entity| entity.cluster.clone()).collect();
+        let (beats, left_out) = without_crowd(reading.beats, &members, &self.trust);
+        if left_out > 0 {
+            *reading.refused.entry(RefusalReason::Untrusted).or_default() += left_out;
+            reading.problems.push(format!("{left_out} more partitions beat that may not be federated"));
+        }
+        reading.beats = beats;
         self.ask_new_partitions(&reading.beats, &hub, reading.now).await;
         let Settings { thresholds, guards, .. } = &self.settings;
         let (membership, fleet) =

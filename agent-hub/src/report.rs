@@ -142,7 +142,10 @@ impl Report {
             let partitions =
                 |refuses: fn(&Partition) -> bool| fleet.values().filter(|partition| refuses(partition)).count();
             let count = match reason {
-                RefusalReason::Untrusted => partitions(|partition| partition.state == PartitionState::Untrusted),
+                RefusalReason::Untrusted => {
+                    let crowd = refused.get(reason).copied().unwrap_or(0);
+                    partitions(|partition| partition.state == PartitionState::Untrusted) + crowd
+                }
                 RefusalReason::Content => partitions(|partition| !partition.beat.problems.is_empty()),
                 _ => refused.get(reason).copied().unwrap_or(0),
             };

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kql::endpoint::ClusterEndpoint;
 
+use crate::fleet::Beat;
+
 /// The owner's word, and what checks found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trust {
@@ -50,6 +52,23 @@ impl Trust {
     }
 }
 
+/// The most partitions off the list that are looked at one by one: anyone who may write heartbeats may make up endpoints, and each would be remembered.
+const MAX_STRANGERS: usize = 1000;
+
+/// Leaves out what is beyond [`MAX_STRANGERS`], and says how many that are. `members`: who is federated now stays, whatever is thought of it.
+pub fn without_crowd(beats: Vec<Beat>, members: &BTreeSet<ClusterEndpoint>, trust: &Trust) -> (Vec<Beat>, usize) {
+    let (mut strangers, before) = (0, beats.len());
+    let is_looked_at = |beat: &Beat| {
+        let is_stranger =
+            !members.contains(&beat.endpoint) && matches!(trust.admission(&beat.endpoint), Admission::Refused(_));
+        strangers += usize::from(is_stranger);
+        !is_stranger || strangers <= MAX_STRANGERS
+    };
+    let beats: Vec<Beat> = beats.into_iter().filter(is_looked_at).collect();
+    let left_out = before - beats.len();
+    (beats, left_out)
+}
+
 /// A host name with `*` for any characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPattern(String);
@@ -90,6 +109,17 @@ mod tests {
         assert_eq!(Trust { allowed: Some(BTreeSet::new()), ..Trust::default() }.admission(&eu), listed.admission(&us));
         let blocked = Trust { blocked: [eu.clone()].into(), ..listed };
         assert_eq!(blocked.admission(&eu), Admission::Blocked, "a block outweighs a place on the list");
+    }
+
+    #[test]
+    fn of_a_crowd_of_strangers_some_are_looked_at_and_all_who_are_listed_or_federated() {
+        let crowd = (0..MAX_STRANGERS + 5).map(|number| endpoint(&format!("a{number}.kusto.windows.net")));
+        let (listed, member) = (endpoint("z.kusto.windows.net"), endpoint("y.kusto.windows.net"));
+        let beats = crowd.chain([listed.clone(), member.clone()]).map(Beat::forgotten).collect();
+        let trust = Trust { allowed: Some([listed.clone()].into()), ..Trust::default() };
+        let (looked_at, left_out) = without_crowd(beats, &[member.clone()].into(), &trust);
+        assert_eq!((looked_at.len(), left_out), (MAX_STRANGERS + 2, 5));
+        assert!([listed, member].iter().all(|known| looked_at.iter().any(|beat| beat.endpoint == *known)));
     }
 
     #[test]

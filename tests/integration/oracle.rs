@@ -306,8 +306,11 @@ fn statements_about(text: &str) -> Vec<About> {
         (status(&tables), "CreateOrAlterFunction", vec![own.as_str(), cluster.as_str(), &text]),
     ];
     let queries: Vec<(Request, Vec<&str>)> = vec![
-        (ReadHeartbeats { database, source: &shared, windows, since }.request(), vec![&text]),
-        (ReadHeartbeats { database, source: &tables, windows, since }.request(), vec![own.as_str(), cluster.as_str()]),
+        (ReadHeartbeats { database, source: &shared, windows, since, interval: period }.request(), vec![&text]),
+        (
+            ReadHeartbeats { database, source: &tables, windows, since, interval: period }.request(),
+            vec![own.as_str(), cluster.as_str()],
+        ),
         (ReadSchemas { database, source: &shared, windows, endpoints }.request(), vec![&text]),
         (ReadSchemas { database, source: &tables, windows, endpoints }.request(), vec![own.as_str(), cluster.as_str()]),
         (ReadOwnership { database, table: &table }.request(), vec![&text]),

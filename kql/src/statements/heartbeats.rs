@@ -253,6 +253,8 @@ pub struct ReadHeartbeats<'a> {
     pub windows: Windows,
     /// When this reader last read, by the server's clock: `NewBeats` counts the beats since.
     pub since: SystemTime,
+    /// How often partitions beat. Rows within half of it are one beat: what was sent twice is no second one.
+    pub interval: Duration,
 }
 
 impl ReadHeartbeats<'_> {
@@ -263,11 +265,12 @@ impl ReadHeartbeats<'_> {
         let mut request = request("read_heartbeats", RequestKind::Query, Some(self.database), file, &values);
         self.windows.set(&mut request);
         request.parameters.insert("_since", datetime_literal(self.since));
+        request.parameters.insert("_beat", timespan_literal(self.interval / 2));
         request
     }
 }
 
-/// The schema texts and attributes of some partitions. Columns: ClusterEndpoint:string, PartitionMetadata:dynamic, SchemaText:string.
+/// The schema texts and attributes of some partitions. Columns, all strings: ClusterEndpoint, SchemaText, MetadataText.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadSchemas<'a> {
     /// The heartbeat database.

@@ -101,6 +101,7 @@ fn query() -> Request {
         source: &HeartbeatSource::Shared(table),
         windows: Windows { beats: Duration::from_secs(3_600), schemas: Duration::from_secs(60) },
         since: std::time::UNIX_EPOCH,
+        interval: Duration::from_secs(600),
     }
     .request()
 }
