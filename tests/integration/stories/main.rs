@@ -9,6 +9,7 @@ mod hostile;
 mod identity;
 mod lifecycle;
 mod membership;
+mod ownership;
 mod schemas;
 mod supervision;
 mod support;
