@@ -101,3 +101,55 @@ pub fn trust(config: &HubConfig) -> Trust {
         ..Trust::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{cluster, hub_config};
+
+    #[test]
+    fn every_field_of_the_document_is_the_setting_of_its_name() {
+        let config = hub_config(
+            "heartbeatTTL: 3h, heartbeatInterval: 20m, acknowledgedPlan: \"0123456789ab\", entityGroups: [{by: geo}, {by: tenant}], schemaConflicts: Report, \
+             macroExpand: {functionPrefix: f_, folder: ours, bestEffort: false}, membership: {joinAfterBeats: 2, returnAfterBeats: 3, suspectAfterMissedBeats: 4, \
+             flappingReturns: 5, flappingWindow: 6h, removalPercent: 7, massExpiryPercent: 80, massExpiryPartitions: 9, zoneAttribute: tenant, guardTimeLimit: 10h},",
+        );
+        let Settings { thresholds, guards, status, .. } = Settings::from(&config);
+        let hours = SignedDuration::from_hours;
+        let expected = Thresholds {
+            time_to_live: hours(3),
+            interval: SignedDuration::from_mins(20),
+            suspect_after: 4,
+            join_after: 2,
+            return_after: 3,
+            flapping_returns: 5,
+            flapping_window: hours(6),
+        };
+        assert_eq!(thresholds, expected);
+        let expected = GuardSettings {
+            removal_percent: 7,
+            mass_percent: 80,
+            mass_partitions: 9,
+            zone_attribute: "tenant".to_owned(),
+            time_limit: Some(hours(10)),
+        };
+        assert_eq!(guards, expected);
+        let Settings { acknowledged_plan, function_prefix, keeper, folder, best_effort, converts_columns, .. } =
+            Settings::from(&config);
+        assert_eq!(acknowledged_plan.as_deref(), Some("0123456789ab"));
+        assert_eq!((&*function_prefix, keeper.as_str(), &*folder), ("f_", "FleetDiscovery", "ours"));
+        assert!(!best_effort && !converts_columns);
+        assert_eq!(Settings::from(&config).group_attributes, ["geo", "tenant"]);
+        assert_eq!(status.map(|status| status.time_to_live), Some(Duration::from_secs(3 * 60 * 60)));
+    }
+
+    #[test]
+    fn whom_the_document_lets_in_is_let_in() {
+        let pattern = trust(&hub_config("allowedPartitionPattern: \"*-prod.kusto.windows.net\","));
+        assert!(pattern.pattern.is_some_and(|pattern| pattern.fits("eu-prod.kusto.windows.net")));
+        let lists = trust(&hub_config(
+            "allowedPartitions: [\"https://a.kusto.windows.net\"], blockedPartitions: [\"https://b.kusto.windows.net\"],",
+        ));
+        assert_eq!((lists.allowed, lists.blocked), (Some([cluster("a")].into()), [cluster("b")].into()));
+    }
+}

@@ -119,6 +119,42 @@ fn partitions_that_fall_silent_together_stay_and_one_alone_leaves() {
 }
 
 #[test]
+fn half_a_fleet_may_leave_bit_by_bit_more_is_not_believed_and_a_whole_one_never() {
+    let hosts: Vec<String> = (0..20).map(|number| format!("p{number:02}")).collect();
+    let silent = |count: usize, age: i64| {
+        let age_of = |index: usize| if index < count { age } else { 1 };
+        let partitions = hosts.iter().enumerate().map(|(index, host)| (host.as_str(), age_of(index), logs(&["A"])));
+        fleet(&partitions.collect::<Vec<_>>())
+    };
+    let hub = hub(&["Logs"]);
+    let all = applied(hub.clone(), &planned(&silent(0, 1), &hub));
+    assert_eq!(planned(&silent(10, 61), &all).held, [HoldReason::RemovalBudget { leaving: 10, allowed: 3 }]);
+    assert_eq!(planned(&silent(11, 61), &all).held, [HoldReason::MassExpiry { silent: 11, of: 20, zone: None }]);
+    // Of two, both fell silent together: one of them a little earlier.
+    let two = |first, second| fleet(&[("eu", first, logs(&["A"])), ("us", second, logs(&["A"]))]);
+    let both = applied(hub.clone(), &planned(&two(1, 1), &hub));
+    assert_eq!(planned(&two(61, 59), &both).held, [HoldReason::MassExpiry { silent: 2, of: 2, zone: None }]);
+}
+
+#[test]
+fn every_reason_has_the_label_of_its_name() {
+    let reasons = [
+        (HoldReason::NoHeartbeatYet, "no_live_heartbeat"),
+        (HoldReason::NoLiveHeartbeat { known: 1 }, "no_live_heartbeat"),
+        (HoldReason::MassExpiry { silent: 1, of: 1, zone: None }, "mass_expiry"),
+        (HoldReason::Recovering { silent: 1, until: now() }, "recovering"),
+        (HoldReason::StartupGrace { silent: 1 }, "startup_grace"),
+        (HoldReason::RemovalBudget { leaving: 2, allowed: 1 }, "removal_budget"),
+        (HoldReason::IncompleteRead { why: String::new() }, "incomplete_read"),
+    ];
+    for (reason, label) in &reasons {
+        assert_eq!(reason.label().as_str(), *label);
+    }
+    let labels: BTreeSet<_> = reasons.iter().map(|(reason, _)| reason.label()).collect();
+    assert_eq!(labels.len(), GuardReason::ALL.len());
+}
+
+#[test]
 fn a_zone_that_falls_silent_together_stays_while_the_rest_of_the_fleet_goes_on() {
     let zoned = |ages: [i64; 8]| {
         let hosts = ["eu1", "eu2", "eu3", "us1", "us2", "us3", "us4", "us5"];
