@@ -51,6 +51,27 @@ async fn a_heartbeat_query_that_fails_or_is_cut_or_holds_an_error_removes_nothin
     end(fleet, agents).await;
 }
 
+/// Were a part of the list believed, the others would be expired by then, and no grace of a start would keep them.
+#[tokio::test]
+async fn a_reading_that_is_cut_for_longer_than_the_ttl_removes_nobody_who_beats() {
+    let (fleet, proxy, agents) = with_proxy().await;
+    let before = hub_content(&fleet).await;
+    time::sleep(Duration::from_secs(5)).await;
+    for fault in [Fault::Cut, Fault::ErrorInside] {
+        let held = || agents[0].output().matches("could not be read completely").count();
+        let (before_fault, started) = (held(), time::Instant::now());
+        proxy.spoil("SchemaHash", fault);
+        // Each pass asks several times.
+        while held() < before_fault + 2 || started.elapsed() < Duration::from_secs(9) {
+            assert!(started.elapsed() < SOON * 3, "no pass is held under {fault:?}:\n{}", agents[0].output());
+            time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(hub_content(&fleet).await, before, "{fault:?}");
+        proxy.heal();
+    }
+    end(fleet, agents).await;
+}
+
 #[tokio::test]
 async fn a_hub_agent_that_starts_while_schemas_cannot_be_read_removes_nothing() {
     let (fleet, proxy, mut agents) = with_proxy().await;
