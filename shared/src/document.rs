@@ -9,6 +9,7 @@ mod load;
 pub mod provisioned;
 mod rules;
 mod schedule;
+mod schema;
 pub mod spec;
 pub mod status;
 mod validate;

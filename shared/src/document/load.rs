@@ -10,8 +10,14 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 use serde::{Deserialize, Deserializer, de};
+use serde_json::Value;
+use serde_saphyr::Location;
 
-use super::spec::{ADXCluster, ADXClusterSpec, ADXClusterStatus};
+use super::{
+    schema::wrong_types,
+    spec::{ADXCluster, ADXClusterSpec, ADXClusterStatus},
+    validate::Violation,
+};
 
 /// Why a file gave no documents. Each message names the file.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +54,8 @@ pub enum DocumentError {
     },
 }
 
-/// What in a text is no ADXCluster document: the path in the document, the rule, line, column, and the line itself, which shows the value.
+/// What in a text is no ADXCluster document: the path in the document, the rule, and the value; where YAML itself is the trouble, line and column, and the line
+/// itself, which shows the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}{}", line.as_ref().map(|line| format!(": {line}")).unwrap_or_default())]
 pub struct ParseError {
@@ -86,22 +93,31 @@ pub fn load_documents(path: &Path) -> Result<Vec<ADXCluster>, DocumentError> {
 /// Reads documents from a YAML text.
 ///
 /// # Errors
-/// The first thing in it that is no ADXCluster document.
+/// The first thing in it that is no ADXCluster document, or every value of a wrong type.
 pub fn parse_documents(text: &str) -> Result<Vec<ADXCluster>, ParseError> {
+    // A reader that knows a text is wanted makes one of 17, and a boolean of "true"; read without that knowledge, values show their own types.
+    let values: Result<Vec<Value>, _> = serde_saphyr::from_multiple(text);
+    let violations: Vec<_> = values.iter().flatten().flat_map(wrong_types).collect();
+    if !violations.is_empty() {
+        let messages: Vec<_> = violations.iter().map(Violation::to_string).collect();
+        return Err(ParseError { message: messages.join("; "), line: None });
+    }
     let envelopes: Vec<Traced<Envelope>> = serde_saphyr::from_multiple(text).map_err(|error| {
         // Adding the path has made a text of the place; the same reading without the path gives it as a number.
         let location = serde_saphyr::from_multiple::<Envelope>(text).err().and_then(|error| error.location());
-        let line = location.and_then(|location| usize::try_from(location.line()).ok()?.checked_sub(1));
-        ParseError {
-            // The crate's hint speaks to programmers.
-            message: error
-                .without_snippet()
-                .to_string()
-                .replace(", set DuplicateKeyPolicy in Options if acceptable", ""),
-            line: line.and_then(|line| text.lines().nth(line)).map(|line| line.trim().chars().take(128).collect()),
-        }
+        parse_error(text, &error, location)
     })?;
+    values.map_err(|error| parse_error(text, &error, error.location()))?;
     Ok(envelopes.into_iter().map(|Traced(envelope)| envelope.into()).collect())
+}
+
+fn parse_error(text: &str, error: &serde_saphyr::Error, location: Option<Location>) -> ParseError {
+    let line = location.and_then(|location| usize::try_from(location.line()).ok()?.checked_sub(1));
+    ParseError {
+        // The crate's hint speaks to programmers.
+        message: error.without_snippet().to_string().replace(", set DuplicateKeyPolicy in Options if acceptable", ""),
+        line: line.and_then(|line| text.lines().nth(line)).map(|line| line.trim().chars().take(128).collect()),
+    }
 }
 
 /// Adds the path in the document to an error: YAML's line and column alone do not survive a template.
@@ -235,7 +251,7 @@ spec:
             (
                 "clusterName: minimal",
                 "clusterName: minimal\n  federation: {macroExpand: {bestEffort: maybe}}",
-                "spec.federation.macroExpand.bestEffort: invalid boolean at line 9, column 42: federation: {macroExpand: {bestEffort: maybe}}",
+                "spec.federation.macroExpand.bestEffort = \"maybe\": must be a boolean: true or false, without quotes",
             ),
             (
                 "clusterName: minimal",
@@ -270,6 +286,58 @@ spec:
         ] {
             assert_eq!(error(from, to), message);
         }
+    }
+
+    #[test]
+    fn a_value_of_another_type_than_the_crds_is_refused_as_in_kubernetes() {
+        let federation = |fields: &str| format!("clusterName: minimal\n  federation: {{{fields}}}");
+        let database =
+            "clusterName: minimal\n  databases: [{databaseName: A, telemetryType: Logs, retentionInDays: \"30\"}]";
+        for (to, message) in [
+            ("clusterName: 17".to_owned(), "spec.clusterName = 17: must be a text: write it in quotes"),
+            ("clusterName: true".into(), "spec.clusterName = true: must be a text: write it in quotes"),
+            ("clusterName: ~".into(), "spec.clusterName = null: must be a text"),
+            ("clusterName: [a]".into(), "spec.clusterName = [\"a\"]: must be a text"),
+            (
+                federation("heartbeatTable: 1.50"),
+                "spec.federation.heartbeatTable = 1.5: must be a text: write it in quotes",
+            ),
+            (
+                federation("macroExpand: {bestEffort: \"true\"}"),
+                "spec.federation.macroExpand.bestEffort = \"true\": must be a boolean: true or false, without quotes",
+            ),
+            (
+                federation("membership: {joinAfterBeats: \"1\"}"),
+                "spec.federation.membership.joinAfterBeats = \"1\": must be a whole number, without quotes",
+            ),
+            (
+                federation("membership: {joinAfterBeats: 1.5}"),
+                "spec.federation.membership.joinAfterBeats = 1.5: must be a whole number, without quotes",
+            ),
+            (federation("partitioning: EU"), "spec.federation.partitioning = \"EU\": must be a map of fields"),
+            (federation("allowedPartitions: [~]"), "spec.federation.allowedPartitions[0] = null: must be a text"),
+            (database.into(), "spec.databases[0].retentionInDays = \"30\": must be a whole number, without quotes"),
+            ("clusterName: a\n  databases: A".into(), "spec.databases = \"A\": must be a list"),
+            (
+                "clusterName: 1\n  suspend: \"no\"".into(),
+                "spec.clusterName = 1: must be a text: write it in quotes; spec.suspend = \"no\": must be a boolean: true or false, without quotes",
+            ),
+        ] {
+            assert_eq!(error("clusterName: minimal", &to), message);
+        }
+        assert_eq!(error("minimal-adx-cluster", "5"), "metadata.name = 5: must be a text: write it in quotes");
+        assert_eq!(error("{app: my-adx}", "{app: 1}"), "metadata.labels.app = 1: must be a text: write it in quotes");
+    }
+
+    #[test]
+    fn values_of_the_right_type_are_read_however_they_are_written() {
+        let text = MINIMAL.replace(
+            "clusterName: minimal",
+            "clusterName: \"17\"\n  role:\n  federation: {partitioning: {geo: EU, rack: 7, spot: true}, macroExpand: {bestEffort: false}, managedIdentityClientId: ~}",
+        );
+        let spec = parse_documents(&text).unwrap().remove(0).spec;
+        assert_eq!(spec.cluster_name, "17");
+        assert_eq!(spec.federation.unwrap().partitioning["rack"], 7);
     }
 
     #[test]

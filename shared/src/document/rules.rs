@@ -52,10 +52,7 @@ fn is_object_name(name: &str) -> bool {
 
 impl Rules {
     pub(super) fn breaks(&mut self, path: impl Into<String>, value: impl fmt::Display, rule: impl fmt::Display) {
-        // The value may be anything: no line breaks or terminal escapes in a message, and no novels.
-        let value: String = value.to_string().chars().take(128).flat_map(char::escape_debug).collect();
-        let value = value.replace("\\\"", "\"").replace("\\'", "'");
-        self.0.push(Violation { path: path.into(), value, rule: rule.to_string() });
+        self.0.push(Violation::new(path, value, rule));
     }
 
     pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, Violations> {

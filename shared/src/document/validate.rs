@@ -20,13 +20,22 @@ pub struct Violation {
     pub rule: String,
 }
 
+impl Violation {
+    /// A broken rule. The value may be anything: no line breaks or terminal escapes in a message, and no novels.
+    pub(super) fn new(path: impl Into<String>, value: impl fmt::Display, rule: impl fmt::Display) -> Self {
+        let value: String = value.to_string().chars().take(128).flat_map(char::escape_debug).collect();
+        let value = value.replace("\\\"", "\"").replace("\\'", "'");
+        Self { path: path.into(), value, rule: rule.to_string() }
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} = {}: {}", self.path, self.value, self.rule)
     }
 }
 
-/// All rules that a document breaks, in the document's order; never empty.
+/// All rules that a document breaks, in the document's order, and after them the lengths and counts that the CRD's schema bounds; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violations(pub Vec<Violation>);
 

@@ -1,0 +1,118 @@
+//! Holds a document to the schema of the CRD, as the API server does: what it refuses in Kubernetes must not pass in a file. Types are checked where a file is
+//! read, before YAML makes a text of a number; lengths and counts by the validation. Pure.
+
+use std::sync::LazyLock;
+
+use kube::CustomResourceExt as _;
+use serde_json::{Value, json};
+
+use super::{
+    spec::{ADXCluster, ADXClusterSpec},
+    validate::Violation,
+};
+
+/// The schema of a whole document.
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    let crd = serde_json::to_value(ADXCluster::crd()).expect("the definition is JSON");
+    let mut schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+    // A CRD leaves metadata to Kubernetes.
+    let texts = json!({"type": "object", "nullable": true, "additionalProperties": {"type": "string"}});
+    let text = json!({"type": "string", "nullable": true});
+    schema["properties"]["metadata"] = json!({"type": "object", "properties": {
+        "name": {"type": "string"},
+        "namespace": &text,
+        "labels": &texts,
+        "annotations": &texts,
+        "generation": {"type": "integer", "nullable": true},
+        "uid": &text,
+        "resourceVersion": &text,
+    }});
+    schema
+});
+
+/// Values of another type than the schema has; unknown fields are for others to refuse.
+pub(super) fn wrong_types(document: &Value) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    walk(&DOCUMENT, document, "", &mut |schema, value, path| {
+        if let Some(rule) = broken_type(schema, value) {
+            violations.push(Violation::new(path, value, rule));
+        }
+    });
+    violations
+}
+
+/// Texts and lists that are longer or shorter, and numbers that are higher or lower, than the schema allows.
+pub(super) fn exceeded_limits(spec: &ADXClusterSpec) -> Vec<Violation> {
+    let spec = serde_json::to_value(spec).expect("a document is JSON");
+    let mut violations = Vec::new();
+    walk(&DOCUMENT["properties"]["spec"], &spec, "spec", &mut |schema, value, path| {
+        violations.extend(exceeded_limit(schema, value).map(|(value, rule)| Violation::new(path, value, rule)));
+    });
+    violations
+}
+
+/// Visits every value that the schema knows, with its part of the schema and its path.
+fn walk<'v>(schema: &Value, value: &'v Value, path: &str, visit: &mut impl FnMut(&Value, &'v Value, &str)) {
+    if !path.is_empty() {
+        visit(schema, value, path);
+    }
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                let known = schema["properties"].get(name).or_else(|| schema.get("additionalProperties"));
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                if let Some(known) = known {
+                    walk(known, field, &path, visit);
+                }
+            }
+        }
+        Value::Array(entries) => {
+            for (index, entry) in entries.iter().enumerate() {
+                walk(&schema["items"], entry, &format!("{path}[{index}]"), visit);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// The rule that a value's type breaks.
+fn broken_type(schema: &Value, value: &Value) -> Option<&'static str> {
+    if value.is_null() && schema["nullable"] == true {
+        return None;
+    }
+    let (fits, rule) = match schema["type"].as_str()? {
+        "string" if value.is_number() || value.is_boolean() => (false, "must be a text: write it in quotes"),
+        "string" => (value.is_string(), "must be a text"),
+        "boolean" => (value.is_boolean(), "must be a boolean: true or false, without quotes"),
+        "integer" => (value.is_i64(), "must be a whole number, without quotes"),
+        "number" => (value.is_number(), "must be a number, without quotes"),
+        "array" => (value.is_array(), "must be a list"),
+        "object" => (value.is_object(), "must be a map of fields"),
+        _ => return None,
+    };
+    (!fits).then_some(rule)
+}
+
+/// The limit that a value breaks, and the value as a message shows it.
+fn exceeded_limit(schema: &Value, value: &Value) -> Option<(String, String)> {
+    let (shown, size, unit, least, most) = match value {
+        Value::String(text) => (text.clone(), text.chars().count(), " characters", "minLength", "maxLength"),
+        Value::Array(entries) => {
+            (format!("{} entries", entries.len()), entries.len(), " entries", "minItems", "maxItems")
+        }
+        Value::Number(number) => {
+            let least = schema["minimum"].as_f64().filter(|least| number.as_f64() < Some(*least));
+            let most = schema["maximum"].as_f64().filter(|most| number.as_f64() > Some(*most));
+            let rule = least.map(|least| format!("must be at least {least}"));
+            return rule.or_else(|| Some(format!("must be at most {}", most?))).map(|rule| (number.to_string(), rule));
+        }
+        Value::Null | Value::Bool(_) | Value::Object(_) => return None,
+    };
+    let limit = |name: &str| schema[name].as_u64().and_then(|limit| usize::try_from(limit).ok());
+    let rule = match (limit(least), limit(most)) {
+        (Some(least), _) if size < least => format!("must have at least {least}{unit}"),
+        (_, Some(most)) if size > most => format!("must have at most {most}{unit}; it has {size}"),
+        _ => return None,
+    };
+    Some((shown, rule))
+}
