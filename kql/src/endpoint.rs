@@ -18,7 +18,7 @@ pub struct ClusterEndpoint {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} is not a cluster endpoint: {rule}")]
 pub struct EndpointError {
-    /// The refused text, cut after 128 characters.
+    /// The refused text [`without_secrets`], cut after 128 characters.
     pub value: String,
     /// What it breaks.
     pub rule: &'static str,
@@ -31,7 +31,7 @@ impl ClusterEndpoint {
     /// For any other scheme, userinfo, path, query, fragment, an IP address, a port, a host that is not a DNS name; loopback (`localhost`, `127.0.0.0/8`,
     /// `[::1]`) may have a port and plain http.
     pub fn parse(value: &str) -> Result<Self, EndpointError> {
-        let refuse = |rule| Err(EndpointError { value: value.chars().take(128).collect(), rule });
+        let refuse = |rule| Err(EndpointError { value: without_secrets(value).chars().take(128).collect(), rule });
         let folded = value.to_ascii_lowercase();
         let (secure, rest) = match (folded.strip_prefix("https://"), folded.strip_prefix("http://")) {
             (Some(rest), _) => (true, rest),
@@ -89,6 +89,23 @@ impl ClusterEndpoint {
     pub fn cluster_call(&self) -> String {
         format!("cluster({})", literal::string(&self.text))
     }
+}
+
+/// A text that should have been an endpoint, as it may be shown: people put passwords before the host and signatures into the query.
+pub fn without_secrets(value: &str) -> String {
+    let (scheme, rest) = value.find("://").map_or(("", value), |end| value.split_at(end + 3));
+    let query = rest.find(['?', '#']);
+    let (user, rest) = match (rest.rfind('@'), query) {
+        // Where the password ends cannot be told.
+        (Some(at), Some(query)) if query < at => return format!("{scheme}…"),
+        (Some(at), _) => ("…", &rest[at..]),
+        (None, _) => ("", rest),
+    };
+    let (shown, omitted) = match rest.find(['?', '#']) {
+        Some(query) => (&rest[..=query], "…"),
+        None => (rest, ""),
+    };
+    format!("{scheme}{user}{shown}{omitted}")
 }
 
 /// Host and port of an authority; brackets stay around an IPv6 address.
@@ -185,6 +202,24 @@ mod tests {
         }
         assert_eq!(ClusterEndpoint::parse("http://[::1]:5").unwrap().host(), "[::1]");
         assert_eq!(ClusterEndpoint::parse("http://127.0.0.1:8080").unwrap().host(), "127.0.0.1");
+    }
+
+    #[test]
+    fn a_refused_endpoint_is_shown_without_user_and_query() {
+        for (text, shown) in [
+            ("https://x.kusto.windows.net/db", "https://x.kusto.windows.net/db"),
+            ("https://me:hunter2@x.kusto.windows.net", "https://…@x.kusto.windows.net"),
+            ("https://me:hunt@er2@x.kusto.windows.net/?a=hunter2", "https://…@x.kusto.windows.net/?…"),
+            ("https://me:hunt/er2@x.kusto.windows.net", "https://…@x.kusto.windows.net"),
+            ("https://me:hunt?er2@x.kusto.windows.net", "https://…"),
+            ("https://x.kusto.windows.net?sig=hunter2", "https://x.kusto.windows.net?…"),
+            ("https://x.kusto.windows.net#hunter2", "https://x.kusto.windows.net#…"),
+            ("me:hunter2@x", "…@x"),
+        ] {
+            let error = ClusterEndpoint::parse(text).unwrap_err();
+            assert_eq!(error.value, shown);
+            assert!(!error.to_string().contains("hunt"), "{error}");
+        }
     }
 
     #[test]

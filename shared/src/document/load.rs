@@ -8,6 +8,7 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kql::endpoint::without_secrets;
 use kube::Resource as _;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
@@ -116,7 +117,10 @@ fn parse_error(text: &str, error: &serde_saphyr::Error, location: Option<Locatio
     ParseError {
         // The crate's hint speaks to programmers.
         message: error.without_snippet().to_string().replace(", set DuplicateKeyPolicy in Options if acceptable", ""),
-        line: line.and_then(|line| text.lines().nth(line)).map(|line| line.trim().chars().take(128).collect()),
+        line: line
+            .and_then(|line| text.lines().nth(line))
+            .map(|line| if line.contains("://") { without_secrets(line) } else { line.to_owned() })
+            .map(|line| line.trim().chars().take(128).collect()),
     }
 }
 

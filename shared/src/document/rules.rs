@@ -1,29 +1,24 @@
-//! The rules themselves, one function per part of the document; [`super::validate`] says which hold when. Pure.
+//! The rules themselves, one function per part of the document; [`super::validate`] says which hold when. Here is what both roles share. Pure.
 //!
 //! Each function reports what is broken and goes on, so that a person corrects a document once; `None` means that something was reported.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    time::Duration,
-};
+mod hub;
+mod partition;
+
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use kql::{
-    endpoint::ClusterEndpoint,
-    names::{DatabaseName, FunctionName, NameError, TableName},
-    statements::{HeartbeatSource, partition_table},
+    endpoint::{ClusterEndpoint, without_secrets},
+    names::{DatabaseName, NameError, TableName},
+    statements::partition_table,
 };
-use serde_json::Value;
 
 use super::{
-    config::{HubConfig, HubTarget, MembershipConfig, PartitionConfig, TrustConfig, defaults},
     cron::CronSchedule,
     duration::{format_duration, parse_duration},
     schedule::Schedule,
-    spec::{
-        ADXCluster, ADXClusterSpec, CredentialSpec, DatabaseSpec, FederatedClusterSpec, FederationMode, FederationSpec,
-        HeartbeatTables, MacroExpandSpec, MembershipSpec, ProvisionSpec, SchemaConflicts, SchemaInBeats,
-    },
+    schema::exceeded_limits,
+    spec::{ADXCluster, ADXClusterSpec, CredentialSpec, DatabaseSpec, FederationSpec, ProvisionSpec},
     validate::{Violation, Violations},
 };
 use crate::credential::CredentialConfig;
@@ -34,9 +29,8 @@ pub(super) const ABSENT: &str = "absent";
 /// The least number of intervals in a time to live: two lost heartbeats must not remove a partition.
 const TTL_INTERVALS: u32 = 3;
 
-/// A beat counts as missed a quarter of an interval late, and a partition must be suspect for an interval before it expires: by suspects the hub knows that
-/// many fell silent together.
-const SUSPECT_MARGIN: f64 = 1.25;
+/// The shortest rest between two passes, and so the shortest interval that can be kept.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What is broken so far.
 #[derive(Default)]
@@ -48,6 +42,15 @@ fn is_object_name(name: &str) -> bool {
     let bytes = name.as_bytes();
     let inner = |byte: &u8| is_edge(Some(byte)) || matches!(byte, b'-' | b'.');
     bytes.len() <= 253 && bytes.iter().all(inner) && is_edge(bytes.first()) && is_edge(bytes.last())
+}
+
+/// The names of an agent's objects, which begin with the document's, and of its pods' labels leave so much. The CRD has the same rule.
+fn is_agents_name(name: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    name.len() <= 52
+        && name.bytes().all(is_inner)
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.ends_with('-')
 }
 
 impl Rules {
@@ -62,124 +65,13 @@ impl Rules {
         }
     }
 
-    pub(super) fn partition(&mut self, cluster: &ADXCluster) -> Option<PartitionConfig> {
-        let name = self.common(cluster);
-        let endpoint = self.own_endpoint(&cluster.spec);
-        let Some(federation) = &cluster.spec.federation else {
-            return Some(PartitionConfig {
-                name: name?,
-                credential: own_credential(&cluster.spec, endpoint.as_ref()?),
-                endpoint: endpoint?,
-                hubs: Vec::new(),
-                partitioning: BTreeMap::new(),
-                schedule: Schedule::Interval { every: defaults::HEARTBEAT_INTERVAL },
-                schema_rests: None,
-            });
-        };
-        self.hub_fields_absent(federation);
-        let hubs = self.hubs(federation, endpoint.as_ref());
-        self.partitioning(federation);
-        let time_to_live = self.duration("heartbeatTTL", federation.heartbeat_ttl.as_deref(), defaults::HEARTBEAT_TTL);
-        let schedule = self.schedule(
-            ("heartbeatInterval", federation.heartbeat_interval.as_deref(), defaults::HEARTBEAT_INTERVAL),
-            ("heartbeatSchedule", federation.heartbeat_schedule.as_deref()),
-        );
-        self.credential_spec(
-            "spec.federation",
-            federation.credential.as_ref(),
-            federation.managed_identity_client_id.as_deref(),
-        );
-        Some(PartitionConfig {
-            name: name?,
-            credential: own_credential(&cluster.spec, endpoint.as_ref()?),
-            endpoint: endpoint?,
-            hubs,
-            partitioning: federation.partitioning.clone(),
-            schedule: schedule?,
-            schema_rests: match federation.schema_in_beats.unwrap_or_default() {
-                SchemaInBeats::Always => None,
-                // A hub looks for schemas two of its times to live back.
-                SchemaInBeats::OnChange => Some(time_to_live? / 2),
-            },
-        })
-    }
-
-    pub(super) fn hub(&mut self, cluster: &ADXCluster) -> Option<HubConfig> {
-        let name = self.common(cluster);
-        let endpoint = self.own_endpoint(&cluster.spec);
-        let Some(federation) = &cluster.spec.federation else {
-            self.breaks("spec.federation", ABSENT, "must be present for role Federated: it names the heartbeat table");
-            return None;
-        };
-        self.partition_fields_absent(federation);
-        let heartbeat_database =
-            self.required_name("heartbeatDatabase", federation.heartbeat_database.as_deref(), DatabaseName::new);
-        let heartbeat_table =
-            self.required_name("heartbeatTable", federation.heartbeat_table.as_deref(), TableName::new);
-        let times = self.times(federation);
-        let schedule = self.schedule(
-            ("reconcileInterval", federation.reconcile_interval.as_deref(), defaults::RECONCILE_INTERVAL),
-            ("reconcileSchedule", federation.reconcile_schedule.as_deref()),
-        );
-        let (function_prefix, folder, best_effort) =
-            self.macro_expand(&federation.macro_expand.clone().unwrap_or_default());
-        self.credential_spec(
-            "spec.federation",
-            federation.credential.as_ref(),
-            federation.managed_identity_client_id.as_deref(),
-        );
-        let membership = self.membership(&federation.membership.clone().unwrap_or_default());
-        let trust = self.trust(federation);
-        let heartbeats =
-            heartbeat_table.and_then(|table| self.heartbeat_source(table, federation.heartbeat_tables, &trust));
-        for (index, group) in federation.entity_groups.iter().enumerate() {
-            if group.by.trim().is_empty() {
-                let path = format!("spec.federation.entityGroups[{index}].by");
-                self.breaks(path, quoted(&group.by), "must name a partitioning attribute");
+    /// What the CRD's schema bounds and no rule has told of yet.
+    pub(super) fn limits(&mut self, cluster: &ADXCluster) {
+        for violation in exceeded_limits(&cluster.spec) {
+            if self.0.iter().all(|told| told.path != violation.path) {
+                self.0.push(violation);
             }
         }
-        let acknowledged_plan = federation.acknowledged_plan.clone().filter(|hash| !hash.is_empty());
-        if let Some(hash) = acknowledged_plan.as_ref().filter(|hash| !hash.bytes().all(|b| b.is_ascii_hexdigit())) {
-            self.breaks(
-                "spec.federation.acknowledgedPlan",
-                hash,
-                "must be the hash of a held plan, as the status shows it",
-            );
-        }
-        let (heartbeat_interval, heartbeat_ttl, heartbeat_retention) = times?;
-        if let Some(missed) = membership.as_ref().map(|membership| membership.suspect_after_missed_beats)
-            && heartbeat_interval * TTL_INTERVALS <= heartbeat_ttl
-            && heartbeat_interval.as_secs_f64() * (missed as f64 + SUSPECT_MARGIN) > heartbeat_ttl.as_secs_f64()
-        {
-            let rule = format!(
-                "must make a partition suspect before it expires: with heartbeatInterval {} and heartbeatTTL {} at most {}",
-                format_duration(heartbeat_interval),
-                format_duration(heartbeat_ttl),
-                (heartbeat_ttl.as_secs_f64() / heartbeat_interval.as_secs_f64() - SUSPECT_MARGIN).floor()
-            );
-            self.breaks("spec.federation.membership.suspectAfterMissedBeats", missed, rule);
-        }
-        Some(HubConfig {
-            name: name?,
-            credential: own_credential(&cluster.spec, endpoint.as_ref()?),
-            endpoint: endpoint?,
-            heartbeat_database: heartbeat_database?,
-            heartbeats: heartbeats?,
-            heartbeat_ttl,
-            heartbeat_interval,
-            heartbeat_retention,
-            schedule: schedule?,
-            function_prefix,
-            folder,
-            best_effort,
-            databases: cluster.spec.databases.iter().filter_map(|d| DatabaseName::new(&d.database_name).ok()).collect(),
-            is_plan_only: cluster.spec.suspend || federation.mode == Some(FederationMode::Plan),
-            acknowledged_plan,
-            membership: membership?,
-            trust,
-            group_attributes: federation.entity_groups.iter().map(|group| group.by.clone()).collect(),
-            converts_columns: federation.schema_conflicts.unwrap_or_default() == SchemaConflicts::Coerce,
-        })
     }
 
     /// What holds for every role; the document's name.
@@ -191,6 +83,11 @@ impl Rules {
                 "metadata.name",
                 quoted(name),
                 "must be 1 to 253 lower-case letters, digits, '-' and '.', with a letter or digit at both ends, as Kubernetes names objects",
+            ),
+            Some(name) if cluster.spec.federation.is_some() && !is_agents_name(name) => self.breaks(
+                "metadata.name",
+                name,
+                "must be at most 52 lower-case letters, digits and hyphens, beginning with a letter: its agent's objects are named after it",
             ),
             Some(_) => {}
         }
@@ -255,205 +152,13 @@ impl Rules {
     }
 
     fn endpoint(&mut self, path: &str, text: &str) -> Option<ClusterEndpoint> {
-        ClusterEndpoint::parse(text).map_err(|error| self.breaks(path, quoted(text), error.rule)).ok()
-    }
-
-    fn required_name<T>(
-        &mut self,
-        field: &str,
-        text: Option<&str>,
-        parse: impl Fn(String) -> Result<T, NameError>,
-    ) -> Option<T> {
-        let path = format!("spec.federation.{field}");
-        let Some(text) = text else {
-            self.breaks(path, ABSENT, "must be given for role Federated");
-            return None;
-        };
-        self.name(&path, text, parse)
+        ClusterEndpoint::parse(text).map_err(|error| self.breaks(path, quoted(&without_secrets(text)), error.rule)).ok()
     }
 
     fn name<T>(&mut self, path: &str, text: &str, parse: impl Fn(String) -> Result<T, NameError>) -> Option<T> {
         parse(text.to_owned())
             .map_err(|error| self.breaks(path, quoted(text), format_args!("must be a Kusto name: {error}")))
             .ok()
-    }
-
-    /// The hubs, under whichever of the two names the document uses.
-    fn hubs(&mut self, federation: &FederationSpec, partition: Option<&ClusterEndpoint>) -> Vec<HubTarget> {
-        let (field, targets) = match (&federation.federated_clusters, &federation.federated_targets) {
-            (Some(_), Some(targets)) => {
-                let rule = "must not be set beside federatedClusters: it is its second name";
-                self.breaks("spec.federation.federatedTargets", count(targets.len()), rule);
-                return Vec::new();
-            }
-            (None, Some(targets)) => ("federatedTargets", targets.as_slice()),
-            (Some(targets), None) => ("federatedClusters", targets.as_slice()),
-            (None, None) => ("federatedClusters", &[][..]),
-        };
-        if targets.is_empty() {
-            self.breaks(format!("spec.federation.{field}"), ABSENT, "must name at least one hub for role Partition");
-        }
-        let mut hubs: Vec<HubTarget> = Vec::new();
-        for (index, target) in targets.iter().enumerate() {
-            let path = format!("spec.federation.{field}[{index}]");
-            let Some(hub) = self.hub_target(&path, target, partition) else { continue };
-            // One beat per hub: two targets in one cluster would be one partition counted twice, and one metric label for both.
-            if hubs.iter().any(|other| other.endpoint == hub.endpoint) {
-                self.breaks(
-                    format!("{path}.endpoint"),
-                    quoted(&target.endpoint),
-                    "must be listed once: each hub gets one heartbeat",
-                );
-            }
-            hubs.push(hub);
-        }
-        hubs
-    }
-
-    fn hub_target(
-        &mut self,
-        path: &str,
-        target: &FederatedClusterSpec,
-        partition: Option<&ClusterEndpoint>,
-    ) -> Option<HubTarget> {
-        let endpoint = self.endpoint(&format!("{path}.endpoint"), &target.endpoint);
-        let database = self.name(&format!("{path}.heartbeatDatabase"), &target.heartbeat_database, DatabaseName::new);
-        let table = self.name(&format!("{path}.heartbeatTable"), &target.heartbeat_table, TableName::new);
-        let is_own = target.heartbeat_tables == Some(HeartbeatTables::PerPartition);
-        let table = if is_own { self.own_table(path, &table?, partition?) } else { table };
-        self.credential_spec(path, target.credential.as_ref(), target.managed_identity_client_id.as_deref());
-        let credential =
-            credential(target.credential.as_ref(), &[target.managed_identity_client_id.as_deref()], endpoint.as_ref()?);
-        Some(HubTarget { endpoint: endpoint?, database: database?, table: table?, credential })
-    }
-
-    fn partitioning(&mut self, federation: &FederationSpec) {
-        for (key, value) in &federation.partitioning {
-            let path = format!("spec.federation.partitioning.{key}");
-            if key.trim().is_empty() {
-                self.breaks("spec.federation.partitioning", quoted(key), "must not have an empty attribute name");
-            }
-            if !matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_)) {
-                self.breaks(path, value, "must be a text, a number or a boolean");
-            }
-        }
-    }
-
-    /// Interval, time to live and retention of heartbeats, which bind one another.
-    fn times(&mut self, federation: &FederationSpec) -> Option<(Duration, Duration, Duration)> {
-        let interval =
-            self.duration("heartbeatInterval", federation.heartbeat_interval.as_deref(), defaults::HEARTBEAT_INTERVAL);
-        let ttl = self.duration("heartbeatTTL", federation.heartbeat_ttl.as_deref(), defaults::HEARTBEAT_TTL);
-        let retention = self.duration(
-            "heartbeatRetention",
-            federation.heartbeat_retention.as_deref(),
-            defaults::HEARTBEAT_RETENTION,
-        );
-        let (interval, ttl, retention) = (interval?, ttl?, retention?);
-        if ttl < interval * TTL_INTERVALS {
-            let value = or_default(federation.heartbeat_ttl.as_deref(), ttl);
-            let interval = format_duration(interval);
-            let rule = format!("must be at least {TTL_INTERVALS} x heartbeatInterval ({interval})");
-            self.breaks("spec.federation.heartbeatTTL", value, rule);
-        }
-        if retention < ttl {
-            let value = or_default(federation.heartbeat_retention.as_deref(), retention);
-            let rule = format!("must be at least heartbeatTTL ({})", format_duration(ttl));
-            self.breaks("spec.federation.heartbeatRetention", value, rule);
-        }
-        Some((interval, ttl, retention))
-    }
-
-    fn membership(&mut self, spec: &MembershipSpec) -> Option<MembershipConfig> {
-        let mut number = |field: &str, value: Option<i32>, default: u32, least: i32, most: i32| {
-            let Some(value) = value else { return default };
-            if !(least..=most).contains(&value) {
-                let rule = format!("must be {least} to {most}");
-                self.breaks(format!("spec.federation.membership.{field}"), value, rule);
-            }
-            value.unsigned_abs()
-        };
-        let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-        let join_after_beats = number("joinAfterBeats", spec.join_after_beats, 1, 1, 100).into();
-        let return_after_beats = number("returnAfterBeats", spec.return_after_beats, 2, 1, 100).into();
-        let suspect_after_missed_beats =
-            number("suspectAfterMissedBeats", spec.suspect_after_missed_beats, 1, 1, 100).into();
-        let flapping_returns = size(number("flappingReturns", spec.flapping_returns, 3, 2, 16));
-        let removal_percent = size(number("removalPercent", spec.removal_percent, 15, 1, 100));
-        let mass_expiry_percent = size(number("massExpiryPercent", spec.mass_expiry_percent, 55, 1, 100));
-        let mass_expiry_partitions = size(number("massExpiryPartitions", spec.mass_expiry_partitions, 3, 1, 10_000));
-        let flapping_window =
-            self.duration("membership.flappingWindow", spec.flapping_window.as_deref(), defaults::FLAPPING_WINDOW);
-        let limit = spec.guard_time_limit.as_deref();
-        let guard_time_limit = limit.map(|_| self.duration("membership.guardTimeLimit", limit, Duration::ZERO));
-        let zone_attribute = spec.zone_attribute.clone().unwrap_or_else(|| defaults::ZONE_ATTRIBUTE.to_owned());
-        if zone_attribute.trim().is_empty() {
-            let rule = "must name a partitioning attribute";
-            self.breaks("spec.federation.membership.zoneAttribute", quoted(&zone_attribute), rule);
-        }
-        let guard_time_limit = match guard_time_limit {
-            Some(limit) => Some(limit?),
-            None => None,
-        };
-        Some(MembershipConfig {
-            join_after_beats,
-            return_after_beats,
-            suspect_after_missed_beats,
-            flapping_returns,
-            flapping_window: flapping_window?,
-            removal_percent,
-            mass_expiry_percent,
-            mass_expiry_partitions,
-            zone_attribute,
-            guard_time_limit,
-        })
-    }
-
-    fn trust(&mut self, federation: &FederationSpec) -> TrustConfig {
-        let mut endpoints = |field: &str, texts: &[String]| -> Vec<ClusterEndpoint> {
-            let texts = texts.iter().enumerate();
-            texts
-                .filter_map(|(index, text)| self.endpoint(&format!("spec.federation.{field}[{index}]"), text))
-                .collect()
-        };
-        let allowed = federation.allowed_partitions.as_ref().map(|texts| endpoints("allowedPartitions", texts));
-        let blocked = endpoints("blockedPartitions", &federation.blocked_partitions);
-        let pattern = federation.allowed_partition_pattern.clone();
-        let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '*');
-        if let Some(text) = pattern.as_ref().filter(|text| text.is_empty() || !text.chars().all(is_host)) {
-            let rule =
-                "must be a host name in which '*' stands for any characters, such as *.westeurope.kusto.windows.net";
-            self.breaks("spec.federation.allowedPartitionPattern", quoted(text), rule);
-        }
-        TrustConfig { allowed, pattern, blocked, canary: federation.canary.unwrap_or(false) }
-    }
-
-    /// Where the hub finds heartbeats.
-    fn heartbeat_source(
-        &mut self,
-        table: TableName,
-        tables: Option<HeartbeatTables>,
-        trust: &TrustConfig,
-    ) -> Option<HeartbeatSource> {
-        if tables.unwrap_or_default() == HeartbeatTables::Shared {
-            return Some(HeartbeatSource::Shared(table));
-        }
-        let path = "spec.federation.heartbeatTables";
-        let partitions = trust.allowed.as_deref().unwrap_or_default();
-        if partitions.is_empty() || trust.pattern.is_some() {
-            let rule = "must have the partitions in allowedPartitions, and no allowedPartitionPattern: there is a table for each";
-            self.breaks(path, "PerPartition", rule);
-            return None;
-        }
-        let mut own = BTreeMap::new();
-        for partition in partitions {
-            let name = self.own_table("spec.federation", &table, partition)?;
-            if let Some(other) = own.insert(name.clone(), partition.clone()).filter(|other| other != partition) {
-                let rule = format!("must give each partition a table: {other} and {partition} would share {name}");
-                self.breaks(path, "PerPartition", rule);
-            }
-        }
-        Some(HeartbeatSource::PerPartition(own))
     }
 
     /// The table of one partition.
@@ -467,12 +172,32 @@ impl Rules {
         parse_duration(text).map_err(|rule| self.breaks(format!("spec.federation.{field}"), quoted(text), rule)).ok()
     }
 
+    /// The time between two passes.
+    fn interval(&mut self, field: &str, text: Option<&str>, default: Duration) -> Option<Duration> {
+        let interval = self.duration(field, text, default)?;
+        if interval < SHORTEST_INTERVAL {
+            let rule = format!("must be at least {}", format_duration(SHORTEST_INTERVAL));
+            self.breaks(format!("spec.federation.{field}"), or_default(text, interval), rule);
+        }
+        Some(interval)
+    }
+
+    /// Two lost heartbeats must not remove a partition.
+    fn time_to_live_covers(&mut self, interval: Duration, time_to_live: Duration, federation: &FederationSpec) {
+        if time_to_live < interval * TTL_INTERVALS {
+            let value = or_default(federation.heartbeat_ttl.as_deref(), time_to_live);
+            let interval = format_duration(interval);
+            let rule = format!("must be at least {TTL_INTERVALS} x heartbeatInterval ({interval})");
+            self.breaks("spec.federation.heartbeatTTL", value, rule);
+        }
+    }
+
     fn schedule(
         &mut self,
         (interval_field, interval, default): (&str, Option<&str>, Duration),
         (cron_field, cron): (&str, Option<&str>),
     ) -> Option<Schedule> {
-        let every = self.duration(interval_field, interval, default);
+        let every = self.interval(interval_field, interval, default);
         let Some(cron) = cron else { return Some(Schedule::Interval { every: every? }) };
         let path = format!("spec.federation.{cron_field}");
         if interval.is_some() {
@@ -485,23 +210,6 @@ impl Rules {
                 None
             }
         }
-    }
-
-    /// Function prefix, folder and best effort.
-    fn macro_expand(&mut self, spec: &MacroExpandSpec) -> (String, String, bool) {
-        let prefix = spec.function_prefix.clone().unwrap_or_else(|| defaults::FUNCTION_PREFIX.to_owned());
-        let path = "spec.federation.macroExpand.functionPrefix";
-        if prefix.is_empty() {
-            self.breaks(path, quoted(&prefix), "must not be empty: the functions would hide the hub's own tables");
-        } else if let Err(error) = FunctionName::new(format!("{prefix}T")) {
-            self.breaks(path, quoted(&prefix), format_args!("must begin a Kusto name: {error}"));
-        }
-        let folder = spec.folder.clone().unwrap_or_else(|| defaults::FOLDER.to_owned());
-        if folder.trim().is_empty() || folder.chars().any(char::is_control) || folder.chars().count() > 256 {
-            let rule = "must be 1 to 256 characters without control characters";
-            self.breaks("spec.federation.macroExpand.folder", quoted(&folder), rule);
-        }
-        (prefix, folder, spec.best_effort.unwrap_or(defaults::BEST_EFFORT))
     }
 
     /// One way to sign in, said once.
@@ -522,67 +230,6 @@ impl Rules {
         if let Some(client_id) = client_id.filter(|id| !id.is_empty()) {
             let rule = "must not be set beside credential: write credential.managedIdentity.clientId";
             self.breaks(format!("{section}.managedIdentityClientId"), client_id, rule);
-        }
-    }
-
-    /// A hub's field in a partition's document would be ignored without a word. `heartbeatTTL` is let through: adx-mon's CRD writes its default into every
-    /// federation section.
-    fn hub_fields_absent(&mut self, federation: &FederationSpec) {
-        let texts = [
-            ("heartbeatDatabase", &federation.heartbeat_database),
-            ("heartbeatTable", &federation.heartbeat_table),
-            ("heartbeatRetention", &federation.heartbeat_retention),
-            ("reconcileInterval", &federation.reconcile_interval),
-            ("reconcileSchedule", &federation.reconcile_schedule),
-        ];
-        for (field, text) in texts {
-            if let Some(text) = text {
-                self.breaks(
-                    format!("spec.federation.{field}"),
-                    quoted(text),
-                    "must be absent: it belongs to role Federated",
-                );
-            }
-        }
-        let sections = [
-            ("macroExpand", federation.macro_expand.is_some()),
-            ("heartbeatTables", federation.heartbeat_tables.is_some()),
-            ("mode", federation.mode.is_some()),
-            ("acknowledgedPlan", federation.acknowledged_plan.is_some()),
-            ("membership", federation.membership.is_some()),
-            ("allowedPartitions", federation.allowed_partitions.is_some()),
-            ("allowedPartitionPattern", federation.allowed_partition_pattern.is_some()),
-            ("blockedPartitions", !federation.blocked_partitions.is_empty()),
-            ("canary", federation.canary.is_some()),
-            ("entityGroups", !federation.entity_groups.is_empty()),
-            ("schemaConflicts", federation.schema_conflicts.is_some()),
-        ];
-        for (section, _) in sections.into_iter().filter(|(_, is_present)| *is_present) {
-            let rule = "must be absent: it belongs to role Federated";
-            self.breaks(format!("spec.federation.{section}"), "present", rule);
-        }
-    }
-
-    /// And a partition's in a hub's.
-    fn partition_fields_absent(&mut self, federation: &FederationSpec) {
-        let rule = "must be absent: it belongs to role Partition";
-        let lists = [
-            ("federatedClusters", &federation.federated_clusters),
-            ("federatedTargets", &federation.federated_targets),
-        ];
-        for (field, list) in lists {
-            if let Some(list) = list {
-                self.breaks(format!("spec.federation.{field}"), count(list.len()), rule);
-            }
-        }
-        if !federation.partitioning.is_empty() {
-            self.breaks("spec.federation.partitioning", count(federation.partitioning.len()), rule);
-        }
-        if federation.schema_in_beats.is_some() {
-            self.breaks("spec.federation.schemaInBeats", "present", rule);
-        }
-        if let Some(text) = &federation.heartbeat_schedule {
-            self.breaks("spec.federation.heartbeatSchedule", quoted(text), rule);
         }
     }
 }

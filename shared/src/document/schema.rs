@@ -109,9 +109,11 @@ fn exceeded_limit(schema: &Value, value: &Value) -> Option<(String, String)> {
         Value::Null | Value::Bool(_) | Value::Object(_) => return None,
     };
     let limit = |name: &str| schema[name].as_u64().and_then(|limit| usize::try_from(limit).ok());
+    // A list is shown by its count; a long text is cut.
+    let counted = if value.is_string() { format!("; it has {size}") } else { String::new() };
     let rule = match (limit(least), limit(most)) {
         (Some(least), _) if size < least => format!("must have at least {least}{unit}"),
-        (_, Some(most)) if size > most => format!("must have at most {most}{unit}; it has {size}"),
+        (_, Some(most)) if size > most => format!("must have at most {most}{unit}{counted}"),
         _ => return None,
     };
     Some((shown, rule))

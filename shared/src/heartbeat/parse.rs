@@ -30,9 +30,9 @@ impl Default for Limits {
 }
 
 /// Attributes of a partition that are kept.
-const MAX_ATTRIBUTES: usize = 64;
+pub(crate) const MAX_ATTRIBUTES: usize = 64;
 /// The longest attribute, name or value, in characters.
-const MAX_ATTRIBUTE_CHARS: usize = 256;
+pub(crate) const MAX_ATTRIBUTE_CHARS: usize = 256;
 /// Problems that are told of one value; a hostile one could hold millions.
 const MAX_PROBLEMS: usize = 50;
 
