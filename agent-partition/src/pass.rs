@@ -45,6 +45,15 @@ struct PartitionAgent {
     status: Option<StatusWriter>,
 }
 
+/// Why a beat is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beat {
+    /// The schedule says so: every hub gets it.
+    Regular,
+    /// Hubs did not take the last one, as before their tables are made: they get it, and nobody else.
+    Again,
+}
+
 /// Beats on schedule until the stop.
 pub async fn run(config: PartitionConfig, world: World) -> Exit {
     let mut cycle = world.cycle(config.schedule.clone());
@@ -56,7 +65,11 @@ pub async fn run(config: PartitionConfig, world: World) -> Exit {
         }
     };
     while let Some(now) = cycle.next().await {
-        cycle.pass(agent.beat(now)).await;
+        let beat = if cycle.is_between() { Beat::Again } else { Beat::Regular };
+        cycle.pass(agent.beat(beat, now)).await;
+        if let Some(again) = agent.again() {
+            cycle.look_again_after(again.saturating_duration_since(Instant::now()));
+        }
         agent.tell().await;
     }
     cycle.exit()
@@ -88,8 +101,10 @@ impl PartitionAgent {
         })
     }
 
-    async fn beat(&mut self, now: Timestamp) -> PassOutcome {
-        if let Some(found) = self.discover().await {
+    async fn beat(&mut self, beat: Beat, now: Timestamp) -> PassOutcome {
+        if (beat == Beat::Regular || self.inventory.is_none())
+            && let Some(found) = self.discover(beat).await
+        {
             self.report.inventory(&found, now);
             if let Ok(found) = found {
                 self.inventory = Some(found.inventory).filter(|inventory| !inventory.0.is_empty());
@@ -97,17 +112,22 @@ impl PartitionAgent {
         }
         let heartbeat = &compose(&self.config, self.inventory.as_ref(), now);
         let patience = HUB_PATIENCE.min(self.half_interval);
-        let sending = self.publishers.iter_mut().map(async |publisher| {
-            let result = match time::timeout(patience, publisher.publish(heartbeat)).await {
-                Ok(result) => result,
-                Err(_) => Err(publisher.late(patience)),
-            };
+        let due = self.publishers.iter_mut().filter(|publisher| {
+            beat == Beat::Regular || publisher.again().is_some_and(|again| again <= Instant::now())
+        });
+        let sending = due.map(async |publisher| {
+            let result = publisher.beat(heartbeat, patience).await;
             (publisher.target().endpoint.clone(), result)
         });
         for (hub, result) in join_all(sending).await {
             self.report.sent(&hub, &result, now);
         }
         self.report.end(now)
+    }
+
+    /// When a hub must get a beat, if the schedule has none before.
+    fn again(&self) -> Option<Instant> {
+        self.publishers.iter().filter_map(Publisher::again).min()
     }
 
     /// In Kubernetes: the ADXCluster's status says what became of the beat.
@@ -119,17 +139,22 @@ impl PartitionAgent {
 
     /// What the cluster holds; `None` where a later beat will tell. A beat waits for it for a part of the lateness that a hub allows, and for longer only while
     /// nothing is known yet.
-    async fn discover(&mut self) -> Option<Result<Found, InventoryError>> {
+    async fn discover(&mut self, beat: Beat) -> Option<Result<Found, InventoryError>> {
         let cluster = &self.cluster;
         let ask = || {
             let cluster = cluster.clone();
             (Instant::now(), tokio::spawn(async move { discover(&cluster).await }))
         };
         let (since, asked) = self.asked.get_or_insert_with(ask);
-        let patience = match &self.inventory {
-            _ if self.is_only_beat => INVENTORY_PATIENCE,
-            Some(_) => self.half_interval / 4,
-            None => self.half_interval,
+        // What a failure says is the limit, and not the time waited, which grows: the status is written where it changes.
+        let limit = match &self.inventory {
+            None if !self.is_only_beat => self.half_interval.min(INVENTORY_PATIENCE),
+            _ => INVENTORY_PATIENCE,
+        };
+        let patience = match beat {
+            Beat::Regular if self.is_only_beat || self.inventory.is_none() => limit,
+            // The next regular beat must not be late for it.
+            Beat::Regular | Beat::Again => self.half_interval / 4,
         };
         let patience = patience.min(INVENTORY_PATIENCE.saturating_sub(since.elapsed()));
         let answer = time::timeout(patience, &mut *asked).await;
@@ -138,10 +163,10 @@ impl PartitionAgent {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => std::panic::resume_unwind(error.into_panic()),
             Err(_) if waited < INVENTORY_PATIENCE && self.inventory.is_some() => return None,
-            Err(_) if waited < INVENTORY_PATIENCE => return Some(Err(InventoryError::Late(waited))),
+            Err(_) if waited < INVENTORY_PATIENCE => return Some(Err(InventoryError::Late(limit))),
             Err(_) => {
                 asked.abort();
-                Err(InventoryError::Late(waited))
+                Err(InventoryError::Late(limit))
             }
         };
         self.asked = None;
@@ -150,5 +175,30 @@ impl PartitionAgent {
             Ok(found) if self.inventory.is_some() && found.inventory.0.is_empty() => Err(InventoryError::Vanished),
             found => found,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::document::{parse_documents, partition_config};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cluster_that_does_not_answer_is_told_in_words_that_do_not_change() {
+        // It takes connections and says nothing.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let document = format!(
+            "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: europe}}\nspec:\n  clusterName: europe\n  endpoint: 'http://{}'\n  federation: {{heartbeatInterval: 200ms, federatedClusters: [{{endpoint: 'http://127.0.0.1:9', heartbeatDatabase: D, heartbeatTable: T}}]}}\n",
+            silent.local_addr().unwrap()
+        );
+        let config = partition_config(&parse_documents(&document).unwrap()[0]).unwrap();
+        let mut agent = PartitionAgent::new(config, World::new("agent-partition")).unwrap();
+        for beat in [Beat::Regular, Beat::Again, Beat::Regular] {
+            let found = agent.discover(beat).await.unwrap();
+            let words = "the cluster did not list its databases, tables and views within 100ms";
+            assert_eq!(found.unwrap_err().to_string(), words);
+        }
     }
 }

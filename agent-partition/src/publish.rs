@@ -8,8 +8,9 @@ use shared::{
     document::HubTarget,
     heartbeat::{Heartbeat, SchemaInventory},
     kusto::{ClientError, ClientOptions, Failure, KustoClient, KustoError},
-    runtime::chain,
+    runtime::{Backoff, chain},
 };
+use tokio::time;
 
 /// After so many beats by command, streaming is tried again: a hub whose table was just made enables it moments later.
 const TRY_STREAMING_EVERY: u32 = 6;
@@ -25,6 +26,9 @@ pub struct Publisher {
     schema_rests: Option<Duration>,
     /// The schema that the hub took last, and when.
     taken: Option<(SchemaInventory, Instant)>,
+    backoff: Backoff,
+    /// When the beat that the hub did not take is sent again.
+    again: Option<Instant>,
 }
 
 impl Publisher {
@@ -34,7 +38,7 @@ impl Publisher {
     /// If the hub's host is not to be trusted.
     pub fn new(target: HubTarget, schema_rests: Option<Duration>, options: ClientOptions) -> Result<Self, ClientError> {
         let hub = KustoClient::new(target.endpoint.clone(), &target.credential, options)?;
-        Ok(Self { hub, target, inline_beats: 0, schema_rests, taken: None })
+        Ok(Self { hub, target, inline_beats: 0, schema_rests, taken: None, backoff: Backoff::default(), again: None })
     }
 
     /// The hub.
@@ -42,11 +46,38 @@ impl Publisher {
         &self.target
     }
 
-    /// Sends the heartbeat, without its schema where the hub has that and the document lets it rest.
+    /// When this hub must get a beat although no regular one is due: it did not take the last.
+    pub const fn again(&self) -> Option<Instant> {
+        self.again
+    }
+
+    /// Sends the heartbeat. A hub that does not take it within `patience` gets another, sooner than the schedule says and ever later while it refuses.
     ///
     /// # Errors
     /// What the hub answered, or why it could not be asked.
-    pub async fn publish(&mut self, heartbeat: &Heartbeat) -> Result<Timestamp, KustoError> {
+    pub async fn beat(&mut self, heartbeat: &Heartbeat, patience: Duration) -> Result<Timestamp, KustoError> {
+        let result = match time::timeout(patience, self.publish(heartbeat)).await {
+            Ok(result) => result,
+            Err(_) => Err(self.late(patience)),
+        };
+        self.again = match &result {
+            Ok(_) => {
+                self.backoff.reset();
+                None
+            }
+            Err(error) => {
+                let wished = match error.failure {
+                    Failure::Throttled { retry_after } => retry_after.unwrap_or_default(),
+                    _ => Duration::ZERO,
+                };
+                Some(Instant::now() + self.backoff.next_wait().max(wished))
+            }
+        };
+        result
+    }
+
+    /// Sends the heartbeat, without its schema where the hub has that and the document lets it rest.
+    async fn publish(&mut self, heartbeat: &Heartbeat) -> Result<Timestamp, KustoError> {
         if self.has_taken(heartbeat) {
             return self.send(&Heartbeat { schema: None, ..heartbeat.clone() }).await;
         }
@@ -80,7 +111,7 @@ impl Publisher {
     }
 
     /// The hub did not take the heartbeat in time.
-    pub fn late(&self, after: Duration) -> KustoError {
+    fn late(&self, after: Duration) -> KustoError {
         KustoError {
             endpoint: self.target.endpoint.clone(),
             request: "heartbeat",

@@ -3,6 +3,7 @@
 
 mod admin;
 mod args;
+mod backoff;
 mod cycle;
 mod logs;
 mod metrics;
@@ -12,6 +13,7 @@ mod stop;
 
 pub use admin::{Admin, AdminServer};
 pub use args::{CommonArgs, LogFormat};
+pub use backoff::Backoff;
 pub use cycle::{Cycle, Leadership};
 pub use logs::{chain, init as init_logs};
 pub use metrics::{

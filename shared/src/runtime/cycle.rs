@@ -7,13 +7,15 @@
 //! }
 //! cycle.exit()
 //! ```
+//!
+//! A pass that could not do all it had to may be followed up before the schedule says so: see [`Cycle::look_again_after`].
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -41,7 +43,13 @@ pub struct Cycle {
     leadership: Option<Leadership>,
     has_not_led: bool,
     number: u64,
+    /// The start of the schedule's last pass.
     started: Option<(Timestamp, Instant)>,
+    /// When the schedule's next pass is due; worked out when the last one has ended.
+    due: Option<Instant>,
+    /// When a pass is wanted, if that is sooner.
+    wanted: Option<Instant>,
+    is_between: bool,
     last: Option<PassOutcome>,
 }
 
@@ -57,6 +65,9 @@ impl Cycle {
             has_not_led: false,
             number: 0,
             started: None,
+            due: None,
+            wanted: None,
+            is_between: false,
             last: None,
         }
     }
@@ -73,6 +84,7 @@ impl Cycle {
         if self.stop.is_cancelled() || (self.once && self.number > 0) {
             return None;
         }
+        let rested = Instant::now() + if self.number > 0 { SHORTEST_REST } else { Duration::ZERO };
         loop {
             if let Some(leadership) = &mut self.leadership {
                 self.has_not_led |= !*leadership.leads.borrow();
@@ -84,21 +96,47 @@ impl Cycle {
             if self.once {
                 break;
             }
-            let Some(wait) = self.wait() else {
+            let Some(due) = self.due.or_else(|| self.next_due()) else {
                 tracing::error!("the schedule has no next time");
                 return None;
             };
+            self.due = Some(due);
+            let next = self.wanted.map_or(due, |wanted| wanted.min(due)).max(rested);
             tokio::select! {
                 () = self.stop.cancelled() => return None,
                 // Whoever leads by the time of the pass makes it.
                 () = lost(&mut self.leadership) => self.has_not_led = true,
-                () = sleep(wait) => break,
+                () = sleep_until(next) => {
+                    self.is_between = next < due;
+                    break;
+                }
             }
         }
         let now = Timestamp::now();
         self.number += 1;
-        self.started = Some((now, Instant::now()));
+        self.wanted = None;
+        if !self.is_between {
+            self.started = Some((now, Instant::now()));
+            self.due = None;
+        }
         Some(now)
+    }
+
+    /// Asks for a pass after `wait`, unless the schedule has one before. It leaves the schedule as it is, and holds for one pass; of several wishes the
+    /// soonest counts. With `once` there is none. For what failed, `wait` comes from a [`Backoff`](super::Backoff):
+    ///
+    /// ```ignore
+    /// cycle.pass(agent.look(now)).await;
+    /// if agent.must_look_again() { cycle.look_again_after(backoff.next_wait()) } else { backoff.reset() }
+    /// ```
+    pub fn look_again_after(&mut self, wait: Duration) {
+        let wanted = Instant::now() + wait;
+        self.wanted = Some(self.wanted.map_or(wanted, |other| other.min(wanted)));
+    }
+
+    /// Whether the pass that [`Self::next`] has given is one that [`Self::look_again_after`] asked for, between two of the schedule's.
+    pub const fn is_between(&self) -> bool {
+        self.is_between
     }
 
     /// Whether another process may have led since the last pass: what this one remembers may be old. Asked once before each pass.
@@ -106,17 +144,17 @@ impl Cycle {
         std::mem::replace(&mut self.has_not_led, false)
     }
 
-    /// How long until the next pass. What a long pass has overrun is not made up for.
-    fn wait(&self) -> Option<Duration> {
+    /// When the schedule's next pass is due. What a long pass has overrun is not made up for.
+    fn next_due(&self) -> Option<Instant> {
         let dice = rand::random();
-        match (self.started, &self.schedule) {
-            (None, schedule) => schedule.first_delay(Timestamp::now(), dice),
+        let (from, delay) = match (self.started, &self.schedule) {
+            (None, schedule) => (Instant::now(), schedule.first_delay(Timestamp::now(), dice)),
             (Some((started, instant)), Schedule::Interval { .. }) => {
-                let delay = self.schedule.delay_after(started, dice)?;
-                Some(delay.saturating_sub(instant.elapsed()).max(SHORTEST_REST))
+                (instant, self.schedule.delay_after(started, dice))
             }
-            (Some(_), Schedule::Cron(_)) => self.schedule.delay_after(Timestamp::now(), dice),
-        }
+            (Some(_), Schedule::Cron(_)) => (Instant::now(), self.schedule.delay_after(Timestamp::now(), dice)),
+        };
+        Some(from + delay?)
     }
 
     /// Runs one pass in its span, and counts and times it. After the stop it has some seconds to end; then it is dropped where it stands, which every
@@ -205,6 +243,8 @@ impl Leadership {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::sleep;
+
     use super::*;
     use crate::runtime::World;
 
@@ -243,6 +283,42 @@ mod tests {
         let due = 300 - clock.as_second() % 300;
         let seconds = i64::try_from(waited.as_secs()).unwrap();
         assert!((due - 1..=due + 1).contains(&seconds), "waited {seconds} s of {due}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_may_be_followed_up_before_the_schedules_next_one_which_stays_where_it_was() {
+        let world = World::new("test");
+        let mut cycle = world.cycle(every(600_000));
+        cycle.next().await.unwrap();
+        let started = Instant::now();
+        cycle.look_again_after(Duration::from_secs(50));
+        cycle.look_again_after(Duration::from_secs(5));
+        cycle.next().await.unwrap();
+        assert_eq!((started.elapsed().as_secs(), cycle.is_between()), (5, true));
+        cycle.look_again_after(Duration::from_secs(10));
+        cycle.next().await.unwrap();
+        assert_eq!((started.elapsed().as_secs(), cycle.is_between()), (15, true));
+        // Nothing more is asked for, or later than the schedule has it.
+        cycle.look_again_after(Duration::from_secs(601));
+        cycle.next().await.unwrap();
+        let regular = started.elapsed();
+        assert!(!cycle.is_between() && (450..=600).contains(&regular.as_secs()), "{regular:?}");
+        let started = Instant::now();
+        cycle.next().await.unwrap();
+        assert!(!cycle.is_between() && started.elapsed() >= Duration::from_secs(450), "a wish holds for one pass");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_schedule_that_is_faster_than_the_wish_is_left_alone() {
+        let world = World::new("test");
+        let mut cycle = world.cycle(every(500));
+        let started = Instant::now();
+        for _ in 0..10 {
+            cycle.next().await.unwrap();
+            assert!(!cycle.is_between());
+            cycle.look_again_after(Duration::from_secs(4));
+        }
+        assert!(started.elapsed() >= Duration::from_millis(9 * 375), "{:?}", started.elapsed());
     }
 
     #[tokio::test]

@@ -264,3 +264,33 @@ async fn an_unchanged_schema_rests_and_a_changed_one_travels_at_once() {
     until_regions(&fleet, &["america", "asia", "europe"]).await;
     end(fleet, agents.into_iter().chain([hub])).await;
 }
+
+#[tokio::test]
+async fn a_beat_that_came_before_the_hubs_table_is_sent_again_soon_and_to_that_hub_only() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let prepared = KustoServer::start(0, &["FleetDiscovery"], Some(&fleet.recording("prepared")), &[]).await;
+    let table = ".create table Heartbeats (Timestamp:datetime, ClusterEndpoint:string, Schema:dynamic, PartitionMetadata:dynamic)";
+    prepared.command("FleetDiscovery", table).await.expect("the hub takes the command");
+    let document =
+        fs::read_to_string(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])).expect("just written");
+    let more = format!(
+        "      - endpoint: \"{}\"\n        heartbeatDatabase: FleetDiscovery\n        heartbeatTable: Heartbeats\n    partitioning:",
+        prepared.url
+    );
+    let document =
+        document.replace("    partitioning:", &more).replace("heartbeatInterval: 500ms", "heartbeatInterval: 10m");
+    let document = fleet.write_document("before-the-hub", &document);
+    let agent = fleet.start_agent("agent-partition", &document, &[]);
+    until_printed(&agent, "heartbeat failed").await;
+    let mut hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &["--once"]);
+    assert_eq!(hub.exited_within(SOON).await.code(), Some(3), "{}", hub.output());
+    // By the schedule it would come after seven and a half minutes at the soonest.
+    fleet.hub_until("FleetDiscovery", BEATS, SOON, |table| table.column("WithTables") == ["1"]).await;
+    let rows = prepared.query("FleetDiscovery", "Heartbeats | count").await.expect("the hub counts");
+    assert_eq!(rows.column("Count"), ["1"], "it had taken the beat:\n{}", agent.output());
+    let asked = fs::read_to_string(fleet.partitions[0].recording.as_ref().expect("it records")).expect("it is there");
+    assert_eq!(asked.matches(".show databases entities").count(), 1, "the cluster is asked at regular beats only");
+    let mut prepared = prepared;
+    prepared.process().stop().await;
+    end(fleet, [agent]).await;
+}
