@@ -12,6 +12,8 @@ use shared::{
     kusto::{DecodeError, KustoClient, KustoError, ResultTable},
 };
 
+use crate::scalar::is_surely_scalar;
+
 /// Why the cluster's content is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum InventoryError {
@@ -51,18 +53,33 @@ fn read(table: &ResultTable) -> Result<Found, DecodeError> {
     for row in table.rows() {
         let (database, kind) = (row.string("DatabaseName")?, row.string("EntityType")?);
         let (name, input) = (row.string("EntityName")?, row.string("CslInputSchema")?);
-        let output = row.string("CslOutputSchema")?;
-        let (database, name) = match (DatabaseName::new(database), TableName::new(name)) {
-            (Ok(database), Ok(name)) => (database, name),
-            (Err(error), _) | (_, Err(error)) => {
+        let (output, body) = (row.string("CslOutputSchema")?, row.string("Body")?);
+        let database = match DatabaseName::new(database) {
+            Ok(database) => database,
+            Err(error) => {
                 found.skipped.push(error.to_string());
                 continue;
             }
         };
+        // Whatever is in it, the database is there.
         let content = Arc::make_mut(found.inventory.0.entry(database).or_default());
+        let is_queried_by_name = match kind {
+            "Table" | "MaterializedView" => true,
+            // A function with parameters is no view, as nobody could pass them through a federated function; and a value is no table.
+            "Function" => !has_parameters(input) && !is_surely_scalar(body),
+            _ => false,
+        };
+        if !is_queried_by_name {
+            continue;
+        }
+        let name = match TableName::new(name) {
+            Ok(name) => name,
+            Err(error) => {
+                found.skipped.push(error.to_string());
+                continue;
+            }
+        };
         match kind {
-            // A function with parameters is no view: nobody could pass them through a federated function.
-            "Function" if has_parameters(input) => {}
             "Function" => drop(content.views.insert(name, columns(output).map(Arc::new))),
             // Kusto documents the columns as output; a cluster that gives them as input means the same.
             _ => drop(content.tables.insert(name, columns(output).or_else(|| columns(input)).map(Arc::new))),
@@ -97,8 +114,8 @@ mod tests {
 
     use super::*;
 
-    fn table(rows: &[[&str; 5]]) -> ResultTable {
-        let names = ["DatabaseName", "EntityType", "EntityName", "CslInputSchema", "CslOutputSchema"];
+    fn table(rows: &[[&str; 6]]) -> ResultTable {
+        let names = ["DatabaseName", "EntityType", "EntityName", "CslInputSchema", "CslOutputSchema", "Body"];
         let columns =
             names.map(|name| ColumnInfo { name: name.to_owned(), scalar_type: kql::types::ScalarType::String });
         let rows = rows.iter().map(|row| row.iter().map(|cell| Value::from(*cell)).collect()).collect();
@@ -108,12 +125,13 @@ mod tests {
     #[test]
     fn tables_and_materialized_views_are_tables_and_parameterless_functions_are_views() {
         let found = read(&table(&[
-            ["Logs", "Table", "Requests", "", "a:long, ['b c']:string"],
-            ["Logs", "Table", "Old", "a:datetime", ""],
-            ["Logs", "MaterializedView", "Latest", "", "a:long"],
-            ["Logs", "Function", "Errors", "()", "a:long"],
-            ["Logs", "Function", "Unresolved", "", ""],
-            ["Logs", "Function", "Since", "(t:datetime)", "a:long"],
+            ["Logs", "Table", "Requests", "", "a:long, ['b c']:string", ""],
+            ["Logs", "Table", "Old", "a:datetime", "", ""],
+            ["Logs", "MaterializedView", "Latest", "", "a:long", ""],
+            ["Logs", "Function", "Errors", "()", "a:long", ""],
+            ["Logs", "Function", "Unresolved", "", "", "{ database('Gone').T }"],
+            ["Logs", "Function", "Limit", "", "", "{ 42 }"],
+            ["Logs", "Function", "Since", "(t:datetime)", "a:long", ""],
         ]))
         .unwrap();
         let expected = json!([{
@@ -131,9 +149,24 @@ mod tests {
     #[test]
     fn a_name_that_kusto_would_refuse_is_left_out_and_told() {
         let found =
-            read(&table(&[["Logs", "Table", "a'b", "", "x:long"], ["Logs", "Table", "Good", "", "x:long"]])).unwrap();
+            read(&table(&[["Logs", "Table", "a'b", "", "x:long", ""], ["Logs", "Table", "Good", "", "x:long", ""]]))
+                .unwrap();
         assert_eq!(found.inventory.to_json()[0]["tables"], json!(["Good"]));
         assert!(found.skipped[0].contains("a'b"), "{:?}", found.skipped);
+    }
+
+    #[test]
+    fn a_database_is_announced_for_whatever_is_in_it() {
+        let found = read(&table(&[
+            ["Archive", "ExternalTable", "Old", "", "a:long", ""],
+            ["Groups", "EntityGroup", "a'b", "", "", ""],
+            ["Tools", "Function", "Since", "(t:datetime)", "a:long", ""],
+            ["Values", "Function", "Limit", "()", "", "{ 42 }"],
+        ]))
+        .unwrap();
+        let bare = |name: &str| json!({"database": name, "tables": []});
+        assert_eq!(found.inventory.to_json(), json!(["Archive", "Groups", "Tools", "Values"].map(bare)));
+        assert_eq!(found.skipped, Vec::<String>::new());
     }
 
     #[test]

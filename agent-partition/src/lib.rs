@@ -4,6 +4,7 @@
 //! | module | what | I/O |
 //! |---|---|---|
 //! | [`inventory`] | databases, tables, views and columns of the cluster | one `.show` |
+//! | `scalar` | which functions are no tables | none |
 //! | [`compose`] | the heartbeat | none |
 //! | [`publish`] | sends it to one hub | ingestion |
 //! | [`report`] | metrics, status, logs | those |
@@ -13,5 +14,6 @@ pub mod inventory;
 mod pass;
 pub mod publish;
 pub mod report;
+mod scalar;
 
 pub use pass::run;

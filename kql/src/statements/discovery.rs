@@ -17,8 +17,9 @@ impl ShowDatabases {
     }
 }
 
-/// Databases, tables, materialized views and parameterless functions of a partition with their columns.
-/// Columns, all strings: DatabaseName, EntityType (`Table`, `MaterializedView`, `Function`), EntityName, CslInputSchema, CslOutputSchema.
+/// Databases, tables, materialized views and functions of a partition with their columns, and that other entities exist.
+/// Columns, all strings: DatabaseName, EntityType (`Table`, `MaterializedView`, `Function`, `ExternalTable`, `EntityGroup`), EntityName, CslInputSchema,
+/// CslOutputSchema, Body (of a function without CslOutputSchema).
 #[derive(Debug, Clone, Copy)]
 pub struct ShowInventory;
 

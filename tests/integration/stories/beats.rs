@@ -196,6 +196,7 @@ async fn every_hub_is_streamed_the_whole_schema_after_one_look_at_the_cluster() 
     for command in [
         ".create table ['Odd table'] (['odd column']:dynamic, When:datetime)",
         ".create function with (view=true) AView() { Requests | take 1 }",
+        ".create-or-alter function with (skipvalidation=true) AValue() { 42 }",
     ] {
         fleet.partitions[0].command("Logs", command).await.expect("the partition takes the command");
     }
