@@ -63,6 +63,9 @@ struct InventoryStatus {
 impl Report {
     /// Nothing has happened yet. `interval`: between two beats.
     pub fn new(world: World, config: &PartitionConfig, interval: Duration) -> Self {
+        for hub in &config.hubs {
+            world.metrics.hub(&hub.endpoint);
+        }
         let hubs = config.hubs.iter().map(|hub| (hub.endpoint.to_string(), HubStatus::default())).collect();
         let inventory = InventoryStatus::default();
         let status = Status { partition: config.endpoint.to_string(), hubs, inventory, last_pass: None };

@@ -107,6 +107,18 @@ impl TokenSource {
         Self(Arc::new(Inner { config, set_up: Box::new(set_up), scope, patience: PATIENCE, state: Mutex::default() }))
     }
 
+    /// A source of one issuer's tokens, as tests have it.
+    #[cfg(test)]
+    pub(crate) fn of_issuer(credential: Arc<dyn TokenCredential>) -> Self {
+        Self(Arc::new(Inner {
+            config: CredentialConfig::AzureCli,
+            set_up: Box::new(move |_| Ok(Arc::clone(&credential))),
+            scope: "https://kusto.kusto.windows.net/.default".to_owned(),
+            patience: std::time::Duration::from_millis(50),
+            state: Mutex::default(),
+        }))
+    }
+
     /// The value of the `Authorization` header, marked as sensitive so that no HTTP log prints it.
     ///
     /// # Errors
@@ -243,17 +255,7 @@ mod tests {
     }
 
     fn source(answers: impl IntoIterator<Item = Option<i64>>) -> TokenSource {
-        with_credential(Arc::new(Issuer(StdMutex::new(answers.into_iter().collect()))))
-    }
-
-    fn with_credential(credential: Arc<dyn TokenCredential>) -> TokenSource {
-        TokenSource(Arc::new(Inner {
-            config: CredentialConfig::AzureCli,
-            set_up: Box::new(move |_| Ok(Arc::clone(&credential))),
-            scope: "https://kusto.kusto.windows.net/.default".to_owned(),
-            patience: std::time::Duration::from_millis(50),
-            state: Mutex::default(),
-        }))
+        TokenSource::of_issuer(Arc::new(Issuer(StdMutex::new(answers.into_iter().collect()))))
     }
 
     /// An issuer that never answers.
@@ -269,7 +271,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_issuer_is_given_up() {
-        let error = with_credential(Arc::new(Silence)).header().await.unwrap_err();
+        let error = TokenSource::of_issuer(Arc::new(Silence)).header().await.unwrap_err();
         assert_eq!(error.to_string(), "no token came from the credential 'Azure CLI' within 50ms");
     }
 

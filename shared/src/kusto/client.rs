@@ -136,6 +136,9 @@ impl KustoClient {
         }
         let http = http.build().map_err(|source| ClientError::Http { endpoint: endpoint.clone(), source })?;
         let base = Url::parse(endpoint.as_str()).expect("a ClusterEndpoint is scheme and host");
+        if let Some(metrics) = &options.metrics {
+            metrics.cluster(&endpoint);
+        }
         let limiter = RateLimiter::direct(Quota::per_second(options.requests_per_second));
         Ok(Self(Arc::new(Inner { endpoint, base, http, token, limiter, options })))
     }

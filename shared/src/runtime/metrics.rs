@@ -335,6 +335,20 @@ impl Metrics {
         Self(Arc::new(families))
     }
 
+    /// A hub that heartbeats will be sent to. An alert that compares its values must find them before the first beat, and above all where none ever
+    /// arrives: the last success is at 0 then, in 1970.
+    pub fn hub(&self, hub: &ClusterEndpoint) {
+        for outcome in HeartbeatOutcome::ALL {
+            self.0.heartbeats_sent.get_or_create_owned(&HubOutcome { hub: hub.as_str().to_owned(), outcome: *outcome });
+        }
+        self.0.heartbeat_last_success.get_or_create_owned(&Hub { hub: hub.as_str().to_owned() });
+    }
+
+    /// A cluster that will be asked: its counters exist from now on.
+    pub fn cluster(&self, endpoint: &ClusterEndpoint) {
+        self.0.auth_failures.get_or_create_owned(&Endpoint { endpoint: endpoint.as_str().to_owned() });
+    }
+
     /// One heartbeat went to a hub at `now`.
     pub fn heartbeat_sent(&self, hub: &ClusterEndpoint, outcome: HeartbeatOutcome, now: Timestamp) {
         let hub = hub.as_str().to_owned();
@@ -421,66 +435,4 @@ fn unix_seconds(time: Timestamp) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn endpoint(name: &str) -> ClusterEndpoint {
-        ClusterEndpoint::parse(&format!("https://{name}.kusto.windows.net")).unwrap()
-    }
-
-    fn values(metrics: &Metrics) -> Vec<String> {
-        metrics
-            .text()
-            .lines()
-            .filter(|line| !line.starts_with('#') && !line.contains("_bucket"))
-            .map(str::to_owned)
-            .collect()
-    }
-
-    #[test]
-    fn metrics_have_the_documented_names_and_labels() {
-        let metrics = Metrics::new();
-        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        metrics.heartbeat_sent(&endpoint("hub"), HeartbeatOutcome::Accepted, now);
-        metrics.heartbeat_sent(&endpoint("hub"), HeartbeatOutcome::TimedOut, now);
-        metrics.partition_heartbeat(&endpoint("p"), now);
-        metrics.missed_heartbeats(&endpoint("p"), 2);
-        metrics.partitions(PartitionState::Live, 3);
-        metrics.pass(PassOutcome::Done, Duration::from_millis(300));
-        metrics.change(ChangeObject::EntityGroup, ChangeAction::Alter, ChangeOutcome::Applied);
-        metrics.auth_failure(&endpoint("hub"));
-        metrics.guard(GuardReason::IncompleteRead, true);
-        let mut values = values(&metrics);
-        values.sort();
-        assert_eq!(
-            values,
-            [
-                r#"adx_federation_auth_failures_total{endpoint="https://hub.kusto.windows.net"} 1"#,
-                r#"adx_federation_changes_total{object="entity_group",action="alter",outcome="applied"} 1"#,
-                r#"adx_federation_guard_active{reason="incomplete_read"} 1"#,
-                r#"adx_federation_heartbeat_last_success_timestamp_seconds{hub="https://hub.kusto.windows.net"} 1772366400.0"#,
-                r#"adx_federation_heartbeats_sent_total{hub="https://hub.kusto.windows.net",outcome="accepted"} 1"#,
-                r#"adx_federation_heartbeats_sent_total{hub="https://hub.kusto.windows.net",outcome="timed_out"} 1"#,
-                r#"adx_federation_missed_heartbeats_total{partition="https://p.kusto.windows.net"} 2"#,
-                r#"adx_federation_partition_last_heartbeat_timestamp_seconds{partition="https://p.kusto.windows.net"} 1772366400.0"#,
-                r#"adx_federation_partitions{state="live"} 3"#,
-                "adx_federation_pass_duration_seconds_count 1",
-                "adx_federation_pass_duration_seconds_sum 0.3",
-                r#"adx_federation_passes_total{outcome="done"} 1"#,
-            ]
-        );
-    }
-
-    #[test]
-    fn a_partition_that_left_takes_its_label_values_with_it() {
-        let metrics = Metrics::new();
-        for name in ["stays", "leaves"] {
-            metrics.partition_heartbeat(&endpoint(name), Timestamp::UNIX_EPOCH);
-            metrics.missed_heartbeats(&endpoint(name), 1);
-            metrics.auth_failure(&endpoint(name));
-        }
-        metrics.forget_partition(&endpoint("leaves"));
-        assert_eq!(values(&metrics).iter().filter(|line| line.contains("stays")).count(), 3);
-        assert!(!metrics.text().contains("leaves"));
-    }
-}
+mod tests;

@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     io::Write as _,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Instant,
 };
 
@@ -12,6 +15,10 @@ use axum::{
     body::Body,
     extract::State,
     http::{Request as HttpRequest, Response as HttpResponse},
+};
+use azure_core::{
+    credentials::{AccessToken, TokenCredential, TokenRequestOptions},
+    time::OffsetDateTime,
 };
 use kql::{
     names::EntityGroupName,
@@ -130,6 +137,7 @@ async fn a_query_is_bound_to_read_only_and_to_its_cluster() {
     assert!(headers.get("authorization").is_none());
     assert_eq!(headers["x-ms-app"], "adx-federation/test");
     assert_eq!(headers["accept"], "application/json");
+    assert_eq!(headers["content-type"], "application/json; charset=utf-8");
     assert!(headers["accept-encoding"].to_str().unwrap().contains("gzip"));
     assert!(headers["x-ms-client-request-id"].to_str().unwrap().starts_with("adx-federation.read_heartbeats;"));
     assert!(headers["x-ms-client-version"].to_str().unwrap().starts_with("adx-federation:"));
@@ -294,6 +302,61 @@ async fn a_refusal_is_an_authentication_failure_and_final() {
         matches!(&error.failure, Failure::Unauthorized { status: 403, message } if message == "Principal is not authorized")
     );
     assert_eq!(script.seen().len(), 2);
+}
+
+/// An issuer that counts: `token-1`, `token-2`.
+#[derive(Debug, Default)]
+struct Counting(AtomicU32);
+
+#[async_trait::async_trait]
+impl TokenCredential for Counting {
+    async fn get_token(&self, _: &[&str], _: Option<TokenRequestOptions<'_>>) -> azure_core::Result<AccessToken> {
+        let number = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+        let end = OffsetDateTime::now_utc() + azure_core::time::Duration::hours(1);
+        Ok(AccessToken::new(format!("token-{number}"), end))
+    }
+}
+
+/// The client as it is for a host in Azure, which loopback cannot be: it signs in.
+fn signed_in(client: &KustoClient) -> KustoClient {
+    let Inner { endpoint, base, http, options, .. } = &*client.0;
+    KustoClient(Arc::new(Inner {
+        endpoint: endpoint.clone(),
+        base: base.clone(),
+        http: http.clone(),
+        token: Some(TokenSource::of_issuer(Arc::new(Counting::default()))),
+        limiter: RateLimiter::direct(Quota::per_second(options.requests_per_second)),
+        options: options.clone(),
+    }))
+}
+
+#[tokio::test]
+async fn every_request_carries_the_token_and_a_new_one_after_it_was_refused() {
+    let forbidden = r#"{"error":{"code":"Forbidden","@message":"no right","@permanent":true}}"#;
+    let replies = [
+        reply(200, &[], OK_V2),
+        reply(200, &[], ""),
+        reply(403, &[], forbidden),
+        reply(200, &[], OK_V1),
+        reply(401, &[], ""),
+        reply(200, &[], OK_V1),
+        reply(200, &[], OK_V2),
+    ];
+    let (client, script) = scripted(replies).await;
+    let client = signed_in(&client);
+    client.send(&query()).await.unwrap();
+    client.ingest_csv(&database(), &TableName::new("Heartbeats").unwrap(), "a\n").await.unwrap();
+    // Whoever lacks a right is known all the same: another token would say the same.
+    assert!(client.send(&query()).await.unwrap_err().is_auth());
+    client.send(&control()).await.unwrap();
+    assert!(client.send(&show()).await.unwrap_err().is_auth());
+    client.send(&show()).await.unwrap();
+    client.send(&query()).await.unwrap();
+    let seen = script.seen();
+    let sent: Vec<_> = seen.iter().map(|seen| seen.headers["authorization"].to_str().unwrap()).collect();
+    let (first, second) = ("Bearer token-1", "Bearer token-2");
+    assert_eq!(sent, [first, first, first, first, first, second, second]);
+    assert!(!format!("{client:?}").contains("token-"));
 }
 
 #[tokio::test]
