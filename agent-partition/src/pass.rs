@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use jiff::Timestamp;
+use kql::endpoint::ClusterEndpoint;
 use shared::{
     document::{PartitionConfig, Schedule},
     heartbeat::SchemaInventory,
@@ -54,13 +55,22 @@ enum Beat {
     Again,
 }
 
+/// A cluster of the document for which there is no client, now or at the next start.
+#[derive(Debug)]
+struct Unusable {
+    /// Where it is in the document.
+    path: String,
+    endpoint: ClusterEndpoint,
+    source: ClientError,
+}
+
 /// Beats on schedule until the stop.
 pub async fn run(config: PartitionConfig, world: World) -> Exit {
     let mut cycle = world.cycle(config.schedule.clone());
     let mut agent = match PartitionAgent::new(config, world) {
         Ok(agent) => agent,
-        Err(error) => {
-            tracing::error!(error = chain(&error), "a cluster of the document cannot be used");
+        Err(Unusable { path, endpoint, source }) => {
+            tracing::error!(path, value = %endpoint, error = chain(&source), "a cluster of the document cannot be used");
             return Exit::BadConfiguration;
         }
     };
@@ -76,10 +86,18 @@ pub async fn run(config: PartitionConfig, world: World) -> Exit {
 }
 
 impl PartitionAgent {
-    fn new(config: PartitionConfig, world: World) -> Result<Self, ClientError> {
-        let cluster = KustoClient::new(config.endpoint.clone(), &config.credential, world.client_options())?;
-        let publishers =
-            config.hubs.iter().map(|hub| Publisher::new(hub.clone(), config.schema_rests, world.client_options()));
+    fn new(config: PartitionConfig, world: World) -> Result<Self, Unusable> {
+        let unusable = |section: &str, endpoint: &ClusterEndpoint, source| Unusable {
+            path: format!("{section}.endpoint"),
+            endpoint: endpoint.clone(),
+            source,
+        };
+        let cluster = KustoClient::new(config.endpoint.clone(), &config.credential, world.client_options())
+            .map_err(|error| unusable("spec", &config.endpoint, error))?;
+        let publishers = config.hubs.iter().map(|hub| {
+            Publisher::new(hub.clone(), config.schema_rests, world.client_options())
+                .map_err(|error| unusable(&hub.path, &hub.endpoint, error))
+        });
         let publishers = publishers.collect::<Result<_, _>>()?;
         let interval = match &config.schedule {
             Schedule::Interval { every } => *every,

@@ -365,9 +365,9 @@ async fn supervise(args: StandaloneArgs) -> Exit {
     };
     let Some((published, _, stop)) = surroundings(&args.common).await else { return Exit::Failed };
     let watching = tokio::spawn(publish_status(Arc::clone(&standalone), published));
-    standalone::run(standalone, stop).await;
+    let exit = standalone::run(standalone, stop).await;
     watching.abort();
-    Exit::Done
+    exit
 }
 
 /// Keeps readiness and status up to date: ready while all agents run.

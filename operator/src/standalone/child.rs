@@ -78,6 +78,11 @@ impl Agent {
         self.child.wait().await
     }
 
+    /// Waits for the last lines of one that has ended: they say why.
+    pub(super) async fn last_lines(self) {
+        let _ = time::timeout(LAST_LINES, join_all(self.output)).await;
+    }
+
     /// Tells it to stop, and kills it if it does not.
     pub(super) async fn stop(self) {
         let Self { name, mut child, alive, output } = self;

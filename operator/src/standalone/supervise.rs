@@ -1,15 +1,19 @@
-//! The supervisor: documents in, one agent for each, restarted when it ends. I/O: files, processes.
+//! The supervisor: documents in, one agent for each, restarted when it ends, unless it says that its document can never work. I/O: files, processes.
 
 use std::{
     collections::BTreeMap,
     env, fs, io,
     path::{Path, PathBuf},
+    process::ExitStatus,
     sync::{Arc, Mutex},
     time::Instant,
 };
 
 use serde::Serialize;
-use shared::document::{self, ADXCluster, DocumentError, Validated, Violations};
+use shared::{
+    document::{self, ADXCluster, DocumentError, Validated, Violations},
+    runtime::Exit,
+};
 use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
@@ -131,16 +135,30 @@ fn agent_command(
     Ok(AgentCommand { name, program, document: path, arguments: arguments.to_vec() })
 }
 
-/// Runs all agents until `stop`; returns when all have stopped.
-pub async fn run(standalone: Arc<Standalone>, stop: CancellationToken) {
+/// Runs all agents until `stop`, or until none is left that could run.
+pub async fn run(standalone: Arc<Standalone>, stop: CancellationToken) -> Exit {
     let mut agents = JoinSet::new();
     for command in standalone.agents.clone() {
         agents.spawn(keep_running(Arc::clone(&standalone), command, stop.clone()));
     }
-    agents.join_all().await;
+    let ends = agents.join_all().await;
+    if ends.contains(&End::Stopped) {
+        return Exit::Done;
+    }
+    tracing::error!("no agent is left: none of the documents can work");
+    Exit::BadConfiguration
 }
 
-async fn keep_running(standalone: Arc<Standalone>, command: AgentCommand, stop: CancellationToken) {
+/// How supervision of one agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// We were asked to stop.
+    Stopped,
+    /// The agent says that its document can never work.
+    Hopeless,
+}
+
+async fn keep_running(standalone: Arc<Standalone>, command: AgentCommand, stop: CancellationToken) -> End {
     let program = command.program.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     standalone.update(&command.name, |status| status.program = program);
     let mut backoff = Backoff::new();
@@ -148,34 +166,66 @@ async fn keep_running(standalone: Arc<Standalone>, command: AgentCommand, stop: 
         let started = Instant::now();
         let exit = match run_once(&standalone, &command, &stop).await {
             Some(exit) => exit,
-            None => return,
+            None => return End::Stopped,
         };
-        let wait = backoff.after(started.elapsed());
-        tracing::warn!(agent = command.name, exit, ?wait, "agent ended and is started again");
         standalone.update(&command.name, |status| {
             status.running = false;
             status.admin = None;
-            status.last_exit = Some(exit);
+            status.last_exit = Some(exit.words.clone());
         });
+        if exit.is_hopeless {
+            tracing::error!(
+                document = command.name,
+                exit = exit.words,
+                "agent ended and is not started again: its document can never work, for the reason it gave above"
+            );
+            return End::Hopeless;
+        }
+        let wait = backoff.after(started.elapsed());
+        tracing::warn!(agent = command.name, exit = exit.words, ?wait, "agent ended and is started again");
         tokio::select! {
             () = time::sleep(wait) => standalone.update(&command.name, |status| status.restarts += 1),
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return End::Stopped,
+        }
+    }
+}
+
+/// How an agent ended by itself.
+struct AgentExit {
+    words: String,
+    /// Whether the same start would end in the same way.
+    is_hopeless: bool,
+}
+
+impl From<io::Result<ExitStatus>> for AgentExit {
+    fn from(status: io::Result<ExitStatus>) -> Self {
+        match status {
+            Ok(status) => Self {
+                words: status.to_string(),
+                is_hopeless: status.code() == Some(Exit::BadConfiguration.code().into()),
+            },
+            Err(error) => Self { words: error.to_string(), is_hopeless: false },
         }
     }
 }
 
 /// How the agent ended; `None` if we stopped it.
-async fn run_once(standalone: &Standalone, command: &AgentCommand, stop: &CancellationToken) -> Option<String> {
+async fn run_once(standalone: &Standalone, command: &AgentCommand, stop: &CancellationToken) -> Option<AgentExit> {
     let (admin_url, mut admin_urls) = watch::channel(None);
     let mut agent = match Agent::start(command, admin_url) {
         Ok(agent) => agent,
-        Err(error) => return Some(format!("it could not be started: {error}")),
+        Err(error) => {
+            return Some(AgentExit { words: format!("it could not be started: {error}"), is_hopeless: false });
+        }
     };
     tracing::info!(agent = command.name, program = %command.program.display(), "agent started");
     standalone.update(&command.name, |status| status.running = true);
     loop {
         tokio::select! {
-            ended = agent.ended() => return Some(ended.map_or_else(|error| error.to_string(), |status| status.to_string())),
+            ended = agent.ended() => {
+                agent.last_lines().await;
+                return Some(ended.into());
+            }
             () = stop.cancelled() => {
                 agent.stop().await;
                 return None;

@@ -58,6 +58,8 @@ pub struct PartitionConfig {
 /// One hub that gets heartbeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubTarget {
+    /// Where it is in the document, such as `spec.federation.federatedClusters[0]`.
+    pub path: String,
     /// The hub's cluster.
     pub endpoint: ClusterEndpoint,
     /// The database of its heartbeat table.

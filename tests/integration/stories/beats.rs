@@ -295,3 +295,48 @@ async fn a_beat_that_came_before_the_hubs_table_is_sent_again_soon_and_to_that_h
     prepared.process().stop().await;
     end(fleet, [agent]).await;
 }
+
+#[tokio::test]
+async fn a_cluster_that_hangs_keeps_no_beat_and_no_known_schema_back() {
+    let mut fleet = with_table().await;
+    let document = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
+    let agent = fleet.start_agent("agent-partition", &document, &[]);
+    fleet.hub_until("FleetDiscovery", BEATS, SOON, |table| table.column("WithTables") != ["0"]).await;
+    fleet.partitions[0].process().signal(Signal::SIGSTOP);
+    let (all, whole) = beats(&fleet).await;
+    let many = |table: &tests::kusto::Table| {
+        let count = |name: &str| table.column(name)[0].parse::<u64>().unwrap_or_default();
+        count("WithTables") >= whole + 5 && count("Beats") - all == count("WithTables") - whole
+    };
+    fleet.hub_until("FleetDiscovery", BEATS, Duration::from_secs(8), many).await;
+    fleet.partitions[0].process().signal(Signal::SIGCONT);
+    end(fleet, [agent]).await;
+}
+
+#[tokio::test]
+async fn streaming_is_tried_again_after_some_beats_by_command() {
+    let fleet = with_table().await;
+    let policy = async |word: &str| {
+        let command = format!(".alter table Heartbeats policy streamingingestion {word}");
+        fleet.hub.command("FleetDiscovery", &command).await.expect("the hub takes the policy");
+    };
+    policy("disable").await;
+    let (streaming, inline) = ("/v1/rest/ingest/FleetDiscovery/Heartbeats", ".ingest inline into table ['Heartbeats']");
+    let agent = fleet.start_agent("agent-partition", &fleet.partition_document(&REGIONS[0], &fleet.partitions[0]), &[]);
+    let until = async |what: &str, count: usize| {
+        let deadline = time::Instant::now() + SOON;
+        while fleet.hub.recorded(what) < count {
+            assert!(time::Instant::now() < deadline, "{what} {count} times:\n{}", agent.output());
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    // Where it is refused still, it is asked for once in seven beats.
+    until(streaming, 2).await;
+    assert!((6..=8).contains(&fleet.hub.recorded(inline)), "{}", fleet.hub.recorded(inline));
+    policy("enable").await;
+    until(streaming, 4).await;
+    let by_command = fleet.hub.recorded(inline);
+    until(streaming, 8).await;
+    assert_eq!(fleet.hub.recorded(inline), by_command, "beats are streamed again");
+    end(fleet, [agent]).await;
+}

@@ -1,6 +1,11 @@
 //! `operator standalone`: children come, go and never stay behind.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sys::signal::{self, Signal},
@@ -9,10 +14,17 @@ use nix::{
 use tests::{
     fleet::{Fleet, Pace},
     process::Process,
+    telemetry::REGIONS,
 };
 use tokio::{process::Command, time};
 
 use crate::support::{SOON, end, federated, until_all_beat_anew, until_printed, until_regions};
+
+fn standalone(documents: &[&Path]) -> Process {
+    let files = documents.iter().flat_map(|document| ["-f".to_owned(), document.display().to_string()]);
+    let arguments: Vec<String> = ["standalone".to_owned()].into_iter().chain(files).collect();
+    Process::start("operator standalone", "operator", &arguments)
+}
 
 async fn children(pid: u32) -> Vec<i32> {
     let listing = Command::new("ps").args(["-o", "pid=", "--ppid", &pid.to_string()]).output().await.expect("ps runs");
@@ -84,7 +96,7 @@ async fn a_killed_agent_is_started_again() {
 async fn a_wrong_document_starts_nothing_and_is_told_by_file_path_value_and_rule() {
     let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
     let good = fleet.hub_document();
-    let text = std::fs::read_to_string(&good).expect("just written");
+    let text = fs::read_to_string(&good).expect("just written");
     let wrong = |name: &str, from: &str, to: &str| fleet.write_document(name, &text.replace(from, to));
     let cases = [
         (wrong("unknown-field", "heartbeatTable:", "heartbeatTabel:"), "spec.federation.heartbeatTabel: unknown field"),
@@ -111,4 +123,67 @@ async fn a_wrong_document_starts_nothing_and_is_told_by_file_path_value_and_rule
         assert_eq!(agent.exited_within(SOON).await.code(), Some(2), "{arguments:?}: {}", agent.output());
     }
     end(fleet, []).await;
+}
+
+#[tokio::test]
+async fn a_document_that_can_never_work_is_told_once_and_the_others_go_on() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let good = fleet.hub_document();
+    let text = fs::read_to_string(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])).expect("just written");
+    let stranger = "https://evil.example.com";
+    let own = fleet.write_document("own", &text.replace(&fleet.partitions[0].url, stranger));
+    let hub = text.replace("name: europe", "name: elsewhere").replace(&fleet.hub.url, stranger);
+    let hub = fleet.write_document("elsewhere", &hub);
+    let final_words = "is not started again: its document can never work";
+    let operator = standalone(&[&good, &own, &hub]);
+    for text in ["document=\"europe\"", "document=\"elsewhere\"", "spec.federation.federatedClusters[0].endpoint"] {
+        until_printed(&operator, text).await;
+    }
+    assert!(
+        operator.output().contains("path=\"spec.endpoint\" value=https://evil.example.com"),
+        "{}",
+        operator.output()
+    );
+    // Longer than the first pauses between two starts.
+    time::sleep(Duration::from_secs(4)).await;
+    let output = operator.output();
+    assert_eq!(output.matches(final_words).count(), 2, "{output}");
+    assert_eq!(output.matches("agent started").count(), 3, "{output}");
+    assert_eq!(children(operator.pid().expect("it runs")).await.len(), 1, "the good one runs: {output}");
+    let mut hopeless = standalone(&[&own, &hub]);
+    assert_eq!(hopeless.exited_within(SOON).await.code(), Some(2), "{}", hopeless.output());
+    assert_eq!(hopeless.output().matches(final_words).count(), 2, "{}", hopeless.output());
+    end(fleet, [operator]).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_always_ends_is_started_again_ever_later() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let operator = standalone(&[&fleet.hub_document()]);
+    let mut seen = BTreeSet::new();
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(5) {
+        for agent in children(operator.pid().expect("it runs")).await {
+            seen.insert(agent);
+            // An error: it has just been reaped.
+            let _ = signal::kill(Pid::from_raw(agent), Signal::SIGKILL);
+        }
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!((2..=3).contains(&seen.len()), "at once, after one second and after two more: {}", operator.output());
+    end(fleet, [operator]).await;
+}
+
+#[tokio::test]
+async fn two_documents_in_one_file_are_two_agents() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let read = |path| fs::read_to_string(path).expect("just written");
+    let (hub, europe) = (read(fleet.hub_document()), read(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])));
+    let both = fleet.write_document("both", &format!("{hub}---\n{europe}"));
+    let operator = standalone(&[&both]);
+    until_regions(&fleet, &["europe"]).await;
+    until_printed(&operator, "[hub] ").await;
+    until_printed(&operator, "[europe] ").await;
+    assert_eq!(children(operator.pid().expect("it runs")).await.len(), 2);
+    end(fleet, [operator]).await;
 }

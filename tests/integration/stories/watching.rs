@@ -230,8 +230,28 @@ async fn a_refused_identity_is_counted_by_endpoint() {
     let counted = format!("adx_federation_auth_failures_total{{endpoint=\"{}\"}}", proxy.url);
     for agent in &agents {
         let url = admin_url(agent).await;
-        until(&url, "/metrics", |_, body| body.contains(&counted)).await;
+        let is_counted = |line: &str| line.strip_prefix(&counted).is_some_and(|count| count.trim() != "0");
+        until(&url, "/metrics", |_, body| body.lines().any(is_counted)).await;
         assert_eq!(get(&url, "/readyz").await.0, 503);
     }
     end(fleet, agents).await;
+}
+
+#[tokio::test]
+async fn a_partition_is_ready_while_a_hub_takes_its_beats() {
+    let mut fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let mut hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &["--once"]);
+    hub.exited_within(SOON).await;
+    let document = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
+    let agent = fleet.start_agent("agent-partition", &document, &["--admin", "127.0.0.1:0"]);
+    let url = admin_url(&agent).await;
+    until(&url, "/readyz", |status, _| status == 200).await;
+    fleet.hub.process().signal(Signal::SIGSTOP);
+    let stopped = time::Instant::now();
+    until(&url, "/readyz", |status, body| status == 503 && body.contains("last accepted a heartbeat at")).await;
+    assert!(stopped.elapsed() > Duration::from_secs(1), "a lost beat or two are no reason");
+    assert_eq!(get(&url, "/livez").await.0, 200, "a restart would not help");
+    fleet.hub.process().signal(Signal::SIGCONT);
+    until(&url, "/readyz", |status, _| status == 200).await;
+    end(fleet, [agent]).await;
 }

@@ -112,7 +112,7 @@ impl Rules {
         self.credential_spec(path, target.credential.as_ref(), target.managed_identity_client_id.as_deref());
         let credential =
             credential(target.credential.as_ref(), &[target.managed_identity_client_id.as_deref()], endpoint.as_ref()?);
-        Some(HubTarget { endpoint: endpoint?, database: database?, table: table?, credential })
+        Some(HubTarget { path: path.to_owned(), endpoint: endpoint?, database: database?, table: table?, credential })
     }
 
     /// The attributes, as a hub takes them from a heartbeat: it leaves out what breaks these rules.

@@ -87,7 +87,8 @@ fn the_seeds_partition_is_valid() {
     assert_eq!(config.credential, CredentialConfig::ManagedIdentity { client_id: None });
     assert_eq!(config.schedule, Schedule::Interval { every: Duration::from_secs(600) });
     assert_eq!(Value::from_iter(config.partitioning), json!({"geo": "EU", "location": "westeurope"}));
-    let [HubTarget { endpoint, database, table, credential }] = &config.hubs[..] else { panic!("one hub") };
+    let [HubTarget { path, endpoint, database, table, credential }] = &config.hubs[..] else { panic!("one hub") };
+    assert_eq!(path, "spec.federation.federatedClusters[0]");
     assert_eq!(endpoint.as_str(), "https://federated.kusto.windows.net");
     assert_eq!((database.as_str(), table.as_str()), ("FleetDiscovery", "Heartbeats"));
     assert_eq!(*credential, CredentialConfig::ManagedIdentity { client_id: Some("xxxx-xxxx".to_owned()) });
