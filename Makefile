@@ -38,7 +38,7 @@ help: ## What there is to make
 
 .PHONY: demo
 demo: rust programs ## The main job on local Kusto servers; ONCE=1 exits after the queries
-	@$(CARGO_TARGET_DIR)/debug/demo $(if $(ONCE),--once)
+	@$(CARGO_TARGET_DIR)/debug/demo $(if $(filter-out 0,$(ONCE)),--once)
 
 .PHONY: test
 test: ## Everything, cheap things first
@@ -98,6 +98,8 @@ stories: judges-install control-plane programs ## Integration tests: our program
 	   $(CARGO_TEST) --no-fail-fast --test '*' -- --test-threads=$(STORY_THREADS) || outcome=$$?; \
 	 $(CARGO_TARGET_DIR)/debug/judge-recordings $$recordings || outcome=$$?; tests/no-secrets $$recordings/witness || outcome=$$?; exit $$outcome
 	deploy/images/check $(CARGO_TARGET_DIR)/debug
+	@echo "Running the demo as README.md tells people to ..."
+	@$(MAKE) --no-print-directory demo ONCE=1
 	@echo "Running benchmarks small, to see that they run ..."
 	@BENCH_ROWS=20000 $(CARGO_TEST) --bench figures -- local-kusto beat
 

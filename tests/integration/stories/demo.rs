@@ -95,13 +95,29 @@ async fn ctrl_c_leaves_no_process_behind() {
     }
     let output = demo.output();
     let hub = output.lines().find_map(|line| line.strip_prefix("  hub ")?.split_whitespace().next());
-    let ask = serde_json::json!({"db": "Logs", "csl": "federated_Requests() | count"});
     let url = format!("{}/v1/rest/query", hub.expect("the hub's URL is printed"));
-    let answer = reqwest::Client::new().post(url).json(&ask).send().await.expect("any client can ask the printed URL");
-    let answer: serde_json::Value = answer.json().await.expect("an answer is JSON");
+    let ask = async |query: &str| -> serde_json::Value {
+        let question = serde_json::json!({"db": "Logs", "csl": query});
+        let answer = reqwest::Client::new().post(&url).json(&question).send().await;
+        answer.expect("any client can ask the printed URL").json().await.expect("an answer is JSON")
+    };
+    let answer = ask("federated_Requests() | count").await;
     assert_eq!(answer["Tables"][0]["Rows"][0][0], 420, "{answer}");
     let children = children(&demo).await;
     assert_eq!(children.len(), 5, "four servers and the operator");
+    // What it says of a partition that is gone is so.
+    let partition = servers(&demo).await.pop().expect("it has servers");
+    signal::kill(Pid::from_raw(partition), Signal::SIGKILL).expect("it runs");
+    let queries: Vec<_> =
+        output.lines().filter_map(|line| line.strip_prefix("  ")).filter(|line| line.contains("by Region")).collect();
+    let [function, best_effort, whole] = queries[queries.len() - 3..] else { panic!("three queries in\n{output}") };
+    for query in [function, best_effort] {
+        let answer = ask(query).await;
+        assert_eq!(answer["Tables"][0]["Rows"].as_array().map(Vec::len), Some(2), "{query}: {answer}");
+    }
+    let answer = ask(whole).await;
+    assert_eq!(answer["error"]["code"], "General_RemoteClusterFailed", "{answer}");
+    assert!(output.contains(" agent-partition)"), "only the partitions' agents are to be paused: {output}");
     demo.signal(Signal::SIGINT);
     assert_eq!(demo.exited_within(Duration::from_secs(10)).await.code(), Some(0));
     for child in children {
@@ -143,4 +159,18 @@ async fn is_gone(pid: &str) -> bool {
     let listing = Command::new("ps").args(["-o", "stat=", "-p", pid]).output().await.expect("ps runs");
     let state = String::from_utf8_lossy(&listing.stdout).trim().to_owned();
     state.is_empty() || state.starts_with('Z')
+}
+
+#[tokio::test]
+async fn make_demo_ends_after_the_queries_only_where_that_is_asked_for() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    for (variable, is_once) in [(None, false), (Some("ONCE="), false), (Some("ONCE=0"), false), (Some("ONCE=1"), true)]
+    {
+        let arguments = ["-n", "-C", folder, "demo"].into_iter().chain(variable);
+        let printed = Command::new("make").args(arguments).env_remove("MAKEFLAGS").env_remove("ONCE").output().await;
+        let printed = printed.expect("make runs");
+        let text = String::from_utf8_lossy(&printed.stdout);
+        assert!(printed.status.success() && text.contains("/debug/demo"), "{text}");
+        assert_eq!(text.contains("--once"), is_once, "{variable:?}: {text}");
+    }
 }

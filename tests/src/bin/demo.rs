@@ -24,6 +24,14 @@ use tokio::{
 /// How long it may take from the start to the first functions.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What still answers when a partition is gone.
+const BEST_EFFORT: [&str; 2] = [
+    "federated_Requests() | summarize count() by Region",
+    "macro-expand best_effort=true Logs_Partitions as X ( X.Requests | summarize count() by Region )",
+];
+/// And what does not.
+const WHOLE_OR_NOT: &str = "macro-expand Logs_Partitions as X ( X.Requests | summarize count() by Region )";
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let once = env::args().any(|argument| argument == "--once");
@@ -59,11 +67,18 @@ async fn main() -> ExitCode {
     for (region, server) in REGIONS.iter().zip(&fleet.partitions) {
         println!("  {:<8} {}  (process {})", region.name, server.url, server.pid());
     }
-    println!("\nTry: stop a server above (kill its process) and ask the hub again; it answers from the others.");
     println!(
-        "Or pause the agents (pkill -STOP -P {}) and see that nothing is removed; -CONT lets them go on.",
+        "\nTry: stop a partition above (kill its process) and ask the hub again, in the database Logs. Functions are made with best_effort, and a"
+    );
+    println!("query of one's own may say so: these answer from the others.");
+    BEST_EFFORT.iter().for_each(|query| println!("  {query}"));
+    println!("A query of one's own that does not say so is whole or fails (General_RemoteClusterFailed):");
+    println!("  {WHOLE_OR_NOT}");
+    println!(
+        "Or pause the partitions' agents (pkill -STOP -P {} agent-partition): their heartbeats end, and the hub's agent removes nothing, since all fell silent",
         operator.pid().unwrap_or_default()
     );
+    println!("together (.show functions); -CONT lets them go on.");
     println!("Ctrl-C stops everything.");
     let exit = tokio::select! {
         () = asked_to_stop() => ExitCode::SUCCESS,
