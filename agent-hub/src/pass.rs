@@ -17,7 +17,7 @@ use kql::{
 use shared::{
     document::HubConfig,
     kusto::{ClientError, HostTrust, KustoClient},
-    runtime::{Exit, PartitionState, PassOutcome, RefusalReason, World, chain},
+    runtime::{Backoff, Exit, PartitionState, PassOutcome, RefusalReason, World, chain},
 };
 
 use crate::{
@@ -92,6 +92,7 @@ enum Blind {
 /// Passes on schedule until the stop.
 pub async fn run(config: HubConfig, world: World) -> Exit {
     let mut cycle = world.cycle(config.schedule.clone());
+    let mut backoff = Backoff::default();
     let mut agent = match HubAgent::new(config, world) {
         Ok(agent) => agent,
         Err(error) => {
@@ -103,8 +104,13 @@ pub async fn run(config: HubConfig, world: World) -> Exit {
         if cycle.takes_over() {
             agent.take_over();
         }
-        cycle.pass(Box::pin(agent.pass(now))).await;
+        let outcome = cycle.pass(Box::pin(agent.pass(now))).await;
         agent.tell().await;
+        if agent.is_in_motion(outcome) {
+            cycle.look_again_after(backoff.next_wait());
+        } else {
+            backoff.reset();
+        }
     }
     cycle.exit()
 }
@@ -179,6 +185,16 @@ impl HubAgent {
         applied.iter().for_each(|applied| self.objects.forget(applied.change.database()));
         let work = Work { set_up: &set_up, plan: &plan, applied: &applied, repairs: &repairs };
         self.report.done(now, &hub, &self.settings.folder, &work)
+    }
+
+    /// Whether the next pass is likely to have work before its time: what failed may work again, and where one partition has joined, or none has beaten yet, others are
+    /// about to.
+    fn is_in_motion(&self, outcome: PassOutcome) -> bool {
+        match outcome {
+            PassOutcome::Done | PassOutcome::Partial | PassOutcome::Failed => true,
+            PassOutcome::Held => self.membership.partitions.is_empty(),
+            PassOutcome::Unchanged | PassOutcome::Planned => false,
+        }
     }
 
     /// Makes the tables, or tells which are missing.

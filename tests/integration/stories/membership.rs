@@ -12,7 +12,7 @@ use tests::{
 };
 use tokio::time;
 
-use crate::support::{SOON, end, federated, hub_content, until_printed, until_regions};
+use crate::support::{REGIONS_SEEN, SOON, end, federated, hub_content, until_printed, until_regions};
 
 const GROUP: &str = ".show entity_group Logs_Partitions | project Entities";
 
@@ -29,6 +29,16 @@ async fn with_own_agents() -> (Fleet, Process, Vec<Process>) {
 
 fn start(fleet: &Fleet, document: &std::path::Path) -> Process {
     fleet.start_agent("agent-partition", document, &[])
+}
+
+/// Hub and partitions start at once: the first beats find no table, and the first pass no beat.
+#[tokio::test]
+async fn a_fresh_fleet_is_federated_soon_however_long_its_intervals_are() {
+    let fleet = Fleet::start(Pace::AT_REST).await.expect("the servers take the telemetry");
+    let operator = fleet.start_operator();
+    let all = ["america", "asia", "europe"];
+    fleet.hub_until("Logs", REGIONS_SEEN, SOON * 3, |table| table.column("Region") == all).await;
+    end(fleet, [operator]).await;
 }
 
 #[tokio::test]
