@@ -1,6 +1,11 @@
-//! `deploy/kustomize`: the API server takes every manifest, and pods of ours satisfy the `restricted` profile.
+//! `deploy/kustomize`: kubectl reads it, the API server takes every manifest, and pods of ours satisfy the `restricted` profile.
 
-use std::{fs, path::PathBuf};
+#![allow(clippy::panic)] // A failed expectation is what a story is for.
+
+use std::{
+    fs,
+    path::{Component, Path, PathBuf},
+};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -14,6 +19,30 @@ use crate::support::{CLUSTER, COMPONENTS, PARTITION};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize")
+}
+
+/// The files that a kustomization reads, those of other kustomizations that it names included. kubectl refuses a file outside of its kustomization's folder.
+fn manifests_of(folder: &Path) -> Vec<PathBuf> {
+    let path = folder.join("kustomization.yaml");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let kustomization: Vec<Value> = serde_saphyr::from_multiple(&text).expect("it is YAML");
+    let resources = kustomization[0]["resources"].as_array().expect("it lists resources").iter();
+    let manifests = resources.flat_map(|resource| {
+        let resource = resource.as_str().expect("a resource is a path");
+        let leads_out = Path::new(resource).components().any(|step| step == Component::ParentDir);
+        let found = folder.join(resource);
+        assert!(!leads_out || found.is_dir(), "{}: {resource} is a file outside of its folder", path.display());
+        if found.is_dir() { manifests_of(&found) } else { vec![found] }
+    });
+    manifests.collect()
+}
+
+#[test]
+fn what_a_kustomization_names_outside_of_its_folder_is_another_kustomization() {
+    let manifests = manifests_of(&folder());
+    for name in ["crds.yaml", "rbac.yaml", "deployment.yaml", "namespace.yaml"] {
+        assert!(manifests.iter().any(|file| file.ends_with(name) && file.is_file()), "{name} is not in {manifests:?}");
+    }
 }
 
 #[tokio::test]
@@ -44,13 +73,12 @@ async fn every_manifest_is_listed_and_taken_and_grants_no_more_than_is_said() {
         assert!(!granted.iter().any(|word| word == forbidden), "{forbidden} in the rules");
     }
     // What kustomize is told: files that are there, and this version's image.
-    let kustomization: Vec<Value> = serde_saphyr::from_multiple(&kustomization).expect("it is YAML");
-    for resource in kustomization[0]["resources"].as_array().expect("it lists resources") {
-        let file = folder().join(resource.as_str().expect("a resource is a path"));
+    for file in manifests_of(&folder()) {
         let objects: Vec<Value> =
             serde_saphyr::from_multiple(&fs::read_to_string(&file).expect("the file is there")).expect("it is YAML");
         assert!(!objects.is_empty() && objects.iter().all(|object| object["kind"].is_string()), "{}", file.display());
     }
+    let kustomization: Vec<Value> = serde_saphyr::from_multiple(&kustomization).expect("it is YAML");
     assert_eq!(kustomization[0]["images"], json!([{"name": "adx-federation", "newTag": env!("CARGO_PKG_VERSION")}]));
     // The operator takes the arguments that it is started with.
     let deployment: Vec<Value> = serde_saphyr::from_multiple(&deployment).expect("it is YAML");
