@@ -83,8 +83,10 @@ const GRACE: Duration = Duration::from_secs(2);
 /// What the operator runs in.
 #[allow(missing_debug_implementations)] // kube::Client has none.
 pub struct Environment {
-    /// The API server, as the operator.
+    /// The API server, as the operator. Every answer comes within a bound.
     pub client: Client,
+    /// The same for watches, which have none.
+    pub watching: Client,
     /// The lease that one of several operators holds.
     pub lease: Lease,
     /// Probes.
@@ -99,7 +101,7 @@ pub struct Environment {
 
 /// Runs until the stop: waits for the definitions, then leads or stands by.
 pub async fn run(mut settings: Settings, environment: Environment) {
-    let Environment { client, lease, admin, metrics, azure, stop } = environment;
+    let Environment { client, watching, lease, admin, metrics, azure, stop } = environment;
     let counted = metrics.register(OperatorMetrics::new);
     let prepared = async {
         wait_for_definitions(&client, settings.namespace.as_deref(), &admin).await;
@@ -133,7 +135,13 @@ pub async fn run(mut settings: Settings, environment: Environment) {
             break;
         }
         tracing::info!("leading");
-        let work = Work { client: &client, settings: &settings, metrics: &counted, azure: azure.as_ref() };
+        let work = Work {
+            client: &client,
+            watching: &watching,
+            settings: &settings,
+            metrics: &counted,
+            azure: azure.as_ref(),
+        };
         lead_until(work, &admin, leading.clone(), &stop).await;
         tracing::info!("no longer leading");
     }
@@ -193,6 +201,7 @@ async fn definitions_are_there(client: &Client, namespace: Option<&str>) -> Resu
 /// What a leader works with.
 struct Work<'a> {
     client: &'a Client,
+    watching: &'a Client,
     settings: &'a Settings,
     metrics: &'a OperatorMetrics,
     azure: Option<&'a Arc<Azure>>,
@@ -200,13 +209,13 @@ struct Work<'a> {
 
 /// Watches and reconciles until the lease is lost or the stop.
 async fn lead_until(work: Work<'_>, admin: &Admin, mut leading: watch::Receiver<bool>, stop: &CancellationToken) {
-    let Work { client, settings, metrics, azure } = work;
+    let Work { client, watching, settings, metrics, azure } = work;
     if let Some(azure) = azure {
         azure.forget_all();
     }
     let term = stop.child_token();
     let (queues, ends) = Queues::new();
-    let mut watches = Watches::start(client, settings.namespace.as_deref(), &queues);
+    let mut watches = Watches::start(watching, settings.namespace.as_deref(), &queues);
     let recorder = Recorder::new(client.clone(), Reporter::from("adx-federation-operator"));
     let (stores, azure) = (watches.stores.clone(), azure.cloned());
     let context = Context::new(client.clone(), settings.clone(), stores, recorder, metrics.clone(), azure);

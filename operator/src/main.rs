@@ -306,9 +306,10 @@ async fn reconcile(args: RunArgs) -> Exit {
             return Exit::Failed;
         }
     };
-    let client = match shared::kubernetes::connect().await {
-        Ok(client) => client,
-        Err(error) => {
+    let connected = async { Ok((shared::kubernetes::connect().await?, shared::kubernetes::connect_watches().await?)) };
+    let (client, watching) = match connected.await {
+        Ok(clients) => clients,
+        Err::<_, shared::kubernetes::ConnectError>(error) => {
             tracing::error!(error = chain(&error), "there is no cluster to work in");
             return Exit::Failed;
         }
@@ -333,7 +334,7 @@ async fn reconcile(args: RunArgs) -> Exit {
         identity: shared::kubernetes::identity(),
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = settings.namespace, "started");
-    kubernetes::run(settings, Environment { client, lease, admin, metrics, azure, stop }).await;
+    kubernetes::run(settings, Environment { client, watching, lease, admin, metrics, azure, stop }).await;
     tracing::info!("ended");
     Exit::Done
 }

@@ -349,6 +349,38 @@ async fn it_stops_in_time_while_the_api_server_does_not_answer() {
 }
 
 #[tokio::test]
+async fn an_unanswered_request_is_given_up_and_the_object_goes_on() {
+    let test = TestNamespace::new("unanswered").await;
+    let proxy = ApiProxy::start(test.plane).await;
+    let operator = through(&test, &proxy, "unanswered").await;
+    operator.until_leading().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    until_ready(&test).await;
+    proxy.answer("GET", "/statefulsets/i", 0, 1);
+    let scale = async |kind: &str, name: &str, replicas: i64| {
+        let patch = kube::api::Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        test.api(kind).patch(name, &kube::api::PatchParams::default(), &patch).await.expect("the API server scales");
+    };
+    scale("apps/v1 StatefulSet", "i", 7).await;
+    let asked = Instant::now();
+    while proxy.still_to_meet() > 0 {
+        assert!(asked.elapsed() < Duration::from_secs(10), "the StatefulSet is not looked at");
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    // No other object waits for it.
+    scale("apps/v1 Deployment", "a", 0).await;
+    test.until("apps/v1 Deployment", "a", |object| object["spec"]["replicas"] == 1).await;
+    assert!(asked.elapsed() < Duration::from_secs(15), "the Alerter waited for the Ingestor: {:?}", asked.elapsed());
+    test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == 2).await;
+    // Watches are older than any answer may be, and go on.
+    scale("apps/v1 StatefulSet", "i", 7).await;
+    let scaled = Instant::now();
+    test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == 2).await;
+    assert!(scaled.elapsed() < Duration::from_secs(10), "{:?}", scaled.elapsed());
+}
+
+#[tokio::test]
 async fn it_is_ready_when_its_watches_are_synced() {
     let test = TestNamespace::new("synced").await;
     let proxy = ApiProxy::start(test.plane).await;
