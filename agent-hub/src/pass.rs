@@ -366,7 +366,7 @@ impl HubAgent {
         }
     }
 
-    fn failed(&mut self, now: Timestamp, error: &dyn std::error::Error) -> PassOutcome {
+    fn failed(&mut self, now: Timestamp, error: &(dyn std::error::Error + 'static)) -> PassOutcome {
         self.report.failed(now, chain(error))
     }
 }

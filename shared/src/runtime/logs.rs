@@ -27,16 +27,45 @@ pub fn init(format: LogFormat) {
 }
 
 /// An error with all its sources, in one line: `Display` alone hides the cause, and azure_identity's says nothing without it. What a source only repeats is left out.
-pub fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
+    let mut next = Some(error);
+    while let Some(error) = next {
         let cause = error.to_string();
+        // The text of kube's error is the API server's answer in Rust's words, twice; the answer's own message says it all.
+        let refused = match error.downcast_ref::<kube::Error>() {
+            Some(kube::Error::Api(status)) if !status.message.is_empty() => Some(status.message.as_str()),
+            _ => None,
+        };
         if !text.contains(&cause) {
             text.push_str(": ");
-            text.push_str(&cause);
+            text.push_str(refused.unwrap_or(&cause));
+        } else if let Some(refused) = refused {
+            text = text.replace(&cause, refused);
         }
-        source = error.source();
+        next = if refused.is_some() { None } else { error.source() };
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Failure {
+        #[error("failed to update the Service 'i'")]
+        Update(#[source] kube::Error),
+        #[error("Kube error: {0}")]
+        Repeats(#[source] kube::Error),
+    }
+
+    #[test]
+    fn what_the_api_server_refuses_is_told_once_in_its_own_words() {
+        let refused =
+            || kube::Error::Api(kube::core::Status::failure("spec.ports: is taken", "Invalid").with_code(422).boxed());
+        assert_eq!(chain(&Failure::Update(refused())), "failed to update the Service 'i': spec.ports: is taken");
+        assert_eq!(chain(&Failure::Repeats(refused())), "Kube error: spec.ports: is taken");
+        assert_eq!(chain(&refused()), "spec.ports: is taken");
+    }
 }
