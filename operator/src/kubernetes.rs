@@ -8,6 +8,7 @@
 //! | [`provision`] | clusters that are to be made in Azure | Azure |
 //! | [`build`] | the objects that are to be | none |
 //! | [`apply`] | brings the cluster to that, and nothing else | the API server |
+//! | [`reclaim`] | room for ours where somebody left none | none |
 //! | [`workload`] | whether pods run, and why not | lists pods |
 //! | [`conditions`] | what the status says | none |
 
@@ -23,6 +24,7 @@ mod kinds;
 mod managed;
 mod metrics;
 mod provision;
+mod reclaim;
 mod reconcile;
 mod settings;
 mod stored;

@@ -5,7 +5,7 @@
 
 use futures::future;
 use kube::{
-    Client,
+    Api, Client,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, ValidationDirective},
 };
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     child::{Child, ChildRef, FIELD_MANAGER, Owner},
     compare::difference,
+    reclaim::reclaiming,
 };
 
 /// What an owner should have.
@@ -95,10 +96,15 @@ enum Need {
 }
 
 impl Look {
-    /// Compares. `spec.replicas` of what others scale is taken over from what is there.
+    /// Compares. `spec.replicas` of what others scale is taken over from what is there, and begins with the fewest.
     fn need(&mut self) -> Need {
-        let Some(live) = &self.live else { return Need::Create };
-        let live = serde_json::to_value(live).expect("an object is JSON");
+        let Some(live) = &self.live else {
+            if let Some(fewest) = self.child.scaled_from {
+                self.child.content["spec"]["replicas"] = fewest.into();
+            }
+            return Need::Create;
+        };
+        let live = to_json(live);
         if let Some(fewest) = self.child.scaled_from {
             let present = live["spec"]["replicas"].as_i64().unwrap_or(0);
             self.child.content["spec"]["replicas"] = present.max(i64::from(fewest)).into();
@@ -178,6 +184,26 @@ async fn look_at_unwanted<'a>(
     Ok(ours.map(|live| (child, live.metadata.uid)))
 }
 
+/// The arguments of a workload of the owner's own; `None` where there is none.
+///
+/// # Errors
+/// [`ApplyError::Api`]
+pub(crate) async fn running(
+    client: &Client,
+    owner: &Owner,
+    workload: &ChildRef,
+) -> Result<Option<Vec<String>>, ApplyError> {
+    let live = get(client, workload).await?.filter(|live| owner.owns(live));
+    let arguments = |live: DynamicObject| {
+        let arguments = live.data.pointer("/spec/template/spec/containers")?.as_array()?.iter();
+        // Beside containers that were injected.
+        let own = arguments.filter(|container| container["name"] == owner.kind.component());
+        let texts = own.filter_map(|container| container["args"].as_array()).flatten();
+        Some(texts.filter_map(|argument| argument.as_str().map(str::to_owned)).collect())
+    };
+    Ok(live.and_then(arguments))
+}
+
 async fn get(client: &Client, child: &ChildRef) -> Result<Option<DynamicObject>, ApplyError> {
     child.api(client).get_opt(&child.name).await.map_err(api_error("read", child))
 }
@@ -210,21 +236,20 @@ async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written
         Need::Update { drift } => {
             let mut content = child.content.clone();
             // Only the very object that we looked at; and where a number of replicas was taken over, only as it was then.
-            let live = live.map(|live| live.metadata).unwrap_or_default();
-            content["metadata"]["uid"] = live.uid.map_or(Value::Null, Value::from);
+            let (uid, version) = live.as_ref().map_or_else(Default::default, |live| {
+                (live.metadata.uid.clone(), live.metadata.resource_version.clone())
+            });
+            content["metadata"]["uid"] = uid.map_or(Value::Null, Value::from);
             if child.scaled_from.is_some() {
-                content["metadata"]["resourceVersion"] = live.resource_version.map_or(Value::Null, Value::from);
+                content["metadata"]["resourceVersion"] = version.map_or(Value::Null, Value::from);
             }
             let params = params.force();
             let mut changed = api.patch(&reference.name, &params, &Patch::Apply(&content)).await;
-            if let (Err(kube::Error::Api(status)), Some(ports)) = (&changed, content.pointer("/spec/ports"))
+            if let (Err(kube::Error::Api(status)), Some(live)) = (&changed, &live)
                 && status.code == 422
+                && let Some(patch) = reclaiming(&child.content, &to_json(live))
             {
-                // Beside a port that somebody made out of ours there is no room for ours; the ports of our Services are ours alone.
-                let own = json!({"metadata": {"uid": content["metadata"]["uid"]}, "spec": {"ports": ports}});
-                let own = api.patch(&reference.name, &PatchParams::default(), &Patch::Merge(&own)).await;
-                own.map_err(api_error("update the ports of", reference))?;
-                changed = api.patch(&reference.name, &params, &Patch::Apply(&content)).await;
+                changed = reclaim(&api, live, patch, &params, content).await;
             }
             let changed = changed.map_err(api_error("update", reference))?;
             let drift_text = drift.as_deref();
@@ -233,6 +258,43 @@ async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written
             Ok(Written { object: Some(changed), changed: true, created: None, drift })
         }
     }
+}
+
+/// Makes room for ours and applies it. What the first of the two writes would be ours twice, and stay when we want it no longer: that claim is given up.
+async fn reclaim(
+    api: &Api<DynamicObject>,
+    live: &DynamicObject,
+    mut patch: Value,
+    params: &PatchParams,
+    mut content: Value,
+) -> Result<DynamicObject, kube::Error> {
+    let name = live.metadata.name.as_deref().unwrap_or_default();
+    let as_it_was = |object: &DynamicObject| json!({"uid": object.metadata.uid, "resourceVersion": object.metadata.resource_version});
+    let merge = |patch: &mut Value, object: &DynamicObject| {
+        for (field, value) in as_it_was(object).as_object().into_iter().flatten() {
+            patch["metadata"][field] = value.clone();
+        }
+    };
+    merge(&mut patch, live);
+    let claim = PatchParams { field_manager: Some(RECLAIMING_MANAGER.to_owned()), ..PatchParams::default() };
+    let room = api.patch(name, &claim, &Patch::Merge(&patch)).await?;
+    merge(&mut content, &room);
+    let mut applied = api.patch(name, params, &Patch::Apply(&content)).await?;
+    let managers = applied.metadata.managed_fields.iter().flatten();
+    let others: Vec<_> = managers.filter(|entry| entry.manager.as_deref() != Some(RECLAIMING_MANAGER)).collect();
+    let mut disclaim = json!({"metadata": {"managedFields": others}});
+    merge(&mut disclaim, &applied);
+    match api.patch(name, &claim, &Patch::Merge(&disclaim)).await {
+        Ok(disclaimed) => applied = disclaimed,
+        // Somebody was faster; the object is as it should be all the same.
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        Err(error) => return Err(error),
+    }
+    Ok(applied)
+}
+
+fn to_json(object: &DynamicObject) -> Value {
+    serde_json::to_value(object).expect("an object is JSON")
 }
 
 async fn remove(client: &Client, child: &ChildRef, uid: Option<String>) -> Result<(), ApplyError> {
@@ -292,3 +354,5 @@ pub(crate) async fn set_finalizer(
 /// Keeps an owner until its cluster-scoped children are gone.
 pub(crate) const FINALIZER: &str = "adx-mon.azure.com/cluster-rbac";
 const FINALIZER_MANAGER: &str = "adx-federation-operator-finalizer";
+/// Owns what made room for ours for the moment until ours is there.
+const RECLAIMING_MANAGER: &str = "adx-federation-operator-reclaiming";

@@ -206,6 +206,9 @@ impl Child {
     /// The same, with `spec.replicas` left to an autoscaler, which scales nothing up from zero.
     pub(crate) fn scaled_by_others(mut self, fewest: i32) -> Self {
         self.scaled_from = Some(fewest);
+        // Another bound is a change of ours.
+        let mark = &mut self.content["metadata"]["annotations"][APPLIED];
+        *mark = hash(&format!("{mark} from {fewest}")).into();
         self
     }
 }
