@@ -153,7 +153,7 @@ mod tests {
             image: "x/alerter:2".to_owned(),
             notification_endpoint: "https://alerts.example.com".to_owned(),
             kusto_endpoints: vec!["M=https://eu.kusto.windows.net".to_owned()],
-            client_id: None,
+            client_id: Some("client-3".to_owned()),
             region: None,
         };
         insta::assert_snapshot!(shown(alerter::alerter(&owner(Kind::Alerter, "al"), &parts)));

@@ -1,4 +1,4 @@
-//! Which ADXClusters a component works with. Pure, over what the operator has seen.
+//! Which ADXClusters a component works with. Pure, over what the operator has seen; called by the kinds' plans.
 
 use std::sync::Arc;
 
@@ -9,17 +9,28 @@ use kube::{
 };
 use shared::document::{ADXCluster, ClusterRole};
 
-use super::conditions::{Draft, Phase};
+use super::{
+    conditions::{Draft, Phase},
+    criteria,
+    managed::World,
+};
 
-/// The clusters of the namespace that a selector selects, by name; or why there is nothing to work with yet.
+/// The clusters of a namespace that a selector selects, by name.
+#[derive(Debug)]
+pub(crate) struct Selected {
+    /// Those that can be worked with.
+    pub(crate) ready: Vec<Arc<ADXCluster>>,
+    /// Those that cannot be yet, or cannot be now.
+    pub(crate) unready: Vec<Arc<ADXCluster>>,
+    /// What is waited for, in a sentence; without it all are ready, and there is at least one.
+    pub(crate) waiting: Option<String>,
+}
+
+/// Selects.
 ///
 /// # Errors
-/// The condition that says what is waited for, or what is wrong.
-pub(crate) fn selected(
-    clusters: &[Arc<ADXCluster>],
-    namespace: &str,
-    selector: &LabelSelector,
-) -> Result<Vec<Arc<ADXCluster>>, Draft> {
+/// The condition that says what is wrong with the selector.
+pub(crate) fn selected(world: &World<'_>, namespace: &str, selector: &LabelSelector) -> Result<Selected, Draft> {
     let no = |reason: &str, message: String| Draft::no(Phase::ClusterReady, reason, message);
     let is_empty = selector.match_labels.as_ref().is_none_or(std::collections::BTreeMap::is_empty)
         && selector.match_expressions.as_ref().is_none_or(Vec::is_empty);
@@ -29,25 +40,47 @@ pub(crate) fn selected(
             "spec.adxClusterSelector is empty, and an empty selector selects nothing".to_owned(),
         ));
     }
+    if let Some(violation) = violation(selector) {
+        return Err(no("Invalid", violation));
+    }
     let selector = Selector::try_from(selector.clone())
         .map_err(|error| no("Invalid", format!("spec.adxClusterSelector is no label selector: {error}")))?;
-    let mut matching: Vec<_> = clusters
-        .iter()
-        .filter(|cluster| cluster.namespace().as_deref() == Some(namespace) && selector.matches(cluster.labels()))
-        .cloned()
-        .collect();
-    // A hub holds no telemetry of its own: components write to and ask the partitions.
+    let is_here = |cluster: &&Arc<ADXCluster>| cluster.namespace().as_deref() == Some(namespace);
+    let mut matching: Vec<_> =
+        world.clusters.iter().filter(is_here).filter(|cluster| selector.matches(cluster.labels())).cloned().collect();
+    // A hub holds no telemetry of its own: components write to and ask the partitions. What is another operator's is not for ours.
     matching.retain(|cluster| cluster.spec.role.unwrap_or_default() != ClusterRole::Federated);
+    matching.retain(|cluster| !is_elsewhere(cluster.spec.criteria_expression.as_deref(), world));
     matching.sort_by_key(|cluster| cluster.name_any());
-    if matching.is_empty() {
-        let message =
-            format!("no ADXCluster of role Partition in namespace '{namespace}' matches spec.adxClusterSelector");
-        return Err(no("WaitingForCluster", message));
-    }
-    if let Some(waiting) = matching.iter().find_map(|cluster| not_there(cluster)) {
-        return Err(no("WaitingForCluster", waiting));
-    }
-    Ok(matching)
+    let waiting = if matching.is_empty() {
+        Some(format!("no ADXCluster of role Partition in namespace '{namespace}' matches spec.adxClusterSelector"))
+    } else {
+        let missing: Vec<String> = matching.iter().filter_map(|cluster| not_there(cluster)).collect();
+        (!missing.is_empty()).then(|| missing.join("; "))
+    };
+    let (ready, unready) = matching.into_iter().partition(|cluster| not_there(cluster).is_none());
+    Ok(Selected { ready, unready, waiting })
+}
+
+/// Whether an object is meant for operators of other Kubernetes clusters alone: nobody here looks after it, so nothing here waits for it.
+pub(crate) fn is_elsewhere(criteria: Option<&str>, world: &World<'_>) -> bool {
+    criteria::is_met(criteria.unwrap_or_default(), &world.settings.cluster_labels) == Ok(false)
+}
+
+/// What Kubernetes would refuse of a selector: `NotIn` nothing would be everything.
+fn violation(selector: &LabelSelector) -> Option<String> {
+    let expressions = selector.match_expressions.iter().flatten().enumerate();
+    let mut violations = expressions.filter_map(|(index, expression)| {
+        let (operator, values) = (expression.operator.as_str(), expression.values.as_deref().unwrap_or_default());
+        let rule = match operator {
+            "In" | "NotIn" if values.is_empty() => "must have values",
+            "Exists" | "DoesNotExist" if !values.is_empty() => "must have no values",
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => return None,
+            _ => "must be In, NotIn, Exists or DoesNotExist",
+        };
+        Some(format!("spec.adxClusterSelector.matchExpressions[{index}].operator = {operator}: {rule}"))
+    });
+    violations.next()
 }
 
 /// Why a cluster cannot be worked with yet.
@@ -76,6 +109,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::kubernetes::settings::{Images, Settings};
+
+    fn settings() -> Settings {
+        let image = || "image".to_owned();
+        Settings {
+            namespace: None,
+            cluster_labels: [("region".to_owned(), "eu".to_owned())].into(),
+            trust: shared::kusto::HostTrust::default(),
+            allow_loopback: false,
+            images: Images { ingestor: image(), collector: image(), alerter: image(), agent: None },
+            agent_arguments: Vec::new(),
+        }
+    }
 
     fn cluster(name: &str, namespace: &str, role: &str, ready: &str) -> Arc<ADXCluster> {
         let condition = |phase: &str| json!({"type": phase, "status": ready, "reason": "R", "message": format!("{phase} of {name}"), "lastTransitionTime": "2026-01-01T00:00:00Z"});
@@ -88,10 +134,30 @@ mod tests {
         Arc::new(serde_json::from_value(cluster).unwrap())
     }
 
-    fn select(clusters: &[Arc<ADXCluster>], selector: serde_json::Value) -> Result<Vec<String>, String> {
+    fn world<'a>(settings: &'a Settings, clusters: &[Arc<ADXCluster>]) -> World<'a> {
+        World {
+            settings,
+            clusters: clusters.to_vec(),
+            ingestors: Vec::new(),
+            can_provision: false,
+            provisioned: None,
+            running: None,
+        }
+    }
+
+    /// The names of those that are ready, and what is waited for; or the condition.
+    fn select(
+        clusters: &[Arc<ADXCluster>],
+        selector: serde_json::Value,
+    ) -> Result<(Vec<String>, Option<String>), String> {
         let selector = serde_json::from_value(selector).unwrap();
-        let names = |found: Vec<Arc<ADXCluster>>| found.iter().map(|cluster| cluster.name_any()).collect();
-        selected(clusters, "here", &selector).map(names).map_err(|draft| format!("{}: {}", draft.reason, draft.message))
+        let found = selected(&world(&settings(), clusters), "here", &selector);
+        let found = found.map_err(|draft| format!("{}: {}", draft.reason, draft.message))?;
+        Ok((found.ready.iter().map(|cluster| cluster.name_any()).collect(), found.waiting))
+    }
+
+    fn all_of(names: [&str; 2]) -> (Vec<String>, Option<String>) {
+        (names.map(str::to_owned).into(), None)
     }
 
     #[test]
@@ -102,9 +168,9 @@ mod tests {
             cluster("c", "elsewhere", "Partition", "True"),
             cluster("hub", "here", "Federated", "False"),
         ];
-        assert_eq!(select(&clusters, json!({"matchLabels": {"app": "adx-mon"}})).unwrap(), ["a", "b"]);
+        assert_eq!(select(&clusters, json!({"matchLabels": {"app": "adx-mon"}})).unwrap(), all_of(["a", "b"]));
         let expression = json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["adx-mon", "x"]}]});
-        assert_eq!(select(&clusters, expression).unwrap(), ["a", "b"]);
+        assert_eq!(select(&clusters, expression).unwrap(), all_of(["a", "b"]));
     }
 
     #[test]
@@ -113,19 +179,49 @@ mod tests {
         for empty in [json!({}), json!({"matchLabels": {}}), json!({"matchExpressions": []})] {
             assert!(select(&clusters, empty).unwrap_err().starts_with("SelectsNothing"));
         }
-        assert!(
-            select(&clusters, json!({"matchLabels": {"app": "other"}}))
-                .unwrap_err()
-                .starts_with("WaitingForCluster: no ADXCluster")
-        );
-        let wrong = json!({"matchExpressions": [{"key": "app", "operator": "Near", "values": ["x"]}]});
-        assert!(select(&clusters, wrong).unwrap_err().starts_with("Invalid"));
+        let (found, waiting) = select(&clusters, json!({"matchLabels": {"app": "other"}})).unwrap();
+        assert!(found.is_empty() && waiting.unwrap().starts_with("no ADXCluster"));
+    }
+
+    #[test]
+    fn a_selector_that_kubernetes_would_refuse_is_invalid() {
+        let clusters = [cluster("a", "here", "Partition", "True")];
+        for (operator, values, rule) in [
+            ("Near", json!(["x"]), "must be In, NotIn, Exists or DoesNotExist"),
+            ("NotIn", json!([]), "must have values"),
+            ("NotIn", json!(null), "must have values"),
+            ("In", json!([]), "must have values"),
+            ("Exists", json!(["x"]), "must have no values"),
+            ("DoesNotExist", json!(["x"]), "must have no values"),
+        ] {
+            let wrong = json!({"matchExpressions": [{"key": "app", "operator": "Exists"}, {"key": "app", "operator": operator, "values": values}]});
+            let told = format!("Invalid: spec.adxClusterSelector.matchExpressions[1].operator = {operator}: {rule}");
+            assert_eq!(select(&clusters, wrong).unwrap_err(), told);
+        }
+        let right = json!({"matchExpressions": [{"key": "other", "operator": "NotIn", "values": ["x"]}, {"key": "app", "operator": "Exists"}]});
+        assert_eq!(select(&clusters, right).unwrap(), (vec!["a".to_owned()], None));
     }
 
     #[test]
     fn one_that_is_not_ready_is_waited_for_by_name() {
         let clusters = [cluster("a", "here", "Partition", "True"), cluster("b", "here", "Partition", "False")];
-        let error = select(&clusters, json!({"matchLabels": {"app": "adx-mon"}})).unwrap_err();
-        assert_eq!(error, "WaitingForCluster: ADXCluster 'b' is not ready: ClusterReady of b");
+        let (ready, waiting) = select(&clusters, json!({"matchLabels": {"app": "adx-mon"}})).unwrap();
+        assert_eq!(ready, ["a"]);
+        assert_eq!(waiting.as_deref(), Some("ADXCluster 'b' is not ready: ClusterReady of b"));
+    }
+
+    #[test]
+    fn one_that_is_another_operators_by_its_criteria_is_not_waited_for() {
+        let with = |expression: &str| {
+            let mut other = ADXCluster::clone(&cluster("b", "here", "Partition", "False"));
+            other.spec.criteria_expression = Some(expression.to_owned());
+            [cluster("a", "here", "Partition", "True"), Arc::new(other)]
+        };
+        let selector = json!({"matchLabels": {"app": "adx-mon"}});
+        assert_eq!(select(&with("region == 'us'"), selector.clone()).unwrap(), (vec!["a".to_owned()], None));
+        // What cannot be decided is told by that object, and is still waited for.
+        for expression in ["region == 'eu'", "region =="] {
+            assert!(select(&with(expression), selector.clone()).unwrap().1.is_some(), "{expression}");
+        }
     }
 }

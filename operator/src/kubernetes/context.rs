@@ -72,6 +72,7 @@ impl Context {
             ingestors: self.stores.ingestors.state(),
             can_provision: self.azure.is_some(),
             provisioned: None,
+            running: None,
         }
     }
 

@@ -4,13 +4,13 @@ mod adx_cluster;
 mod alerter;
 mod collector;
 mod ingestor;
+mod targets;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
-use kube::ResourceExt as _;
-use shared::document::{ADXCluster, spec::TelemetryType};
+use reqwest::Url;
 
 use super::{
     conditions::{Draft, Phase},
@@ -21,23 +21,6 @@ use super::{
 fn invalid(phase: Phase, violations: &[impl fmt::Display]) -> Plan {
     let message: Vec<String> = violations.iter().map(ToString::to_string).collect();
     Plan::nothing(Draft::no(phase, "Invalid", message.join("; ")), true)
-}
-
-/// `Database=https://cluster` of all databases that hold one of these kinds of telemetry, in order.
-fn endpoints(clusters: &[Arc<ADXCluster>], kinds: &[TelemetryType]) -> Vec<String> {
-    let of_cluster = |cluster: &Arc<ADXCluster>| -> Vec<String> {
-        let endpoint = cluster.status.as_ref().and_then(|status| status.endpoint.clone()).unwrap_or_default();
-        let databases = cluster.spec.databases.iter().filter(|database| kinds.contains(&database.telemetry_type));
-        databases.map(|database| format!("{}={endpoint}", database.database_name)).collect()
-    };
-    let mut endpoints: Vec<String> = clusters.iter().flat_map(of_cluster).collect();
-    endpoints.sort();
-    endpoints.dedup();
-    endpoints
-}
-
-fn names(clusters: &[Arc<ADXCluster>]) -> String {
-    clusters.iter().map(|cluster| cluster.name_any()).collect::<Vec<_>>().join(", ")
 }
 
 /// A text that was given: adx-mon's users leave fields empty that they do not use.
@@ -59,8 +42,23 @@ fn name_violation(name: &str) -> Option<String> {
     })
 }
 
-/// An address that is written into arguments and configuration of components.
-fn is_url(text: &str) -> bool {
-    let has_scheme = text.starts_with("http://") || text.starts_with("https://");
-    has_scheme && text.len() <= 512 && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+/// The longest address in a component's arguments and configuration.
+const LONGEST_ADDRESS: usize = 2048;
+
+/// What is wrong with an address that is written into arguments and configuration of components.
+fn address_violation(field: &str, address: &str) -> Option<String> {
+    let url = Url::parse(address);
+    let rule = if address.len() > LONGEST_ADDRESS {
+        // The address would leave no room for the rule.
+        return Some(format!("{field}: must have at most {LONGEST_ADDRESS} bytes"));
+    } else if !["http://", "https://"].iter().any(|scheme| address.starts_with(scheme)) {
+        "must start with http:// or https://"
+    } else if address.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        "must have no blanks"
+    } else if url.is_err() {
+        "must be a URL with a host"
+    } else {
+        return None;
+    };
+    Some(format!("{field} = {address}: {rule}"))
 }

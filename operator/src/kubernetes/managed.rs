@@ -31,6 +31,8 @@ pub(crate) struct World<'a> {
     pub(crate) can_provision: bool,
     /// What Azure has of this very object, if it is made there.
     pub(crate) provisioned: Option<Provisioned>,
+    /// The arguments of this very object's workload, where it runs and [`Managed::looks_at_what_runs`] names it.
+    pub(crate) running: Option<Vec<String>>,
 }
 
 /// What to do for an object.
@@ -92,6 +94,11 @@ pub(crate) trait Managed:
 
     /// The cluster that is to be brought a step further in Azure before the plan.
     fn to_provision(&self, _owner: &Owner, _world: &World<'_>) -> Option<&ADXCluster> {
+        None
+    }
+
+    /// The workload whose arguments the plan depends on: what an object needs may be gone while it still runs.
+    fn looks_at_what_runs(&self, _owner: &Owner, _world: &World<'_>) -> Option<ChildRef> {
         None
     }
 

@@ -22,7 +22,7 @@ use serde_json::json;
 use shared::{kubernetes::AGENT_FIELD_MANAGER, runtime::chain};
 
 use super::{
-    apply::{Applied, ApplyError, FINALIZER, apply, clean_up, set_finalizer},
+    apply::{Applied, ApplyError, FINALIZER, apply, clean_up, running, set_finalizer},
     child::{ChildRef, FIELD_MANAGER, Owner},
     conditions::{Draft, Phase, merged, with_summary},
     context::Context,
@@ -139,21 +139,29 @@ async fn steps<K: Managed>(
         if let Some(azure) = context.azure.as_ref().filter(|_| matches!(report.outcome, Outcome::NotMine)) {
             azure.forget(&owner.uid);
         }
-        return Ok((tell(object, context, report).await?, None));
+        return Ok((tell_all(object, context, report).await?, None));
     }
     let mut world = context.world();
+    if let Some(workload) = object.looks_at_what_runs(owner, &world) {
+        world.running = running(&context.client, owner, &workload).await?;
+    }
     if let (Some(azure), Some(cluster)) = (&context.azure, object.to_provision(owner, &world)) {
         world.provisioned = Some(azure.provision(cluster, &world).await);
     }
     let plan = object.plan(owner, &world);
     let again = plan.again;
-    let mut report = carry_out(object, owner, context, plan).await?;
+    let report = carry_out(object, owner, context, plan).await?;
+    Ok((tell_all(object, context, report).await?, again))
+}
+
+/// Writes the status, and then the Events.
+async fn tell_all<K: Managed>(object: &K, context: &Context, mut report: Report) -> Result<Outcome, ReconcileError> {
     let events = std::mem::take(&mut report.events);
     let outcome = tell(object, context, report).await?;
     for event in &events {
         publish(object, context, event).await;
     }
-    Ok((outcome, again))
+    Ok(outcome)
 }
 
 /// Why a reconcile could not even be told.
@@ -194,10 +202,11 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
         }
         Err(why) => {
             let ready = Draft::no(Phase::Ready, "InvalidCriteria", format!("spec.criteriaExpression: {why}"));
+            let events = news(object, &ready).into_iter().collect();
             let stalled = Draft { phase: Phase::Stalled, is_true: Some(true), ..ready.clone() };
             let endpoint = object.status_endpoint().map(str::to_owned);
             let (outcome, conditions) = (Outcome::NotMine, vec![ready, stalled]);
-            Some(Report { outcome, conditions, endpoint, is_stalled: true, provisioned: None, events: Vec::new() })
+            Some(Report { outcome, conditions, endpoint, is_stalled: true, provisioned: None, events })
         }
     }
 }
@@ -249,6 +258,7 @@ async fn carry_out<K: Managed>(
                 if matches!(error, ApplyError::Conflict { .. }) { Outcome::Conflict } else { Outcome::Failed };
             let why = Draft::no(workload_phase, error.reason(), chain(&error));
             events.extend(news(object, &why));
+            conditions.retain(|draft| draft.phase != workload_phase);
             conditions.push(why);
             return Ok(Report { outcome, conditions, endpoint, is_stalled, provisioned, events });
         }
@@ -275,7 +285,11 @@ async fn carry_out<K: Managed>(
     let mut outcome = if changed > 0 { Outcome::Changed } else { Outcome::Unchanged };
     if let Some(workload) = workload.filter(|_| has_workload) {
         let progress = progress(&workload);
-        if progress.is_ready {
+        // What the plan itself says of that phase stands.
+        let is_told = conditions.iter().any(|draft| draft.phase == workload_phase);
+        if progress.is_ready && is_told {
+            outcome = Outcome::Waiting;
+        } else if progress.is_ready {
             conditions.push(Draft::yes(workload_phase, "Ready", progress.message));
         } else {
             let pods = pods_of(&context.client, owner).await.unwrap_or_default();
@@ -291,7 +305,9 @@ async fn carry_out<K: Managed>(
                 }
                 None => Draft::no(workload_phase, "Progressing", progress.message),
             };
-            conditions.push(why);
+            if !is_told {
+                conditions.push(why);
+            }
             outcome = Outcome::Progressing;
         }
     }

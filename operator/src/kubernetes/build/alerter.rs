@@ -9,6 +9,9 @@ use crate::kubernetes::{
     child::{Child, Owner},
 };
 
+/// The argument that names a database; there may be several.
+pub(crate) const KUSTO_FLAG: &str = "--kusto-endpoint";
+
 /// A valid Alerter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AlerterParts {
@@ -43,9 +46,9 @@ fn cluster_rules() -> Value {
 
 fn deployment(owner: &Owner, parts: &AlerterParts, identity_labels: &Value) -> Value {
     let mut arguments = vec![format!("--alerter-address={}", parts.notification_endpoint), "--port=8080".to_owned()];
-    arguments.extend(parts.client_id.iter().map(|id| format!("--msi-id={id}")));
+    arguments.extend(parts.client_id.iter().map(|id| format!("--auth-msi-id={id}")));
     arguments.extend(parts.region.iter().map(|region| format!("--region={region}")));
-    arguments.extend(parts.kusto_endpoints.iter().map(|endpoint| format!("--kusto-endpoint={endpoint}")));
+    arguments.extend(parts.kusto_endpoints.iter().map(|endpoint| format!("{KUSTO_FLAG}={endpoint}")));
     let (mut volumes, mut mounts) = node_certificates();
     volumes.push(json!({"name": "tmp", "emptyDir": {}}));
     mounts.push(json!({"name": "tmp", "mountPath": "/tmp"}));

@@ -12,6 +12,10 @@ use crate::{
     },
 };
 
+/// The arguments that name a database of metrics, and one of logs and traces; there may be several.
+pub(crate) const METRICS_FLAG: &str = "--metrics-kusto-endpoints";
+pub(crate) const LOGS_FLAG: &str = "--logs-kusto-endpoints";
+
 /// A valid Ingestor.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct IngestorParts {
@@ -100,8 +104,8 @@ fn arguments(parts: &IngestorParts) -> Vec<String> {
     let mut arguments: Vec<String> = fixed.map(str::to_owned).into();
     arguments.extend(parts.region.iter().map(|region| format!("--region={region}")));
     arguments.extend(parts.cluster_labels.iter().map(|label| format!("--cluster-labels={label}")));
-    arguments.extend(parts.metrics.iter().map(|endpoint| format!("--metrics-kusto-endpoints={endpoint}")));
-    arguments.extend(parts.logs.iter().map(|endpoint| format!("--logs-kusto-endpoints={endpoint}")));
+    arguments.extend(parts.metrics.iter().map(|endpoint| format!("{METRICS_FLAG}={endpoint}")));
+    arguments.extend(parts.logs.iter().map(|endpoint| format!("{LOGS_FLAG}={endpoint}")));
     arguments
 }
 

@@ -1,18 +1,23 @@
 //! Alerter: waits for its clusters, then runs.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::Deployment;
 use shared::document::spec::TelemetryType;
 
-use super::{endpoints, given, invalid, is_url, name_violation, names};
+use super::{
+    address_violation, given, invalid, name_violation,
+    targets::{depend_on_what_runs, targets},
+};
 use crate::{
     api::Alerter,
     kubernetes::{
         build::{
-            alerter::{AlerterParts, alerter},
+            alerter::{AlerterParts, KUSTO_FLAG, alerter},
             cluster_role_refs,
         },
         child::{ChildRef, Kind, Owner},
-        clusters::selected,
-        conditions::{Draft, Phase},
+        conditions::Phase,
         managed::{Managed, Plan, World, spec_and_status},
     },
 };
@@ -27,31 +32,27 @@ impl Managed for Alerter {
             return invalid(Phase::WorkloadReady, &[violation]);
         }
         let notification_endpoint = &self.spec.notification_endpoint;
-        if !is_url(notification_endpoint) {
-            let violation = format!(
-                "spec.notificationEndpoint = {notification_endpoint}: must start with http:// or https:// and have no blanks"
-            );
+        if let Some(violation) = address_violation("spec.notificationEndpoint", notification_endpoint) {
             return invalid(Phase::WorkloadReady, &[violation]);
         }
-        let clusters = match selected(&world.clusters, &owner.namespace, &self.spec.adx_cluster_selector) {
-            Ok(clusters) => clusters,
-            Err(draft) => {
-                let is_stalled = draft.reason != "WaitingForCluster";
-                return Plan::nothing(draft, is_stalled);
-            }
+        let targets = match targets(world, owner, &self.spec.adx_cluster_selector, "asks") {
+            Ok(targets) => targets,
+            Err(nothing) => return *nothing,
         };
+        let kinds = [TelemetryType::Metrics, TelemetryType::Logs, TelemetryType::Traces];
         let parts = AlerterParts {
             image: given(&self.spec.image).unwrap_or_else(|| world.settings.images.alerter.clone()),
             notification_endpoint: notification_endpoint.clone(),
-            kusto_endpoints: endpoints(
-                &clusters,
-                &[TelemetryType::Metrics, TelemetryType::Logs, TelemetryType::Traces],
-            ),
+            kusto_endpoints: targets.endpoints(&kinds, KUSTO_FLAG),
             client_id: given(&self.spec.managed_identity_client_id),
             region: world.settings.cluster_labels.get("region").cloned(),
         };
+        let mut condition = targets.condition;
+        if let Some(unasked) = unasked(&parts.kusto_endpoints) {
+            condition.message = format!("{}; {unasked}", condition.message);
+        }
         Plan {
-            conditions: vec![Draft::yes(Phase::ClusterReady, "Ready", format!("asks ADXCluster {}", names(&clusters)))],
+            conditions: vec![condition],
             build: Some(alerter(owner, &parts)),
             workload_phase: Phase::WorkloadReady,
             endpoint: None,
@@ -61,7 +62,26 @@ impl Managed for Alerter {
         }
     }
 
+    fn looks_at_what_runs(&self, owner: &Owner, world: &World<'_>) -> Option<ChildRef> {
+        let depends = depend_on_what_runs(world, owner, &self.spec.adx_cluster_selector);
+        depends.then(|| ChildRef::in_namespace::<Deployment>(owner, &owner.name))
+    }
+
     fn cluster_scoped(owner: &Owner) -> Vec<ChildRef> {
         cluster_role_refs(owner)
     }
+}
+
+/// adx-mon's alerter keeps databases by their names: of several with one name it asks the last that it is told of.
+fn unasked(endpoints: &[String]) -> Option<String> {
+    let mut by_name: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, endpoint) in endpoints.iter().filter_map(|endpoint| endpoint.split_once('=')) {
+        by_name.entry(name).or_default().push(endpoint);
+    }
+    let told = by_name.into_iter().filter_map(|(name, endpoints)| {
+        let (last, others) = endpoints.split_last()?;
+        (!others.is_empty()).then(|| format!("'{name}' at {last} and not at {}", others.join(", ")))
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| format!("of databases with one name only one is asked: {}", told.join("; ")))
 }

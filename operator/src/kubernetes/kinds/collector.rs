@@ -1,18 +1,17 @@
 //! Collector: sends to the endpoint it is told, or to that of the namespace's Ingestor.
 
-use std::sync::Arc;
-
 use kube::ResourceExt as _;
 
-use super::{given, invalid, is_url, name_violation};
+use super::{address_violation, given, invalid, name_violation};
 use crate::{
-    api::{Collector, Ingestor},
+    api::Collector,
     kubernetes::{
         build::{
             cluster_role_refs,
             collector::{CollectorParts, collector},
         },
         child::{ChildRef, Kind, Owner},
+        clusters::is_elsewhere,
         conditions::{Draft, Phase},
         managed::{Managed, Plan, World, spec_and_status},
     },
@@ -28,19 +27,17 @@ impl Managed for Collector {
             return invalid(Phase::WorkloadReady, &[violation]);
         }
         let endpoint = match given(&self.spec.ingestor_endpoint) {
-            Some(endpoint) if is_url(&endpoint) => endpoint,
-            Some(endpoint) => {
-                return invalid(
-                    Phase::WorkloadReady,
-                    &[format!(
-                        "spec.ingestorEndpoint = {endpoint}: must start with http:// or https:// and have no blanks"
-                    )],
-                );
-            }
-            None => match discovered(&world.ingestors, &owner.namespace, self.status_endpoint().is_some()) {
-                Ok(endpoint) => endpoint,
-                Err(draft) => return Plan::nothing(draft, false),
+            Some(endpoint) => match address_violation("spec.ingestorEndpoint", &endpoint) {
+                None => Ok(endpoint),
+                Some(violation) => return invalid(Phase::WorkloadReady, &[violation]),
             },
+            None => discovered(world, &owner.namespace, self.status_endpoint().is_some()),
+        };
+        // One that runs goes on sending where it sent, and is looked after.
+        let (endpoint, conditions) = match (endpoint, self.status_endpoint()) {
+            (Ok(endpoint), _) => (endpoint, Vec::new()),
+            (Err(why), Some(endpoint)) => (endpoint.to_owned(), vec![why]),
+            (Err(why), None) => return Plan::nothing(why, false),
         };
         let labels = &world.settings.cluster_labels;
         let parts = CollectorParts {
@@ -50,7 +47,7 @@ impl Managed for Collector {
             cluster: labels.get("cluster").cloned().unwrap_or_else(|| "default".to_owned()),
         };
         Plan {
-            conditions: Vec::new(),
+            conditions,
             build: Some(collector(owner, &parts)),
             workload_phase: Phase::WorkloadReady,
             endpoint: Some(endpoint),
@@ -67,9 +64,10 @@ impl Managed for Collector {
 
 /// The endpoint of the namespace's one Ingestor. The first time, once that is ready; a collector that runs keeps what it could not send, and goes on being looked
 /// after while its ingestor is not.
-fn discovered(ingestors: &[Arc<Ingestor>], namespace: &str, is_running: bool) -> Result<String, Draft> {
+fn discovered(world: &World<'_>, namespace: &str, is_running: bool) -> Result<String, Draft> {
     let mut here: Vec<_> =
-        ingestors.iter().filter(|ingestor| ingestor.namespace().as_deref() == Some(namespace)).collect();
+        world.ingestors.iter().filter(|ingestor| ingestor.namespace().as_deref() == Some(namespace)).collect();
+    here.retain(|ingestor| !is_elsewhere(ingestor.criteria(), world));
     here.retain(|ingestor| ingestor.metadata.deletion_timestamp.is_none());
     here.sort_by_key(|ingestor| ingestor.name_any());
     let no = |reason: &str, message: String| Draft::no(Phase::WorkloadReady, reason, message);

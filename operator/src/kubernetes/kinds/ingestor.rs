@@ -2,19 +2,22 @@
 
 use std::hash::Hash;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt as _;
 use shared::document::spec::TelemetryType;
 
-use super::{endpoints, given, invalid, is_url, name_violation, names};
+use super::{
+    address_violation, given, invalid, name_violation,
+    targets::{depend_on_what_runs, targets},
+};
 use crate::{
     api::Ingestor,
     kubernetes::{
         build::{
             cluster_role_refs,
-            ingestor::{IngestorParts, Scale, ingestor},
+            ingestor::{IngestorParts, LOGS_FLAG, METRICS_FLAG, Scale, ingestor},
         },
         child::{ChildRef, Kind, Owner},
-        clusters::selected,
         conditions::{Draft, Phase},
         managed::{Managed, Plan, World, spec_and_status},
     },
@@ -30,18 +33,15 @@ impl Managed for Ingestor {
         if !violations.is_empty() {
             return invalid(Phase::WorkloadReady, &violations);
         }
-        let clusters = match selected(&world.clusters, &owner.namespace, &self.spec.adx_cluster_selector) {
-            Ok(clusters) => clusters,
-            Err(draft) => {
-                let is_stalled = draft.reason != "WaitingForCluster";
-                return Plan::nothing(draft, is_stalled);
-            }
+        let targets = match targets(world, owner, &self.spec.adx_cluster_selector, "writes to") {
+            Ok(targets) => targets,
+            Err(nothing) => return *nothing,
         };
-        let metrics = endpoints(&clusters, &[TelemetryType::Metrics]);
+        let metrics = targets.endpoints(&[TelemetryType::Metrics], METRICS_FLAG);
         // The ingestor takes traces as it takes logs.
-        let logs = endpoints(&clusters, &[TelemetryType::Logs, TelemetryType::Traces]);
+        let logs = targets.endpoints(&[TelemetryType::Logs, TelemetryType::Traces], LOGS_FLAG);
         if metrics.is_empty() && logs.is_empty() {
-            let message = format!("no database is listed in spec.databases of ADXCluster {}", names(&clusters));
+            let message = format!("no database is listed in spec.databases of ADXCluster {}", targets.names());
             return Plan::nothing(Draft::no(Phase::DatabasesReady, "NoDatabases", message), false);
         }
         let labels = &world.settings.cluster_labels;
@@ -59,16 +59,9 @@ impl Managed for Ingestor {
             region: labels.get("region").cloned(),
             cluster_labels: labels.iter().map(|(label, value)| format!("{label}={value}")).collect(),
         };
-        // The seed's second example has a host alone.
-        let with_scheme =
-            |endpoint: String| if endpoint.contains("://") { endpoint } else { format!("https://{endpoint}") };
         let endpoint = given(&self.spec.endpoint).map(with_scheme);
         Plan {
-            conditions: vec![Draft::yes(
-                Phase::ClusterReady,
-                "Ready",
-                format!("writes to ADXCluster {}", names(&clusters)),
-            )],
+            conditions: vec![targets.condition],
             build: Some(ingestor(owner, &parts)),
             workload_phase: Phase::WorkloadReady,
             endpoint: Some(
@@ -78,6 +71,11 @@ impl Managed for Ingestor {
             provisioned: None,
             again: None,
         }
+    }
+
+    fn looks_at_what_runs(&self, owner: &Owner, world: &World<'_>) -> Option<ChildRef> {
+        let depends = depend_on_what_runs(world, owner, &self.spec.adx_cluster_selector);
+        depends.then(|| ChildRef::in_namespace::<StatefulSet>(owner, &owner.name))
     }
 
     fn cluster_scoped(owner: &Owner) -> Vec<ChildRef> {
@@ -104,10 +102,12 @@ fn violations(ingestor: &Ingestor) -> Vec<String> {
             violations.push(format!("spec.autoscaling.maxReplicas = {most}: must be at least minReplicas ({fewest}), which must be at least 1"));
         }
     }
-    if let Some(endpoint) =
-        given(&spec.endpoint).filter(|endpoint| !is_url(endpoint) && !is_url(&format!("https://{endpoint}")))
-    {
-        violations.push(format!("spec.endpoint = {endpoint}: must be a URL"));
-    }
+    let endpoint = given(&spec.endpoint).map(with_scheme);
+    violations.extend(endpoint.and_then(|endpoint| address_violation("spec.endpoint", &endpoint)));
     violations
+}
+
+/// The seed's second example has a host alone.
+fn with_scheme(endpoint: String) -> String {
+    if endpoint.contains("://") { endpoint } else { format!("https://{endpoint}") }
 }

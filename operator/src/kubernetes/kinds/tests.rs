@@ -49,12 +49,21 @@ fn cluster(databases: &Value) -> ADXCluster {
 }
 
 fn plan<K: Managed>(object: &K, clusters: Vec<ADXCluster>, ingestors: Vec<Ingestor>) -> Plan {
+    plan_while_running(object, clusters, ingestors, None)
+}
+
+fn plan_while_running<K: Managed>(
+    object: &K,
+    clusters: Vec<ADXCluster>,
+    ingestors: Vec<Ingestor>,
+    running: Option<Vec<String>>,
+) -> Plan {
     let settings = settings();
     let clusters = clusters.into_iter().map(Arc::new).collect();
     let ingestors = ingestors.into_iter().map(Arc::new).collect();
     object.plan(
         &object.owner(),
-        &World { settings: &settings, clusters, ingestors, can_provision: false, provisioned: None },
+        &World { settings: &settings, clusters, ingestors, can_provision: false, provisioned: None, running },
     )
 }
 
@@ -91,16 +100,22 @@ fn rules_that_are_younger_than_the_object_are_conditions() {
             ingestor("i", json!({"autoscaling": {"minReplicas": 5, "maxReplicas": 2}})),
             "spec.autoscaling.maxReplicas = 2: must be at least minReplicas (5), which must be at least 1",
         ),
-        (ingestor("i", json!({"endpoint": "a b"})), "spec.endpoint = a b: must be a URL"),
+        (ingestor("i", json!({"endpoint": "a b"})), "spec.endpoint = https://a b: must have no blanks"),
+        (ingestor("i", json!({"endpoint": "ftp://x"})), "spec.endpoint = ftp://x: must start with http:// or https://"),
+        (
+            ingestor("i", json!({"endpoint": "mailto:me"})),
+            "spec.endpoint = https://mailto:me: must be a URL with a host",
+        ),
         (collector("with.dot", json!({})), name),
         (
             collector("c", json!({"ingestorEndpoint": "ftp://x"})),
-            "spec.ingestorEndpoint = ftp://x: must start with http:// or https:// and have no blanks",
+            "spec.ingestorEndpoint = ftp://x: must start with http:// or https://",
         ),
         (alerter("with.dot", "https://x"), name),
+        (alerter("a", "mailto:me"), "spec.notificationEndpoint = mailto:me: must start with http:// or https://"),
         (
-            alerter("a", "mailto:me"),
-            "spec.notificationEndpoint = mailto:me: must start with http:// or https:// and have no blanks",
+            alerter("a", &format!("https://{}", "x".repeat(2048))),
+            "spec.notificationEndpoint: must have at most 2048 bytes",
         ),
     ] {
         assert_eq!((reason.as_str(), message.as_str(), is_stalled), ("Invalid", expected, true));
@@ -117,6 +132,10 @@ fn what_is_missing_is_waited_for_and_named() {
     assert_eq!(reason(plan(&collector, vec![], vec![])), Some(("WaitingForIngestor".to_owned(), false)));
     let two = [ingestor.clone(), object("Ingestor", "j", &json!({"adxClusterSelector": selector()}), &json!(null))];
     assert_eq!(reason(plan(&collector, vec![], two.to_vec())), Some(("AmbiguousIngestor".to_owned(), false)));
+    // One that is another operator's is none.
+    let mut one_elsewhere = two.to_vec();
+    one_elsewhere[1].spec.criteria_expression = Some("false".to_owned());
+    assert_eq!(reason(plan(&collector, vec![], one_elsewhere)), Some(("WaitingForIngestor".to_owned(), false)));
     // One in another namespace is none.
     let mut elsewhere = ingestor;
     elsewhere.meta_mut().namespace = Some("elsewhere".to_owned());
@@ -158,4 +177,95 @@ fn an_agent_that_signs_in_by_workload_identity_has_its_marks() {
     let marked_only = json!({"credential": {"workloadIdentity": {}}});
     assert_eq!(federation(marked_only), (Value::Null, Some(json!("true")), image));
     assert_eq!(ADXCluster::KIND, Kind::AdxCluster);
+}
+
+/// The clusters `eu` with a database `Logs` and `us` with `Logs` and `More`; those that are named in `unready` are not ready.
+fn two_clusters(unready: &[&str]) -> Vec<ADXCluster> {
+    let named = |name: &str, databases: &[&str]| {
+        let databases: Vec<Value> =
+            databases.iter().map(|name| json!({"databaseName": name, "telemetryType": "Logs"})).collect();
+        let mut cluster = cluster(&json!(databases));
+        cluster.metadata.name = Some(name.to_owned());
+        let status = cluster.status.as_mut().expect("it has one");
+        status.endpoint = Some(format!("https://{name}.kusto.windows.net"));
+        if unready.contains(&name) {
+            for condition in &mut status.conditions {
+                condition.status = "False".to_owned();
+                condition.message = format!("{name} is being made");
+            }
+        }
+        cluster
+    };
+    vec![named("eu", &["Logs"]), named("us", &["Logs", "More"])]
+}
+
+/// The arguments by which a planned workload knows databases, and the first condition.
+fn told(plan: Plan) -> (Vec<String>, String) {
+    let condition = plan.conditions.into_iter().next().expect("it says why");
+    let workload = plan.build.and_then(|build| build.workload).map(|child| child.content).unwrap_or_default();
+    let arguments = workload.pointer("/spec/template/spec/containers/0/args").and_then(Value::as_array);
+    let arguments = arguments.into_iter().flatten().filter_map(|argument| argument.as_str().map(str::to_owned));
+    let databases = arguments.filter(|argument| argument.contains("kusto")).collect();
+    (databases, format!("{}: {}", condition.reason, condition.message))
+}
+
+#[test]
+fn what_runs_goes_on_with_the_clusters_that_are_ready_and_says_what_it_waits_for() {
+    let ingestor: Ingestor = object("Ingestor", "i", &json!({"adxClusterSelector": selector()}), &json!(null));
+    let flag = |endpoint: &str| format!("--logs-kusto-endpoints={endpoint}");
+    let logs = |cluster: &str| flag(&format!("Logs=https://{cluster}.kusto.windows.net"));
+    let more = || flag("More=https://us.kusto.windows.net");
+    let while_running = |unready: &[&str], running: Vec<String>| {
+        told(plan_while_running(&ingestor, two_clusters(unready), vec![], Some(running)))
+    };
+    // The first time all are waited for.
+    let (databases, why) = told(plan(&ingestor, two_clusters(&["us"]), vec![]));
+    assert_eq!(
+        (databases, why.as_str()),
+        (vec![], "WaitingForCluster: ADXCluster 'us' is not ready: us is being made")
+    );
+    // One that is new is left out until it is ready.
+    let (databases, why) = while_running(&["us"], vec![logs("eu")]);
+    assert_eq!(databases, [logs("eu")]);
+    let expected =
+        "WaitingForCluster: ADXCluster 'us' is not ready: us is being made; meanwhile it writes to ADXCluster eu";
+    assert_eq!(why, expected);
+    // One that was ready keeps its place; a database that it is about to get has none yet.
+    let (databases, _) = while_running(&["us"], vec![logs("eu"), logs("us")]);
+    assert_eq!(databases, [logs("eu"), logs("us")]);
+    // What nobody selects has none, whoever wrote it there.
+    let (databases, _) = while_running(&["us"], vec![logs("eu"), logs("evil"), more()]);
+    assert_eq!(databases, [logs("eu"), more()]);
+    // Without any that is ready, what runs keeps what it has.
+    let (databases, why) = while_running(&["eu", "us"], vec![logs("eu"), more()]);
+    assert_eq!(databases, [logs("eu"), more()]);
+    assert!(why.ends_with("; what runs keeps its clusters"), "{why}");
+    let gone = plan_while_running(&ingestor, vec![], vec![], Some(vec![logs("eu")]));
+    assert_eq!(told(gone).0, [logs("eu")]);
+}
+
+#[test]
+fn a_collector_that_runs_goes_on_where_it_cannot_tell_where_to_send() {
+    let status = json!({"endpoint": "https://i.ns.svc.cluster.local"});
+    let collector: Collector = object("Collector", "c", &json!({}), &status);
+    let ingestor = |name: &str| object("Ingestor", name, &json!({"adxClusterSelector": selector()}), &json!(null));
+    for (ingestors, reason) in
+        [(vec![], "WaitingForIngestor"), (vec![ingestor("i"), ingestor("j")], "AmbiguousIngestor")]
+    {
+        let plan = plan(&collector, vec![], ingestors);
+        let build = plan.build.expect("it is looked after");
+        let shown = format!("{:?}", build.supports);
+        assert!(shown.contains("endpoint = \\\"https://i.ns.svc.cluster.local"), "{shown}");
+        assert_eq!((plan.conditions[0].reason.as_str(), plan.conditions[0].is_true), (reason, Some(false)));
+    }
+}
+
+#[test]
+fn an_alerter_says_which_of_databases_with_one_name_is_not_asked() {
+    let spec = json!({"adxClusterSelector": selector(), "notificationEndpoint": "https://x"});
+    let alerter: Alerter = object("Alerter", "a", &spec, &json!(null));
+    let (databases, why) = told(plan(&alerter, two_clusters(&[]), vec![]));
+    assert_eq!(databases.len(), 3, "{databases:?}");
+    let expected = "Ready: asks ADXCluster eu, us; of databases with one name only one is asked: 'Logs' at https://us.kusto.windows.net and not at https://eu.kusto.windows.net";
+    assert_eq!(why, expected);
 }

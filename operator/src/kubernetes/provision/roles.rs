@@ -183,6 +183,7 @@ mod tests {
             ingestors: Vec::new(),
             can_provision: true,
             provisioned: None,
+            running: None,
         };
         let Grants { grants, notes } = grants(cluster, Some(HUB), &world);
         let text = |Grant { scope, role, client_id, tenant_id }: Grant| match scope {
