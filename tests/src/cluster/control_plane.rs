@@ -7,7 +7,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock},
     thread,
     time::{Duration, Instant},
 };
@@ -21,7 +21,6 @@ use kube::{
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use serde_json::Value;
 use shared::runtime::PARENT_PIPE;
-use tempfile::TempDir;
 use tokio::{sync::OnceCell, time};
 
 use super::objects::documents;
@@ -34,8 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct ControlPlane {
     kubeconfig: Kubeconfig,
-    /// Certificates, data and logs; and the children, which end with this program.
-    folder: Option<(TempDir, Vec<Child>)>,
+    /// Certificates, data and logs, and what runs in it; both go when this program does.
+    folder: Option<(PathBuf, Mutex<Vec<Supervised>>)>,
 }
 
 impl ControlPlane {
@@ -81,14 +80,16 @@ impl ControlPlane {
     async fn start() -> Self {
         let folder =
             tempfile::Builder::new().prefix("adx-federation-cluster-").tempdir().expect("a folder can be made");
-        let pki = Pki::write(folder.path());
+        // A static is never dropped: those who run in the folder remove it.
+        let folder = folder.keep();
+        let pki = Pki::write(&folder);
         let [client, peer, secure] = free_ports();
         let etcd_url = format!("http://127.0.0.1:{client}");
         let mut children = vec![spawn(
-            folder.path(),
+            &folder,
             "etcd",
             &[
-                format!("--data-dir={}", folder.path().join("etcd").display()),
+                format!("--data-dir={}", folder.join("etcd").display()),
                 format!("--listen-client-urls={etcd_url}"),
                 format!("--advertise-client-urls={etcd_url}"),
                 format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
@@ -96,11 +97,11 @@ impl ControlPlane {
             ],
         )];
         let token = uuid::Uuid::new_v4().to_string();
-        fs::write(folder.path().join("tokens.csv"), format!("{token},admin,admin,system:masters\n"))
+        fs::write(folder.join("tokens.csv"), format!("{token},admin,admin,system:masters\n"))
             .expect("the folder can be written");
-        let file = |name: &str| folder.path().join(name).display().to_string();
+        let file = |name: &str| folder.join(name).display().to_string();
         children.push(spawn(
-            folder.path(),
+            &folder,
             "kube-apiserver",
             &[
                 format!("--etcd-servers={etcd_url}"),
@@ -122,18 +123,18 @@ impl ControlPlane {
         ));
         let url = format!("https://127.0.0.1:{secure}");
         let kubeconfig = kubeconfig(&url, &pki.authority, &token);
-        let plane = Self { kubeconfig, folder: Some((folder, children)) };
+        let plane = Self { kubeconfig, folder: Some((folder, Mutex::new(children))) };
         plane.until_ready("/readyz").await;
         plane
     }
 
     async fn start_controllers(&self) {
-        let Some((folder, _)) = &self.folder else { return };
-        let file = |name: &str| folder.path().join(name).display().to_string();
-        self.write_kubeconfig(&folder.path().join("admin.yaml"));
+        let Some((folder, children)) = &self.folder else { return };
+        let file = |name: &str| folder.join(name).display().to_string();
+        self.write_kubeconfig(&folder.join("admin.yaml"));
         let [secure, _, _] = free_ports();
         let child = spawn(
-            folder.path(),
+            folder,
             "kube-controller-manager",
             &[
                 format!("--kubeconfig={}", file("admin.yaml")),
@@ -150,8 +151,7 @@ impl ControlPlane {
                 "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller".to_owned(),
             ],
         );
-        // It ends with this program, through its standard input; nobody waits for it.
-        std::mem::forget(child);
+        children.lock().expect("no holder of this lock panics").push(child);
         self.until_service_accounts_are_made().await;
     }
 
@@ -283,31 +283,67 @@ impl ControlPlane {
 
     fn log(&self, name: &str) -> String {
         let Some((folder, _)) = &self.folder else { return String::new() };
-        let text = fs::read_to_string(folder.path().join(format!("{name}.log"))).unwrap_or_default();
+        let text = fs::read_to_string(folder.join(format!("{name}.log"))).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         format!("{name}:\n{}", lines[lines.len().saturating_sub(30)..].join("\n"))
     }
 }
 
-fn spawn(folder: &Path, name: &str, arguments: &[String]) -> Child {
-    let log = File::create(folder.join(format!("{name}.log"))).expect("the folder can be written");
-    let mut command = match env::var_os("KUBEBUILDER_ASSETS") {
-        Some(assets) => Command::new(PathBuf::from(assets).join(name)),
+/// A program that runs in a folder of its own until this value or this process is gone, however it dies: the kernel closes the pipe that its supervisor reads.
+/// The last one of a folder takes the folder along.
+#[derive(Debug)]
+struct Supervised {
+    supervisor: Child,
+}
+
+/// Signals of a terminal reach everyone in it: the supervisor must outlive them.
+const SUPERVISOR: &str = r#"
+trap '' HUP INT TERM
+folder=$1
+shift
+"$@" < /dev/null &
+cat > /dev/null
+kill -9 $!
+wait
+rm -rf "$folder"
+"#;
+
+impl Supervised {
+    fn start(folder: &Path, log: &str, program: &Path, arguments: &[String]) -> Self {
+        let log = File::create(folder.join(log)).expect("the folder can be written");
+        let supervisor = Command::new("sh")
+            .args(["-c", SUPERVISOR, "supervisor"])
+            .arg(folder)
+            .arg(program)
+            .args(arguments)
+            // Its standard input is nobody's life.
+            .env_remove(PARENT_PIPE)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("a supervisor cannot be started: {error}"));
+        Self { supervisor }
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        drop(self.supervisor.stdin.take());
+        let _ = self.supervisor.wait();
+    }
+}
+
+fn spawn(folder: &Path, name: &str, arguments: &[String]) -> Supervised {
+    let log = format!("{name}.log");
+    match env::var_os("KUBEBUILDER_ASSETS") {
+        Some(assets) => Supervised::start(folder, &log, &PathBuf::from(assets).join(name), arguments),
         None => {
-            let mut command =
-                Command::new(own_binary().expect("the control plane is not built: run `make control-plane` first"));
-            command.arg(name);
-            command
+            let program = own_binary().expect("the control plane is not built: run `make control-plane` first");
+            let arguments: Vec<String> = [name.to_owned()].into_iter().chain(arguments.iter().cloned()).collect();
+            Supervised::start(folder, &log, &program, &arguments)
         }
-    };
-    command
-        .args(arguments)
-        .env(PARENT_PIPE, "1")
-        .stdin(Stdio::piped())
-        .stdout(log.try_clone().expect("a file can be shared"))
-        .stderr(log)
-        .spawn()
-        .unwrap_or_else(|error| panic!("{name} cannot be started: {error}"))
+    }
 }
 
 /// Where `make control-plane` puts it: the newest of them, unless make says which.
@@ -378,5 +414,36 @@ impl Pki {
         write("accounts.key", &accounts.serialize_pem());
         write("accounts.pub", &accounts.public_key_pem());
         Self { authority: certificate.pem() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What makes its own life easy to see: it writes into its folder for as long as it lives, and knows nothing of a parent.
+    const WRITES: &str = "while sleep 0.01; do echo alive >> \"$1\"; done";
+
+    #[test]
+    fn what_runs_for_a_test_program_ends_with_it_and_leaves_no_folder() {
+        let folder = tempfile::tempdir().unwrap().keep();
+        let start = |name: &str| {
+            let file = folder.join(name).display().to_string();
+            let arguments = ["-c".to_owned(), WRITES.to_owned(), "writes".to_owned(), file];
+            Supervised::start(&folder, &format!("{name}.log"), Path::new("sh"), &arguments)
+        };
+        let (first, mut second) = (start("first"), start("second"));
+        let started = Instant::now();
+        while !folder.join("first").exists() || !folder.join("second").exists() {
+            assert!(started.elapsed() < PATIENCE, "nothing runs");
+            thread::sleep(Duration::from_millis(10));
+        }
+        // As the kernel does it for a process that is killed.
+        drop(second.supervisor.stdin.take());
+        second.supervisor.wait().unwrap();
+        drop(first);
+        assert!(!folder.exists(), "{}", folder.display());
+        thread::sleep(Duration::from_millis(100));
+        assert!(!folder.exists(), "somebody still writes into {}", folder.display());
     }
 }
