@@ -47,7 +47,7 @@ use kube::{
 };
 use shared::{
     document::ADXCluster,
-    kubernetes::{Lease, lead},
+    kubernetes::{Lease, Standing, lead},
     runtime::{Admin, Metrics, chain},
 };
 use tokio::{sync::watch, time};
@@ -75,9 +75,6 @@ const CONCURRENT_CLUSTERS: u16 = 64;
 
 /// How often missing definitions are looked for.
 const LOOK_FOR_CRDS: Duration = Duration::from_secs(2);
-
-/// Who does not lead after this stands by, which is as ready as it can be.
-const FIRST_ELECTION: Duration = Duration::from_secs(3);
 
 /// How long reconciles that are under way may take after the stop. With the release of the lease it stays below five seconds.
 const GRACE: Duration = Duration::from_secs(2);
@@ -118,21 +115,12 @@ pub async fn run(mut settings: Settings, environment: Environment) {
     tracing::info!(agent_image = settings.images.agent, "prepared");
     // The lease is held until the last reconcile has ended, which is after the stop.
     let end = CancellationToken::new();
-    let (mut leading, election) = lead(lease, end.clone());
-    admin.set_ready(false, "finding out who leads");
-    let mut patience = FIRST_ELECTION;
+    let (mut standing, election) = lead(lease, end.clone());
     loop {
-        let standby = async {
-            time::sleep(patience).await;
-            admin.set_ready(true, "standing by: another operator leads");
-            future::pending::<()>().await;
-        };
         let leads = tokio::select! {
-            leads = leading.wait_for(|leads| *leads) => leads.is_ok(),
+            leads = until_leading(&mut standing, &admin) => leads,
             () = stop.cancelled() => false,
-            () = standby => false,
         };
-        patience = Duration::ZERO;
         if !leads {
             break;
         }
@@ -144,11 +132,25 @@ pub async fn run(mut settings: Settings, environment: Environment) {
             metrics: &counted,
             azure: azure.as_ref(),
         };
-        lead_until(work, &admin, leading.clone(), &stop).await;
+        lead_until(work, &admin, standing.clone(), &stop).await;
         tracing::info!("no longer leading");
     }
     end.cancel();
     election.await.unwrap_or_default();
+}
+
+/// Waits until this process leads. Whoever stands by while another leads is as ready as it can be. False when there is no election any more.
+async fn until_leading(standing: &mut watch::Receiver<Standing>, admin: &Admin) -> bool {
+    loop {
+        match &*standing.borrow_and_update() {
+            Standing::Leads => return true,
+            Standing::StandsBy => admin.set_ready(true, "standing by: another operator leads"),
+            Standing::Seeks(why) => admin.set_ready(false, why.as_str()),
+        }
+        if standing.changed().await.is_err() {
+            return false;
+        }
+    }
 }
 
 /// The image of the pod that this process runs in; `None` where it does not know its pod.
@@ -210,7 +212,7 @@ struct Work<'a> {
 }
 
 /// Watches and reconciles until the lease is lost or the stop.
-async fn lead_until(work: Work<'_>, admin: &Admin, mut leading: watch::Receiver<bool>, stop: &CancellationToken) {
+async fn lead_until(work: Work<'_>, admin: &Admin, mut standing: watch::Receiver<Standing>, stop: &CancellationToken) {
     let Work { client, watching, settings, metrics, azure } = work;
     if let Some(azure) = azure {
         azure.forget_all();
@@ -233,7 +235,7 @@ async fn lead_until(work: Work<'_>, admin: &Admin, mut leading: watch::Receiver<
     };
     let ending = async {
         tokio::select! {
-            _ = leading.wait_for(|leads| !leads) => tracing::warn!("the lease is lost"),
+            _ = standing.wait_for(|standing| !standing.leads()) => tracing::warn!("the lease is lost"),
             () = stop.cancelled() => {}
             () = readiness => {}
             () = watches.ended() => tracing::error!("a watch has ended, which none should"),

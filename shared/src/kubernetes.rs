@@ -9,7 +9,7 @@ use std::{env, time::Duration};
 use kube::{Client, Config, client::ClientBuilder};
 use tower::timeout::TimeoutLayer;
 
-pub use lease::{Lease, lead};
+pub use lease::{Lease, Standing, lead};
 pub use status::{AGENT_FIELD_MANAGER, StatusWriter};
 
 /// The longest wait for an answer to begin, and for more of it: longer than the 10 seconds that the API server gives a webhook by default. What is tried again

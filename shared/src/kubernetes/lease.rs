@@ -1,9 +1,11 @@
 //! Leading by a lease. A lease is no mutual exclusion: a process that was paused may believe for a moment that it still leads, so everything that a leader does
 //! must be safe when two do it. I/O: the API server.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
-use kube::{Client, Config};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
+use kube::{Api, Client, Config};
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
 use tokio::{
     sync::watch,
@@ -25,6 +27,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 const FAILING: Duration = Duration::from_secs(2);
 /// Between two tries while the API server does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often somebody who does not lead looks whether another does.
+const LOOK: Duration = Duration::from_secs(2);
 /// How long the release may take at the stop.
 const RELEASE: Duration = Duration::from_secs(2);
 
@@ -39,24 +43,45 @@ pub struct Lease {
     pub identity: String,
 }
 
-/// Takes part in the election until the stop, and releases the lease then. The channel says whether this process leads: false as soon as the lease could
+/// How this process stands in the election.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It does not lead, and knows of nobody who does: why.
+    Seeks(String),
+    /// Another was seen to lead.
+    StandsBy,
+    /// It leads.
+    Leads,
+}
+
+impl Standing {
+    /// Whether this process leads.
+    pub fn leads(&self) -> bool {
+        *self == Self::Leads
+    }
+}
+
+/// Takes part in the election until the stop, and releases the lease then. The channel says how this process stands: it no longer leads as soon as the lease could
 /// not be renewed in time, also when the API server does not answer at all.
-pub fn lead(lease: Lease, stop: CancellationToken) -> (watch::Receiver<bool>, JoinHandle<()>) {
-    let (leads, receiver) = watch::channel(false);
+pub fn lead(lease: Lease, stop: CancellationToken) -> (watch::Receiver<Standing>, JoinHandle<()>) {
+    let (standing, receiver) = watch::channel(Standing::Seeks("finding out who leads".to_owned()));
     let task = tokio::spawn(async move {
         while !stop.is_cancelled() {
             let candidacy = async {
                 match candidate(&lease).await {
-                    Ok(manager) => take_part(manager, &leads, &stop).await,
-                    Err(why) => tracing::warn!(lease = lease.name, error = why, "the lease cannot be had"),
+                    Ok((client, manager)) => take_part(&lease, client, manager, &standing, &stop).await,
+                    Err(why) => {
+                        tracing::warn!(lease = lease.name, error = why, "the lease cannot be had");
+                        why
+                    }
                 }
             };
-            tokio::select! {
-                () = candidacy => {}
+            let why = tokio::select! {
+                why = candidacy => why,
                 // A candidacy that has begun sees the stop itself, and releases the lease.
-                () = stopped_for(&stop, RELEASE + PAUSE) => {}
-            }
-            leads.send_replace(false);
+                () = stopped_for(&stop, RELEASE + PAUSE) => "the stop came first".to_owned(),
+            };
+            standing.send_replace(seeks(&lease, &why));
             tokio::select! {
                 () = sleep(PAUSE) => {}
                 () = stop.cancelled() => {}
@@ -66,52 +91,103 @@ pub fn lead(lease: Lease, stop: CancellationToken) -> (watch::Receiver<bool>, Jo
     (receiver, task)
 }
 
+fn seeks(lease: &Lease, why: &str) -> Standing {
+    Standing::Seeks(format!(
+        "nobody is known to hold the lease '{}' in namespace '{}': {why}",
+        lease.name, lease.namespace
+    ))
+}
+
 async fn stopped_for(stop: &CancellationToken, time: Duration) {
     stop.cancelled().await;
     sleep(time).await;
 }
 
 /// A client of its own: an answer that comes late is none, and nothing is tried again behind our back.
-async fn candidate(lease: &Lease) -> Result<LeaseManager, String> {
+async fn candidate(lease: &Lease) -> Result<(Client, LeaseManager), String> {
     let mut config = Config::infer().await.map_err(|error| chain(&ConnectError::Configuration(error)))?;
     config.default_retry = false;
     (config.connect_timeout, config.read_timeout, config.write_timeout) = (Some(ANSWER), Some(ANSWER), Some(ANSWER));
     config.reset_reader_on_write = true;
     let client = Client::try_from(config).map_err(|error| chain(&ConnectError::Client(error)))?;
-    let manager = LeaseManagerBuilder::new(client, &lease.name)
+    let manager = LeaseManagerBuilder::new(client.clone(), &lease.name)
         .with_namespace(&lease.namespace)
         .with_identity(&lease.identity)
         .with_duration(DURATION)
         .with_grace(GRACE)
         .build();
-    manager.await.map_err(|error| chain(&error))
+    Ok((client, manager.await.map_err(|error| chain(&error))?))
 }
 
-/// One candidacy: ends at the stop, or when the lease is lost for want of an answer.
-async fn take_part(manager: LeaseManager, leads: &watch::Sender<bool>, stop: &CancellationToken) {
+/// One candidacy: ends at the stop, or when the lease is lost for want of an answer, and says why.
+async fn take_part(
+    lease: &Lease,
+    client: Client,
+    manager: LeaseManager,
+    standing: &watch::Sender<Standing>,
+    stop: &CancellationToken,
+) -> String {
+    let leases: Api<Object> = Api::namespaced(client, &lease.namespace);
     let mut failing = Failing::default();
     loop {
-        let changed = tokio::select! {
-            changed = manager.changed() => changed,
-            () = stop.cancelled() => {
-                // Others need not wait for its end.
-                let _ = timeout(RELEASE, manager.release()).await;
-                return;
+        let mut changed = pin!(manager.changed());
+        let changed = loop {
+            tokio::select! {
+                changed = &mut changed => break changed,
+                () = stop.cancelled() => {
+                    // Others need not wait for its end.
+                    let _ = timeout(RELEASE, manager.release()).await;
+                    return "it was asked to stop".to_owned();
+                }
+                // The manager tells when this process begins and ceases to lead, and nothing of others.
+                seen = look(&leases, lease, standing) => {
+                    standing.send_if_modified(|standing| *standing != seen && { *standing = seen; true });
+                }
             }
         };
         match changed {
-            Ok(now) => {
-                leads.send_replace(now);
+            Ok(true) => {
+                standing.send_replace(Standing::Leads);
+            }
+            Ok(false) => {
+                standing.send_replace(seeks(lease, "it has just been lost"));
             }
             Err(error) => {
-                tracing::warn!(error = chain(&error), "the lease could not be renewed or looked at");
+                let why = chain(&error);
+                tracing::warn!(error = why, "the lease could not be renewed or looked at");
                 if failing.for_too_long(Instant::now()) {
-                    return;
+                    return why;
                 }
                 sleep(PAUSE).await;
             }
         }
     }
+}
+
+/// Looks after a while who leads, unless it is this process.
+async fn look(leases: &Api<Object>, lease: &Lease, standing: &watch::Sender<Standing>) -> Standing {
+    let (is_first, leads) = match &*standing.borrow() {
+        Standing::Seeks(_) => (true, false),
+        standing => (false, standing.leads()),
+    };
+    if leads {
+        return std::future::pending().await;
+    }
+    sleep(if is_first { PAUSE } else { LOOK }).await;
+    match leases.get(&lease.name).await {
+        Ok(Object { spec: Some(spec), .. }) if is_held_by_another(&spec, &lease.identity, Timestamp::now()) => {
+            Standing::StandsBy
+        }
+        Ok(_) => seeks(lease, "its holder is gone"),
+        Err(error) => seeks(lease, &chain(&error)),
+    }
+}
+
+/// Whether a lease has a holder that is not this process and has renewed it in time.
+fn is_held_by_another(lease: &LeaseSpec, identity: &str, now: Timestamp) -> bool {
+    let is_anothers = lease.holder_identity.as_deref().is_some_and(|holder| !holder.is_empty() && holder != identity);
+    let (Some(renewed), Some(seconds)) = (&lease.renew_time, lease.lease_duration_seconds) else { return false };
+    is_anothers && now.duration_since(renewed.0) < SignedDuration::from_secs(seconds.into())
 }
 
 /// Failures in a row. The manager tells of a failure, and not of a renewal; but between two failures that are far apart there was one.
@@ -146,5 +222,17 @@ mod tests {
         for hour in 0..5 {
             assert!(!failing.for_too_long(at(f64::from(hour) * 3600.0)), "one failure an hour");
         }
+    }
+
+    #[test]
+    fn a_lease_is_held_by_another_that_renews_it_and_by_nobody_else() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let held = |holder: &str, age: i64| {
+            let lease = serde_json::json!({"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": "1970-01-01T00:16:40.000000Z"});
+            is_held_by_another(&serde_json::from_value(lease).unwrap(), "me", at(1000 + age))
+        };
+        assert!(held("other", 0) && held("other", 14));
+        assert!(!held("other", 15) && !held("", 0) && !held("me", 0));
+        assert!(!is_held_by_another(&LeaseSpec::default(), "me", at(0)));
     }
 }

@@ -25,7 +25,7 @@ use super::{
     metrics::Metrics,
     outcome::{Exit, PassOutcome},
 };
-use crate::document::Schedule;
+use crate::{document::Schedule, kubernetes::Standing};
 
 /// How long a pass may go on after the stop: less than the 4 seconds after which `operator standalone` kills an agent, and with the release of the lease below five.
 const GRACE: Duration = Duration::from_secs(2);
@@ -87,7 +87,7 @@ impl Cycle {
         let rested = Instant::now() + if self.number > 0 { SHORTEST_REST } else { Duration::ZERO };
         loop {
             if let Some(leadership) = &mut self.leadership {
-                self.has_not_led |= !*leadership.leads.borrow();
+                self.has_not_led |= !leadership.standing.borrow().leads();
                 tokio::select! {
                     () = leadership.gained() => {}
                     () = self.stop.cancelled() => return None,
@@ -218,24 +218,28 @@ async fn lost(leadership: &mut Option<Leadership>) {
 #[derive(Debug, Clone)]
 pub struct Leadership {
     /// See [`crate::kubernetes::lead`].
-    pub leads: watch::Receiver<bool>,
-    /// Told while another leads.
+    pub standing: watch::Receiver<Standing>,
+    /// Told while this process does not lead.
     pub admin: Admin,
 }
 
 impl Leadership {
     async fn gained(&mut self) {
-        if !*self.leads.borrow() {
-            self.admin.set_ready(true, "standing by: another replica leads");
-        }
-        // The sender lives until the stop.
-        if self.leads.wait_for(|leads| *leads).await.is_err() {
-            std::future::pending::<()>().await;
+        loop {
+            match &*self.standing.borrow_and_update() {
+                Standing::Leads => return,
+                Standing::StandsBy => self.admin.set_ready(true, "standing by: another replica leads"),
+                Standing::Seeks(why) => self.admin.set_ready(false, why.as_str()),
+            }
+            // The sender lives until the stop.
+            if self.standing.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 
     async fn lost(&mut self) {
-        if self.leads.wait_for(|leads| !leads).await.is_err() {
+        if self.standing.wait_for(|standing| !standing.leads()).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -324,23 +328,27 @@ mod tests {
     #[tokio::test]
     async fn passes_run_only_while_the_process_leads() {
         let world = World::new("test");
-        let (leads, receiver) = watch::channel(false);
-        let leadership = Leadership { leads: receiver, admin: world.admin.clone() };
+        let (standing, receiver) = watch::channel(Standing::StandsBy);
+        let leadership = Leadership { standing: receiver, admin: world.admin.clone() };
         let mut cycle = world.cycle(every(10)).led_by(Some(leadership));
         assert!(timeout(Duration::from_millis(100), cycle.next()).await.is_err(), "another leads");
         assert!(world.admin.readiness().1.contains("standing by"));
-        leads.send_replace(true);
+        // Nobody leads, as far as is known: that is not ready.
+        standing.send_replace(Standing::Seeks("the lease cannot be read".to_owned()));
+        assert!(timeout(Duration::from_millis(100), cycle.next()).await.is_err());
+        assert_eq!(world.admin.readiness(), (false, "the lease cannot be read".to_owned()));
+        standing.send_replace(Standing::Leads);
         cycle.next().await.unwrap();
         assert!(cycle.takes_over() && !cycle.takes_over());
         let outcome = cycle
             .pass(async {
-                leads.send_replace(false);
+                standing.send_replace(Standing::StandsBy);
                 std::future::pending().await
             })
             .await;
         assert_eq!(outcome, PassOutcome::Failed, "it was dropped");
         assert!(timeout(Duration::from_millis(100), cycle.next()).await.is_err());
-        leads.send_replace(true);
+        standing.send_replace(Standing::Leads);
         assert!(cycle.next().await.is_some());
         assert!(cycle.takes_over());
         cycle.pass(async { PassOutcome::Unchanged }).await;

@@ -141,8 +141,8 @@ async fn in_kubernetes(world: &mut World, object: &ObjectMeta) -> Result<Electio
     let lease = Lease { namespace: namespace.clone(), name: format!("{name}-agent"), identity: kubernetes::identity() };
     // The lease is held until the last pass has ended, which is after the stop.
     let end = CancellationToken::new();
-    let (leads, task) = kubernetes::lead(lease, end.clone());
-    world.leadership = Some(Leadership { leads, admin: world.admin.clone() });
+    let (standing, task) = kubernetes::lead(lease, end.clone());
+    world.leadership = Some(Leadership { standing, admin: world.admin.clone() });
     world.status = Some(StatusWriter::new(client, &namespace, &name));
     Ok(Election { end, task })
 }

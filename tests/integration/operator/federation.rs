@@ -74,6 +74,10 @@ async fn from_four_objects_to_a_federated_row_and_back() {
     let holder = |lease: &Value| lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
     let leader = holder(&test.get("coordination.k8s.io/v1 Lease", "hub-agent").await);
     test.delete("v1 Pod", &leader).await;
+    // Whoever is asked to stop releases the lease: nobody waits until it expires. The pod is gone when its process is.
+    test.until("v1 Pod", &leader, Value::is_null).await;
+    let after = holder(&test.get("coordination.k8s.io/v1 Lease", "hub-agent").await);
+    assert_ne!(after, leader, "it still holds the lease");
     test.until("coordination.k8s.io/v1 Lease", "hub-agent", |lease| {
         !holder(lease).is_empty() && holder(lease) != leader
     })

@@ -229,6 +229,24 @@ async fn of_two_operators_one_leads_and_a_paused_one_gives_way() {
 }
 
 #[tokio::test]
+async fn who_cannot_have_a_lease_while_nobody_leads_is_not_ready_and_says_why() {
+    let test = TestNamespace::new("nolease").await;
+    let options =
+        OperatorOptions { arguments: vec!["--lease-namespace=nope".to_owned()], ..OperatorOptions::default() };
+    let operator = test.operator_with(&options).await;
+    let (admin, started) = (operator.admin().await, Instant::now());
+    let mut is_told = false;
+    while started.elapsed() < Duration::from_secs(6) {
+        let answer = reqwest::get(format!("{admin}/readyz")).await.expect("the admin port answers");
+        let (status, reason) = (answer.status().as_u16(), answer.text().await.unwrap_or_default());
+        assert_eq!(status, 503, "{reason}");
+        is_told |= reason.contains("in namespace 'nope'") && reason.contains("not found");
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(is_told, "{}", operator.process.output());
+}
+
+#[tokio::test]
 async fn who_cannot_renew_its_lease_stops_before_another_begins() {
     let test = TestNamespace::new("renewal").await;
     // Silence, and an error that looks as if it would pass.
@@ -241,8 +259,12 @@ async fn who_cannot_renew_its_lease_stops_before_another_begins() {
         let admin = operator.admin().await;
         let started = Instant::now();
         loop {
-            let answer = reqwest::get(format!("{admin}/readyz")).await.expect("the admin port answers").text().await;
-            if answer.expect("a reason is text").starts_with("standing by") {
+            let answer = reqwest::get(format!("{admin}/readyz")).await.expect("the admin port answers");
+            let (status, reason) = (answer.status().as_u16(), answer.text().await.expect("a reason is text"));
+            if !reason.starts_with("leading") {
+                // Nobody leads.
+                assert_eq!(status, 503, "{reason}");
+                assert!(reason.starts_with(&format!("nobody is known to hold the lease '{lease}'")), "{reason}");
                 break;
             }
             assert!(started.elapsed() < Duration::from_secs(20), "{}", operator.process.output());
