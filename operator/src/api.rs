@@ -16,8 +16,9 @@ pub use alerter::{Alerter, AlerterSpec};
 pub use collector::{Collector, CollectorSpec};
 pub use ingestor::{AutoscalingSpec, Ingestor, IngestorSpec};
 
-/// Names of objects become names of Services and labels of pods.
-const NAME_RULE: &str = "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,50}[a-z0-9])?$')";
+/// Names of objects become names of Services and labels of pods. Of one that is older than this rule the condition tells: refused with everything else, that could
+/// not be written.
+const NAME_RULE: &str = "oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]{0,50}[a-z0-9])?$')";
 const NAME_MESSAGE: &str = "metadata.name must be at most 52 lower-case letters, digits and hyphens, beginning with a letter: Services and labels of pods are named after it";
 
 /// What the operator observed of a component.

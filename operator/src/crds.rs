@@ -23,3 +23,23 @@ pub fn yaml() -> Result<String, serde_saphyr::ser::Error> {
     }
     Ok(yaml)
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinitionVersion;
+
+    use super::*;
+
+    #[test]
+    fn a_rule_about_a_name_which_nobody_can_change_holds_when_an_object_is_made() {
+        let root =
+            |version: CustomResourceDefinitionVersion| version.schema?.open_api_v3_schema?.x_kubernetes_validations;
+        let versions = definitions().into_iter().flat_map(|definition| definition.spec.versions);
+        let rules: Vec<_> = versions.filter_map(root).flatten().collect();
+        assert_eq!(rules.len(), 4, "{rules:?}");
+        for rule in rules {
+            assert!(rule.rule.contains("metadata.name") && rule.rule.contains("oldSelf"), "{rule:?}");
+            assert_eq!(rule.optional_old_self, Some(true), "{rule:?}");
+        }
+    }
+}

@@ -22,7 +22,7 @@ use super::{ComponentStatus, NAME_MESSAGE, NAME_RULE};
     printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name": "Reason", "type": "string", "priority": 1, "jsonPath": ".status.conditions[?(@.type=='Ready')].message"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
-    validation = Rule::new(NAME_RULE).message(NAME_MESSAGE)
+    validation = Rule::new(NAME_RULE).optional_old_self(true).message(NAME_MESSAGE)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AlerterSpec {

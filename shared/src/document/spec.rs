@@ -38,7 +38,9 @@ use super::{
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
     shortname = "adx",
     category = "adx-mon",
-    validation = Rule::new("!has(self.spec.federation) || self.metadata.name.matches('^[a-z]([-a-z0-9]{0,50}[a-z0-9])?$')")
+    // Where it held already, it stays what its condition tells: a rule that refuses every write refuses that one, too.
+    validation = Rule::new("!has(self.spec.federation) || oldSelf.optMap(old, has(old.spec.federation)).orValue(false) || self.metadata.name.matches('^[a-z]([-a-z0-9]{0,50}[a-z0-9])?$')")
+        .optional_old_self(true)
         .message("metadata.name must be at most 52 lower-case letters, digits and hyphens, beginning with a letter: its agent's objects are named after it")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
