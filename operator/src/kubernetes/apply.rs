@@ -3,17 +3,19 @@
 //! Everything is looked at before anything is written: what a person made under a name of ours stops all writing for that owner. Nothing is sent for a child that
 //! is as it should be.
 
+mod room;
+
 use futures::future;
 use kube::{
-    Api, Client,
+    Client,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, ValidationDirective},
 };
 use serde_json::{Value, json};
 
+use self::room::{give_up, make_room};
 use super::{
     child::{Child, ChildRef, FIELD_MANAGER, Owner},
     compare::difference,
-    reclaim::reclaiming,
 };
 
 /// What an owner should have.
@@ -104,7 +106,7 @@ impl Look {
             }
             return Need::Create;
         };
-        let live = to_json(live);
+        let live = serde_json::to_value(live).expect("an object is JSON");
         if let Some(fewest) = self.child.scaled_from {
             let present = live["spec"]["replicas"].as_i64().unwrap_or(0);
             self.child.content["spec"]["replicas"] = present.max(i64::from(fewest)).into();
@@ -225,7 +227,14 @@ async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written
     let params =
         PatchParams { field_validation: Some(ValidationDirective::Strict), ..PatchParams::apply(FIELD_MANAGER) };
     match need {
-        Need::Nothing => Ok(Written { object: live, changed: false, created: None, drift: None }),
+        Need::Nothing => {
+            let object = match live {
+                // An operator that died in between may have left it.
+                Some(live) => Some(give_up(&api, live).await.map_err(api_error("update", reference))?),
+                None => None,
+            };
+            Ok(Written { object, changed: false, created: None, drift: None })
+        }
         Need::Create => {
             // Without force: what somebody made since we looked has other values, and stays.
             let made = api.patch(&reference.name, &params, &Patch::Apply(&child.content)).await;
@@ -234,24 +243,19 @@ async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written
             Ok(Written { object: Some(made), changed: true, created: Some(reference.clone()), drift: None })
         }
         Need::Update { drift } => {
-            let mut content = child.content.clone();
-            // Only the very object that we looked at; and where a number of replicas was taken over, only as it was then.
-            let (uid, version) = live.as_ref().map_or_else(Default::default, |live| {
-                (live.metadata.uid.clone(), live.metadata.resource_version.clone())
-            });
-            content["metadata"]["uid"] = uid.map_or(Value::Null, Value::from);
-            if child.scaled_from.is_some() {
-                content["metadata"]["resourceVersion"] = version.map_or(Value::Null, Value::from);
-            }
-            let params = params.force();
-            let mut changed = api.patch(&reference.name, &params, &Patch::Apply(&content)).await;
-            if let (Err(kube::Error::Api(status)), Some(live)) = (&changed, &live)
-                && status.code == 422
-                && let Some(patch) = reclaiming(&child.content, &to_json(live))
-            {
-                changed = reclaim(&api, live, patch, &params, content).await;
-            }
-            let changed = changed.map_err(api_error("update", reference))?;
+            let update = async {
+                let live = live.unwrap_or_else(|| DynamicObject::new(&reference.name, &reference.resource));
+                let params = params.force();
+                let changed = match api.patch(&reference.name, &params, &Patch::Apply(&as_seen(&child, &live))).await {
+                    Err(kube::Error::Api(status)) if status.code == 422 => {
+                        let live = make_room(&api, &child.content, &live).await?;
+                        api.patch(&reference.name, &params, &Patch::Apply(&as_seen(&child, &live))).await?
+                    }
+                    changed => changed?,
+                };
+                give_up(&api, changed).await
+            };
+            let changed = update.await.map_err(api_error("update", reference))?;
             let drift_text = drift.as_deref();
             tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, drift = drift_text, "updated");
             let drift = drift.map(|drift| (reference.clone(), drift));
@@ -260,41 +264,14 @@ async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written
     }
 }
 
-/// Makes room for ours and applies it. What the first of the two writes would be ours twice, and stay when we want it no longer: that claim is given up.
-async fn reclaim(
-    api: &Api<DynamicObject>,
-    live: &DynamicObject,
-    mut patch: Value,
-    params: &PatchParams,
-    mut content: Value,
-) -> Result<DynamicObject, kube::Error> {
-    let name = live.metadata.name.as_deref().unwrap_or_default();
-    let as_it_was = |object: &DynamicObject| json!({"uid": object.metadata.uid, "resourceVersion": object.metadata.resource_version});
-    let merge = |patch: &mut Value, object: &DynamicObject| {
-        for (field, value) in as_it_was(object).as_object().into_iter().flatten() {
-            patch["metadata"][field] = value.clone();
-        }
-    };
-    merge(&mut patch, live);
-    let claim = PatchParams { field_manager: Some(RECLAIMING_MANAGER.to_owned()), ..PatchParams::default() };
-    let room = api.patch(name, &claim, &Patch::Merge(&patch)).await?;
-    merge(&mut content, &room);
-    let mut applied = api.patch(name, params, &Patch::Apply(&content)).await?;
-    let managers = applied.metadata.managed_fields.iter().flatten();
-    let others: Vec<_> = managers.filter(|entry| entry.manager.as_deref() != Some(RECLAIMING_MANAGER)).collect();
-    let mut disclaim = json!({"metadata": {"managedFields": others}});
-    merge(&mut disclaim, &applied);
-    match api.patch(name, &claim, &Patch::Merge(&disclaim)).await {
-        Ok(disclaimed) => applied = disclaimed,
-        // Somebody was faster; the object is as it should be all the same.
-        Err(kube::Error::Api(status)) if status.code == 409 => {}
-        Err(error) => return Err(error),
+/// What to apply to the very object that was looked at; and where a number of replicas was taken over, as it was then.
+fn as_seen(child: &Child, live: &DynamicObject) -> Value {
+    let mut content = child.content.clone();
+    content["metadata"]["uid"] = json!(live.metadata.uid);
+    if child.scaled_from.is_some() {
+        content["metadata"]["resourceVersion"] = json!(live.metadata.resource_version);
     }
-    Ok(applied)
-}
-
-fn to_json(object: &DynamicObject) -> Value {
-    serde_json::to_value(object).expect("an object is JSON")
+    content
 }
 
 async fn remove(client: &Client, child: &ChildRef, uid: Option<String>) -> Result<(), ApplyError> {
@@ -354,5 +331,3 @@ pub(crate) async fn set_finalizer(
 /// Keeps an owner until its cluster-scoped children are gone.
 pub(crate) const FINALIZER: &str = "adx-mon.azure.com/cluster-rbac";
 const FINALIZER_MANAGER: &str = "adx-federation-operator-finalizer";
-/// Owns what made room for ours for the moment until ours is there.
-const RECLAIMING_MANAGER: &str = "adx-federation-operator-reclaiming";

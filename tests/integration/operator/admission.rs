@@ -298,6 +298,7 @@ async fn what_no_schema_can_say_is_said_in_a_condition() {
         let stalled = tests::cluster::condition_of(&object, "Stalled");
         assert!(object.to_string().contains(message), "{object:#}");
         assert!(stalled.is_some(), "only a person can mend it: {object:#}");
+        crate::support::until_event(&test, reason, message).await;
     }
     drop(operator);
 }

@@ -223,3 +223,18 @@ async fn an_autoscaler_is_not_left_with_nothing_to_scale() {
     test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == 2).await;
     drop(operator);
 }
+
+#[tokio::test]
+async fn an_autoscaled_ingestor_begins_with_its_fewest_and_tells_of_no_drift() {
+    let test = TestNamespace::new("fewest").await;
+    let operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    for fewest in [2, 3] {
+        test.apply(&ingestor("i", &format!(", autoscaling: {{minReplicas: {fewest}, maxReplicas: 4}}"))).await;
+        test.until("apps/v1 StatefulSet", "i", |set| set["status"]["readyReplicas"] == fewest).await;
+        test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+    }
+    let events = test.events().await;
+    assert!(!events.iter().any(|(reason, _)| reason == "DriftReverted"), "{events:#?}");
+    drop(operator);
+}

@@ -9,3 +9,4 @@ mod examples;
 mod federation;
 mod resilience;
 mod support;
+mod unready;
