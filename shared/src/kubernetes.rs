@@ -94,7 +94,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_answer_is_waited_for_without_end() {
         for silence in [ANSWER, WATCH_SILENCE] {
-            let silent = Router::new().fallback(|| std::future::pending::<StatusCode>());
+            let silent = Router::new().fallback(std::future::pending::<StatusCode>);
             let (waited, has_failed) = wait_for(&client_of(silent, silence).await).await;
             assert!(has_failed && waited <= ANSWER + Duration::from_secs(1), "{waited:?}");
         }

@@ -82,23 +82,23 @@ mod tests {
 
     use super::*;
 
-    fn pod(container: Value, volumes: Value) -> Value {
+    fn pod(container: &Value, volumes: &Value) -> Value {
         json!({"metadata": {"labels": {"app": "a"}}, "spec": {"template": {"spec": {"containers": [container], "volumes": volumes}}}})
     }
 
     #[test]
     fn another_member_of_a_union_goes_and_what_stands_beside_ours_stays() {
         let ours = pod(
-            json!({"name": "a", "env": [{"name": "X", "value": "1"}], "readinessProbe": {"httpGet": {"port": 1}, "periodSeconds": 5}}),
-            json!([{"name": "config", "configMap": {"name": "c"}}]),
+            &json!({"name": "a", "env": [{"name": "X", "value": "1"}], "readinessProbe": {"httpGet": {"port": 1}, "periodSeconds": 5}}),
+            &json!([{"name": "config", "configMap": {"name": "c"}}]),
         );
         let mut live = pod(
-            json!({
+            &json!({
                 "name": "a", "imagePullPolicy": "Always",
                 "env": [{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "e", "key": "X"}}}, {"name": "THEIRS", "value": "2"}],
                 "readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 5, "timeoutSeconds": 1},
             }),
-            json!([{"name": "config", "emptyDir": {}}, {"name": "theirs", "emptyDir": {}}]),
+            &json!([{"name": "config", "emptyDir": {}}, {"name": "theirs", "emptyDir": {}}]),
         );
         live["metadata"] = json!({"labels": {"app": "a", "team": "blue"}, "uid": "1"});
         let patch = reclaiming(&ours, &live).unwrap();
