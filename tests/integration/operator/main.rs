@@ -7,6 +7,8 @@ mod deployment;
 mod drift;
 mod examples;
 mod federation;
+mod leading;
 mod resilience;
 mod support;
+mod unions;
 mod unready;
