@@ -6,14 +6,21 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, ValidationRule};
+use kube::{Api, api::PostParams};
 use serde_json::json;
 use tests::cluster::{ControlPlane, OperatorOptions, TestNamespace};
+use tokio::{sync::Mutex, time};
 
 /// The story, by itself in a process whose environment says where the control plane is.
 const STORY: &str = "an_operator_without_a_namespace_works_in_all_and_gives_agents_its_own_image";
 const IN_A_PROCESS_OF_ITS_OWN: &str = "ADX_FEDERATION_STORY_ALONE";
+
+/// One story installs the definitions anew, another changes one for a moment.
+static DEFINITIONS: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test]
 async fn an_operator_without_a_namespace_works_in_all_and_gives_agents_its_own_image() {
@@ -76,6 +83,7 @@ async fn a_control_plane_of_others_is_as_good_as_ours() {
     if env::var_os(IN_A_PROCESS_OF_ITS_OWN).is_some() {
         return;
     }
+    let _alone = DEFINITIONS.lock().await;
     let plane = ControlPlane::shared().await;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let kubeconfig = folder.path().join("kubeconfig.yaml");
@@ -110,4 +118,47 @@ fn assets(folder: &Path, program: &Path) -> std::path::PathBuf {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the script is ours");
     }
     assets
+}
+
+/// Here, as it changes a definition under everybody.
+#[tokio::test]
+async fn an_object_that_is_older_than_a_rule_about_names_is_told_of_it() {
+    if env::var_os(IN_A_PROCESS_OF_ITS_OWN).is_some() || ControlPlane::is_missing() {
+        return;
+    }
+    let _alone = DEFINITIONS.lock().await;
+    let test = TestNamespace::new("older").await;
+    let definitions: Api<CustomResourceDefinition> = Api::all(test.client());
+    let with_rules = async |rules: Option<Vec<ValidationRule>>| {
+        let mut definition = definitions.get("ingestors.adx-mon.azure.com").await.expect("it is installed");
+        let schema = definition.spec.versions[0].schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+        let before = std::mem::replace(&mut schema.expect("it has a schema").x_kubernetes_validations, rules);
+        let name = definition.metadata.name.clone().unwrap_or_default();
+        definitions.replace(&name, &PostParams::default(), &definition).await.expect("the API server takes it");
+        before
+    };
+    let is_made = async |name: &str| {
+        let spec = json!({"adxClusterSelector": {"matchLabels": {"app": "x"}}});
+        let object =
+            json!({"apiVersion": "adx-mon.azure.com/v1", "kind": "Ingestor", "metadata": {"name": name}, "spec": spec});
+        let object = serde_json::from_value(object).expect("it has the form of an object");
+        test.api("Ingestor").create(&PostParams::default(), &object).await.is_ok()
+    };
+    let rules = with_rules(None).await;
+    let started = Instant::now();
+    while !is_made("with.dot").await {
+        assert!(started.elapsed() < Duration::from_secs(30), "the rule still holds");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    with_rules(rules).await;
+    let mut number = 0;
+    while is_made(&format!("with.dot.{number}")).await {
+        number += 1;
+        assert!(started.elapsed() < Duration::from_secs(60), "the rule does not hold again");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    let operator = test.operator().await;
+    let told = test.until_condition("Ingestor", "with.dot", "Ready", "False", "Invalid").await;
+    assert!(told["status"].to_string().contains("metadata.name = with.dot: must be"), "{told:#}");
+    drop(operator);
 }
