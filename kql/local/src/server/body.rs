@@ -11,7 +11,7 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use flate2::{Compression, write::GzEncoder};
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 
 use crate::{
     error::KustoError,
@@ -23,6 +23,8 @@ use crate::{
 const ARRIVAL: Duration = Duration::from_secs(30);
 /// Answers below this are not worth compressing.
 const COMPRESS_FROM: usize = 1400;
+/// How long the beginning of an answer that is cut off has to be on its way.
+const BEFORE_THE_CUT: Duration = Duration::from_millis(50);
 
 /// The whole body, as it was sent.
 ///
@@ -74,13 +76,26 @@ pub(super) fn respond(request: &HeaderMap, exchange: &Exchange, status: u16, jso
     response
 }
 
-/// An answer of which only this much arrives before the connection breaks.
-pub(super) fn broken(start: &[u8]) -> Response<Body> {
+/// An answer of which not a byte arrives before the connection breaks.
+pub(super) fn lost() -> Response<Body> {
+    Response::new(Body::from_stream(stream::once(async { Err::<Bytes, _>(connection_reset()) })))
+}
+
+/// An answer of which the head and this much of the body arrive before the connection breaks.
+pub(super) fn cut(start: &[u8]) -> Response<Body> {
     let start = Bytes::copy_from_slice(start);
-    let pieces = [Ok(start), Err(io::Error::from(io::ErrorKind::ConnectionReset))];
-    let mut response = Response::new(Body::from_stream(futures::stream::iter(pieces)));
+    // What has been given is written out when the body has nothing more to give for now; an error that is ready at once would take it along.
+    let broken = async {
+        tokio::time::sleep(BEFORE_THE_CUT).await;
+        Err(connection_reset())
+    };
+    let mut response = Response::new(Body::from_stream(stream::once(async { Ok(start) }).chain(stream::once(broken))));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     response
+}
+
+fn connection_reset() -> io::Error {
+    io::Error::from(io::ErrorKind::ConnectionReset)
 }
 
 /// What a proxy or a sign-in page answers.

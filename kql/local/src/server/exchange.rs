@@ -154,8 +154,8 @@ pub(super) async fn exchange(app: Arc<App>, endpoint: Endpoint, request: Request
         recorder.write(&line).await;
     }
     match fault {
-        Some(Fault::Reset | Fault::Lost) => body::broken(&[]),
-        Some(Fault::Cut) => body::broken(&json[..json.len() / 2]),
+        Some(Fault::Reset | Fault::Lost) => body::lost(),
+        Some(Fault::Cut) => body::cut(&json[..json.len() / 2]),
         Some(Fault::Html) => body::page(),
         Some(Fault::Redirect(url)) => body::redirect(&url),
         _ => body::respond(&parts.headers, &exchange, status, json),
@@ -257,9 +257,11 @@ async fn run(
         let tables = commands::run(&context, &csl).await?;
         return Ok(v1::command_body(&tables, &exchange));
     }
-    if context.catalog.database(&context.database).is_none() {
+    let Some(database) = context.catalog.database(&context.database) else {
         return Err(KustoError::database_not_found(&context.database));
-    }
+    };
+    // The request may spell it in another case.
+    let context = QueryContext { database: database.name().to_owned(), ..context };
     let (tables, failure) = match engine::run_query(&context, &csl).await {
         Ok(tables) => (tables, None),
         // The service notices when rows are on their way already, so its status is 200; here no row is left to send.

@@ -13,7 +13,10 @@ async fn databases_are_shown_created_and_dropped() {
     assert_eq!(shown[0]["IsCurrent"], true);
     assert_eq!(shown[0]["Version"], "v1.1");
     local.command(".create database Extra persist (@'c:\\md', @'c:\\data')").await;
-    local.command(".create database extra ifnotexists").await;
+    local.send("/v1/rest/mgmt", json!({ "db": "Extra", "csl": ".create table Kept (a:long)" })).await;
+    assert_eq!(local.records(".create database extra ifnotexists").await[0]["Created"], "false");
+    let (_, kept) = local.send("/v1/rest/mgmt", json!({ "db": "Extra", "csl": ".show tables" })).await;
+    assert_eq!(kept["Tables"][0]["Rows"][0][0], "Kept");
     assert_eq!(local.refusal(".create database EXTRA").await.1, "BadRequest_EntityAlreadyExists");
     local.command(".drop database Extra").await;
     assert_eq!(local.refusal(".drop database Extra").await.1, "BadRequest_DatabaseNotExist");

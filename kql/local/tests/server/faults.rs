@@ -1,10 +1,18 @@
-//! `--faults`: which requests a rule fits, how often, and what becomes of a file that changes.
+//! `--faults`: which requests a rule fits, how often, what becomes of a file that changes, and what each fault sends.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use kusto_local::{Server, ServerOptions};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::support::Local;
 
@@ -76,7 +84,7 @@ async fn a_failed_script_does_nothing_and_half_a_script_one_half() {
     assert!(local.records(".show tables").await.is_empty());
     rules.write(r#"[{"text": "script", "count": 1, "fault": "halfScript"}]"#);
     let sent = local.post("/v1/rest/mgmt").json(&json!({"db": "Logs", "csl": script}));
-    let answer = tokio::time::timeout(std::time::Duration::from_secs(1), sent.send()).await;
+    let answer = tokio::time::timeout(Duration::from_secs(1), sent.send()).await;
     assert!(answer.is_err(), "it never answers");
     let tables: Vec<Value> = local.records(".show tables").await.iter().map(|row| row["TableName"].clone()).collect();
     assert_eq!(tables, ["A"]);
@@ -103,4 +111,103 @@ async fn a_server_does_not_start_with_rules_that_it_does_not_know() {
     let options = ServerOptions { faults: Some(rules.0.clone()), ..ServerOptions::default() };
     let error = Server::start(options).await.expect_err("it is refused").to_string();
     assert!(error.contains("for faults"), "{error}");
+}
+
+/// What is on the wire when the server has closed it: all bytes that arrived.
+async fn wire(local: &Local, csl: &str) -> String {
+    let address = local.server.url().trim_start_matches("http://").to_owned();
+    let body = json!({"db": "Logs", "csl": csl}).to_string();
+    let length = body.len();
+    let request = format!(
+        "POST /v2/rest/query HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut arrived = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut arrived)).await;
+    // A connection may be reset instead of closed; what came before counts.
+    let _ = closed.expect("the server closes the connection");
+    String::from_utf8(arrived).unwrap()
+}
+
+fn fault(fault: &Value) -> Value {
+    json!([{ "text": "needle", "fault": fault }])
+}
+
+const NEEDLE: &str = "range needle from 1 to 4 step 1";
+
+#[tokio::test]
+async fn a_cut_sends_the_head_and_half_of_the_body_and_no_end() {
+    let rules = Rules::new("cut", &fault(&json!("cut")));
+    let local = rules.server().await;
+    let cut = wire(&local, NEEDLE).await;
+    let (head, body) = cut.split_once("\r\n\r\n").expect("the head arrives");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(head.contains("application/json"), "{head}");
+    assert!(body.contains("DataSetHeader") && !body.contains("DataSetCompletion"), "half of the frames: {body}");
+    assert!(!body.ends_with("0\r\n\r\n"), "the body has no end: {body}");
+    let sent = local.post("/v2/rest/query").json(&json!({"db": "Logs", "csl": NEEDLE})).send().await.unwrap();
+    assert_eq!(sent.status(), StatusCode::OK);
+    assert!(sent.bytes().await.is_err(), "a client sees that it is cut off");
+}
+
+#[tokio::test]
+async fn a_reset_and_a_lost_answer_send_no_byte() {
+    let rules = Rules::new("silent", &fault(&json!("reset")));
+    let local = rules.server().await;
+    assert_eq!(wire(&local, NEEDLE).await, "");
+    rules.write(&fault(&json!("lost")).to_string());
+    assert_eq!(wire(&local, NEEDLE).await, "");
+}
+
+#[tokio::test]
+async fn a_page_and_a_redirect_are_no_json() {
+    let rules = Rules::new("page", &fault(&json!("html")));
+    let local = rules.server().await;
+    let page = wire(&local, NEEDLE).await;
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("content-type: text/html"), "{page}");
+    assert!(page.contains("<!DOCTYPE html>"), "{page}");
+    rules.write(&fault(&json!({"redirect": "http://127.0.0.1:9/elsewhere"})).to_string());
+    let redirect = wire(&local, NEEDLE).await;
+    assert!(redirect.starts_with("HTTP/1.1 307 "), "{redirect}");
+    assert!(
+        redirect.contains("location: http://127.0.0.1:9/elsewhere\r\n") && redirect.ends_with("\r\n\r\n"),
+        "{redirect}"
+    );
+}
+
+#[tokio::test]
+async fn a_delayed_request_is_done_later() {
+    let rules = Rules::new("delay", &fault(&json!({"delay": 300})));
+    let local = rules.server().await;
+    let started = Instant::now();
+    assert_eq!(local.query(NEEDLE).await.len(), 4);
+    assert!(started.elapsed() >= Duration::from_millis(300));
+    let started = Instant::now();
+    assert_eq!(local.query("print 1").await.len(), 1);
+    assert!(started.elapsed() < Duration::from_millis(300), "others are not");
+}
+
+#[tokio::test]
+async fn an_error_may_come_with_status_200_as_a_row_or_at_the_end() {
+    let rules = Rules::new("late", &fault(&json!("oneApiErrors")));
+    let local = rules.server().await;
+    let query = json!({"db": "Logs", "csl": NEEDLE});
+    let completion = |body: &Value| body.as_array().unwrap().last().unwrap().clone();
+    let (status, body) = local.send("/v2/rest/query", query.clone()).await;
+    let rows = body[2]["Rows"].as_array().unwrap();
+    assert_eq!((status, rows.len()), (StatusCode::OK, 4));
+    assert!(rows[3]["OneApiErrors"][0]["error"]["code"].is_string(), "in place of the last row: {rows:?}");
+    assert_eq!(completion(&body)["HasErrors"], true);
+    assert!(completion(&body)["OneApiErrors"].is_array());
+    let (status, body) = local.send("/v1/rest/query", query.clone()).await;
+    let rows = body["Tables"][0]["Rows"].as_array().unwrap();
+    assert!(status == StatusCode::OK && rows[3]["OneApiErrors"].is_array(), "{rows:?}");
+
+    rules.write(&fault(&json!("hasErrors")).to_string());
+    let (status, body) = local.send("/v2/rest/query", query.clone()).await;
+    assert_eq!((status, body[2]["Rows"].as_array().unwrap().len()), (StatusCode::OK, 4));
+    assert_eq!(completion(&body)["HasErrors"], true);
+    let (status, body) = local.send("/v1/rest/query", query).await;
+    assert!(status == StatusCode::OK && body["Exceptions"].is_array(), "{body}");
 }

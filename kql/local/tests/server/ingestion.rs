@@ -119,6 +119,21 @@ async fn a_dynamic_over_one_mebibyte_becomes_null_with_success_unless_its_column
 }
 
 #[tokio::test]
+async fn the_cap_on_a_dynamic_holds_for_every_way_of_ingestion() {
+    let local = with_table("id:long, Schema:dynamic").await;
+    let least_too_long = "x".repeat((1 << 20) - 1);
+    let short = &least_too_long[1..];
+    let inline = format!(".ingest inline into table T <| 1,\"\"\"{short}\"\"\"\n2,\"\"\"{least_too_long}\"\"\"");
+    local.command(&inline).await;
+    for (id, text) in [(3, short), (4, least_too_long.as_str())] {
+        let json = format!("parse_json('\"{text}\"')");
+        local.command(&format!(".set-or-append T <| print id = {id}, Schema = {json}")).await;
+    }
+    let rows = local.query("T | project id, isnull(Schema) | sort by id asc").await;
+    assert_eq!(rows, [json!([1, false]), json!([2, true]), json!([3, false]), json!([4, true])]);
+}
+
+#[tokio::test]
 async fn rows_past_their_retention_are_gone() {
     let local = with_stream("a:long").await;
     local.command(".ingest inline into table T <| 1").await;

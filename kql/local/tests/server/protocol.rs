@@ -160,6 +160,39 @@ async fn more_requests_than_allowed_are_throttled() {
 }
 
 #[tokio::test]
+async fn a_request_is_throttled_while_as_many_as_allowed_are_under_way_and_no_longer() {
+    let local = Local::with(ServerOptions { concurrent_requests: 2, ..ServerOptions::default() }).await;
+    let address = local.server.url().strip_prefix("http://").unwrap();
+    let query = r#"{"db": "Logs", "csl": "print 1"}"#;
+    let (begun, rest) = query.split_at(10);
+    let head = format!("POST /v2/rest/query HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{begun}", query.len());
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let status = local.send("/v2/rest/query", json!({ "db": "Logs", "csl": "print 1" })).await.0;
+        assert_eq!(status, 200, "one more is allowed beside {}", slow.len());
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stream);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(local.try_command(".show tables").await.0, 429);
+    for stream in &mut slow {
+        stream.write_all(rest.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+    }
+    assert_eq!(local.try_command(".show tables").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_database_is_named_as_it_was_created_whatever_the_request_writes() {
+    let local = Local::start().await;
+    let (_, body) = local.send("/v2/rest/query", json!({ "db": "lOGS", "csl": "print current_database()" })).await;
+    assert_eq!(body[2]["Rows"], json!([["Logs"]]));
+}
+
+#[tokio::test]
 async fn the_clients_request_id_is_echoed_and_every_answer_has_an_activity_id() {
     let local = Local::start().await;
     let body = json!({ "db": "Logs", "csl": "Missing" });
