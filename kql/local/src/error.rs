@@ -16,6 +16,11 @@ pub enum KustoErrorKind {
         /// Kusto's code: `SEM0100`, ...
         code: &'static str,
     },
+    /// A table, function or database of a query is not there: what `isfuzzy` passes over, as no other semantic error.
+    Unresolved {
+        /// Kusto's code: `SEM0100`, `SEM0056`, `SEM0260`.
+        code: &'static str,
+    },
     /// The server has nothing at the request's path.
     UnknownPath,
     /// A command named an entity that is not there.
@@ -51,6 +56,10 @@ pub enum KustoErrorKind {
     },
 }
 
+/// How the message of a query begins whose table is not there. Kusto's code is the one of an unknown column, so what another server reports is told apart by
+/// this.
+pub const TABLE_UNRESOLVED: &str = "Failed to resolve table expression named";
+
 impl KustoErrorKind {
     /// The HTTP status when nothing of the answer has been sent yet.
     pub const fn status(self) -> u16 {
@@ -63,6 +72,7 @@ impl KustoErrorKind {
             Self::OnPurpose { status } => status,
             Self::Syntax
             | Self::Semantic { .. }
+            | Self::Unresolved { .. }
             | Self::NotFound
             | Self::DatabaseNotFound
             | Self::AlreadyExists
@@ -78,7 +88,7 @@ impl KustoErrorKind {
     pub const fn code(self) -> &'static str {
         match self {
             Self::Syntax => "SYN0002",
-            Self::Semantic { code } => code,
+            Self::Semantic { code } | Self::Unresolved { code } => code,
             Self::UnknownPath => "NotFound",
             Self::NotFound => "BadRequest_EntityNotFound",
             Self::DatabaseNotFound => "BadRequest_DatabaseNotExist",
@@ -104,7 +114,7 @@ impl KustoErrorKind {
     pub const fn exception(self) -> &'static str {
         match self {
             Self::Syntax => "Kusto.Data.Exceptions.SyntaxException",
-            Self::Semantic { .. } => "Kusto.Data.Exceptions.SemanticException",
+            Self::Semantic { .. } | Self::Unresolved { .. } => "Kusto.Data.Exceptions.SemanticException",
             Self::UnknownPath => "Kusto.Data.Exceptions.KustoBadRequestException",
             Self::NotFound => "Kusto.Data.Exceptions.EntityNotFoundException",
             Self::DatabaseNotFound => "Kusto.Data.Exceptions.DatabaseNotFoundException",
@@ -135,7 +145,7 @@ impl KustoErrorKind {
     const fn prefix(self) -> &'static str {
         match self {
             Self::Syntax => "Syntax error: ",
-            Self::Semantic { .. } => "Semantic error: ",
+            Self::Semantic { .. } | Self::Unresolved { .. } => "Semantic error: ",
             Self::UnknownPath
             | Self::NotFound
             | Self::DatabaseNotFound
@@ -169,7 +179,7 @@ pub struct KustoError {
 impl fmt::Display for KustoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.prefix())?;
-        if let KustoErrorKind::Semantic { code } = self.kind {
+        if let KustoErrorKind::Semantic { code } | KustoErrorKind::Unresolved { code } = self.kind {
             write!(f, "{code}: ")?;
         }
         f.write_str(&self.message)?;
@@ -194,6 +204,26 @@ impl KustoError {
     /// The text is KQL but means nothing here.
     pub fn semantic(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(KustoErrorKind::Semantic { code }, message)
+    }
+
+    /// A query named a table that is not there.
+    pub fn table_unresolved(name: &str) -> Self {
+        Self::new(KustoErrorKind::Unresolved { code: "SEM0100" }, format!("{TABLE_UNRESOLVED} '{name}'"))
+    }
+
+    /// A query called a tabular function that is not there.
+    pub fn function_unresolved(name: &str) -> Self {
+        let message =
+            format!("{TABLE_UNRESOLVED} '{name}()': no function of this name is built in or stored in the database");
+        Self::new(KustoErrorKind::Unresolved { code: "SEM0260" }, message)
+    }
+
+    /// A query named a database that is not there.
+    pub fn database_unresolved(name: &str) -> Self {
+        Self::new(
+            KustoErrorKind::Unresolved { code: "SEM0056" },
+            format!("Failed to resolve database '{name}'. It does not exist"),
+        )
     }
 
     /// A command named an entity that is not there, in Kusto's words.

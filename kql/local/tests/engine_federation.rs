@@ -5,7 +5,11 @@
 mod engine_cases;
 
 use engine_cases::World;
-use kusto_local::{ServerOptions, engine::RemoteClusters, error::KustoErrorKind};
+use kusto_local::{
+    ServerOptions,
+    engine::{Limits, RemoteClusters},
+    error::KustoErrorKind,
+};
 use serde_json::{Value, json};
 
 /// A hub with the group `Partitions` over two other servers.
@@ -154,7 +158,7 @@ async fn isfuzzy_leaves_out_what_is_missing_and_says_so() {
     assert_eq!(rows.warnings.len(), 1);
     assert!(rows.warnings[0].contains(fleet.east.server.url()), "{:?}", rows.warnings);
     let error = fleet.hub.run("macro-expand isfuzzy=true Partitions as X ( X.Nowhere )").await.unwrap_err();
-    assert_eq!(error.kind, KustoErrorKind::Semantic { code: "SEM0100" });
+    assert_eq!(error.kind, KustoErrorKind::Unresolved { code: "SEM0100" });
 }
 
 #[tokio::test]
@@ -171,6 +175,35 @@ async fn best_effort_leaves_out_a_server_that_is_away() {
     west.server.shutdown().await;
     let error = hub.run("federated_Requests | count").await.unwrap_err();
     assert_eq!(error.kind, KustoErrorKind::RemoteFailed);
+}
+
+#[tokio::test]
+async fn a_mistake_in_the_text_of_a_leg_fails_the_query_whatever_is_forgiven() {
+    let fleet = Fleet::new().await;
+    for body in ["X.Requests | where Adress == 'x'", "X.Requests | extend n = row_number()"] {
+        for forgiving in ["isfuzzy=true", "best_effort=true"] {
+            let text = format!("macro-expand {forgiving} Partitions as X ( {body} )");
+            let error = fleet.hub.run(&text).await.expect_err(&text);
+            let refused = matches!(error.kind, KustoErrorKind::Semantic { .. } | KustoErrorKind::Unsupported);
+            assert!(refused, "{text}: {error}");
+        }
+    }
+    for forgiving in ["isfuzzy=true", "best_effort=true"] {
+        fleet.hub.values(&format!("macro-expand {forgiving} Partitions as X ( X.OnlyWest )"), json!([[7]])).await;
+        let function = format!("macro-expand {forgiving} Partitions as X ( X.NoSuchFunction() )");
+        let error = fleet.hub.run(&function).await.unwrap_err();
+        assert_eq!(error.kind, KustoErrorKind::Unresolved { code: "SEM0260" }, "nothing is left: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_leg_with_too_many_rows_fails_the_query_under_best_effort() {
+    let Fleet { mut hub, west: _west, east: _east } = Fleet::new().await;
+    hub.context.limits = Limits { rows: 1, ..Limits::default() };
+    // The west has two rows, the east one.
+    let text = "macro-expand isfuzzy=true best_effort=true Partitions as X ( X.Requests | where id != 3 )";
+    let error = hub.run(text).await.expect_err("a part would look like the whole");
+    assert_eq!(error.kind, KustoErrorKind::LimitExceeded, "{error}");
 }
 
 #[tokio::test]

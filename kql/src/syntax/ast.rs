@@ -429,8 +429,8 @@ pub enum OperatorKind {
         /// Group keys.
         by: Vec<NamedExpr>,
     },
-    /// `distinct a, b`; `distinct *` has [`ExprKind::Star`] as its one element.
-    Distinct(Vec<Expr>),
+    /// `distinct a, b = x`; `distinct *` has [`ExprKind::Star`] as its one element.
+    Distinct(Vec<NamedExpr>),
     /// `take n`, `limit n`
     Take(Expr),
     /// `top n by a desc nulls last, b`
@@ -442,8 +442,8 @@ pub enum OperatorKind {
     },
     /// `sort by a asc`, `order by a`
     Sort(Vec<SortKey>),
-    /// `count`
-    Count,
+    /// `count`, `count as name`
+    Count(Option<Ident>),
     /// `join kind=inner (R) on a, $left.b == $right.c`
     Join {
         /// `kind`, `hint.*`, in the order of the text.

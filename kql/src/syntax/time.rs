@@ -4,12 +4,73 @@
 use super::lexer::unit_nanoseconds;
 use crate::literal::{MAX_DATETIME_TICKS, TICKS_PER_DAY, TICKS_PER_SECOND, days_from_civil};
 
-/// Ticks of an ISO 8601 date with or without a time: `2025-01-01`, `2025-01-01 12:00`, `2025-01-01T12:00:00.1234567Z`, `...+02:00`.
+/// Ticks of a datetime in one of the forms that Kusto documents: ISO 8601 with or without a time (`2025-01-01`, `2025-01-01 12:00`,
+/// `2025-01-01T12:00:00.1234567Z`, `...+02:00`), RFC 822 (`Sat, 8 Nov 14 15:05:02 GMT`, `8 Nov 14 15:05`) and RFC 850 (`Saturday, 08-Nov-14 15:05:02 GMT`).
 ///
-/// `None` for anything else, Kusto's other formats (RFC 822, RFC 850, `MM/dd/yyyy`) included, and for what no calendar holds. Digits of a second
-/// after the seventh are rounded, as .NET does.
+/// `None` for anything else, the forms of .NET's cultures (`MM/dd/yyyy`) included, and for what no calendar holds. Digits of a second after the seventh are
+/// rounded, as .NET does. Of two digits of a year, 50 to 99 are in the 20th century and others in the 21st, as RFC 2822 has it.
 pub fn read_datetime(text: &str) -> Option<i64> {
     let text = text.trim();
+    let ticks = if text.starts_with(|c: char| c.is_ascii_alphabetic()) || names_month(text) {
+        read_with_month_name(text)
+    } else {
+        read_iso(text)
+    };
+    ticks.filter(|ticks| (0..=MAX_DATETIME_TICKS).contains(ticks))
+}
+
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// The days of a week with their short forms; a datetime need not be on the day that it names.
+const WEEKDAYS: [(&str, &str); 7] = [
+    ("Mon", "Monday"),
+    ("Tue", "Tuesday"),
+    ("Wed", "Wednesday"),
+    ("Thu", "Thursday"),
+    ("Fri", "Friday"),
+    ("Sat", "Saturday"),
+    ("Sun", "Sunday"),
+];
+
+/// Whether the second part of a date is the name of a month: `8 Nov 14`, `08-Nov-14`.
+fn names_month(text: &str) -> bool {
+    text.split([' ', '-']).nth(1).is_some_and(|second| month_number(second).is_some())
+}
+
+fn month_number(name: &str) -> Option<i64> {
+    (1..).zip(MONTHS).find(|(_, month)| month.eq_ignore_ascii_case(name)).map(|(number, _)| number)
+}
+
+/// `[weekday, ]d Mon yy h:mm[:ss][ GMT]`, with hyphens in the date where a weekday stands before it.
+fn read_with_month_name(text: &str) -> Option<i64> {
+    let (weekday, date_and_time) = match text.split_once(',') {
+        Some((weekday, rest)) => (Some(weekday), rest.trim_start()),
+        None => (None, text),
+    };
+    let known = |name: &str| {
+        WEEKDAYS.iter().any(|(short, long)| short.eq_ignore_ascii_case(name) || long.eq_ignore_ascii_case(name))
+    };
+    if weekday.is_some_and(|name| !known(name)) {
+        return None;
+    }
+    let separator = if weekday.is_some() && date_and_time.contains('-') { '-' } else { ' ' };
+    let mut parts = date_and_time.splitn(3, separator);
+    let (day, month, rest) = (parts.next()?, parts.next()?, parts.next()?);
+    let (year, time) = rest.split_once(' ')?;
+    if day.len() > 2 {
+        return None;
+    }
+    let year = match (year.len(), digits(year)?) {
+        (2, year) => year + if year < 50 { 2000 } else { 1900 },
+        (4, year) => year,
+        _ => return None,
+    };
+    let days = days_from_civil(year, month_number(month)?, digits(day)?)?;
+    let (clock, offset) = split_offset(time)?;
+    Some(days * TICKS_PER_DAY + read_clock(clock)? - offset)
+}
+
+fn read_iso(text: &str) -> Option<i64> {
     let (date, time) = match text.find(['T', 't', ' ']) {
         Some(at) => (&text[..at], Some(text[at + 1..].trim_start())),
         None => (text, None),
@@ -27,7 +88,7 @@ pub fn read_datetime(text: &str) -> Option<i64> {
             read_clock(clock)? - offset
         }
     };
-    Some(days * TICKS_PER_DAY + ticks).filter(|ticks| (0..=MAX_DATETIME_TICKS).contains(ticks))
+    Some(days * TICKS_PER_DAY + ticks)
 }
 
 /// Ticks of a timespan: `1d`, `1.5 hours`, `-2s`, `2` (days), `02:03`, `02:03:04`, `-1.02:03:04.1234567`.
@@ -73,7 +134,7 @@ fn with_unit(text: &str) -> Option<i128> {
 
 /// Takes a zone off the end of a time: its text without it, and the zone's distance from UTC in ticks.
 fn split_offset(time: &str) -> Option<(&str, i64)> {
-    if let Some(clock) = time.strip_suffix(['Z', 'z']) {
+    if let Some(clock) = ["Z", "z", "GMT", "UTC"].iter().find_map(|zone| time.strip_suffix(zone)) {
         return Some((clock.trim_end(), 0));
     }
     let Some(at) = time.rfind(['+', '-']) else {
@@ -151,7 +212,39 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_iso_datetime_is_refused() {
+    fn datetimes_of_rfc_822_and_rfc_850_are_read() {
+        for (text, expected) in [
+            ("Sat, 8 Nov 14 15:05:02 GMT", "2014-11-08T15:05:02Z"),
+            ("Sat, 8 Nov 14 15:05:02", "2014-11-08T15:05:02Z"),
+            ("Sat, 8 Nov 14 15:05 GMT", "2014-11-08T15:05:00Z"),
+            ("Sat, 08 Nov 2014 15:05:02 GMT", "2014-11-08T15:05:02Z"),
+            ("8 Nov 14 15:05:02 GMT", "2014-11-08T15:05:02Z"),
+            ("8 nov 14 15:05", "2014-11-08T15:05:00Z"),
+            ("Saturday, 08-Nov-14 15:05:02 GMT", "2014-11-08T15:05:02Z"),
+            ("Saturday, 08-Nov-14 15:05", "2014-11-08T15:05:00Z"),
+            ("Tuesday, 01-Feb-94 00:00:00 GMT", "1994-02-01T00:00:00Z"),
+            ("2014-11-08 15:05:25 GMT", "2014-11-08T15:05:25Z"),
+        ] {
+            assert_eq!(read_datetime(text).map(literal::datetime).as_deref(), Some(expected), "{text}");
+        }
+        for text in [
+            "Sat, 8 Nov 14",
+            "Sat, 8 Nov 14 25:00",
+            "Sat, 31 Feb 14 00:00",
+            "Someday, 8 Nov 14 15:05",
+            "Sat, 8 Nox 14 15:05",
+            "Sat, 8 Nov 214 15:05",
+            "Sat, 8 Nov 14 15:05 CET",
+            "8-Nov",
+            "Nov",
+            ",",
+        ] {
+            assert_eq!(read_datetime(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_datetime_is_refused() {
         for text in [
             "",
             "x",

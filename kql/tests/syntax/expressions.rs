@@ -160,7 +160,7 @@ fn paths_take_dots_brackets_and_calls_in_turn() {
     assert_eq!(read("X.$current_cluster_endpoint"), member(name("X"), "$current_cluster_endpoint"));
     assert_eq!(read("$left.x == $right.y"), binary(Equal, member(name("$left"), "x"), member(name("$right"), "y")));
     assert_eq!(read("a[b + 1]"), index(name("a"), binary(Add, name("b"), long(1))));
-    assert_eq!(read("(T | count).x"), member(pipeline(name("T"), vec![OperatorKind::Count]), "x"));
+    assert_eq!(read("(T | count).x"), member(pipeline(name("T"), vec![OperatorKind::Count(None)]), "x"));
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn calls_take_values_names_stars_and_pipelines() {
     assert_eq!(read("count(*)"), call("count", vec![expr(ExprKind::Star)]));
     let arguments = vec![argument(name("a")), Argument { name: Some(ident("b")), value: long(2) }];
     assert_eq!(read("f(a, b = 2)"), expr(ExprKind::Call { name: ident("f"), arguments }));
-    let counted = pipeline(name("T"), vec![OperatorKind::Count]);
+    let counted = pipeline(name("T"), vec![OperatorKind::Count(None)]);
     assert_eq!(read("toscalar(T | count)"), call("toscalar", vec![counted.clone()]));
     assert_eq!(read("materialize((T | count))"), call("materialize", vec![counted.clone()]));
     assert_eq!(read("['materialize'](T)"), read("materialize(T)"));

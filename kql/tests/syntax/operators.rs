@@ -19,7 +19,7 @@ fn operators_follow_the_source_in_the_order_of_the_text() {
             name("T"),
             vec![
                 OperatorKind::Where(binary(Greater, name("a"), long(1))),
-                OperatorKind::Count,
+                OperatorKind::Count(None),
                 OperatorKind::Take(long(5)),
             ]
         )
@@ -30,7 +30,7 @@ fn operators_follow_the_source_in_the_order_of_the_text() {
 fn a_pipeline_in_parentheses_feeds_another() {
     assert_eq!(
         read("(T | count) | getschema"),
-        pipeline(pipeline(name("T"), vec![OperatorKind::Count]), vec![OperatorKind::GetSchema])
+        pipeline(pipeline(name("T"), vec![OperatorKind::Count(None)]), vec![OperatorKind::GetSchema])
     );
 }
 
@@ -103,8 +103,17 @@ fn column_patterns_are_names_with_stars() {
 
 #[test]
 fn distinct_takes_expressions_or_all_columns() {
-    assert_eq!(read_operator("distinct a, b"), OperatorKind::Distinct(names(&["a", "b"])));
-    assert_eq!(read_operator("distinct *"), OperatorKind::Distinct(vec![expr(ExprKind::Star)]));
+    assert_eq!(
+        read_operator("distinct a, x = b"),
+        OperatorKind::Distinct(vec![unnamed(name("a")), named("x", name("b"))])
+    );
+    assert_eq!(read_operator("distinct *"), OperatorKind::Distinct(vec![unnamed(expr(ExprKind::Star))]));
+}
+
+#[test]
+fn count_may_name_its_column() {
+    assert_eq!(read_operator("count"), OperatorKind::Count(None));
+    assert_eq!(read_operator("count as ['how many']"), OperatorKind::Count(Some(ident("how many"))));
 }
 
 #[test]
@@ -133,7 +142,7 @@ fn join_keeps_its_parameters_and_conditions() {
         read_operator("join kind=leftouter hint.strategy=broadcast (R | count) on a, $left.b == $right.c"),
         OperatorKind::Join {
             parameters: vec![word_parameter("kind", "leftouter"), word_parameter("hint.strategy", "broadcast")],
-            right: Box::new(pipeline(name("R"), vec![OperatorKind::Count])),
+            right: Box::new(pipeline(name("R"), vec![OperatorKind::Count(None)])),
             on: vec![name("a"), binary(Equal, member(name("$left"), "b"), member(name("$right"), "c"))],
         }
     );
@@ -166,7 +175,7 @@ fn union_takes_names_patterns_and_pipelines() {
             ],
             tables: vec![
                 name("A"),
-                pipeline(name("B"), vec![OperatorKind::Count]),
+                pipeline(name("B"), vec![OperatorKind::Count(None)]),
                 name("C*"),
                 member(name("X"), "D"),
                 call("f", vec![long(1)]),

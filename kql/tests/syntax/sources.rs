@@ -25,7 +25,7 @@ fn range_is_a_source_only_with_from_behind_its_column() {
     assert_eq!(read("range x from 1 to 10 step 2"), source(range("x")));
     assert_eq!(
         read("range ['x y'] from 1 to 10 step 2 | count"),
-        pipeline(source(range("x y")), vec![OperatorKind::Count])
+        pipeline(source(range("x y")), vec![OperatorKind::Count(None)])
     );
     assert_eq!(read("range(1, 10, 2)"), call("range", vec![long(1), long(10), long(2)]));
 }
@@ -57,7 +57,7 @@ fn union_is_a_source_and_its_pipe_stands_outside() {
         parameters: vec![parameter("isfuzzy", Literal::Bool(Some(true)))],
         tables: names(&["A", "B*"]),
     }));
-    assert_eq!(read("union isfuzzy=true A, B* | count"), pipeline(union, vec![OperatorKind::Count]));
+    assert_eq!(read("union isfuzzy=true A, B* | count"), pipeline(union, vec![OperatorKind::Count(None)]));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn macro_expand_takes_an_inline_group_and_a_body_of_statements() {
         read(
             "macro-expand entity_group [cluster('c').database('d'), database('e')] as X (let a = 1; X.T | take a;) | count"
         ),
-        pipeline(expanded, vec![OperatorKind::Count])
+        pipeline(expanded, vec![OperatorKind::Count(None)])
     );
 }
 

@@ -43,14 +43,14 @@ fn statements_are_separated_and_empty_ones_skipped() {
 
 #[test]
 fn words_of_statements_may_be_names_of_tables() {
-    assert_eq!(statement("let | count"), tabular(pipeline(name("let"), vec![OperatorKind::Count])));
+    assert_eq!(statement("let | count"), tabular(pipeline(name("let"), vec![OperatorKind::Count(None)])));
     assert_eq!(statement("declare"), tabular(name("declare")));
 }
 
 #[test]
 fn a_let_binds_expressions_pipelines_and_groups() {
     assert_eq!(bound("let x = (a)"), LetValue::Expression(name("a")));
-    assert_eq!(bound("let x = T | count"), LetValue::Expression(pipeline(name("T"), vec![OperatorKind::Count])));
+    assert_eq!(bound("let x = T | count"), LetValue::Expression(pipeline(name("T"), vec![OperatorKind::Count(None)])));
     let entity = member_call(call("cluster", vec![string("c")]), "database", vec![string("d")]);
     assert_eq!(bound("let x = entity_group [cluster('c').database('d')]"), LetValue::EntityGroup(vec![entity]));
 }

@@ -246,6 +246,13 @@ impl<'a> Binder<'a> {
             let names_column =
                 matches!(&item.kind, ExprKind::Name(name) if self.row.is_some_and(|row| row.column(name).is_some()));
             if !names_column && self.planner.is_tabular(item, self.scope) {
+                if list.len() > 1 {
+                    let error = KustoError::semantic(
+                        "SEM0100",
+                        "A table on the right of 'in' stands alone; beside other values it cannot stand for a scalar",
+                    );
+                    return Err(self.located(item.span, error));
+                }
                 values.extend(self.planner.first_column(item, self.scope)?);
                 continue;
             }

@@ -52,6 +52,11 @@ pub(crate) fn unknown(name: &str) -> KustoError {
     )
 }
 
+/// The error of a function that this server does not have, where only a table can stand.
+pub(crate) fn unknown_table(name: &str) -> KustoError {
+    if super::summarize::is_aggregate(name) { unknown(name) } else { KustoError::function_unresolved(name) }
+}
+
 /// A call of a built-in function.
 pub(crate) fn call(planner: &Planner, name: &str, arguments: Vec<Scalar>) -> Result<Scalar, KustoError> {
     let (_, body) = MODULES.iter().find(|(names, _)| names.contains(&name)).ok_or_else(|| unknown(name))?;

@@ -111,7 +111,7 @@ impl Planner {
                 (name, Scalar::new(expr, scalar_type))
             })
             .collect();
-        Relation { columns: bound, plan, ingestion_time: None, label: None }.project(&self.ids, projected)
+        Relation::new(bound, plan).project(&self.ids, projected)
     }
 
     #[allow(clippy::unused_self)] // A step of the above.
@@ -140,7 +140,7 @@ impl Planner {
             ids.push(id);
         }
         let plan = input.builder().project(expressions).and_then(LogicalPlanBuilder::build).map_err(planning)?;
-        Ok((Relation { ingestion_time: None, ..input.with_plan(plan) }, ids))
+        Ok((Relation::new(input.columns, plan), ids))
     }
 
     /// One row for each key.
@@ -159,7 +159,7 @@ impl Planner {
         let plan =
             input.builder().aggregate(groups, aggregates).and_then(LogicalPlanBuilder::build).map_err(planning)?;
         let columns = input.columns.into_iter().zip(ids).map(|(column, id)| BoundColumn { id, ..column }).collect();
-        Ok(Relation { columns, plan, ingestion_time: None, label: None })
+        Ok(Relation::new(columns, plan))
     }
 }
 

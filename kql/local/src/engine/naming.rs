@@ -1,6 +1,6 @@
 //! Names of unnamed columns, as Kusto gives them: `count_`, `sum_x`, `Column1`, `a_b` for the path `a.b`. Pure; the rules are those of Microsoft's parser.
 
-use kql::syntax::ast::{Expr, ExprKind, Literal, NamedExpr};
+use kql::syntax::ast::{Argument, Expr, ExprKind, Literal, NamedExpr};
 
 use super::relation::Relation;
 
@@ -9,8 +9,9 @@ pub(crate) fn implied(expr: &Expr) -> Option<String> {
     match &expr.kind {
         ExprKind::Name(name) => Some(name.clone()),
         ExprKind::Member { target, member } => Some(match implied(target) {
-            Some(target) => format!("{target}_{}", member.name),
-            None => member.name.clone(),
+            // A scalar of a scope goes by its own name.
+            Some(target) if !member.name.starts_with('$') => format!("{target}_{}", member.name),
+            _ => member.name.clone(),
         }),
         ExprKind::Index { target, index } => {
             let index = match &index.kind {
@@ -23,16 +24,18 @@ pub(crate) fn implied(expr: &Expr) -> Option<String> {
                 None => index,
             })
         }
-        ExprKind::Call { name, arguments } => {
-            let first = arguments.first().map(|argument| &argument.value);
-            of_call(&name.name, first)
-        }
+        ExprKind::Call { name, arguments } => of_call(&name.name, arguments.first()),
         _ => None,
     }
 }
 
-fn of_call(function: &str, first: Option<&Expr>) -> Option<String> {
-    let argument = || first.and_then(implied);
+/// The name that an argument gives: the one that is written before it, else what it implies.
+pub(crate) fn of_argument(argument: &Argument) -> Option<String> {
+    argument.name.as_ref().map_or_else(|| implied(&argument.value), |name| Some(name.name.clone()))
+}
+
+fn of_call(function: &str, first: Option<&Argument>) -> Option<String> {
+    let argument = || first.and_then(of_argument);
     match function {
         "strlen" | "string_size" => Some(format!("{function}_{}", argument().unwrap_or_default())),
         "gettype" => Some(format!("type_{}", argument().unwrap_or_default())),

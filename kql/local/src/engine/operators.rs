@@ -8,7 +8,7 @@ use datafusion::{
     logical_expr::{BinaryExpr, Expr, Operator, lit},
 };
 use kql::{
-    literal::TICKS_PER_DAY,
+    literal::{MAX_DATETIME_TICKS, TICKS_PER_DAY},
     syntax::ast::{BinaryOp, UnaryOp},
     types::ScalarType,
 };
@@ -286,11 +286,10 @@ pub(crate) fn arithmetic(op: BinaryOp, left: &Scalar, right: &Scalar) -> Result<
         )
     };
     // A dynamic operand is taken as its partner's type.
-    let number = |t: T| matches!(t, T::Int | T::Long | T::Real | T::Decimal | T::Bool);
+    let number = |t: T| matches!(t, T::Int | T::Long | T::Real | T::Decimal);
     let settle = |scalar: &Scalar, partner: T| match scalar.scalar_type {
         T::Dynamic if partner == T::Int => convert(scalar, T::Long),
         T::Dynamic if number(partner) || partner == T::Timespan || partner == T::DateTime => convert(scalar, partner),
-        T::Bool => convert(scalar, T::Long),
         _ => scalar.clone(),
     };
     let (left, right) = (&settle(left, right.scalar_type), &settle(right, left.scalar_type));
@@ -328,8 +327,20 @@ pub(crate) fn arithmetic(op: BinaryOp, left: &Scalar, right: &Scalar) -> Result<
     }
 }
 
-/// `+`, `-` and `*` on 64 bits, which DataFusion has itself; overflow wraps around.
+/// `+`, `-` and `*` on 64 bits. A long that overflows wraps around, which is what DataFusion does itself; a datetime outside of Kusto's years and a timespan
+/// that 64 bits do not hold are null.
 fn ticks(op: BinaryOp, left: &Scalar, right: &Scalar, returns: ScalarType) -> Scalar {
+    if returns != ScalarType::Long {
+        return kernel::long(format!("ticks_{op:?}_{returns}"), returns, &[left, right], move |cells, row| {
+            let (left, right) = (cells.long(0, row)?, cells.long(1, row)?);
+            let value = match op {
+                BinaryOp::Add => left.checked_add(right),
+                BinaryOp::Subtract => left.checked_sub(right),
+                _ => left.checked_mul(right),
+            };
+            value.filter(|ticks| returns != ScalarType::DateTime || (0..=MAX_DATETIME_TICKS).contains(ticks))
+        });
+    }
     let sql = match op {
         BinaryOp::Add => Operator::Plus,
         BinaryOp::Subtract => Operator::Minus,
@@ -341,7 +352,7 @@ fn ticks(op: BinaryOp, left: &Scalar, right: &Scalar, returns: ScalarType) -> Sc
             BinaryOp::Subtract => l.wrapping_sub(r),
             _ => l.wrapping_mul(r),
         };
-        return Scalar::ticks(value, returns);
+        return Scalar::long(value);
     }
     let long = |scalar: &Scalar| {
         if scalar.scalar_type == ScalarType::Int { convert(scalar, ScalarType::Long).expr } else { scalar.expr.clone() }

@@ -75,7 +75,7 @@ impl Planner {
                 limit(sorted, count)
             }
             OperatorKind::Sort(by) => self.sort(input, by, None, scope),
-            OperatorKind::Count => self.count(&input),
+            OperatorKind::Count(name) => self.count(&input, name.as_ref()),
             OperatorKind::Join { parameters, right, on } => self.join(input, parameters, right, on, scope),
             OperatorKind::Union(clause) => self.union(Some(input), clause, scope),
             OperatorKind::MvExpand { parameters, columns, limit } => {
@@ -172,15 +172,14 @@ impl Planner {
         input.select(&self.ids, &kept)
     }
 
-    fn distinct(&self, input: Relation, columns: &[Expr], scope: &Scope) -> Result<Relation, KustoError> {
-        let all = matches!(columns, [Expr { kind: ExprKind::Star, .. }]);
+    fn distinct(&self, input: Relation, columns: &[NamedExpr], scope: &Scope) -> Result<Relation, KustoError> {
+        let all = matches!(columns, [NamedExpr { value: Expr { kind: ExprKind::Star, .. }, .. }]);
+        let input = Relation::new(input.columns, input.plan);
         let projected = if all {
-            Relation { ingestion_time: None, ..input }
+            input
         } else {
-            let columns: Vec<NamedExpr> =
-                columns.iter().map(|column| NamedExpr { name: None, value: column.clone() }).collect();
-            let columns = self.named_columns(&input, &columns, scope)?;
-            Relation { ingestion_time: None, ..input }.project(&self.ids, columns)?
+            let columns = self.named_columns(&input, columns, scope)?;
+            input.project(&self.ids, columns)?
         };
         if let Some(column) = projected.columns.iter().find(|column| column.scalar_type == ScalarType::Dynamic) {
             return Err(no_dynamic("distinct", &column.name));
@@ -197,8 +196,17 @@ impl Planner {
 
     /// The number of rows that `take` or `top` is given.
     pub(crate) fn row_count(&self, count: &Expr, scope: &Scope, place: &str) -> Result<usize, KustoError> {
-        let count = Binder::new(self, scope, None).bind_constant(count, ScalarType::Long, place)?;
-        let count = count
+        let bound = Binder::new(self, scope, None).bind(count)?;
+        if !matches!(bound.scalar_type, ScalarType::Int | ScalarType::Long) {
+            let error = KustoError::semantic(
+                "SEM0025",
+                format!("{place}: the number of rows is a whole number, not of type {}", bound.scalar_type),
+            );
+            return Err(located(scope, count.span, error));
+        }
+        let count = self
+            .constant(&bound, ScalarType::Long, place)
+            .map_err(|error| located(scope, count.span, error))?
             .constant_long()
             .ok_or_else(|| KustoError::semantic("SEM0025", format!("{place}: the number of rows must not be null")))?;
         // Fewer than none is none.
@@ -213,7 +221,10 @@ impl Planner {
         scope: &Scope,
     ) -> Result<Relation, KustoError> {
         let binder = Binder::new(self, scope, Some(&input));
-        let mut keys = Vec::with_capacity(by.len());
+        // Keys become columns first: DataFusion takes an expression of a sort for one of the plan below if they print the same, a literal for the literal of a
+        // limit for instance.
+        let mut expressions = Relation { order: Vec::new(), ..input.clone() }.kept();
+        let mut order = Vec::with_capacity(by.len());
         for key in by {
             let bound = binder.bind(&key.value.value)?;
             if bound.scalar_type == ScalarType::Dynamic {
@@ -221,14 +232,20 @@ impl Planner {
             }
             let ascending = key.ascending.unwrap_or(false);
             let nulls_first = key.nulls_first.unwrap_or(ascending);
-            keys.push(SortExpr::new(bound.expr, ascending, nulls_first));
+            let id = self.ids.next();
+            expressions.push(bound.expr.alias(&id));
+            order.push(SortExpr::new(by_id(&id), ascending, nulls_first));
         }
-        let plan =
-            input.builder().sort_with_limit(keys, fetch).and_then(LogicalPlanBuilder::build).map_err(planning)?;
-        Ok(input.with_plan(plan))
+        let plan = input
+            .builder()
+            .project(expressions)
+            .and_then(|builder| builder.sort_with_limit(order.clone(), fetch))
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(planning)?;
+        Ok(Relation { order, ..input.with_plan(plan) })
     }
 
-    fn count(&self, input: &Relation) -> Result<Relation, KustoError> {
+    fn count(&self, input: &Relation, name: Option<&Ident>) -> Result<Relation, KustoError> {
         let id = self.ids.next();
         let nothing: Vec<datafusion::logical_expr::Expr> = Vec::new();
         let plan = input
@@ -237,8 +254,9 @@ impl Planner {
             .and_then(one_row)
             .and_then(LogicalPlanBuilder::build)
             .map_err(planning)?;
-        let column = BoundColumn { name: "Count".to_owned(), scalar_type: ScalarType::Long, id };
-        Ok(Relation { columns: vec![column], plan, ingestion_time: None, label: None })
+        let name = name.map_or("Count", |name| &name.name).to_owned();
+        let column = BoundColumn { name, scalar_type: ScalarType::Long, id };
+        Ok(Relation::new(vec![column], plan))
     }
 
     /// `getschema`

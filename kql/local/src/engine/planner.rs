@@ -136,9 +136,7 @@ impl Planner {
 
     /// A database of this server.
     pub(crate) fn database(&self, name: &str) -> Result<Arc<Database>, KustoError> {
-        self.context.catalog.database(name).ok_or_else(|| {
-            KustoError::semantic("SEM0056", format!("Failed to resolve database '{name}'. It does not exist"))
-        })
+        self.context.catalog.database(name).ok_or_else(|| KustoError::database_unresolved(name))
     }
 
     pub(crate) fn apply_to_rows(&self, input: &Rows, operators: &[Operator]) -> Result<Rows, KustoError> {

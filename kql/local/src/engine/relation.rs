@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use datafusion::{
     common::{Column as PlanColumn, DataFusionError},
-    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder},
+    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SortExpr},
 };
 use kql::types::ScalarType;
 
@@ -45,11 +45,19 @@ pub(crate) struct Relation {
     pub(crate) plan: LogicalPlan,
     /// The id of the time at which each row was stored, as long as the rows are those of a table.
     pub(crate) ingestion_time: Option<String>,
+    /// The keys by which the rows are sorted, each the id of a column that the plan keeps; empty if their order means nothing. An aggregate that keeps the order
+    /// of its input asks for it, because DataFusion sorts only for those who ask.
+    pub(crate) order: Vec<SortExpr>,
     /// The table's name, as long as this is nothing but a table: what `withsource` writes.
     pub(crate) label: Option<String>,
 }
 
 impl Relation {
+    /// A planned table whose rows are in no order and have no time of their own.
+    pub(crate) const fn new(columns: Vec<BoundColumn>, plan: LogicalPlan) -> Self {
+        Self { columns, plan, ingestion_time: None, order: Vec::new(), label: None }
+    }
+
     pub(crate) fn column(&self, name: &str) -> Option<&BoundColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
@@ -67,13 +75,28 @@ impl Relation {
         LogicalPlanBuilder::from(self.plan.clone())
     }
 
-    /// Everything that a plan over this one keeps: the columns, and the ingestion time unless one of them is it.
+    /// Everything that a plan over this one keeps: the columns, and what is hidden beside them.
     pub(crate) fn kept(&self) -> Vec<Expr> {
-        let hidden = self.ingestion_time.iter().filter(|id| self.columns.iter().all(|column| column.id != **id));
-        self.columns.iter().map(|column| &column.id).chain(hidden).map(|id| by_id(id)).collect()
+        let columns = self.columns.iter().map(|column| by_id(&column.id));
+        columns.chain(self.hidden(&self.columns)).collect()
     }
 
-    /// Other columns, computed from these. The ingestion time stays.
+    /// The ingestion time and the keys of the order, as far as they are none of these columns.
+    fn hidden(&self, columns: &[BoundColumn]) -> Vec<Expr> {
+        let keys = self.order.iter().filter_map(|key| match &key.expr {
+            Expr::Column(column) => Some(&column.name),
+            _ => None,
+        });
+        let mut hidden: Vec<&String> = Vec::new();
+        for id in self.ingestion_time.iter().chain(keys) {
+            if !hidden.contains(&id) && columns.iter().all(|column| column.id != *id) {
+                hidden.push(id);
+            }
+        }
+        hidden.into_iter().map(|id| by_id(id)).collect()
+    }
+
+    /// Other columns, computed from these. The ingestion time and the order stay.
     pub(crate) fn project(self, ids: &Ids, columns: Vec<(String, Scalar)>) -> Result<Self, KustoError> {
         let mut bound: Vec<BoundColumn> = Vec::with_capacity(columns.len());
         let mut expressions = Vec::with_capacity(columns.len() + 1);
@@ -96,13 +119,9 @@ impl Relation {
             };
             bound.push(BoundColumn { name, scalar_type: scalar.scalar_type, id });
         }
-        if let Some(id) = &self.ingestion_time
-            && bound.iter().all(|column| column.id != *id)
-        {
-            expressions.push(by_id(id));
-        }
+        expressions.extend(self.hidden(&bound));
         let plan = self.builder().project(expressions).and_then(LogicalPlanBuilder::build).map_err(planning)?;
-        Ok(Self { columns: bound, plan, ingestion_time: self.ingestion_time, label: None })
+        Ok(Self { columns: bound, plan, label: None, ..self })
     }
 
     /// These columns, some replaced and some added at the end.

@@ -42,9 +42,8 @@ impl Planner {
         let snapshot = match known {
             Some(snapshot) => snapshot,
             None => {
-                let snapshot = self.database(database)?.table_at(name, self.context.now).ok_or_else(|| {
-                    KustoError::semantic("SEM0100", format!("Failed to resolve table expression named '{name}'"))
-                })?;
+                let stored = self.database(database)?.table_at(name, self.context.now);
+                let snapshot = stored.ok_or_else(|| KustoError::table_unresolved(name))?;
                 self.snapshots.borrow_mut().insert(key, snapshot.clone());
                 snapshot
             }
@@ -89,7 +88,7 @@ impl Planner {
         let plan = LogicalPlanBuilder::scan(self.ids.next(), provider_as_source(Arc::new(provider)), None)
             .and_then(LogicalPlanBuilder::build)
             .map_err(planning)?;
-        Ok(Relation { columns, plan, ingestion_time, label })
+        Ok(Relation { ingestion_time, label, ..Relation::new(columns, plan) })
     }
 
     /// `print a = 1, 2`
@@ -114,7 +113,7 @@ impl Planner {
 
     fn one_row(&self) -> Result<Relation, KustoError> {
         let plan: LogicalPlan = LogicalPlanBuilder::empty(true).build().map_err(planning)?;
-        Ok(Relation { columns: Vec::new(), plan, ingestion_time: None, label: None })
+        Ok(Relation::new(Vec::new(), plan))
     }
 
     /// `range x from 1 to 10 step 1`
@@ -185,7 +184,18 @@ impl Planner {
         let mut cells: Vec<Vec<ScalarValue>> = vec![Vec::with_capacity(values.len() / columns.len()); columns.len()];
         for (index, value) in values.iter().enumerate() {
             let column = index % columns.len();
-            let bound = self.fold(as_common(&binder.bind(value)?, columns[column].scalar_type))?;
+            let written = binder.bind(value)?;
+            let declared = &columns[column];
+            if declared.scalar_type == ScalarType::Int
+                && written.constant_long().is_some_and(|number| i32::try_from(number).is_err())
+            {
+                let error = KustoError::semantic(
+                    "SEM0025",
+                    format!("datatable: a value of the column '{}' does not fit its type int", declared.name.name),
+                );
+                return Err(binder.located(value.span, error));
+            }
+            let bound = self.fold(as_common(&written, declared.scalar_type))?;
             match bound.value() {
                 Some(value) => cells[column].push(value.clone()),
                 None => return Err(binder.located(value.span, not_constant())),

@@ -28,7 +28,7 @@ use super::{
     collect::Collect,
     expression::Binder,
     functions::conversion::{as_dynamic, convert, never_null},
-    naming::{Namer, implied},
+    naming::{Namer, implied, of_argument},
     operators::condition,
     pipeline::{no_dynamic, one_row},
     planner::{Planner, located},
@@ -101,6 +101,39 @@ struct Output {
     scalar: Scalar,
 }
 
+/// Which columns the arguments of `arg_max`, `take_any` and their kin have named so far: beside a `*` each is returned once.
+struct Returned<'a> {
+    star: bool,
+    keys: &'a [&'a str],
+    columns: Vec<String>,
+}
+
+impl<'a> Returned<'a> {
+    fn of(arguments: &[Argument], keys: &'a [&'a str]) -> Self {
+        let star = arguments.iter().any(|argument| matches!(argument.value.kind, ExprKind::Star));
+        Self { star, keys, columns: Vec::new() }
+    }
+
+    /// Whether an argument is a column that is returned already, and need not be again.
+    fn again(&mut self, argument: &Expr) -> bool {
+        let ExprKind::Name(name) = &argument.kind else { return false };
+        if self.columns.contains(name) {
+            return self.star;
+        }
+        self.columns.push(name.clone());
+        false
+    }
+
+    /// Whether `*` stands for this column too.
+    fn by_star(&mut self, column: &str) -> bool {
+        if self.keys.contains(&column) || self.columns.iter().any(|present| present == column) {
+            return false;
+        }
+        self.columns.push(column.to_owned());
+        true
+    }
+}
+
 impl Planner {
     pub(crate) fn summarize(
         &self,
@@ -149,7 +182,7 @@ impl Planner {
             .map_err(planning)?;
         let mut columns: Vec<(String, Scalar)> = keys.iter().map(|key| (key.name.clone(), key.scalar())).collect();
         columns.extend(outputs);
-        Relation { columns: keys, plan, ingestion_time: None, label: None }.project(&self.ids, columns)
+        Relation::new(keys, plan).project(&self.ids, columns)
     }
 
     /// The input with its group keys as columns, which the aggregation then names by id.
@@ -202,7 +235,7 @@ impl Binder<'_> {
                 "percentile" | "percentiles" => self.percentiles(&name.name, arguments)?,
                 "take_any" => {
                     let scalar = self.bind(&aggregate.value)?;
-                    let name = arguments.first().and_then(|argument| implied(&argument.value));
+                    let name = arguments.first().and_then(of_argument);
                     vec![Output { name: name.unwrap_or_else(|| "any_arg0".to_owned()), scalar }]
                 }
                 _ => Vec::new(),
@@ -248,23 +281,20 @@ impl Binder<'_> {
             return Err(no_dynamic(name, "the first argument"));
         }
         let prefix = if name == "arg_max" { "max" } else { "min" };
-        let first = implied(&extreme.value);
+        let first = of_argument(extreme);
         let mut wanted = vec![(first.clone().unwrap_or_else(|| format!("{prefix}_")), by.clone())];
+        let mut returned = Returned::of(arguments, plain_keys);
+        returned.again(&extreme.value);
         for (position, argument) in arguments.iter().enumerate().skip(1) {
             if matches!(argument.value.kind, ExprKind::Star) {
-                let own = match &extreme.value.kind {
-                    ExprKind::Name(name) => Some(name.as_str()),
-                    _ => None,
-                };
-                wanted.extend(
-                    row.columns
-                        .iter()
-                        .filter(|column| own != Some(&*column.name) && !plain_keys.contains(&&*column.name))
-                        .map(|column| (column.name.clone(), column.scalar())),
-                );
+                let rest = row.columns.iter().filter(|column| returned.by_star(&column.name));
+                wanted.extend(rest.map(|column| (column.name.clone(), column.scalar())));
                 continue;
             }
-            let name = implied(&argument.value)
+            if returned.again(&argument.value) {
+                continue;
+            }
+            let name = of_argument(argument)
                 .unwrap_or_else(|| format!("{prefix}_{}_arg{position}", first.as_deref().unwrap_or_default()));
             wanted.push((name, rows.bind(&argument.value)?));
         }
@@ -281,17 +311,17 @@ impl Binder<'_> {
         // The obsolete name of take_any() shows in the columns.
         let prefix = if name == "any" { "any_" } else { "" };
         let mut wanted: Vec<(String, Scalar)> = Vec::new();
+        let mut returned = Returned::of(arguments, plain_keys);
         for (position, argument) in arguments.iter().enumerate() {
             if matches!(argument.value.kind, ExprKind::Star) {
-                for column in &row.columns {
-                    let name = format!("{prefix}{}", column.name);
-                    if !plain_keys.contains(&&*column.name) && wanted.iter().all(|(present, _)| *present != name) {
-                        wanted.push((name, column.scalar()));
-                    }
-                }
+                let rest = row.columns.iter().filter(|column| returned.by_star(&column.name));
+                wanted.extend(rest.map(|column| (format!("{prefix}{}", column.name), column.scalar())));
                 continue;
             }
-            let name = match implied(&argument.value) {
+            if returned.again(&argument.value) {
+                continue;
+            }
+            let name = match of_argument(argument) {
                 Some(name) => format!("{prefix}{name}"),
                 None => format!("any_arg{position}"),
             };
@@ -321,7 +351,7 @@ impl Binder<'_> {
         }
         let rows = self.over_rows();
         let bound = rows.bind(&value.value)?;
-        let base = implied(&value.value).unwrap_or_default();
+        let base = of_argument(value).unwrap_or_default();
         let mut outputs = Vec::with_capacity(percentages.len());
         for percentage in percentages {
             let constant = rows.bind_constant(&percentage.value, ScalarType::Real, name)?;
@@ -479,7 +509,10 @@ impl Binder<'_> {
             }
             ("make_list" | "makelist" | "make_list_with_nulls", _) => {
                 let collect = Collect::List { most: size(last)?, nulls: stem == "make_list_with_nulls" };
-                (call(collect.function(), &as_dynamic(value), false), T::Dynamic, Some(lit("[]")))
+                // A list has the order of a sorted input.
+                let order = self.row.map(|row| row.order.clone()).unwrap_or_default();
+                let list = aggregate_call(collect.function(), as_dynamic(value).expr, false, filter.cloned(), order);
+                (list, T::Dynamic, Some(lit("[]")))
             }
             ("make_set" | "makeset", _) => {
                 let collect = Collect::Set { most: size(last)? };

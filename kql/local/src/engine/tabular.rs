@@ -226,7 +226,7 @@ impl Planner {
                             format!("{}() is scalar; a tabular expression is expected here", name.name),
                         ));
                     }
-                    return Err(functions::unknown(&name.name));
+                    return Err(functions::unknown_table(&name.name));
                 };
                 self.stored_call(&database, &function, arguments, scope)
             }
@@ -305,7 +305,7 @@ impl Planner {
             None => self.local_member(&target.database, name, &[], scope),
             Some((arguments, _)) => {
                 let function = self.database(&target.database)?.function(name);
-                let function = function.ok_or_else(|| functions::unknown(name))?;
+                let function = function.ok_or_else(|| functions::unknown_table(name))?;
                 self.stored_call(&target.database, &function, arguments, scope)
             }
         }
@@ -408,7 +408,7 @@ impl Planner {
             })
             .collect();
         let label = relation.label.clone();
-        let copied = Relation { ingestion_time: None, ..relation.clone() }.project(&self.ids, columns)?;
+        let copied = Relation::new(relation.columns.clone(), relation.plan.clone()).project(&self.ids, columns)?;
         Ok(Relation { label, ..copied })
     }
 

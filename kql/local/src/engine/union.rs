@@ -39,6 +39,9 @@ fn options(clause: &UnionClause, scope: &Scope) -> Result<Options, KustoError> {
             ("withsource" | "with_source", ParameterValue::Name(name)) => {
                 options.source_column = Some(name.name.clone());
             }
+            ("withsource" | "with_source", ParameterValue::Literal(Literal::String(name))) => {
+                options.source_column = Some(name.clone());
+            }
             ("isfuzzy", value) => options.fuzzy = flag(value, parameter, scope)?,
             (name, _) => {
                 let error = KustoError::unsupported(format!(
@@ -64,13 +67,12 @@ pub(crate) fn flag(value: &ParameterValue, parameter: &OperatorParameter, scope:
     }
 }
 
-/// Whether an error says that a name means nothing: what `isfuzzy` passes over.
-pub(crate) fn is_unresolved(error: &KustoError) -> bool {
+/// Whether an error says that a table, function or database is not there: what `isfuzzy` passes over. A column that is not there, or a function that this
+/// server lacks, is a mistake in the text and fails the query.
+pub(crate) const fn is_unresolved(error: &KustoError) -> bool {
     matches!(
         error.kind,
-        KustoErrorKind::Semantic { code: "SEM0100" | "SEM0056" | "SEM0260" }
-            | KustoErrorKind::NotFound
-            | KustoErrorKind::DatabaseNotFound
+        KustoErrorKind::Unresolved { .. } | KustoErrorKind::NotFound | KustoErrorKind::DatabaseNotFound
     )
 }
 
@@ -214,7 +216,7 @@ impl Planner {
             [one] => LogicalPlan::clone(one),
             _ => LogicalPlan::Union(Union::try_new(inputs).map_err(planning)?),
         };
-        Ok(Relation { columns, plan, ingestion_time: timed, label: None })
+        Ok(Relation { ingestion_time: timed, ..Relation::new(columns, plan) })
     }
 }
 

@@ -7,6 +7,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{Decimal128Type, Float64Type, Int32Type, Int64Type};
 use kql::{
     literal::{self, MAX_DATETIME_TICKS, TICKS_PER_DAY, TICKS_PER_SECOND},
+    syntax::time::read_datetime,
     types::ScalarType,
 };
 use serde_json::Value;
@@ -234,9 +235,14 @@ fn whole_ticks(ticks: f64) -> Option<i64> {
     (ticks.is_finite() && ticks.abs() < 9.2e18).then(|| ticks.round() as i64)
 }
 
-/// A datetime: ISO 8601 with or without time, `T` or a blank between, an offset or `Z`; a year and month alone; seconds since 1970 are not one.
+/// A datetime: ISO 8601 with or without time, `T` or a blank between, an offset or `Z`; a year and month alone; the forms of RFC 822 and RFC 850; seconds since
+/// 1970 are not one.
 pub(crate) fn parse_datetime(text: &str) -> Option<i64> {
     let text = text.trim();
+    parse_numbers_of_date(text).or_else(|| read_datetime(text))
+}
+
+fn parse_numbers_of_date(text: &str) -> Option<i64> {
     let date_end = text.find(['T', 't', ' ']).unwrap_or(text.len());
     let (date, time) = text.split_at(date_end);
     let separator = if date.contains('/') { '/' } else { '-' };
@@ -311,6 +317,7 @@ mod tests {
         assert_eq!(parse_datetime("2025-05-03T14:34:56.1234567+02:00"), expected);
         assert_eq!(parse_datetime("2025-05"), parse_datetime("2025-05-01T00:00"));
         assert_eq!(parse_datetime("05/03/2025"), parse_datetime("2025-05-03"));
+        assert_eq!(parse_datetime("Sat, 3 May 25 12:34:56 GMT"), parse_datetime("2025-05-03T12:34:56Z"));
         for text in ["", "x", "2025", "2025-13-01", "2025-02-30", "2025-01-01T25:00", "é-01-01"] {
             assert_eq!(parse_datetime(text), None, "{text}");
         }

@@ -18,7 +18,7 @@ const FAILED: &str = "Request failed, see the description for the cause.";
 pub fn body(error: &KustoError, exchange: &Exchange) -> Value {
     let inner = one(error.kind.code(), &error.message, error.kind, &error.to_string(), exchange);
     let error = match error.kind {
-        KustoErrorKind::Syntax | KustoErrorKind::Semantic { .. } => {
+        KustoErrorKind::Syntax | KustoErrorKind::Semantic { .. } | KustoErrorKind::Unresolved { .. } => {
             let (code, kind) = match (error.kind, exchange.kind) {
                 (KustoErrorKind::Syntax, ExchangeKind::Command) => ("BadRequest_SyntaxError", KustoErrorKind::Syntax),
                 _ => ("General_BadRequest", KustoErrorKind::BadRequest),

@@ -117,7 +117,7 @@ impl World {
             Ok(_) => panic!("{text} succeeded"),
             Err(error) => {
                 let found = match error.kind {
-                    KustoErrorKind::Semantic { code } => code,
+                    KustoErrorKind::Semantic { code } | KustoErrorKind::Unresolved { code } => code,
                     _ => "",
                 };
                 assert!(found == code && error.message.contains(part), "{text}: {error}");

@@ -3,7 +3,8 @@
 use super::{Parser, Result, parameter::Known, unsupported};
 use crate::syntax::{
     ast::{
-        Expr, ExprKind, Ident, MvExpandColumn, Operator, OperatorKind, OperatorParameter, Renaming, Reordering, SortKey,
+        Expr, ExprKind, Ident, MvExpandColumn, NamedExpr, Operator, OperatorKind, OperatorParameter, Renaming,
+        Reordering, SortKey,
     },
     token::TokenKind,
 };
@@ -22,7 +23,7 @@ type Read = fn(&mut Parser<'_>) -> Result<OperatorKind>;
 /// The supported operators. A table and not a `match`, because the stack frame of one large function would stand in every level of nesting.
 const OPERATORS: &[(&str, Read)] = &[
     ("as", |parser| parser.name_result()),
-    ("count", |parser| parser.without_clause(OperatorKind::Count, "as")),
+    ("count", |parser| parser.count()),
     ("distinct", |parser| parser.distinct()),
     ("extend", |parser| parser.named_expressions().map(OperatorKind::Extend)),
     ("filter", |parser| parser.expression().map(OperatorKind::Where)),
@@ -122,9 +123,15 @@ impl Parser<'_> {
         self.refuse_hints("distinct")?;
         let star = self.peek()?;
         if self.eat("*")? {
-            return Ok(OperatorKind::Distinct(vec![Expr { kind: ExprKind::Star, span: star.span }]));
+            let value = Expr { kind: ExprKind::Star, span: star.span };
+            return Ok(OperatorKind::Distinct(vec![NamedExpr { name: None, value }]));
         }
-        Ok(OperatorKind::Distinct(self.separated(Self::expression)?))
+        self.named_expressions().map(OperatorKind::Distinct)
+    }
+
+    fn count(&mut self) -> Result<OperatorKind> {
+        let name = if self.eat("as")? { Some(self.declaration("a column name")?) } else { None };
+        Ok(OperatorKind::Count(name))
     }
 
     /// `top` sorts by one key, as Kusto's does.

@@ -32,14 +32,15 @@ pub(super) fn operator(f: &mut Formatter<'_>, kind: &OperatorKind) -> fmt::Resul
             }
             list(f, if aggregates.is_empty() { "by " } else { " by " }, by, named)
         }
-        OperatorKind::Distinct(columns) => list(f, "distinct ", columns, scalar),
+        OperatorKind::Distinct(columns) => list(f, "distinct ", columns, named),
         OperatorKind::Take(count) => clause(f, "take ", count),
         OperatorKind::Top { count, by } => {
             clause(f, "top ", count)?;
             list(f, " by ", by, sort_key)
         }
         OperatorKind::Sort(keys) => list(f, "sort by ", keys, sort_key),
-        OperatorKind::Count => f.write_str("count"),
+        OperatorKind::Count(None) => f.write_str("count"),
+        OperatorKind::Count(Some(name)) => write!(f, "count as {}", Name(&name.name)),
         OperatorKind::Join { parameters: kind, right, on } => {
             f.write_str("join ")?;
             parameters(f, kind)?;

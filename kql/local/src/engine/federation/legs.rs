@@ -50,15 +50,18 @@ pub(super) struct RemoteLeg {
 /// Which failures leave a leg out instead of failing the query.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tolerance {
-    /// A table or database that is not there.
+    /// A table, function or database that is not there.
     fuzzy: bool,
-    /// Any failure.
+    /// That, and a server that cannot be reached or has no answer now. A leg with a mistake in its text or too large a result fails the query.
     best_effort: bool,
 }
 
 impl Tolerance {
-    fn forgives(self, error: &KustoError) -> bool {
-        self.best_effort || (self.fuzzy && is_unresolved(error))
+    const fn forgives(self, error: &KustoError) -> bool {
+        match error.kind {
+            KustoErrorKind::RemoteFailed | KustoErrorKind::Throttled | KustoErrorKind::TimedOut => self.best_effort,
+            _ => (self.fuzzy || self.best_effort) && is_unresolved(error),
+        }
     }
 }
 
@@ -348,7 +351,7 @@ impl Planner {
                 (Leg::Remote(leg), Some(answer)) => match answer.and_then(|rows| self.expected(&leg, &rows, &schema)) {
                     Ok(relation) => tables.push(relation),
                     Err(error) => {
-                        if matches!(error.kind, KustoErrorKind::Semantic { .. }) {
+                        if matches!(error.kind, KustoErrorKind::Semantic { .. } | KustoErrorKind::Unresolved { .. }) {
                             // The columns may be others by now: what we remember of them is not to be trusted.
                             remote.clear(leg.cluster(), &leg.target.database);
                             self.stale_schema.set(true);

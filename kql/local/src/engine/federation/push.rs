@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use kql::syntax::ast::{Argument, Expr, ExprKind, Literal, NamedExpr, Operator, OperatorKind, SortKey, UnaryOp};
+use kql::syntax::ast::{Argument, Expr, ExprKind, Ident, Literal, NamedExpr, Operator, OperatorKind, SortKey, UnaryOp};
 
 use super::{
     legs::{Leg, Legs, operator},
@@ -44,7 +44,7 @@ impl Planner {
             OperatorKind::Render { .. } => return Ok(Planned::Legs(legs)),
             OperatorKind::GetSchema => return self.get_schema(&legs.schema()).map(Planned::Relation),
             // Each leg has counted its rows.
-            OperatorKind::Count => sum_of_counts(),
+            OperatorKind::Count(name) => sum_of_counts(name.as_ref()),
             _ => next.clone(),
         };
         let relation = self.resolve(Planned::Legs(legs))?;
@@ -110,9 +110,11 @@ impl Planner {
                 let count = self.row_count(count, scope, "top")?;
                 closer.keys(by)?.map(|by| OperatorKind::Top { count: long(count), by })
             }
-            OperatorKind::Count => Some(OperatorKind::Count),
+            OperatorKind::Count(_) => Some(OperatorKind::Count(None)),
             OperatorKind::Distinct(columns) => {
-                let plain = columns.iter().all(|column| matches!(column.kind, ExprKind::Name(_) | ExprKind::Star));
+                let plain = columns.iter().all(|column| {
+                    column.name.is_none() && matches!(column.value.kind, ExprKind::Name(_) | ExprKind::Star)
+                });
                 plain.then(|| OperatorKind::Distinct(columns.clone()))
             }
             OperatorKind::Summarize { .. } => self.needed(shape, next),
@@ -162,13 +164,13 @@ fn long(count: usize) -> Expr {
     literal(Literal::Long(Some(i64::try_from(count).unwrap_or(i64::MAX))))
 }
 
-/// `summarize Count = sum(Count)`
-fn sum_of_counts() -> Operator {
+/// `summarize Count = sum(Count)`, under the name that was asked for.
+fn sum_of_counts(name: Option<&Ident>) -> Operator {
     let argument = Argument { name: None, value: plain(ExprKind::Name("Count".to_owned())) };
     let sum = plain(ExprKind::Call { name: ident("sum"), arguments: vec![argument] });
     operator(OperatorKind::Summarize {
         parameters: Vec::new(),
-        aggregates: vec![NamedExpr { name: Some(ident("Count")), value: sum }],
+        aggregates: vec![NamedExpr { name: Some(name.cloned().unwrap_or_else(|| ident("Count"))), value: sum }],
         by: Vec::new(),
     })
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     engine::{Limits, execute::check_caps},
-    error::{KustoError, KustoErrorKind},
+    error::{KustoError, KustoErrorKind, TABLE_UNRESOLVED},
     rows::{Column, Rows, RowsBuilder, Schema},
 };
 
@@ -166,9 +166,11 @@ fn reported(cluster: &str, answer: &Value) -> KustoError {
     let error = if outer["innererror"]["code"].is_string() { &outer["innererror"] } else { outer };
     let message = error["@message"].as_str().or_else(|| error["message"].as_str()).unwrap_or("it gave no reason");
     let kind = match error["code"].as_str().unwrap_or_default() {
-        "SEM0100" => KustoErrorKind::Semantic { code: "SEM0100" },
-        "SEM0056" => KustoErrorKind::Semantic { code: "SEM0056" },
+        "SEM0056" => KustoErrorKind::Unresolved { code: "SEM0056" },
+        "SEM0260" if message.contains(TABLE_UNRESOLVED) => KustoErrorKind::Unresolved { code: "SEM0260" },
+        "SEM0100" if message.contains(TABLE_UNRESOLVED) => KustoErrorKind::Unresolved { code: "SEM0100" },
         "SEM0260" => KustoErrorKind::Semantic { code: "SEM0260" },
+        "SEM0100" => KustoErrorKind::Semantic { code: "SEM0100" },
         code if code.starts_with("SEM") => KustoErrorKind::Semantic { code: "SEM0001" },
         code if code.contains("DatabaseNotExist") => KustoErrorKind::DatabaseNotFound,
         code if code.contains("EntityNotFound") => KustoErrorKind::NotFound,

@@ -1,11 +1,14 @@
 //! A walk over the syntax tree that puts other expressions in the place of some. Pure; used to make a text that another server can run.
 
 use kql::syntax::ast::{
-    Argument, Expr, ExprKind, FunctionLiteral, LetValue, MvExpandColumn, NamedExpr, Operator, OperatorKind, SortKey,
-    Source, Statement, UnionClause,
+    Argument, Expr, ExprKind, FunctionLiteral, Ident, LetValue, MvExpandColumn, NamedExpr, Operator, OperatorKind,
+    SortKey, Source, Span, Statement, UnionClause,
 };
 
-use crate::error::KustoError;
+use crate::{
+    engine::{naming::implied, summarize::is_aggregate},
+    error::KustoError,
+};
 
 /// Where an expression stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +94,39 @@ fn one_named(column: &NamedExpr, decide: &mut Decide<'_>) -> Result<NamedExpr, K
     Ok(NamedExpr { name: column.name.clone(), value: expr(&column.value, Place::Value, decide)? })
 }
 
+/// Expressions that give columns. One that is replaced keeps the name that it gave.
+fn columns(columns: &[NamedExpr], decide: &mut Decide<'_>) -> Result<Vec<NamedExpr>, KustoError> {
+    let rewritten = columns.iter().map(|column| {
+        let rewritten = one_named(column, decide)?;
+        let own = kept_name(implied(&column.value), implied(&rewritten.value));
+        Ok(NamedExpr { name: rewritten.name.or(own), value: rewritten.value })
+    });
+    rewritten.collect()
+}
+
+/// Aggregates, whose arguments give the names of their columns.
+fn aggregates(aggregates: &[NamedExpr], decide: &mut Decide<'_>) -> Result<Vec<NamedExpr>, KustoError> {
+    let rewritten = aggregates.iter().map(|aggregate| {
+        let mut rewritten = one_named(aggregate, decide)?;
+        if let (ExprKind::Call { arguments: before, .. }, ExprKind::Call { name, arguments }) =
+            (&aggregate.value.kind, &mut rewritten.value.kind)
+            && is_aggregate(&name.name)
+        {
+            for (before, argument) in before.iter().zip(arguments) {
+                let own = kept_name(implied(&before.value), implied(&argument.value));
+                argument.name = argument.name.take().or(own);
+            }
+        }
+        let own = kept_name(implied(&aggregate.value), implied(&rewritten.value));
+        Ok(NamedExpr { name: rewritten.name.or(own), value: rewritten.value })
+    });
+    rewritten.collect()
+}
+
+fn kept_name(before: Option<String>, after: Option<String>) -> Option<Ident> {
+    before.filter(|name| after.as_ref() != Some(name)).map(|name| Ident { name, span: Span::default() })
+}
+
 fn union(clause: &UnionClause, decide: &mut Decide<'_>) -> Result<UnionClause, KustoError> {
     Ok(UnionClause {
         parameters: clause.parameters.clone(),
@@ -119,16 +155,14 @@ fn source(source: &Source, decide: &mut Decide<'_>) -> Result<Source, KustoError
 pub(crate) fn operator(operator: &Operator, decide: &mut Decide<'_>) -> Result<Operator, KustoError> {
     let kind = match &operator.kind {
         OperatorKind::Where(predicate) => OperatorKind::Where(expr(predicate, Place::Value, decide)?),
-        OperatorKind::Extend(columns) => OperatorKind::Extend(named(columns, decide)?),
-        OperatorKind::Project(columns) => OperatorKind::Project(named(columns, decide)?),
+        OperatorKind::Extend(extended) => OperatorKind::Extend(columns(extended, decide)?),
+        OperatorKind::Project(projected) => OperatorKind::Project(columns(projected, decide)?),
         OperatorKind::Summarize { parameters, aggregates, by } => OperatorKind::Summarize {
             parameters: parameters.clone(),
-            aggregates: named(aggregates, decide)?,
-            by: named(by, decide)?,
+            aggregates: self::aggregates(aggregates, decide)?,
+            by: columns(by, decide)?,
         },
-        OperatorKind::Distinct(columns) => OperatorKind::Distinct(
-            columns.iter().map(|column| expr(column, Place::Value, decide)).collect::<Result<_, _>>()?,
-        ),
+        OperatorKind::Distinct(distinct) => OperatorKind::Distinct(columns(distinct, decide)?),
         OperatorKind::Take(count) => OperatorKind::Take(expr(count, Place::Value, decide)?),
         OperatorKind::Top { count, by } => {
             OperatorKind::Top { count: expr(count, Place::Value, decide)?, by: keys(by, decide)? }
@@ -153,7 +187,7 @@ pub(crate) fn operator(operator: &Operator, decide: &mut Decide<'_>) -> Result<O
         | OperatorKind::ProjectKeep(_)
         | OperatorKind::ProjectRename(_)
         | OperatorKind::ProjectReorder(_)
-        | OperatorKind::Count
+        | OperatorKind::Count(_)
         | OperatorKind::GetSchema
         | OperatorKind::As(_)
         | OperatorKind::Render { .. } => operator.kind.clone(),

@@ -125,7 +125,10 @@ impl Shipment<'_> {
                 let target = Box::new(database_call(&self.target.database));
                 Ok(Some(plain(ExprKind::MemberCall { target, name: name.clone(), arguments })))
             }
-            ExprKind::Name(name) if Some(name.as_str()) == self.scope_name && !own.contains(name) => {
+            // Where a scalar stands, a column of the scope's name hides it.
+            ExprKind::Name(name)
+                if place == Place::Table && Some(name.as_str()) == self.scope_name && !own.contains(name) =>
+            {
                 Err(KustoError::semantic(
                     "SEM0608",
                     format!("'{name}' stands for an entity; name a table or function in it: {name}.Table"),

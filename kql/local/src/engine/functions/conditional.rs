@@ -144,7 +144,9 @@ fn cases(call: &Call<'_>) -> Result<Scalar, KustoError> {
         call.arguments.split_last().ok_or_else(|| KustoError::internal("A case without values."))?;
     let mut values: Vec<&Scalar> = pairs.iter().skip(1).step_by(2).collect();
     values.push(otherwise);
-    let scalar_type = common(&values);
+    // A dynamic value is taken as the type of the others.
+    let typed: Vec<&Scalar> = values.iter().copied().filter(|value| value.scalar_type != ScalarType::Dynamic).collect();
+    let scalar_type = common(&typed);
     let place = format!("{}()", call.name);
     let mut conditions = Vec::with_capacity(pairs.len() / 2);
     let mut results = Vec::with_capacity(pairs.len() / 2);
