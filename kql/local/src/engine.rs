@@ -21,6 +21,7 @@ mod planner;
 mod relation;
 mod scalar;
 mod scope;
+mod several_columns;
 mod sources;
 mod statements;
 mod summarize;

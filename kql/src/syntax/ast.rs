@@ -129,6 +129,8 @@ pub enum ExprKind {
     Name(String),
     /// `*`: only as an argument (`arg_max(x, *)`), in `distinct *` and `count(*)`.
     Star,
+    /// `typeof(long)`, as an argument.
+    TypeOf(ScalarType),
     /// `target.member`: a dynamic path, or an entity (`X.T`, `cluster('a').database('b').['T']`, `$left.Key`, `X.$current_database`).
     Member {
         /// What stands before the dot.

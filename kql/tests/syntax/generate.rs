@@ -180,6 +180,7 @@ fn arguments(inner: Boxed<Expr>) -> Boxed<Vec<Argument>> {
         4 => inner.clone().prop_map(|value| Argument { name: None, value }),
         1 => (any_ident(), inner).prop_map(|(name, value)| Argument { name: Some(name), value }),
         1 => Just(Argument { name: None, value: expr(ExprKind::Star) }),
+        1 => any_type().prop_map(|scalar_type| Argument { name: None, value: expr(ExprKind::TypeOf(scalar_type)) }),
     ];
     vec(argument, 0..3).boxed()
 }

@@ -111,6 +111,13 @@ fn distinct_takes_expressions_or_all_columns() {
 }
 
 #[test]
+fn a_type_is_an_argument() {
+    let text = "where extract('a', 0, b, typeof(long))";
+    let arguments = vec![string("a"), long(0), name("b"), expr(ExprKind::TypeOf(ScalarType::Long))];
+    assert_eq!(read_operator(text), OperatorKind::Where(call("extract", arguments)));
+}
+
+#[test]
 fn count_may_name_its_column() {
     assert_eq!(read_operator("count"), OperatorKind::Count(None));
     assert_eq!(read_operator("count as ['how many']"), OperatorKind::Count(Some(ident("how many"))));

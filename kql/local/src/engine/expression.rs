@@ -72,6 +72,7 @@ impl<'a> Binder<'a> {
             ExprKind::Literal(literal) => Ok(Scalar::from_literal(literal)),
             ExprKind::Name(name) => self.name(name),
             ExprKind::Star => Err(KustoError::syntax("'*' is not expected here")),
+            ExprKind::TypeOf(_) => Err(KustoError::syntax("typeof() is the last argument of extract() in this server")),
             ExprKind::Member { .. } | ExprKind::Index { .. } => self.path(expr),
             ExprKind::Call { name, arguments } => self.call(name, arguments, expr.span),
             ExprKind::MemberCall { name, .. } => Err(KustoError::unsupported(format!(
@@ -312,6 +313,12 @@ impl<'a> Binder<'a> {
         if let Some(argument) = arguments.iter().find(|argument| argument.name.is_some()) {
             let written = argument.name.as_ref().map_or("", |name| &name.name);
             return Err(KustoError::syntax(format!("{}() has no named argument '{written}'", name.name)));
+        }
+        if let ("extract", [pattern, group, text, last]) = (name.name.as_str(), arguments)
+            && let ExprKind::TypeOf(scalar_type) = last.value.kind
+        {
+            let captured = self.call(name, &[pattern.clone(), group.clone(), text.clone()], span)?;
+            return Ok(convert(&captured, scalar_type));
         }
         let bound = match name.name.as_str() {
             function @ ("estimate_data_size" | "pack_array") => self.columns_or_values(function, arguments)?,

@@ -125,6 +125,10 @@ impl Parser<'_> {
             self.boxed_expression()?
         } else if self.eat("*")? {
             Box::new(Expr { kind: ExprKind::Star, span: token.span })
+        } else if token.is("typeof") && self.ahead(1).is_some_and(|next| next.is("(")) {
+            self.next_token()?;
+            let scalar_type = self.bracketed("(", ")", Self::scalar_type)?;
+            Box::new(Expr { kind: ExprKind::TypeOf(scalar_type), span: self.span_from(token.span.start) })
         } else {
             self.boxed_pipeline()?
         };

@@ -56,6 +56,7 @@ fn bare(f: &mut Formatter<'_>, expr: &Expr) -> fmt::Result {
         ExprKind::Literal(literal) => write!(f, "{literal}"),
         ExprKind::Name(name) => write!(f, "{}", Name(name)),
         ExprKind::Star => f.write_str("*"),
+        ExprKind::TypeOf(scalar_type) => write!(f, "typeof({scalar_type})"),
         ExprKind::Member { target, member } => {
             path_target(f, target)?;
             write!(f, ".{}", Name(&member.name))

@@ -29,7 +29,7 @@ pub(crate) fn expr(expr: &Expr, place: Place, decide: &mut Decide<'_>) -> Result
         return Ok(replaced);
     }
     let kind = match &expr.kind {
-        ExprKind::Literal(_) | ExprKind::Name(_) | ExprKind::Star => expr.kind.clone(),
+        ExprKind::Literal(_) | ExprKind::Name(_) | ExprKind::Star | ExprKind::TypeOf(_) => expr.kind.clone(),
         ExprKind::Member { target, member } => {
             ExprKind::Member { target: boxed(target, Place::Target, decide)?, member: member.clone() }
         }
