@@ -98,7 +98,7 @@ fn one_named(column: &NamedExpr, decide: &mut Decide<'_>) -> Result<NamedExpr, K
 fn columns(columns: &[NamedExpr], decide: &mut Decide<'_>) -> Result<Vec<NamedExpr>, KustoError> {
     let rewritten = columns.iter().map(|column| {
         let rewritten = one_named(column, decide)?;
-        let own = kept_name(implied(&column.value), implied(&rewritten.value));
+        let own = kept_name(&column.value, &rewritten.value);
         Ok(NamedExpr { name: rewritten.name.or(own), value: rewritten.value })
     });
     rewritten.collect()
@@ -113,18 +113,20 @@ fn aggregates(aggregates: &[NamedExpr], decide: &mut Decide<'_>) -> Result<Vec<N
             && is_aggregate(&name.name)
         {
             for (before, argument) in before.iter().zip(arguments) {
-                let own = kept_name(implied(&before.value), implied(&argument.value));
+                let own = kept_name(&before.value, &argument.value);
                 argument.name = argument.name.take().or(own);
             }
         }
-        let own = kept_name(implied(&aggregate.value), implied(&rewritten.value));
+        let own = kept_name(&aggregate.value, &rewritten.value);
         Ok(NamedExpr { name: rewritten.name.or(own), value: rewritten.value })
     });
     rewritten.collect()
 }
 
-fn kept_name(before: Option<String>, after: Option<String>) -> Option<Ident> {
-    before.filter(|name| after.as_ref() != Some(name)).map(|name| Ident { name, span: Span::default() })
+/// The name that an expression gave, if what stands in its place gives another.
+fn kept_name(before: &Expr, after: &Expr) -> Option<Ident> {
+    let name = implied(before)?;
+    (implied(after).as_ref() != Some(&name)).then(|| Ident { name, span: Span::default() })
 }
 
 fn union(clause: &UnionClause, decide: &mut Decide<'_>) -> Result<UnionClause, KustoError> {
