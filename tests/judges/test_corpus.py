@@ -118,7 +118,7 @@ CONSTRUCTS = {
     "let table": r"let \w+ = \w+ ?\|", "let function": r"let \w+ = \([^)]*\) ?\{", "toscalar": r"toscalar\(", "materialize": r"materialize\(", "in subquery": r" in \(\(\w+ ?\|",
     "macro-expand": r"macro-expand ", "macro-expand inline group": r"entity_group \[", "macro-expand best_effort": r"best_effort", "macro-expand isfuzzy": r"macro-expand [^(]*isfuzzy",
     "scope scalars": r"\$current_", "as": r"\| as ", "database()": r"database\(", "table()": r"table\(", "ingestion_time": r"ingestion_time\(", "getschema": r"getschema",
-    "dynamic path": r"\.\w+\.\w+", "parse_json": r"parse_json\(", "==": r" == ", "=~": r" =~ ", "has": r" has ", "contains": r" contains ", "startswith": r" startswith ",
+    "count as": r"count as ", "distinct with a name": r"distinct \w+ = ", "extract with a type": r"typeof\(", "dynamic path": r"\.\w+\.\w+", "parse_json": r"parse_json\(", "==": r" == ", "=~": r" =~ ", "has": r" has ", "contains": r" contains ", "startswith": r" startswith ",
     "matches regex": r"matches regex", **{f"join kind={kind}": rf"kind ?= ?{kind}\b" for kind in ("inner", "innerunique", "leftouter", "leftanti", "leftsemi")},
     **{name: rf"\b{name}\(" for name in ("countif", "sum", "avg", "min", "max", "dcount", "arg_max", "arg_min", "make_set", "make_list", "bin", "ago", "now")},
 }
