@@ -49,7 +49,11 @@ fn is_scalar(expression: &Expr, bound: &BTreeMap<&str, bool>) -> bool {
             !bound.contains_key(&*name.name) && SCALAR_FUNCTIONS.split_whitespace().any(|known| known == name.name)
         }
         ExprKind::Member { target, .. } => is_scalar(target, bound),
-        ExprKind::Star | ExprKind::MemberCall { .. } | ExprKind::Pipeline { .. } | ExprKind::Source(_) => false,
+        ExprKind::Star
+        | ExprKind::TypeOf(_)
+        | ExprKind::MemberCall { .. }
+        | ExprKind::Pipeline { .. }
+        | ExprKind::Source(_) => false,
     }
 }
 
