@@ -93,13 +93,7 @@ enum Blind {
 pub async fn run(config: HubConfig, world: World) -> Exit {
     let mut cycle = world.cycle(config.schedule.clone());
     let mut backoff = Backoff::default();
-    let mut agent = match HubAgent::new(config, world) {
-        Ok(agent) => agent,
-        Err(error) => {
-            tracing::error!(error = chain(&error), "the hub cannot be used");
-            return Exit::BadConfiguration;
-        }
-    };
+    let Some(mut agent) = HubAgent::of_document(config, world) else { return Exit::BadConfiguration };
     while let Some(now) = cycle.next().await {
         if cycle.takes_over() {
             agent.take_over();
@@ -116,6 +110,17 @@ pub async fn run(config: HubConfig, world: World) -> Exit {
 }
 
 impl HubAgent {
+    /// Says in the log why the document's hub cannot be used, if it cannot.
+    fn of_document(config: HubConfig, world: World) -> Option<Self> {
+        let endpoint = config.endpoint.clone();
+        let agent = Self::new(config, world);
+        let agent = agent.inspect_err(|error| {
+            let (path, error) = ("spec.endpoint", chain(error));
+            tracing::error!(path, value = %endpoint, error, "the hub of the document cannot be used");
+        });
+        agent.ok()
+    }
+
     fn new(config: HubConfig, world: World) -> Result<Self, ClientError> {
         let hub = KustoClient::new(config.endpoint.clone(), &config.credential, world.client_options())?;
         let report = Report::new(world.clone(), &config);
@@ -399,13 +404,7 @@ fn may_be_partition<'a>(
 
 /// Prints what a pass would do and why, and changes nothing.
 pub async fn preview(config: HubConfig, world: World) -> Exit {
-    let agent = match HubAgent::new(config, world.clone()) {
-        Ok(agent) => agent,
-        Err(error) => {
-            tracing::error!(error = chain(&error), "the hub cannot be used");
-            return Exit::BadConfiguration;
-        }
-    };
+    let Some(agent) = HubAgent::of_document(config, world.clone()) else { return Exit::BadConfiguration };
     let preview = tokio::select! {
         preview = preview_text(agent) => preview,
         () = world.stop.cancelled() => return Exit::Failed,
