@@ -94,6 +94,10 @@ pub async fn run(config: HubConfig, world: World) -> Exit {
     let mut cycle = world.cycle(config.schedule.clone());
     let mut backoff = Backoff::default();
     let Some(mut agent) = HubAgent::of_document(config, world) else { return Exit::BadConfiguration };
+    if agent.trust.is_open() {
+        let why = "neither allowedPartitions nor allowedPartitionPattern is set: every cluster of this cloud that beats is federated; '*' as the pattern says that this is meant";
+        tracing::warn!(why, "whoever may write heartbeats decides whom the hub asks");
+    }
     while let Some(now) = cycle.next().await {
         if cycle.takes_over() {
             agent.take_over();

@@ -33,6 +33,11 @@ pub enum Admission {
 }
 
 impl Trust {
+    /// Whether the document names nobody, so that all that beat are let in.
+    pub const fn is_open(&self) -> bool {
+        self.allowed.is_none() && self.pattern.is_none()
+    }
+
     /// What is to become of a partition that beats.
     pub fn admission(&self, endpoint: &ClusterEndpoint) -> Admission {
         if self.blocked.contains(endpoint) {
@@ -40,8 +45,7 @@ impl Trust {
         }
         let is_listed = self.allowed.as_ref().is_some_and(|allowed| allowed.contains(endpoint));
         let fits = self.pattern.as_ref().is_some_and(|pattern| pattern.fits(endpoint.host()));
-        let is_open = self.allowed.is_none() && self.pattern.is_none();
-        if !(is_listed || fits || is_open) {
+        if !(is_listed || fits || self.is_open()) {
             let why = "it is neither listed in allowedPartitions nor does allowedPartitionPattern fit it";
             return Admission::Refused(why.to_owned());
         }
@@ -100,7 +104,10 @@ mod tests {
     #[test]
     fn without_a_list_all_are_admitted_and_with_one_only_those_on_it_and_those_that_fit() {
         let (eu, us) = (endpoint("eu.kusto.windows.net"), endpoint("us.kusto.windows.net"));
+        assert!(Trust::default().is_open());
         assert_eq!(Trust::default().admission(&eu), Admission::Admitted);
+        let meant = Trust { pattern: Some(HostPattern::new("*")), ..Trust::default() };
+        assert_eq!((meant.is_open(), meant.admission(&eu)), (false, Admission::Admitted));
         let listed = Trust { allowed: Some([eu.clone()].into()), ..Trust::default() };
         assert_eq!(listed.admission(&eu), Admission::Admitted);
         assert!(matches!(listed.admission(&us), Admission::Refused(why) if why.contains("allowedPartitions")));
