@@ -38,6 +38,7 @@ async fn a_fresh_fleet_is_federated_soon_however_long_its_intervals_are() {
     let operator = fleet.start_operator();
     let all = ["america", "asia", "europe"];
     fleet.hub_until("Logs", REGIONS_SEEN, SOON * 3, |table| table.column("Region") == all).await;
+    until_printed(&operator, "neither allowedPartitions nor allowedPartitionPattern is set").await;
     end(fleet, [operator]).await;
 }
 
