@@ -129,7 +129,9 @@ impl PartitionAgent {
             }
         }
         let heartbeat = &compose(&self.config, self.inventory.as_ref(), now);
-        let patience = HUB_PATIENCE.min(self.half_interval);
+        // The next regular beat, to the other hubs too, must not be late for one more try.
+        let part = if beat == Beat::Regular { self.half_interval } else { self.half_interval / 4 };
+        let patience = HUB_PATIENCE.min(part);
         let due = self.publishers.iter_mut().filter(|publisher| {
             beat == Beat::Regular || publisher.again().is_some_and(|again| again <= Instant::now())
         });

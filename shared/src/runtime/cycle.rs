@@ -221,20 +221,43 @@ pub struct Leadership {
     pub standing: watch::Receiver<Standing>,
     /// Told while this process does not lead.
     pub admin: Admin,
+    /// What it was told before that.
+    before: Option<(bool, String)>,
 }
 
 impl Leadership {
+    /// Nobody knows yet who leads.
+    pub const fn new(standing: watch::Receiver<Standing>, admin: Admin) -> Self {
+        Self { standing, admin, before: None }
+    }
+
     async fn gained(&mut self) {
         loop {
-            match &*self.standing.borrow_and_update() {
-                Standing::Leads => return,
-                Standing::StandsBy => self.admin.set_ready(true, "standing by: another replica leads"),
-                Standing::Seeks(why) => self.admin.set_ready(false, why.as_str()),
+            let standing = self.standing.borrow_and_update().clone();
+            match standing {
+                Standing::Leads => return self.leads(),
+                Standing::StandsBy => self.tells(true, "standing by: another replica leads"),
+                Standing::Seeks(why) => self.tells(false, &why),
             }
             // The sender lives until the stop.
             if self.standing.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
+        }
+    }
+
+    fn tells(&mut self, ready: bool, why: &str) {
+        self.before.get_or_insert_with(|| self.admin.readiness());
+        self.admin.set_ready(ready, why);
+    }
+
+    /// The next pass may be long in coming: until then counts what was told last by the one who leads now, or that it was ready to.
+    fn leads(&mut self) {
+        let Some((was_ready, reason)) = self.before.take() else { return };
+        if was_ready || !self.admin.readiness().0 {
+            self.admin.set_ready(was_ready, reason);
+        } else {
+            self.admin.set_ready(true, "leads since a moment ago: the next pass comes by the schedule");
         }
     }
 
@@ -329,7 +352,7 @@ mod tests {
     async fn passes_run_only_while_the_process_leads() {
         let world = World::new("test");
         let (standing, receiver) = watch::channel(Standing::StandsBy);
-        let leadership = Leadership { standing: receiver, admin: world.admin.clone() };
+        let leadership = Leadership::new(receiver, world.admin.clone());
         let mut cycle = world.cycle(every(10)).led_by(Some(leadership));
         assert!(timeout(Duration::from_millis(100), cycle.next()).await.is_err(), "another leads");
         assert!(world.admin.readiness().1.contains("standing by"));

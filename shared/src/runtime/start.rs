@@ -142,7 +142,7 @@ async fn in_kubernetes(world: &mut World, object: &ObjectMeta) -> Result<Electio
     // The lease is held until the last pass has ended, which is after the stop.
     let end = CancellationToken::new();
     let (standing, task) = kubernetes::lead(lease, end.clone());
-    world.leadership = Some(Leadership { standing, admin: world.admin.clone() });
+    world.leadership = Some(Leadership::new(standing, world.admin.clone()));
     world.status = Some(StatusWriter::new(client, &namespace, &name));
     Ok(Election { end, task })
 }

@@ -41,8 +41,9 @@ impl Rules {
             ("heartbeatInterval", federation.heartbeat_interval.as_deref(), defaults::HEARTBEAT_INTERVAL),
             ("heartbeatSchedule", federation.heartbeat_schedule.as_deref()),
         );
-        if let (Some(_), Some(_), Some(time_to_live), Some(Schedule::Interval { every })) =
-            (&federation.heartbeat_ttl, &federation.heartbeat_interval, time_to_live, &schedule)
+        // A partition needs its TTL only where it leaves schemas out; adx-mon's definition writes its default into every section.
+        if federation.schema_in_beats == Some(SchemaInBeats::OnChange)
+            && let (Some(time_to_live), Some(Schedule::Interval { every })) = (time_to_live, &schedule)
         {
             self.time_to_live_covers(*every, time_to_live, federation);
         }

@@ -289,6 +289,7 @@ fn a_partitions_time_to_live_must_cover_three_of_its_own_intervals() {
         with(
             PARTITION,
             &[
+                ("/spec/federation/schemaInBeats", json!("OnChange")),
                 ("/spec/federation/heartbeatTTL", json!(ttl)),
                 ("/spec/federation/heartbeatInterval", interval.map_or(Value::Null, |interval| json!(interval))),
             ],
@@ -297,8 +298,11 @@ fn a_partitions_time_to_live_must_cover_three_of_its_own_intervals() {
     let rule = "spec.federation.heartbeatTTL = 1h: must be at least 3 x heartbeatInterval (30m)";
     assert_eq!(broken(&times("1h", Some("30m"))), [rule]);
     assert!(partition_config(&times("90m", Some("30m"))).is_ok());
-    // adx-mon's CRD writes a time to live into every section; that binds no interval that nobody wrote.
-    assert!(partition_config(&times("1m", None)).is_ok());
+    assert_eq!(broken(&times("1m", None)).len(), 1);
+    // adx-mon's definition writes a time to live into every section: one that sends its schema always needs none.
+    let mut always = times("1h", Some("30m"));
+    always.spec.federation.as_mut().expect("it has one").schema_in_beats = None;
+    assert!(partition_config(&always).is_ok());
 }
 
 #[test]
