@@ -10,6 +10,7 @@ mod tests;
 
 use std::fmt;
 
+use kql::endpoint::without_secrets;
 use reqwest::Url;
 
 use super::{
@@ -60,5 +61,5 @@ fn address_violation(field: &str, address: &str) -> Option<String> {
     } else {
         return None;
     };
-    Some(format!("{field} = {address}: {rule}"))
+    Some(format!("{field} = {}: {rule}", without_secrets(address)))
 }

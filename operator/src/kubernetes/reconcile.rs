@@ -143,7 +143,9 @@ async fn steps<K: Managed>(
     }
     let mut world = context.world();
     if let Some(workload) = object.looks_at_what_runs(owner, &world) {
-        world.running = running(&context.client, owner, &workload).await?;
+        // What ran, and was deleted by somebody, is no first start.
+        let ran = object.conditions().iter().any(|condition| condition.type_ == Phase::WorkloadReady.as_str());
+        world.running = running(&context.client, owner, &workload).await?.or_else(|| ran.then(Vec::new));
     }
     if let (Some(azure), Some(cluster)) = (&context.azure, object.to_provision(owner, &world)) {
         world.provisioned = Some(azure.provision(cluster, &world).await);
@@ -287,10 +289,16 @@ async fn carry_out<K: Managed>(
         let progress = progress(&workload);
         // What the plan itself says of that phase stands.
         let is_told = conditions.iter().any(|draft| draft.phase == workload_phase);
-        if progress.is_ready && is_told {
-            outcome = Outcome::Waiting;
-        } else if progress.is_ready {
-            conditions.push(Draft::yes(workload_phase, "Ready", progress.message));
+        if progress.is_ready {
+            let waits = |draft: &Draft| draft.phase == Phase::ClusterReady && draft.is_true == Some(false);
+            if is_told || conditions.iter().any(waits) {
+                outcome = Outcome::Waiting;
+            }
+            if !is_told {
+                conditions.push(Draft::yes(workload_phase, "Ready", progress.message));
+            }
+        } else if is_told {
+            outcome = Outcome::Progressing;
         } else {
             let pods = pods_of(&context.client, owner).await.unwrap_or_default();
             let trouble = match trouble(&pods).or_else(|| refusal(&workload)) {
@@ -305,9 +313,7 @@ async fn carry_out<K: Managed>(
                 }
                 None => Draft::no(workload_phase, "Progressing", progress.message),
             };
-            if !is_told {
-                conditions.push(why);
-            }
+            conditions.push(why);
             outcome = Outcome::Progressing;
         }
     }
@@ -317,9 +323,15 @@ async fn carry_out<K: Managed>(
 /// Whether everything of this very object was made before: what is missing now, somebody deleted.
 fn was_complete<K: Managed>(object: &K, workload_phase: Phase) -> bool {
     let known = object.conditions().iter().find(|condition| condition.type_ == workload_phase.as_str());
+    // A collector that runs may wait for its ingestor all the same.
+    let runs = object.status_endpoint().is_some();
     known.is_some_and(|known| {
         known.observed_generation == object.meta().generation
-            && (known.status == "True" || known.reason == "Progressing")
+            && match known.reason.as_str() {
+                "Progressing" => true,
+                "WaitingForIngestor" | "AmbiguousIngestor" => runs,
+                _ => known.status == "True",
+            }
     })
 }
 

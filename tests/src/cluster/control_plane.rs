@@ -310,6 +310,8 @@ rm -rf "$folder"
 
 impl Supervised {
     fn start(folder: &Path, log: &str, program: &Path, arguments: &[String]) -> Self {
+        // A bare name is looked up in PATH.
+        assert!(program.parent() == Some(Path::new("")) || program.is_file(), "{} is not there", program.display());
         let log = File::create(folder.join(log)).expect("the folder can be written");
         let supervisor = Command::new("sh")
             .args(["-c", SUPERVISOR, "supervisor"])

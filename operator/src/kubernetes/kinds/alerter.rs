@@ -40,10 +40,14 @@ impl Managed for Alerter {
             Err(nothing) => return *nothing,
         };
         let kinds = [TelemetryType::Metrics, TelemetryType::Logs, TelemetryType::Traces];
+        let kusto_endpoints = targets.endpoints(&kinds, KUSTO_FLAG);
+        if kusto_endpoints.is_empty() && targets.wait() {
+            return Plan::nothing(targets.condition, false);
+        }
         let parts = AlerterParts {
             image: given(&self.spec.image).unwrap_or_else(|| world.settings.images.alerter.clone()),
             notification_endpoint: notification_endpoint.clone(),
-            kusto_endpoints: targets.endpoints(&kinds, KUSTO_FLAG),
+            kusto_endpoints,
             client_id: given(&self.spec.managed_identity_client_id),
             region: world.settings.cluster_labels.get("region").cloned(),
         };

@@ -40,6 +40,9 @@ impl Managed for Ingestor {
         let metrics = targets.endpoints(&[TelemetryType::Metrics], METRICS_FLAG);
         // The ingestor takes traces as it takes logs.
         let logs = targets.endpoints(&[TelemetryType::Logs, TelemetryType::Traces], LOGS_FLAG);
+        if metrics.is_empty() && logs.is_empty() && targets.wait() {
+            return Plan::nothing(targets.condition, false);
+        }
         if metrics.is_empty() && logs.is_empty() {
             let message = format!("no database is listed in spec.databases of ADXCluster {}", targets.names());
             return Plan::nothing(Draft::no(Phase::DatabasesReady, "NoDatabases", message), false);

@@ -63,12 +63,21 @@ impl Targets<'_> {
         if waiting.is_some() {
             let known = databases(unready, kinds);
             let running = self.running.iter().filter_map(|argument| argument.strip_prefix(flag)?.strip_prefix('='));
-            let kept = running.filter(|endpoint| ready.is_empty() || known.iter().any(|known| known == endpoint));
+            let kept = running.filter(|endpoint| known.is_empty() || known.iter().any(|known| known == endpoint));
             endpoints.extend(kept.map(str::to_owned));
+            // Somebody deleted the workload, or took its arguments away.
+            if !self.running.iter().any(|argument| argument.starts_with(flag)) {
+                endpoints.extend(known);
+            }
         }
         endpoints.sort();
         endpoints.dedup();
         endpoints
+    }
+
+    /// Whether it waits for a cluster.
+    pub(super) const fn wait(&self) -> bool {
+        self.selected.waiting.is_some()
     }
 
     /// The clusters' names.
@@ -79,7 +88,8 @@ impl Targets<'_> {
 
 fn databases(clusters: &[Arc<ADXCluster>], kinds: &[TelemetryType]) -> Vec<String> {
     let of_cluster = |cluster: &Arc<ADXCluster>| -> Vec<String> {
-        let endpoint = cluster.status.as_ref().and_then(|status| status.endpoint.clone()).unwrap_or_default();
+        let endpoint = cluster.status.as_ref().and_then(|status| status.endpoint.clone());
+        let Some(endpoint) = endpoint else { return Vec::new() };
         let databases = cluster.spec.databases.iter().filter(|database| kinds.contains(&database.telemetry_type));
         databases.map(|database| format!("{}={endpoint}", database.database_name)).collect()
     };
