@@ -9,14 +9,14 @@ use std::{
 use kql::{
     endpoint::ClusterEndpoint,
     names::{ColumnName, DatabaseName, EntityGroupName, FunctionName, NameError, TableName},
-    statements::{Body, Entity, FederatedBody, Members, PutFunction, Source},
+    statements::{Body, Entity, FederatedBody, Members, PutFunction, STATUS_FUNCTION, Source},
     types::ScalarType,
 };
 use shared::heartbeat::{Columns, DatabaseInventory};
 
 use crate::{
     fleet::{Fleet, Inventory},
-    hub::{Hub, MemberSet},
+    hub::{ExistingFunction, Hub, MemberSet},
     settings::Settings,
 };
 
@@ -154,16 +154,17 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
             }
         };
         if hub.databases.contains_key(&database) {
-            let asked = asked_groups(&group, settings).find(|name| !hub.is_taken(&database, name));
+            // One that is there first: functions must not ask what could not be made.
+            let mut names = asked_groups(&group, settings);
+            let present = names.find(|name| hub.has_own(&database, name));
+            let asked = present.or_else(|| asked_groups(&group, settings).find(|name| !hub.is_taken(&database, name)));
             let functions = functions(&spelling, asked.as_ref(), &members, settings, &mut desired.problems);
-            desired.functions.insert(spelling.clone(), functions);
             for own in asked_groups(&group, settings).skip(1) {
-                // Functions that nobody can judge now may still ask it.
-                let may_be_asked = !members.unknown.is_empty() && hub.has_own(&database, &own);
-                if may_be_asked || asked.as_ref() == Some(&own) {
+                if asked.as_ref() == Some(&own) || may_be_asked(hub, &database, &own, &functions, settings) {
                     desired.groups.insert(own, Arc::new(members.members.clone()));
                 }
             }
+            desired.functions.insert(spelling.clone(), functions);
         } else {
             let partitions = members.members.len();
             desired.problems.push(Problem::HubDatabaseMissing { database: spelling.clone(), partitions });
@@ -204,14 +205,31 @@ pub fn group_of(database: &DatabaseName) -> Result<EntityGroupName, NameError> {
     EntityGroupName::new(format!("{database}{GROUP_SUFFIX}"))
 }
 
+/// Whether a group of ours that functions are not to ask any more is asked by some that are not yet as they should be, or are left as they are.
+fn may_be_asked(
+    hub: &Hub,
+    database: &DatabaseName,
+    group: &EntityGroupName,
+    functions: &BTreeMap<FunctionName, PutFunction>,
+    settings: &Settings,
+) -> bool {
+    let Some(content) = hub.databases.get(database) else { return false };
+    if content.groups.is_err() {
+        return hub.claims.contains_key(&(database.clone(), group.clone()));
+    }
+    let is_old = |(name, existing): (&FunctionName, &ExistingFunction)| {
+        existing.is_droppable(&settings.folder)
+            && name.as_str() != STATUS_FUNCTION
+            && functions.get(name).is_none_or(|wanted| wanted.docstring() != existing.docstring)
+    };
+    hub.has_own(database, group) && content.functions.iter().any(is_old)
+}
+
 /// The group that functions ask, and the one that they ask where a person's has its name: their members must be ours, or no guard would see who leaves.
 pub fn asked_groups(group: &EntityGroupName, settings: &Settings) -> impl Iterator<Item = EntityGroupName> {
     let own = EntityGroupName::new(format!("{}{group}", settings.function_prefix));
     std::iter::once(group.clone()).chain(own.ok().filter(|own| own != group))
 }
-
-/// In every hub database: who is federated, and who is not.
-const STATUS_FUNCTION: &str = "federation_status";
 
 /// The attribute whose value names a group: where two attributes have one value, the first of `entityGroups`. An empty value is none.
 fn attributes_by_value<'a>(

@@ -87,11 +87,6 @@ impl Beat {
         }
     }
 
-    /// Whether neither schema nor attributes of it could be read: it may have either.
-    pub fn is_unread(&self) -> bool {
-        self.metadata.is_empty() && matches!(self.inventory, Inventory::Unknown)
-    }
-
     /// What stands for a heartbeat of a partition that the heartbeat table remembers no more.
     pub const fn forgotten(endpoint: ClusterEndpoint) -> Self {
         Self {

@@ -87,9 +87,9 @@ pub struct ExistingFunction {
 }
 
 impl Keeper {
-    /// By a function's name and docstring. `us`: our heartbeat database.
-    pub fn of(function: &FunctionName, docstring: &str, us: &DatabaseName) -> Self {
-        match keeper_of(function, docstring) {
+    /// By a function's place and docstring. `us`: our heartbeat database.
+    pub fn of(database: &DatabaseName, function: &FunctionName, docstring: &str, us: &DatabaseName) -> Self {
+        match keeper_of(database, function, docstring) {
             Some(keeper) if keeper == *us => Self::Us,
             Some(keeper) => Self::Another(keeper),
             None => Self::Person,

@@ -170,8 +170,8 @@ impl Membership {
             };
             let mut remembered = step(self.partitions.get(&endpoint), &sight, thresholds);
             remembered.counted = beat.received;
-            if !beat.is_unread() {
-                remembered.zone = beat.attribute(zone_attribute);
+            if !beat.metadata.is_empty() {
+                remembered.zone = beat.attribute(zone_attribute).filter(|zone| !zone.is_empty());
             }
             remembered.problem = beat.problems.first().cloned();
             beat.problems.extend(clock_problem(&beat));

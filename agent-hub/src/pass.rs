@@ -201,7 +201,7 @@ impl HubAgent {
     fn is_in_motion(&self, outcome: PassOutcome) -> bool {
         match outcome {
             PassOutcome::Done | PassOutcome::Partial | PassOutcome::Failed => true,
-            PassOutcome::Held => self.membership.partitions.is_empty(),
+            PassOutcome::Held => self.membership.partitions.is_empty() || self.membership.watching_since.is_none(),
             PassOutcome::Unchanged | PassOutcome::Planned => false,
         }
     }
@@ -218,28 +218,33 @@ impl HubAgent {
 
     /// Reads the heartbeats and the hub, and judges the partitions.
     async fn see(&mut self, missing: &Missing) -> Result<Seen, Blind> {
+        let hub = read_hub(&self.hub, &self.config, !missing.ownership_table, &mut self.objects).await;
+        let hub = hub.map(|mut hub| {
+            self.learn_texts(&mut hub);
+            adopt(&mut hub, &self.settings);
+            hub
+        });
+        let members: BTreeSet<ClusterEndpoint> =
+            hub.iter().flat_map(Hub::members).map(|entity| entity.cluster.clone()).collect();
         let trusted = may_be_partition(&self.config, &self.world.trust);
-        // A canary query asks what its partition's schema names.
+        // A canary query asks what its partition's schema names, and whom a guard keeps is federated like any other.
         let admitted = |endpoint: &ClusterEndpoint| {
-            self.trust.failed_canaries.contains_key(endpoint) || self.trust.admission(endpoint) == Admission::Admitted
+            members.contains(endpoint)
+                || self.trust.failed_canaries.contains_key(endpoint)
+                || self.trust.admission(endpoint) == Admission::Admitted
         };
         let reading = read_heartbeats(&self.hub, &self.config, &mut self.memory, trusted, admitted).await;
         let mut reading = reading.map_err(Blind::Incomplete)?;
         self.stale.extend(reading.changed);
-        let mut hub = read_hub(&self.hub, &self.config, !missing.ownership_table, &mut self.objects)
-            .await
-            .map_err(Blind::Failed)?;
-        self.learn_texts(&mut hub);
-        adopt(&mut hub, &self.settings);
+        let hub = hub.map_err(Blind::Failed)?;
         self.recall(reading.now, missing).await.map_err(Blind::Failed)?;
-        let members = hub.members().map(|entity| entity.cluster.clone()).collect();
+        self.ask_new_partitions(&reading.beats, &hub, reading.now).await;
         let (beats, left_out) = without_crowd(reading.beats, &members, &self.trust);
         if left_out > 0 {
             *reading.refused.entry(RefusalReason::Untrusted).or_default() += left_out;
             reading.problems.push(format!("{left_out} more partitions beat that may not be federated"));
         }
         reading.beats = beats;
-        self.ask_new_partitions(&reading.beats, &hub, reading.now).await;
         let Settings { thresholds, guards, .. } = &self.settings;
         let (membership, fleet) =
             self.membership.step(reading.beats, &hub, &self.trust, reading.now, thresholds, &guards.zone_attribute);
@@ -268,13 +273,18 @@ impl HubAgent {
             if missing.members_table { Membership::default() } else { read_members(&self.hub, &self.config).await? };
         self.membership.clone_from(&recorded);
         self.recorded = recorded;
+        if self.seen_at.is_some() {
+            // This process was blind: what was recorded before is no silence that was watched.
+            self.membership.lose_sight();
+        }
         Ok(())
     }
 
     /// The canary query, where the document asks for it: of partitions that no group of ours lists, and that nothing else keeps out. However many do not answer,
     /// a pass waits for them only so long.
     async fn ask_new_partitions(&mut self, beats: &[Beat], hub: &Hub, now: Timestamp) {
-        if !self.config.trust.canary {
+        // Where no group can be read, members would look like new partitions.
+        if !self.config.trust.canary || hub.databases.values().all(|database| database.groups.is_err()) {
             return;
         }
         let members: BTreeSet<_> = hub.members().map(|entity| &entity.cluster).collect();

@@ -12,7 +12,7 @@ use kql::{
     request::Request,
     statements::{
         AlterEntityGroup, AlterMergeEntityGroup, CreateEntityGroup, DropEntityGroup, DropFunction, Entity, PutFunction,
-        members_hash,
+        STATUS_FUNCTION, members_hash,
     },
 };
 use sha2::{Digest as _, Sha256};
@@ -458,6 +458,12 @@ impl Steps {
                     Keeper::Us if existing.is(function, rewritten) => continue,
                     Keeper::Us if existing.docstring == function.docstring() => PutCause::Edited,
                     Keeper::Us => PutCause::Outdated,
+                    Keeper::Another(keeper) if name.as_str() == STATUS_FUNCTION => {
+                        self.problems.push(format!(
+                            "'{name}' in '{database}' tells of the partitions of the hub agent with the heartbeatDatabase '{keeper}': this agent's own are in its status alone"
+                        ));
+                        continue;
+                    }
                     Keeper::Another(keeper) => {
                         self.problems.push(format!(
                             "the function '{name}' in '{database}' is kept by the hub agent with the heartbeatDatabase '{keeper}' and is left alone: give this one another functionPrefix, or drop the function if that agent is no more"

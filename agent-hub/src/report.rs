@@ -211,11 +211,13 @@ impl Report {
     /// The pass changed nothing, to be safe.
     pub fn held(&mut self, at: Timestamp, hold: &Hold, problems: Vec<String>) -> PassOutcome {
         let Hold { reason, released, kept } = hold;
-        self.keep(kept);
+        let sees = !matches!(reason, HoldReason::IncompleteRead { .. });
+        if sees {
+            self.keep(kept);
+        }
         self.log_new_problems(&problems);
         let plan = released.as_ref().map(|released| released.hash.as_str());
         tracing::warn!(reason = %reason, plan, "pass is held");
-        let sees = !matches!(reason, HoldReason::IncompleteRead { .. });
         self.world.admin.set_ready(sees, format!("the last pass was held: {reason}"));
         let held = vec![reason.to_string()];
         let planned = released.as_ref().map(planned_of);
@@ -349,7 +351,12 @@ impl Report {
             endpoint: partition.endpoint.clone(),
             state: partition.state.to_string(),
             last_beat: whole_seconds(partition.last_beat.unwrap_or(Timestamp::UNIX_EPOCH)),
-            reason: partition.reason.clone().or_else(|| partition.kept_by.map(|guard| format!("kept by {guard}"))),
+            reason: match (&partition.reason, partition.kept_by) {
+                (None, None) => None,
+                (Some(reason), None) => Some(reason.clone()),
+                (None, Some(guard)) => Some(format!("kept by {guard}")),
+                (Some(reason), Some(guard)) => Some(format!("{reason}; kept by {guard}")),
+            },
             problems: status::first_problems(&partition.problems),
         };
         let partitions = partitions.into_iter().flat_map(state);

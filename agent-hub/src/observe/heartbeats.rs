@@ -254,6 +254,9 @@ impl HeartbeatMemory {
                 text => parse_schema(&Value::String(text.to_owned()), Limits::default()),
             };
             let (metadata, wrong) = parse_metadata(&answer.string("MetadataText")?.into());
+            let before = self.partitions.remove(&endpoint).unwrap_or_default();
+            // What is no list of attributes tells nothing of them.
+            let metadata = if metadata.is_empty() && !wrong.is_empty() { before.metadata } else { metadata };
             problems.extend(wrong);
             let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             // A cluster without a database is rarer than an agent without rights.
@@ -271,7 +274,7 @@ impl HeartbeatMemory {
                         .to_owned(),
                 );
             }
-            let before = self.partitions.remove(&endpoint).and_then(|known| known.inventory);
+            let before = before.inventory;
             let inventory = inventory.map(|inventory| Arc::new(self.interner.share(inventory)));
             if let (Some(before), Some(after)) = (&before, &inventory) {
                 changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));

@@ -142,17 +142,17 @@ fn read_entities(
     for row in table.rows() {
         let (database, kind, name) =
             (row.string("DatabaseName")?, row.string("EntityType")?, row.string("EntityName")?);
-        let Some(database) = DatabaseName::new(database).ok().and_then(|database| databases.get_mut(&database)) else {
-            continue;
-        };
+        let Ok(place) = DatabaseName::new(database) else { continue };
+        let Some(database) = databases.get_mut(&place) else { continue };
         match (kind, FunctionName::new(name)) {
             ("Function", Ok(function)) => {
                 let (folder, docstring) = (row.string("Folder")?.to_owned(), row.string("DocString")?.to_owned());
                 let content_hash = row.string("ContentHash")?.to_owned();
-                let keeper = Keeper::of(&function, &docstring, us);
+                let keeper = Keeper::of(&place, &function, &docstring, us);
                 database.functions.insert(function, ExistingFunction { keeper, folder, docstring, content_hash });
             }
             ("Function", Err(_)) => {} // Not a name that we could have given.
+            ("EntityGroup", _) => {}   // Groups have names of their own.
             _ => drop(database.shadowed.insert(name.to_owned())),
         }
     }

@@ -368,7 +368,7 @@ fn a_persons_own_functions_groups_and_tables_are_never_touched() {
 
 fn existing(name: &FunctionName, folder: &str, docstring: &str) -> ExistingFunction {
     ExistingFunction {
-        keeper: Keeper::of(name, docstring, &database("FleetDiscovery")),
+        keeper: Keeper::of(&database("Logs"), name, docstring, &database("FleetDiscovery")),
         folder: folder.to_owned(),
         docstring: docstring.to_owned(),
         content_hash: String::new(),
@@ -522,15 +522,33 @@ fn functions_never_answer_from_a_persons_group() {
     assert!(matches!(held.held[..], [HoldReason::StartupGrace { silent: 1 }]), "{held:?}");
     assert_eq!(held.kept, BTreeMap::from([(cluster("eu"), GuardReason::StartupGrace)]));
     hub.databases.get_mut(&database("Logs")).unwrap().groups.as_mut().unwrap().remove(&group("Logs_Partitions"));
+    // One after the other: functions must not ask what could not be made, nor lose what they ask.
     let again = [
         "create entity group Logs_Partitions in Logs",
         "alter function federated_A in Logs",
         "drop entity group federated_Logs_Partitions in Logs",
     ];
-    assert_eq!(shown(&planned(&everybody, &hub)), again);
     // While nobody can tell which tables there are, functions stay, and so does what they ask.
     let unknown = fleet(&[("eu", 1, Value::Null), ("us", 1, Value::Null)]);
-    assert_eq!(shown(&planned(&unknown, &hub)), again[..1]);
+    for (step, unseen) in again.iter().zip([again.first(), None, None]) {
+        assert_eq!(shown(&planned(&unknown, &hub)).first().map(String::as_str), unseen.copied());
+        let plan = planned(&everybody, &hub);
+        assert_eq!(shown(&plan), [*step]);
+        hub = applied(hub, &plan);
+    }
+    assert_eq!(planned(&everybody, &hub), Plan::default());
+}
+
+#[test]
+fn a_database_that_cannot_be_read_takes_no_group_away_from_the_others() {
+    let everybody = fleet(&[("eu", 1, logs(&["A"]))]);
+    let mut hub = hub(&["Logs", "Other"]);
+    let groups = hub.databases.get_mut(&database("Logs")).unwrap().groups.as_mut().unwrap();
+    groups.insert(group("Logs_Partitions"), ExistingGroup::Members(entities(&["mine"], "Logs")));
+    let mut hub = applied(hub.clone(), &planned(&everybody, &hub));
+    assert_eq!(planned(&everybody, &hub).changes, []);
+    hub.databases.get_mut(&database("Logs")).unwrap().groups = Err("no".to_owned());
+    assert_eq!(planned(&everybody, &hub).changes, []);
 }
 
 fn plan_of(fleet: &Fleet, hub: &Hub, membership: &Membership) -> Decision {

@@ -159,7 +159,7 @@ impl PutFunction {
     /// The docstring: description and marker. Equal functions have equal docstrings, so comparing it tells whether the function must be sent again.
     pub fn docstring(&self) -> String {
         let digest = short_hash([self.function.as_str(), &self.folder, &self.description, &self.body.render()]);
-        format!("{}{}", self.description, mark(&self.keeper, &self.function, &digest))
+        format!("{}{}", self.description, mark(&self.keeper, &self.database, &self.function, &digest))
     }
 
     /// SHA-256 of the function's text as the hub has it (`{ body }`), without white space, as `show_hub_entities` computes it: a text that somebody edited has another.

@@ -253,7 +253,7 @@ pub struct ReadHeartbeats<'a> {
     pub windows: Windows,
     /// When this reader last read, by the server's clock: `NewBeats` counts the beats since.
     pub since: SystemTime,
-    /// How often partitions beat. Rows within half of it are one beat: what was sent twice is no second one.
+    /// How often partitions beat. Rows in one half of it are one beat: what was sent twice at once is seldom a second one.
     pub interval: Duration,
 }
 

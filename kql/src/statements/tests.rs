@@ -169,7 +169,7 @@ fn each_partition_has_a_table_of_its_own() {
 fn a_functions_content_shows_in_its_mark() {
     let of_group = put_function(Members::Group(EntityGroupName::new("Logs_Partitions").unwrap()));
     let of_entities = put_function(Members::Entities(entities()));
-    assert_eq!(keeper_of(&of_group.function, &of_group.docstring()), Some(of_group.keeper.clone()));
+    assert_eq!(keeper_of(&of_group.database, &of_group.function, &of_group.docstring()), Some(of_group.keeper.clone()));
     assert_ne!(of_group.docstring(), of_entities.docstring());
     assert_eq!(of_group.docstring(), of_group.docstring());
 }

@@ -317,6 +317,9 @@ fn a_zone_is_held_also_while_its_attributes_cannot_be_read_and_when_its_rows_are
         std::slice::from_ref(&zone),
         "restarted, with a reading that lacks schemas"
     );
+    let mut wordless = beats(true, true);
+    wordless.iter_mut().for_each(|beat| beat.metadata.clear());
+    assert_eq!(judged(&known, wordless).1, std::slice::from_ref(&zone), "attributes that nobody can read");
     assert_eq!(judged(&known, beats(true, false)).1, [zone], "heartbeatRetention is over");
 }
 
