@@ -18,8 +18,9 @@ pub(crate) fn reclaiming(desired: &Value, live: &Value) -> Option<Value> {
 fn reclaim(desired: &Value, live: &mut Value, is_whole: bool) {
     match (desired, live) {
         (Value::Object(desired), Value::Object(live)) => {
-            // One of ours is not there: another has taken its place.
-            if is_whole && desired.keys().any(|name| !live.contains_key(name)) {
+            // One of ours is not there: another has taken its place. What has many fields of its own, as a pod has, is no union.
+            let is_union = is_whole && !NO_UNIONS.iter().any(|field| desired.contains_key(*field));
+            if is_union && desired.keys().any(|name| !live.contains_key(name)) {
                 live.retain(|name, _| desired.contains_key(name) || BESIDE.contains(&name.as_str()));
             }
             for (name, desired) in desired {
@@ -28,7 +29,7 @@ fn reclaim(desired: &Value, live: &mut Value, is_whole: bool) {
                 match (name.as_str(), key, desired, live) {
                     ("selector", _, desired, live) => *live = desired.clone(),
                     (_, Some(key), Value::Array(desired), Value::Array(live)) => entries(desired, live, key),
-                    (name, _, desired, live) => reclaim(desired, live, is_whole && name != "metadata"),
+                    (name, _, desired, live) => reclaim(desired, live, is_whole && !OTHERS.contains(&name)),
                 }
             }
         }
@@ -39,13 +40,21 @@ fn reclaim(desired: &Value, live: &mut Value, is_whole: bool) {
 /// Members of whole objects that are no part of a union.
 const BESIDE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
 
-/// Numbers of ports, of which two entries cannot have the same.
+/// Fields that tell a workload's or a pod's spec.
+const NO_UNIONS: [&str; 2] = ["template", "containers"];
+
+/// Fields in which anyone may have entries of their own.
+const OTHERS: [&str; 2] = ["metadata", "data"];
+
+/// Numbers of ports, of which two entries of one protocol cannot have the same.
 const PORT_NUMBERS: [&str; 2] = ["port", "containerPort"];
 
 /// Ours among the entries of a list in which others have theirs.
 fn entries(desired: &[Value], live: &mut Vec<Value>, key: &str) {
     let takes_the_place = |theirs: &Value, ours: &Value| {
+        let protocol = |entry: &Value| entry["protocol"].as_str().unwrap_or("TCP").to_owned();
         theirs[key] != ours[key]
+            && protocol(theirs) == protocol(ours)
             && PORT_NUMBERS.iter().any(|number| !ours[number].is_null() && ours[number] == theirs[number])
     };
     live.retain(|theirs| !desired.iter().any(|ours| takes_the_place(theirs, ours)));
@@ -101,6 +110,9 @@ mod tests {
             &json!([{"name": "config", "emptyDir": {}}, {"name": "theirs", "emptyDir": {}}]),
         );
         live["metadata"] = json!({"labels": {"app": "a", "team": "blue"}, "uid": "1"});
+        live["spec"]["template"]["spec"]["nodeSelector"] = json!({"theirs": "too"});
+        let mut ours = ours;
+        ours["spec"]["template"]["spec"]["affinity"] = json!({"nodeAffinity": {}});
         let patch = reclaiming(&ours, &live).unwrap();
         let expected = json!({"spec": {"template": {"spec": {
             "containers": [{
@@ -109,6 +121,7 @@ mod tests {
                 "readinessProbe": {"periodSeconds": 5, "httpGet": {"port": 1}},
             }],
             "volumes": [{"name": "config", "configMap": {"name": "c"}}, {"name": "theirs", "emptyDir": {}}],
+            "affinity": {"nodeAffinity": {}},
         }}}});
         assert_eq!(patch, expected);
     }
@@ -126,6 +139,8 @@ mod tests {
             Some(json!([{"name": "y", "port": 5}, {"name": "https", "port": 443}]))
         );
         assert_eq!(patched(json!([{"name": "https", "port": 443, "protocol": "TCP"}])), None);
+        let udp = json!([{"name": "https", "port": 443}, {"name": "quic", "port": 443, "protocol": "UDP"}]);
+        assert_eq!(patched(udp), None);
     }
 
     #[test]
