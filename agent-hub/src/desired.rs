@@ -32,6 +32,8 @@ pub struct Desired {
     pub functions: BTreeMap<DatabaseName, BTreeMap<FunctionName, PutFunction>>,
     /// Hub databases in which nothing may be dropped, because a partition whose schema is not known has (or may have) tables there.
     pub uncertain: BTreeSet<DatabaseName>,
+    /// Hub databases in which functions that are there stay as they are, because a schema that tells of them could not be fetched.
+    pub unread: BTreeSet<DatabaseName>,
     /// What could not be federated, in sentences.
     pub problems: Vec<Problem>,
 }
@@ -123,6 +125,8 @@ struct DatabaseMembers<'a> {
     spelling: Option<DatabaseName>,
     members: BTreeSet<Entity>,
     unknown: BTreeSet<Entity>,
+    /// Whether one of the unknown is so because of a failed reading.
+    is_unread: bool,
     contents: Vec<(&'a Arc<DatabaseInventory>, BTreeSet<Entity>)>,
     /// Members by the value of an attribute that groups are made by.
     by_value: BTreeMap<String, BTreeSet<Entity>>,
@@ -168,6 +172,9 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
         } else {
             let partitions = members.members.len();
             desired.problems.push(Problem::HubDatabaseMissing { database: spelling.clone(), partitions });
+        }
+        if members.is_unread {
+            desired.unread.insert(database.clone());
         }
         if !members.unknown.is_empty() {
             desired.uncertain.insert(database);
@@ -285,16 +292,17 @@ fn databases<'a>(
                     members.contents[place].1.insert(entity);
                 }
             }
-            Inventory::Unknown => {
+            Inventory::Unknown | Inventory::Unread => {
                 for entity in hub.memberships_of(cluster) {
                     let members = databases.entry(entity.database.clone()).or_default();
                     members.join(entity, &values, hub);
                     members.unknown.insert(entity.clone());
+                    members.is_unread |= matches!(partition.beat.inventory, Inventory::Unread);
                 }
             }
         }
         // Then its attributes are as little known as its schema.
-        if matches!(partition.beat.inventory, Inventory::Unknown) {
+        if matches!(partition.beat.inventory, Inventory::Unknown | Inventory::Unread) {
             keep_in_groups_by_value(&mut databases, cluster, hub);
         }
     }

@@ -149,7 +149,7 @@ impl World {
         let schema = Arc::new(schema);
         let beats = self.beats.iter().zip(&mut self.counted).enumerate().filter_map(|(partition, (beat, counted))| {
             let inventory =
-                if unread == Some(partition) { Inventory::Unknown } else { Inventory::Known(Arc::clone(&schema)) };
+                if unread == Some(partition) { Inventory::Unread } else { Inventory::Known(Arc::clone(&schema)) };
             let new_beats = std::mem::take(counted);
             Some(Beat { received: (*beat)?, new_beats, inventory, ..Beat::forgotten(Self::endpoint(partition)) })
         });

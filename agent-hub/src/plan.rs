@@ -457,6 +457,8 @@ impl Steps {
                 Some(existing) => match &existing.keeper {
                     Keeper::Us if existing.is(function, rewritten) => continue,
                     Keeper::Us if existing.docstring == function.docstring() => PutCause::Edited,
+                    // What it asks, and how, may depend on what could not be read.
+                    Keeper::Us if desired.unread.contains(database) => continue,
                     Keeper::Us => PutCause::Outdated,
                     Keeper::Another(keeper) if name.as_str() == STATUS_FUNCTION => {
                         self.problems.push(format!(

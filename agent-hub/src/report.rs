@@ -436,7 +436,7 @@ fn partition_status(partition: &Partition) -> PartitionStatus {
         Inventory::Known(inventory) => {
             Some(inventory.0.iter().map(|(name, content)| (name.to_string(), content.tables.len())).collect())
         }
-        Inventory::Unknown => None,
+        Inventory::Unknown | Inventory::Unread => None,
     };
     PartitionStatus {
         endpoint: beat.endpoint.to_string(),

@@ -77,19 +77,30 @@ pub async fn read_heartbeats(
     let request = ReadHeartbeats { database, source, windows, since, interval }.request();
     let answer = hub.send(&request).await.map_err(asking(HEARTBEATS))?;
     let Rows { rows, now, mut problems, refused } = parse_rows(&answer, trusted).map_err(decoding(HEARTBEATS))?;
-    let mut changed = BTreeSet::new();
+    let (mut changed, mut unread) = (BTreeSet::new(), BTreeSet::new());
     memory.refuse_long_schemas(rows.values());
     for endpoints in pages(rows.values().filter(|row| memory.lacks(row) && admitted(&row.endpoint))) {
         let request = ReadSchemas { database, source, windows, endpoints: &endpoints }.request();
         // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
         match hub.send(&request).await.map_err(asking(SCHEMAS)) {
             Ok(answer) => changed.extend(memory.learn(&answer, &rows).map_err(decoding(SCHEMAS))?),
-            Err(error) => problems.push(format!("{} schema(s) could not be read: {}", endpoints.len(), chain(&error))),
+            Err(error) => {
+                problems.push(format!("{} schema(s) could not be read: {}", endpoints.len(), chain(&error)));
+                unread.extend(endpoints);
+            }
         }
     }
     memory.partitions.retain(|endpoint, _| rows.contains_key(endpoint));
     memory.interner.forget_unused();
-    let beats = rows.into_values().map(|row| memory.beat(row)).collect();
+    let beats = rows.into_values().map(|row| {
+        let is_unread = unread.contains(&row.key);
+        let beat = memory.beat(row);
+        match beat.inventory {
+            Inventory::Unknown if is_unread => Beat { inventory: Inventory::Unread, ..beat },
+            _ => beat,
+        }
+    });
+    let beats = beats.collect();
     Ok(HeartbeatReading { now, beats, changed, problems, refused })
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     adopt::adopt,
-    fleet::Beat,
+    fleet::{Beat, Inventory},
     hub::{Claim, ExistingFunction},
     membership::Remembered,
     testing::{applied, cluster, fleet, now},
@@ -158,6 +158,15 @@ fn a_column_of_two_types_is_converted_or_left_and_told_with_who_has_which() {
     let Decision::Apply(reported) = decided(&three, &hub(&["Logs"]), &report) else { panic!("beats are there") };
     let plain = "macro-expand isfuzzy=true best_effort=true ['Logs_Partitions'] as X ( X.['T'] )";
     assert_eq!((bodies(&reported), &reported.problems), (vec![plain.to_owned()], &plan.problems));
+    // The one that differs cannot be read for once: nobody can tell that it does not differ any more.
+    let made = applied(hub(&["Logs"]), &plan);
+    let mut unread = three.clone();
+    let other = unread.get_mut(&cluster("eu")).unwrap();
+    other.beat.inventory = Inventory::Unread;
+    assert_eq!(planned(&unread, &made).changes, []);
+    // One that never told what it holds holds up nothing.
+    unread.get_mut(&cluster("eu")).unwrap().beat.inventory = Inventory::Unknown;
+    assert_eq!(shown(&planned(&unread, &made)), ["alter function federated_T in Logs"]);
     assert_eq!(
         bodies(&planned(&partitions("a:int", "b:long"), &hub(&["Logs"]))),
         [plain],

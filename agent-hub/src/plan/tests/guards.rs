@@ -1,7 +1,6 @@
 //! Who stays although it would leave, and what ends that.
 
 use super::*;
-use crate::fleet::Inventory;
 
 /// Why nothing is changed.
 fn hold(decision: Decision) -> Hold {
