@@ -160,7 +160,7 @@ fn a_column_of_two_types_is_converted_or_left_and_told_with_who_has_which() {
     assert_eq!((bodies(&reported), &reported.problems), (vec![plain.to_owned()], &plan.problems));
     // The one that differs cannot be read for once: nobody can tell that it does not differ any more.
     let made = applied(hub(&["Logs"]), &plan);
-    let mut unread = three.clone();
+    let mut unread = three;
     let other = unread.get_mut(&cluster("eu")).unwrap();
     other.beat.inventory = Inventory::Unread;
     assert_eq!(planned(&unread, &made).changes, []);
