@@ -102,6 +102,11 @@ pub(crate) trait Managed:
         None
     }
 
+    /// Whether the plan goes on with what the status says: a watch's copy may be older than our own last write of it.
+    fn goes_on_with_status(&self, _owner: &Owner, _world: &World<'_>) -> bool {
+        false
+    }
+
     /// What the status remembers of Azure.
     fn provision_status(&self) -> (Option<&ProvisionStatus>, Option<&AppliedProvisionState>) {
         (None, None)

@@ -142,6 +142,15 @@ async fn steps<K: Managed>(
         return Ok((tell_all(object, context, report).await?, None));
     }
     let mut world = context.world();
+    let newest;
+    let object = if object.goes_on_with_status(owner, &world) {
+        let api = Api::<K>::namespaced(context.client.clone(), &owner.namespace);
+        newest = api.get_opt(&owner.name).await.map_err(ReconcileError::Read)?;
+        // One that is gone by now is told of by the watch.
+        newest.as_ref().unwrap_or(object)
+    } else {
+        object
+    };
     if let Some(workload) = object.looks_at_what_runs(owner, &world) {
         // What ran, and was deleted by somebody, is no first start.
         let ran = object.conditions().iter().any(|condition| condition.type_ == Phase::WorkloadReady.as_str());
@@ -171,6 +180,8 @@ async fn tell_all<K: Managed>(object: &K, context: &Context, mut report: Report)
 enum ReconcileError {
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    #[error("failed to read the object")]
+    Read(#[source] kube::Error),
     #[error("failed to write the status")]
     Status(#[source] kube::Error),
 }

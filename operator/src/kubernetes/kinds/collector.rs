@@ -57,6 +57,10 @@ impl Managed for Collector {
         }
     }
 
+    fn goes_on_with_status(&self, owner: &Owner, world: &World<'_>) -> bool {
+        given(&self.spec.ingestor_endpoint).is_none() && discovered(world, &owner.namespace, true).is_err()
+    }
+
     fn cluster_scoped(owner: &Owner) -> Vec<ChildRef> {
         cluster_role_refs(owner)
     }
