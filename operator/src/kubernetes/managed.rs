@@ -93,7 +93,7 @@ pub(crate) trait Managed:
     fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan;
 
     /// The cluster that is to be brought a step further in Azure before the plan.
-    fn to_provision(&self, _owner: &Owner, _world: &World<'_>) -> Option<&ADXCluster> {
+    fn to_provision(&self, _world: &World<'_>) -> Option<&ADXCluster> {
         None
     }
 

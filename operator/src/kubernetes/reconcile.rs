@@ -156,7 +156,7 @@ async fn steps<K: Managed>(
         let ran = object.conditions().iter().any(|condition| condition.type_ == Phase::WorkloadReady.as_str());
         world.running = running(&context.client, owner, &workload).await?.or_else(|| ran.then(Vec::new));
     }
-    if let (Some(azure), Some(cluster)) = (&context.azure, object.to_provision(owner, &world)) {
+    if let (Some(azure), Some(cluster)) = (&context.azure, object.to_provision(&world)) {
         world.provisioned = Some(azure.provision(cluster, &world).await);
     }
     let plan = object.plan(owner, &world);

@@ -10,7 +10,7 @@ use shared::document::{
     spec::FederationSpec,
 };
 
-use super::{given, invalid, name_violation};
+use super::{given, invalid};
 use crate::kubernetes::{
     build::agent::{AgentParts, agent, no_agent},
     child::{Kind, Owner},
@@ -28,7 +28,7 @@ impl Managed for ADXCluster {
     spec_and_status!();
 
     fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan {
-        let violations = broken_rules(self, owner, world);
+        let violations = broken_rules(self, world);
         if !violations.is_empty() {
             return invalid(Phase::ClusterReady, &violations);
         }
@@ -72,9 +72,9 @@ impl Managed for ADXCluster {
         Plan { is_stalled, provisioned: Some(provisioned), again, ..plan }
     }
 
-    fn to_provision(&self, owner: &Owner, world: &World<'_>) -> Option<&ADXCluster> {
+    fn to_provision(&self, world: &World<'_>) -> Option<&ADXCluster> {
         let is_to_be_made = self.spec.endpoint.is_none()
-            && broken_rules(self, owner, world).is_empty()
+            && broken_rules(self, world).is_empty()
             && provision::refusal(self, world).is_none();
         is_to_be_made.then_some(self)
     }
@@ -116,12 +116,8 @@ impl Managed for ADXCluster {
 }
 
 /// Everything that has to be changed before anything is done.
-fn broken_rules(cluster: &ADXCluster, owner: &Owner, world: &World<'_>) -> Vec<String> {
-    let violations = violations(cluster, world);
-    if !violations.is_empty() {
-        return violations.iter().map(ToString::to_string).collect();
-    }
-    cluster.spec.federation.as_ref().and_then(|_| name_violation(&owner.name)).into_iter().collect()
+fn broken_rules(cluster: &ADXCluster, world: &World<'_>) -> Vec<String> {
+    violations(cluster, world).iter().map(ToString::to_string).collect()
 }
 
 /// The agent of a cluster that answers somewhere; without a part in a federation there is none.
