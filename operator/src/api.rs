@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use alerter::{Alerter, AlerterSpec};
 pub use collector::{Collector, CollectorSpec};
-pub use ingestor::{AutoscalingSpec, Ingestor, IngestorSpec};
+pub use ingestor::{AutoscalingSpec, Ingestor, IngestorSpec, TlsSpec};
 
 /// Names of objects become names of Services and labels of pods. Of one that is older than this rule the condition tells: refused with everything else, that could
 /// not be written.

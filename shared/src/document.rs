@@ -6,6 +6,7 @@ mod cron;
 mod duration;
 mod effective;
 mod load;
+pub mod pods;
 pub mod provisioned;
 mod rules;
 mod schedule;

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
+use shared::document::pods::PodPolicy;
 
 use super::{ComponentStatus, NAME_MESSAGE, NAME_RULE};
 
@@ -38,6 +39,9 @@ pub struct AlerterSpec {
     /// The client id of the identity that it signs in with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_identity_client_id: Option<String>,
+    /// Where its pods run, and with what its image is pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_policy: Option<PodPolicy>,
     /// A CEL expression over the operator's cluster labels; the object is reconciled where it is true. Absent: everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]

@@ -2,6 +2,7 @@
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
+use shared::document::pods::PodPolicy;
 
 use super::{ComponentStatus, NAME_MESSAGE, NAME_RULE};
 
@@ -32,6 +33,9 @@ pub struct CollectorSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub ingestor_endpoint: Option<String>,
+    /// Where its pods run, and with what its image is pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_policy: Option<PodPolicy>,
     /// A CEL expression over the operator's cluster labels; the object is reconciled where it is true. Absent: everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]

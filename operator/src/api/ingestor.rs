@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
+use shared::document::pods::{PodPolicy, SecretRef};
 
 use super::{ComponentStatus, NAME_MESSAGE, NAME_RULE};
 
@@ -41,6 +42,14 @@ pub struct IngestorSpec {
     /// Whether the Service is a load balancer; false by default.
     #[serde(default)]
     pub expose_externally: bool,
+    /// Where its own logs go, as `Database:Table`; `Logs:Ingestor` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), extend("default" = "Logs:Ingestor"))]
+    #[x_kube(validation = Rule::new("self == '' || self.matches('^[^:]+:[^:]+$')").message("logDestination must be Database:Table"))]
+    pub log_destination: Option<String>,
+    /// The certificate that it shows; one that it signs itself without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
     /// Which ADXClusters of the namespace it writes to. An empty selector selects none.
     pub adx_cluster_selector: LabelSelector,
     /// Scales with load instead of `replicas`.
@@ -49,6 +58,9 @@ pub struct IngestorSpec {
     /// The client id of the identity that it signs in with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_identity_client_id: Option<String>,
+    /// Where its pods run, and with what its image is pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_policy: Option<PodPolicy>,
     /// A CEL expression over the operator's cluster labels; the object is reconciled where it is true. Absent: everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
@@ -59,6 +71,21 @@ pub struct IngestorSpec {
     /// Written by adx-mon's operator; not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_provision_state: Option<String>,
+}
+
+/// Where a certificate is: files `tls.crt` and `tls.key`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.secretRef) != (has(self.hostPath) && self.hostPath != '')").message("tls must have exactly one of secretRef and hostPath"))]
+pub struct TlsSpec {
+    /// A Secret of the namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+    /// A folder of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = Rule::new("self == '' || (self.startsWith('/') && !self.contains('..'))").message("hostPath must be absolute and without .."))]
+    pub host_path: Option<String>,
 }
 
 /// The bounds of a HorizontalPodAutoscaler.

@@ -5,11 +5,14 @@ pub(crate) mod alerter;
 pub(crate) mod collector;
 pub(crate) mod ingestor;
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::{
     core::v1::ServiceAccount,
     rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
 use serde_json::{Value, json};
+use shared::document::pods::PodPolicy;
 
 use super::child::{Child, ChildRef, Owner};
 
@@ -100,6 +103,22 @@ pub(crate) fn pod_labels(owner: &Owner, more: &Value) -> Value {
     labels
 }
 
+/// A pod's spec where a policy says: beside what the component always tolerates.
+pub(crate) fn follow(policy: Option<&PodPolicy>, pod: &mut Value) {
+    let Some(PodPolicy { image_pull_secrets, node_selector, tolerations }) = policy else { return };
+    if !image_pull_secrets.is_empty() {
+        // One name twice is no list to Kubernetes.
+        pod["imagePullSecrets"] = json!(image_pull_secrets.iter().collect::<BTreeSet<_>>());
+    }
+    if !node_selector.is_empty() {
+        pod["nodeSelector"] = json!(node_selector);
+    }
+    if !tolerations.is_empty() {
+        let always = pod["tolerations"].as_array().cloned().unwrap_or_default();
+        pod["tolerations"] = always.into_iter().chain(tolerations.iter().map(|toleration| json!(toleration))).collect();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +129,15 @@ mod tests {
 
     fn owner(kind: Kind, name: &str) -> Owner {
         Owner { kind, name: name.to_owned(), namespace: "monitoring".to_owned(), uid: "uid-1".to_owned() }
+    }
+
+    fn policy() -> PodPolicy {
+        let policy = json!({
+            "imagePullSecrets": [{"name": "registry"}, {"name": "mirror"}, {"name": "registry"}],
+            "nodeSelector": {"agentpool": "infra"},
+            "tolerations": [{"key": "pool", "value": "infra", "effect": "NoSchedule"}],
+        });
+        serde_json::from_value(policy).unwrap()
     }
 
     fn shown(build: Build) -> String {
@@ -131,6 +159,9 @@ mod tests {
             logs: vec!["L=https://us.kusto.windows.net".to_owned()],
             client_id: Some("client-1".to_owned()),
             region: Some("westeurope".to_owned()),
+            log_destination: "Audit:Ingestor".to_owned(),
+            certificate: Some(ingestor::Certificate::Secret("ingestor-tls".to_owned())),
+            pods: Some(policy()),
             cluster_labels: vec!["region=westeurope".to_owned()],
         };
         insta::assert_snapshot!(shown(ingestor::ingestor(&owner(Kind::Ingestor, "in"), &parts)));
@@ -143,6 +174,7 @@ mod tests {
             endpoint: "https://a\"b\\c\n".to_owned(),
             region: "westeurope".to_owned(),
             cluster: "prod".to_owned(),
+            pods: None,
         };
         insta::assert_snapshot!(shown(collector::collector(&owner(Kind::Collector, "co"), &parts)));
     }
@@ -155,6 +187,7 @@ mod tests {
             kusto_endpoints: vec!["M=https://eu.kusto.windows.net".to_owned()],
             client_id: Some("client-3".to_owned()),
             region: None,
+            pods: Some(policy()),
         };
         insta::assert_snapshot!(shown(alerter::alerter(&owner(Kind::Alerter, "al"), &parts)));
     }
@@ -168,6 +201,7 @@ mod tests {
             client_id: Some("client-2".to_owned()),
             uses_workload_identity: true,
             arguments: vec!["--cloud=public".to_owned()],
+            pods: Some(policy()),
         };
         let owner = owner(Kind::AdxCluster, "hub");
         let (made, gone) = (agent::agent(&owner, &parts), agent::no_agent(&owner));

@@ -39,13 +39,14 @@ fn object(desired: &Map<String, Value>, live: &Map<String, Value>, path: &str) -
 
 /// Lists in which others may have entries of their own, with the key that tells entries apart. All others are ours alone: an argument, a rule or a subject too
 /// many is a difference.
-pub(crate) const SHARED_LISTS: [(&str, &str); 7] = [
+pub(crate) const SHARED_LISTS: [(&str, &str); 8] = [
     ("containers", "name"),
     ("initContainers", "name"),
     ("env", "name"),
     ("volumes", "name"),
     ("volumeMounts", "mountPath"),
     ("ports", "name"),
+    ("imagePullSecrets", "name"),
     ("ownerReferences", "uid"),
 ];
 

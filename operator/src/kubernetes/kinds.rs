@@ -12,6 +12,7 @@ use std::fmt;
 
 use kql::endpoint::without_secrets;
 use reqwest::Url;
+use shared::document::pods::PodPolicy;
 
 use super::{
     conditions::{Draft, Phase},
@@ -41,6 +42,12 @@ fn name_violation(name: &str) -> Option<String> {
             "metadata.name = {name}: must be at most 52 lower-case letters, digits and hyphens, beginning with a letter"
         )
     })
+}
+
+/// The schema's rules of a policy once more.
+fn pods_violations(policy: &Option<PodPolicy>) -> Vec<String> {
+    let violations = policy.iter().flat_map(|policy| policy.violations("spec.podPolicy"));
+    violations.map(|violation| violation.to_string()).collect()
 }
 
 /// The longest address in a component's arguments and configuration.

@@ -22,7 +22,7 @@ pub fn effective(cluster: &ADXCluster) -> String {
     (spec.provision, spec.criteria_expression, spec.suspend) = (identity_only(&spec.provision), None, false);
     if let Some(federation) = &mut spec.federation {
         let text = |duration| Some(format_duration(duration));
-        federation.image = None;
+        (federation.image, federation.pod_policy) = (None, None);
         if federation.heartbeat_schedule.is_none() {
             federation.heartbeat_interval =
                 federation.heartbeat_interval.take().or_else(|| text(defaults::HEARTBEAT_INTERVAL));

@@ -96,6 +96,8 @@ impl Rules {
         if !well_formed || cluster_name.is_empty() || cluster_name.len() > 100 {
             self.breaks("spec.clusterName", quoted(cluster_name), "must be 1 to 100 letters, digits and hyphens");
         }
+        let policy = cluster.spec.federation.as_ref().and_then(|federation| federation.pod_policy.as_ref());
+        self.0.extend(policy.into_iter().flat_map(|policy| policy.violations("spec.federation.podPolicy")));
         self.databases(&cluster.spec.databases);
         if let Some(provision) = &cluster.spec.provision {
             self.provision(provision);

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    pods::PodPolicy,
     provisioned::{AppliedProvisionState, ProvisionStatus},
     status::FederationStatus,
 };
@@ -290,6 +291,9 @@ pub struct FederationSpec {
     /// Both: the container image of the agent; the operator's own without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// Both: where the agent's pods run, and with what its image is pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_policy: Option<PodPolicy>,
     /// Both: how the agent signs in to the document's own cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialSpec>,

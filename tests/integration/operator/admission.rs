@@ -134,6 +134,38 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
             component("Ingestor", "i", &format!("{selector}, autoscaling: {{minReplicas: 5, maxReplicas: 2}}")),
             "minReplicas must be at most maxReplicas",
         ),
+        (
+            component("Ingestor", "i", &format!("{selector}, logDestination: Logs")),
+            "logDestination must be Database:Table",
+        ),
+        (
+            component("Ingestor", "i", &format!("{selector}, tls: {{}}")),
+            "tls must have exactly one of secretRef and hostPath",
+        ),
+        (
+            component("Ingestor", "i", &format!("{selector}, tls: {{secretRef: {{name: s}}, hostPath: /certs}}")),
+            "tls must have exactly one of secretRef and hostPath",
+        ),
+        (
+            component("Ingestor", "i", &format!("{selector}, tls: {{hostPath: /certs/../etc}}")),
+            "hostPath must be absolute and without ..",
+        ),
+        (
+            component("Collector", "c", "podPolicy: {tolerations: [{value: x}]}"),
+            "a toleration without a key must have operator Exists",
+        ),
+        (
+            component("Collector", "c", "podPolicy: {tolerations: [{key: a, operator: Exists, value: x}]}"),
+            "a toleration with operator Exists must not have a value",
+        ),
+        (
+            component("Collector", "c", "podPolicy: {tolerations: [{key: a, operator: Exists, tolerationSeconds: 5}]}"),
+            "tolerationSeconds must have effect NoExecute beside it",
+        ),
+        (
+            component("Collector", "c", "podPolicy: {tolerations: [{key: a, operator: Like}]}"),
+            "Unsupported value: \"Like\"",
+        ),
         (component("Ingestor", "with.dot", selector), "metadata.name must be at most 52 lower-case letters"),
         (component("Collector", &"c".repeat(53), ""), "metadata.name must be at most 52 lower-case letters"),
         (

@@ -1,6 +1,7 @@
 //! The seed's examples, as they are written there, and adx-mon's present manifests.
 
-use serde_json::json;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
 use tests::cluster::{TestNamespace, condition_of};
 
 /// The seed's "Minimal" example: an existing cluster and all three components.
@@ -102,7 +103,7 @@ async fn what_has_to_wait_says_for_what() {
         cluster.replace("  endpoint:", "  # endpoint:").replace("my-existing-cluster-name", "my-new-cluster");
     test.apply(&to_be_made).await;
     test.until_condition("ADXCluster", "existing-adx-cluster", "Ready", "False", "InvalidClusterName").await;
-    let waits = |object: &serde_json::Value| {
+    let waits = |object: &Value| {
         let message = condition_of(object, "Ready").and_then(|ready| ready["message"].as_str()).unwrap_or_default();
         message.starts_with("ADXCluster 'existing-adx-cluster' is not ready")
     };
@@ -361,5 +362,102 @@ spec:
     test.until("apps/v1 Deployment", "of-adx-mon-agent", |object| object["spec"]["replicas"] == 1).await;
     let map = test.get("v1 ConfigMap", "of-adx-mon-agent").await;
     assert!(map["data"]["cluster.yaml"].as_str().is_some_and(|text| text.contains("federatedTargets")), "{map:#}");
+    drop(operator);
+}
+
+/// adx-mon's ingestor as its manifests are today, and the same policy for the kinds that have none there.
+#[tokio::test]
+async fn pods_run_where_a_policy_says() {
+    let test = TestNamespace::new("pods").await;
+    let operator = test.operator().await;
+    let policy = "{imagePullSecrets: [{name: registry}], nodeSelector: {agentpool: infra}, tolerations: [{key: pool, operator: Equal, value: infra, effect: NoSchedule}]}";
+    let objects = |policy: &str| {
+        format!(
+            "
+apiVersion: adx-mon.azure.com/v1
+kind: Ingestor
+metadata: {{name: i}}
+spec:
+  image: ghcr.io/azure/adx-mon/ingestor:latest
+  replicas: 1
+  logDestination: Audit:Ingestor
+  tls:
+    secretRef: {{name: ingestor-tls}}
+  adxClusterSelector: {{matchLabels: {{app: adx-mon}}}}
+  {policy}
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Collector
+metadata: {{name: c}}
+spec:
+  ingestorEndpoint: https://i.example.com
+  {policy}
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Alerter
+metadata: {{name: a}}
+spec:
+  notificationEndpoint: https://alerts.example.com
+  adxClusterSelector: {{matchLabels: {{app: adx-mon}}}}
+  {policy}
+---
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {{name: p}}
+spec:
+  clusterName: p
+  endpoint: https://p.kusto.windows.net
+  federation:
+    federatedClusters:
+      - {{endpoint: 'https://hub.kusto.windows.net', heartbeatDatabase: D, heartbeatTable: T}}
+    {policy}
+"
+        )
+    };
+    test.apply(MATCHING).await;
+    test.apply(&objects(&format!("podPolicy: {policy}"))).await;
+    let workloads = [
+        ("apps/v1 StatefulSet", "i"),
+        ("apps/v1 DaemonSet", "c"),
+        ("apps/v1 Deployment", "a"),
+        ("apps/v1 Deployment", "p-agent"),
+    ];
+    let is_infra = |pod: &Value| {
+        pod["imagePullSecrets"] == json!([{"name": "registry"}]) && pod["nodeSelector"] == json!({"agentpool": "infra"})
+    };
+    for (kind, name) in workloads {
+        let workload = test.until(kind, name, |object| is_infra(&object["spec"]["template"]["spec"])).await;
+        let tolerations = workload["spec"]["template"]["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
+        let ours = json!({"key": "pool", "operator": "Equal", "value": "infra", "effect": "NoSchedule"});
+        assert!(tolerations.contains(&ours), "{workload:#}");
+    }
+    let set = test.get("apps/v1 StatefulSet", "i").await;
+    let template = &set["spec"]["template"];
+    assert_eq!(template["metadata"]["annotations"]["adx-mon/log-destination"], "Audit:Ingestor");
+    let container = &template["spec"]["containers"][0];
+    for argument in ["--ca-cert=/etc/ssl/ingestor/tls.crt", "--key=/etc/ssl/ingestor/tls.key"] {
+        assert!(container["args"].as_array().is_some_and(|all| all.contains(&json!(argument))), "{container:#}");
+    }
+    let mount = json!({"name": "ingestor-certs", "mountPath": "/etc/ssl/ingestor", "readOnly": true});
+    assert!(container["volumeMounts"].as_array().is_some_and(|mounts| mounts.contains(&mount)), "{container:#}");
+    let volumes = template["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+    let secret = volumes.iter().find(|volume| volume["name"] == "ingestor-certs").map(|volume| &volume["secret"]);
+    assert_eq!(secret.map(|secret| &secret["secretName"]), Some(&json!("ingestor-tls")), "{volumes:?}");
+    // Nobody else may send its pods elsewhere; what the policy says no longer goes, and the component's own tolerations stay.
+    let elsewhere = json!({"spec": {"template": {"spec": {"nodeSelector": {"agentpool": "other"}}}}});
+    let changed = test.api("apps/v1 Deployment").patch("a", &PatchParams::default(), &Patch::Merge(elsewhere)).await;
+    changed.expect("the API server takes the change");
+    test.until("apps/v1 Deployment", "a", |object| is_infra(&object["spec"]["template"]["spec"])).await;
+    test.apply(&objects("")).await;
+    for (kind, name) in workloads {
+        let is_anywhere = |object: &Value| {
+            let pod = &object["spec"]["template"]["spec"];
+            ["imagePullSecrets", "nodeSelector"].iter().all(|field| pod[field].is_null())
+                && !pod["tolerations"].to_string().contains("pool")
+        };
+        test.until(kind, name, is_anywhere).await;
+    }
+    let set = test.get("apps/v1 StatefulSet", "i").await;
+    assert_eq!(set["spec"]["template"]["spec"]["tolerations"][0]["key"], "CriticalAddonsOnly");
     drop(operator);
 }

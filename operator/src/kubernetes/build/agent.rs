@@ -7,9 +7,9 @@ use k8s_openapi::api::{
     rbac::v1::{Role, RoleBinding},
 };
 use serde_json::{Value, json};
-use shared::document::ClusterRole;
+use shared::document::{ClusterRole, pods::PodPolicy};
 
-use super::{identity, pod_labels, pull_policy, role, service_account};
+use super::{follow, identity, pod_labels, pull_policy, role, service_account};
 use crate::kubernetes::{
     apply::Build,
     child::{Child, ChildRef, Owner, hash},
@@ -34,6 +34,8 @@ pub(crate) struct AgentParts {
     pub(crate) uses_workload_identity: bool,
     /// What every agent is started with.
     pub(crate) arguments: Vec<String>,
+    /// Where its pods run.
+    pub(crate) pods: Option<PodPolicy>,
 }
 
 /// The name of all its objects.
@@ -64,7 +66,9 @@ pub(crate) fn agent(owner: &Owner, parts: &AgentParts) -> Build {
         ),
     ];
     supports.extend(role(owner, &name, &rules(owner, &name)));
-    let workload = Child::namespaced::<Deployment>(owner, &name, deployment(owner, &name, parts, &labels));
+    let mut workload = deployment(owner, &name, parts, &labels);
+    follow(parts.pods.as_ref(), &mut workload["spec"]["template"]["spec"]);
+    let workload = Child::namespaced::<Deployment>(owner, &name, workload);
     Build { supports, workload: Some(workload), unwanted: Vec::new() }
 }
 

@@ -2,8 +2,11 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
+use shared::document::pods::PodPolicy;
 
-use super::{account_name, cluster_role, identity, node_certificates, pod_labels, pull_policy, service_account};
+use super::{
+    account_name, cluster_role, follow, identity, node_certificates, pod_labels, pull_policy, service_account,
+};
 use crate::kubernetes::{
     apply::Build,
     child::{Child, Owner},
@@ -22,6 +25,8 @@ pub(crate) struct AlerterParts {
     pub(crate) kusto_endpoints: Vec<String>,
     pub(crate) client_id: Option<String>,
     pub(crate) region: Option<String>,
+    /// Where its pods run.
+    pub(crate) pods: Option<PodPolicy>,
 }
 
 /// All of an Alerter's objects.
@@ -29,7 +34,9 @@ pub(crate) fn alerter(owner: &Owner, parts: &AlerterParts) -> Build {
     let (annotations, identity_labels) = identity(parts.client_id.as_deref());
     let mut supports = vec![service_account(owner, &account_name(owner), &annotations)];
     supports.extend(cluster_role(owner, &account_name(owner), &cluster_rules()));
-    let workload = Child::namespaced::<Deployment>(owner, &owner.name, deployment(owner, parts, &identity_labels));
+    let mut workload = deployment(owner, parts, &identity_labels);
+    follow(parts.pods.as_ref(), &mut workload["spec"]["template"]["spec"]);
+    let workload = Child::namespaced::<Deployment>(owner, &owner.name, workload);
     Build { supports, workload: Some(workload), unwanted: Vec::new() }
 }
 

@@ -2,8 +2,9 @@
 
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::ConfigMap};
 use serde_json::{Value, json};
+use shared::document::pods::PodPolicy;
 
-use super::{account_name, cluster_role, pod_labels, pull_policy, service_account};
+use super::{account_name, cluster_role, follow, pod_labels, pull_policy, service_account};
 use crate::kubernetes::{
     apply::Build,
     child::{Child, Owner, hash},
@@ -18,6 +19,8 @@ pub(crate) struct CollectorParts {
     pub(crate) region: String,
     /// The value of the label `cluster` on all telemetry.
     pub(crate) cluster: String,
+    /// Where its pods run.
+    pub(crate) pods: Option<PodPolicy>,
 }
 
 /// All of a Collector's objects.
@@ -30,7 +33,9 @@ pub(crate) fn collector(owner: &Owner, parts: &CollectorParts) -> Build {
         Child::namespaced::<ConfigMap>(owner, &config_name, json!({"data": {"config.toml": config}})),
     ];
     supports.extend(cluster_role(owner, &account_name(owner), &cluster_rules()));
-    let workload = Child::namespaced::<DaemonSet>(owner, name, daemon_set(owner, parts, &config_name, &hash(&config)));
+    let mut workload = daemon_set(owner, parts, &config_name, &hash(&config));
+    follow(parts.pods.as_ref(), &mut workload["spec"]["template"]["spec"]);
+    let workload = Child::namespaced::<DaemonSet>(owner, name, workload);
     Build { supports, workload: Some(workload), unwanted: Vec::new() }
 }
 
@@ -50,7 +55,7 @@ fn toml(text: &str) -> String {
 }
 
 fn config(owner: &Owner, parts: &CollectorParts) -> String {
-    let CollectorParts { image: _, endpoint, region, cluster } = parts;
+    let CollectorParts { image: _, endpoint, region, cluster, pods: _ } = parts;
     let (endpoint, region, cluster) = (toml(endpoint), toml(region), toml(cluster));
     let (namespace, name) = (toml(&owner.namespace), toml(&owner.name));
     format!(

@@ -2,8 +2,11 @@
 
 use k8s_openapi::api::{apps::v1::StatefulSet, autoscaling::v2::HorizontalPodAutoscaler, core::v1::Service};
 use serde_json::{Value, json};
+use shared::document::pods::PodPolicy;
 
-use super::{account_name, cluster_role, identity, node_certificates, pod_labels, pull_policy, role, service_account};
+use super::{
+    account_name, cluster_role, follow, identity, node_certificates, pod_labels, pull_policy, role, service_account,
+};
 use crate::{
     api::AutoscalingSpec,
     kubernetes::{
@@ -16,6 +19,9 @@ use crate::{
 pub(crate) const METRICS_FLAG: &str = "--metrics-kusto-endpoints";
 pub(crate) const LOGS_FLAG: &str = "--logs-kusto-endpoints";
 
+/// Where its certificate is in the container.
+const CERTIFICATE: &str = "/etc/ssl/ingestor";
+
 /// A valid Ingestor.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct IngestorParts {
@@ -27,8 +33,22 @@ pub(crate) struct IngestorParts {
     pub(crate) logs: Vec<String>,
     pub(crate) client_id: Option<String>,
     pub(crate) region: Option<String>,
+    /// Where its own logs go: `Database:Table`.
+    pub(crate) log_destination: String,
+    pub(crate) certificate: Option<Certificate>,
     /// `key=value`, in order.
     pub(crate) cluster_labels: Vec<String>,
+    /// Where its pods run.
+    pub(crate) pods: Option<PodPolicy>,
+}
+
+/// Where the certificate is that it shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Certificate {
+    /// In a Secret of this name.
+    Secret(String),
+    /// In a folder of the node.
+    HostPath(String),
 }
 
 /// Who decides how many run.
@@ -51,6 +71,7 @@ pub(crate) fn ingestor(owner: &Owner, parts: &IngestorParts) -> Build {
     supports.extend(role(owner, &account_name(owner), &namespace_rules()));
     supports.extend(cluster_role(owner, &account_name(owner), &cluster_rules()));
     let mut set = stateful_set(owner, parts, &identity_labels);
+    follow(parts.pods.as_ref(), &mut set["spec"]["template"]["spec"]);
     let mut unwanted = Vec::new();
     let workload = match &parts.scale {
         Scale::Fixed(replicas) => {
@@ -102,6 +123,14 @@ fn arguments(parts: &IngestorParts) -> Vec<String> {
         "--insecure-skip-verify",
     ];
     let mut arguments: Vec<String> = fixed.map(str::to_owned).into();
+    if parts.certificate.is_some() {
+        arguments.extend(
+            ["--ca-cert", "--key"]
+                .into_iter()
+                .zip(["tls.crt", "tls.key"])
+                .map(|(flag, file)| format!("{flag}={CERTIFICATE}/{file}")),
+        );
+    }
     arguments.extend(parts.region.iter().map(|region| format!("--region={region}")));
     arguments.extend(parts.cluster_labels.iter().map(|label| format!("--cluster-labels={label}")));
     arguments.extend(parts.metrics.iter().map(|endpoint| format!("{METRICS_FLAG}={endpoint}")));
@@ -116,6 +145,16 @@ fn stateful_set(owner: &Owner, parts: &IngestorParts, identity_labels: &Value) -
         json!({"name": "tmp", "emptyDir": {}}),
     ]);
     mounts.extend([json!({"name": "metrics", "mountPath": "/mnt/data"}), json!({"name": "tmp", "mountPath": "/tmp"})]);
+    if let Some(certificate) = &parts.certificate {
+        let source = match certificate {
+            Certificate::Secret(name) => json!({"name": "ingestor-certs", "secret": {"secretName": name}}),
+            Certificate::HostPath(path) => {
+                json!({"name": "ingestor-certs", "hostPath": {"path": path, "type": "Directory"}})
+            }
+        };
+        volumes.push(source);
+        mounts.push(json!({"name": "ingestor-certs", "mountPath": CERTIFICATE, "readOnly": true}));
+    }
     let mut environment =
         vec![json!({"name": "LOG_LEVEL", "value": "INFO"}), json!({"name": "GODEBUG", "value": "http2client=0"})];
     environment.extend(parts.client_id.iter().map(|id| json!({"name": "AZURE_CLIENT_ID", "value": id})));
@@ -130,7 +169,7 @@ fn stateful_set(owner: &Owner, parts: &IngestorParts, identity_labels: &Value) -
                 "labels": pod_labels(owner, identity_labels),
                 "annotations": {
                     "adx-mon/scrape": "true", "adx-mon/port": "9091", "adx-mon/path": "/metrics",
-                    "adx-mon/log-destination": "Logs:Ingestor", "adx-mon/log-parsers": "json",
+                    "adx-mon/log-destination": parts.log_destination, "adx-mon/log-parsers": "json",
                 },
             },
             "spec": {

@@ -187,6 +187,7 @@ fn agent_parts(cluster: &ADXCluster, federation: &FederationSpec, image: &str, a
         role: cluster.spec.role.unwrap_or_default(),
         image: given(&federation.image).unwrap_or_else(|| image.to_owned()),
         document: document::effective(cluster),
+        pods: federation.pod_policy.clone(),
         // Others' client ids are in the document; this one is what the webhook puts into the environment.
         client_id: workload_identities.iter().find_map(|identity| identity.client_id.clone()),
         uses_workload_identity: !workload_identities.is_empty(),

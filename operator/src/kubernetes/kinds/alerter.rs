@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use shared::document::spec::TelemetryType;
 
 use super::{
-    address_violation, given, invalid, name_violation,
+    address_violation, given, invalid, name_violation, pods_violations,
     targets::{depend_on_what_runs, targets},
 };
 use crate::{
@@ -28,8 +28,10 @@ impl Managed for Alerter {
     spec_and_status!();
 
     fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan {
-        if let Some(violation) = name_violation(&owner.name) {
-            return invalid(Phase::WorkloadReady, &[violation]);
+        let violations: Vec<String> =
+            name_violation(&owner.name).into_iter().chain(pods_violations(&self.spec.pod_policy)).collect();
+        if !violations.is_empty() {
+            return invalid(Phase::WorkloadReady, &violations);
         }
         let notification_endpoint = &self.spec.notification_endpoint;
         if let Some(violation) = address_violation("spec.notificationEndpoint", notification_endpoint) {
@@ -48,6 +50,7 @@ impl Managed for Alerter {
             image: given(&self.spec.image).unwrap_or_else(|| world.settings.images.alerter.clone()),
             notification_endpoint: notification_endpoint.clone(),
             kusto_endpoints,
+            pods: self.spec.pod_policy.clone(),
             client_id: given(&self.spec.managed_identity_client_id),
             region: world.settings.cluster_labels.get("region").cloned(),
         };

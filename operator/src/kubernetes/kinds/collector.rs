@@ -2,7 +2,7 @@
 
 use kube::ResourceExt as _;
 
-use super::{address_violation, given, invalid, name_violation};
+use super::{address_violation, given, invalid, name_violation, pods_violations};
 use crate::{
     api::Collector,
     kubernetes::{
@@ -23,8 +23,10 @@ impl Managed for Collector {
     spec_and_status!();
 
     fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan {
-        if let Some(violation) = name_violation(&owner.name) {
-            return invalid(Phase::WorkloadReady, &[violation]);
+        let violations: Vec<String> =
+            name_violation(&owner.name).into_iter().chain(pods_violations(&self.spec.pod_policy)).collect();
+        if !violations.is_empty() {
+            return invalid(Phase::WorkloadReady, &violations);
         }
         let endpoint = match given(&self.spec.ingestor_endpoint) {
             Some(endpoint) => match address_violation("spec.ingestorEndpoint", &endpoint) {
@@ -43,6 +45,7 @@ impl Managed for Collector {
         let parts = CollectorParts {
             image: given(&self.spec.image).unwrap_or_else(|| world.settings.images.collector.clone()),
             endpoint: endpoint.clone(),
+            pods: self.spec.pod_policy.clone(),
             region: labels.get("region").cloned().unwrap_or_default(),
             cluster: labels.get("cluster").cloned().unwrap_or_else(|| "default".to_owned()),
         };

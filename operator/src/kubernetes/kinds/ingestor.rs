@@ -7,15 +7,15 @@ use kube::ResourceExt as _;
 use shared::document::spec::TelemetryType;
 
 use super::{
-    address_violation, given, invalid, name_violation,
+    address_violation, given, invalid, name_violation, pods_violations,
     targets::{depend_on_what_runs, targets},
 };
 use crate::{
-    api::Ingestor,
+    api::{Ingestor, TlsSpec},
     kubernetes::{
         build::{
             cluster_role_refs,
-            ingestor::{IngestorParts, LOGS_FLAG, METRICS_FLAG, Scale, ingestor},
+            ingestor::{Certificate, IngestorParts, LOGS_FLAG, METRICS_FLAG, Scale, ingestor},
         },
         child::{ChildRef, Kind, Owner},
         conditions::{Draft, Phase},
@@ -58,6 +58,9 @@ impl Managed for Ingestor {
             expose_externally: self.spec.expose_externally,
             metrics,
             logs,
+            log_destination: given(&self.spec.log_destination).unwrap_or_else(|| LOG_DESTINATION.to_owned()),
+            certificate: self.spec.tls.as_ref().and_then(certificate),
+            pods: self.spec.pod_policy.clone(),
             client_id: given(&self.spec.managed_identity_client_id),
             region: labels.get("region").cloned(),
             cluster_labels: labels.iter().map(|(label, value)| format!("{label}={value}")).collect(),
@@ -92,6 +95,18 @@ impl Managed for Ingestor {
     }
 }
 
+/// Where its own logs go by default.
+const LOG_DESTINATION: &str = "Logs:Ingestor";
+
+/// The one place of a certificate, where there is exactly one.
+fn certificate(tls: &TlsSpec) -> Option<Certificate> {
+    match (&tls.secret_ref, given(&tls.host_path)) {
+        (Some(secret), None) => Some(Certificate::Secret(secret.name.clone())),
+        (None, Some(path)) => Some(Certificate::HostPath(path)),
+        (Some(_), Some(_)) | (None, None) => None,
+    }
+}
+
 /// The schema's rules once more: the object may be older than they are.
 fn violations(ingestor: &Ingestor) -> Vec<String> {
     let mut violations: Vec<String> = name_violation(&ingestor.name_any()).into_iter().collect();
@@ -105,6 +120,20 @@ fn violations(ingestor: &Ingestor) -> Vec<String> {
             violations.push(format!("spec.autoscaling.maxReplicas = {most}: must be at least minReplicas ({fewest}), which must be at least 1"));
         }
     }
+    if let Some(tls) = &spec.tls {
+        let path = given(&tls.host_path);
+        if certificate(tls).is_none() {
+            violations.push("spec.tls: must have exactly one of secretRef and hostPath".to_owned());
+        } else if let Some(path) = path.filter(|path| !path.starts_with('/') || path.contains("..")) {
+            violations.push(format!("spec.tls.hostPath = {path}: must be absolute and without .."));
+        }
+    }
+    let destination = given(&spec.log_destination);
+    let is_pair = |text: &String| text.split(':').count() == 2 && text.split(':').all(|part| !part.is_empty());
+    if let Some(destination) = destination.filter(|text| !is_pair(text)) {
+        violations.push(format!("spec.logDestination = {destination}: must be Database:Table"));
+    }
+    violations.extend(pods_violations(&spec.pod_policy));
     let endpoint = given(&spec.endpoint).map(with_scheme);
     violations.extend(endpoint.and_then(|endpoint| address_violation("spec.endpoint", &endpoint)));
     violations

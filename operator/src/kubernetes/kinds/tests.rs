@@ -79,6 +79,12 @@ fn selector() -> Value {
     json!({"matchLabels": {"app": "adx-mon"}})
 }
 
+/// A toleration that Kubernetes refuses, and what is said of it.
+fn no_key() -> Value {
+    json!({"podPolicy": {"tolerations": [{"value": "x"}]}})
+}
+const KEYLESS: &str = "spec.podPolicy.tolerations[0].key = absent: must be given where operator is not Exists: a toleration without a key is for every taint";
+
 #[test]
 fn rules_that_are_younger_than_the_object_are_conditions() {
     let ingestor = |name: &str, more: Value| {
@@ -106,6 +112,14 @@ fn rules_that_are_younger_than_the_object_are_conditions() {
             ingestor("i", json!({"endpoint": "mailto:me"})),
             "spec.endpoint = https://mailto:me: must be a URL with a host",
         ),
+        (ingestor("i", json!({"logDestination": "Logs"})), "spec.logDestination = Logs: must be Database:Table"),
+        (ingestor("i", json!({"tls": {}})), "spec.tls: must have exactly one of secretRef and hostPath"),
+        (
+            ingestor("i", json!({"tls": {"hostPath": "certs"}})),
+            "spec.tls.hostPath = certs: must be absolute and without ..",
+        ),
+        (ingestor("i", no_key()), KEYLESS),
+        (collector("c", no_key()), KEYLESS),
         (collector("with.dot", json!({})), name),
         (
             collector("c", json!({"ingestorEndpoint": "ftp://x"})),
