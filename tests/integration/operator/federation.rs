@@ -10,15 +10,7 @@ use tests::{
 };
 use tokio::time;
 
-use crate::support::{end, until_event};
-
-/// The fleet's documents as objects of the cluster.
-async fn apply_documents(test: &TestNamespace, fleet: &Fleet) {
-    for document in fleet.documents() {
-        let text = std::fs::read_to_string(document).expect("the document was just written");
-        test.apply(&text).await;
-    }
-}
+use crate::support::{apply_documents, end, until_event};
 
 #[tokio::test]
 async fn from_four_objects_to_a_federated_row_and_back() {

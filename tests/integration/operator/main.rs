@@ -3,12 +3,16 @@
 mod admission;
 mod azure;
 mod components;
+mod deleting;
 mod deployment;
 mod drift;
 mod examples;
 mod federation;
+mod killed;
 mod leading;
 mod resilience;
+mod rest;
+mod scope;
 mod support;
 mod unions;
 mod unready;

@@ -1,4 +1,4 @@
-//! Crashes, a bad API server, many objects, and rest.
+//! Edits in every phase, an upgrade, a bad API server, and many objects.
 
 use std::time::{Duration, Instant};
 
@@ -7,80 +7,12 @@ use serde_json::{Value, json};
 use tests::cluster::{ApiProxy, Operator, OperatorOptions, TestNamespace};
 use tokio::time;
 
-use crate::support::{CLUSTER, COMPONENTS, PARTITION, assert_same, made, until_ready};
+use crate::support::{CLUSTER, COMPONENTS, PARTITION, assert_same, made, undisturbed, until_agent, until_ready};
 
 pub(crate) async fn through(test: &TestNamespace, proxy: &ApiProxy, lease: &str) -> Operator {
     let arguments = vec![format!("--lease-name={lease}")];
     let options = OperatorOptions { server: Some(proxy.url.clone()), arguments, ..OperatorOptions::default() };
     test.operator_with(&options).await
-}
-
-/// The end state that an operator comes to which nothing disturbs.
-async fn undisturbed() -> Vec<(String, Value)> {
-    let test = TestNamespace::new("undisturbed").await;
-    let _operator = test.operator().await;
-    test.apply(CLUSTER).await;
-    test.apply(COMPONENTS).await;
-    test.apply(PARTITION).await;
-    until_ready(&test).await;
-    until_agent(&test).await;
-    made(&test).await
-}
-
-/// All of an agent is there when its workload is, which comes last.
-async fn until_agent(test: &TestNamespace) {
-    test.until("apps/v1 Deployment", "part-agent", |object| !object.is_null()).await;
-}
-
-#[tokio::test]
-async fn killed_after_every_single_write_it_comes_to_the_same_end() {
-    let expected = undisturbed().await;
-    let test = TestNamespace::new("killed").await;
-    test.apply(CLUSTER).await;
-    test.apply(COMPONENTS).await;
-    test.apply(PARTITION).await;
-    let proxy = ApiProxy::start(test.plane).await;
-    let kills = kill_after_each_write(&test, &proxy, "made").await;
-    assert!(kills >= 20, "only {kills} writes");
-    let operator = through(&test, &proxy, "last").await;
-    until_ready(&test).await;
-    until_agent(&test).await;
-    assert_same(&made(&test).await, &expected);
-    drop(operator);
-    // And when everything goes: what Kubernetes does not collect is removed before its owner is let go.
-    for (kind, name) in [("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a")] {
-        test.delete(kind, name).await;
-    }
-    let kills = kill_after_each_write(&test, &proxy, "gone").await;
-    assert!(kills >= 6, "only {kills} writes");
-    for (kind, name) in [("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a")] {
-        test.until(kind, name, Value::is_null).await;
-    }
-    for kind in ["rbac.authorization.k8s.io/v1 ClusterRole", "rbac.authorization.k8s.io/v1 ClusterRoleBinding"] {
-        let left = test.ours(kind).await;
-        assert!(!left.iter().any(|name| name.contains(&format!(":{}:", test.name))), "{left:?}");
-    }
-}
-
-/// Starts one operator after the other, each of which may write once; until one has nothing to write. Says how many were killed.
-async fn kill_after_each_write(test: &TestNamespace, proxy: &ApiProxy, lease: &str) -> usize {
-    let mut kills = 0;
-    // A new lease each time: nobody waits for a dead holder's to expire.
-    loop {
-        let mut operator = through(test, proxy, &format!("{lease}-{kills}")).await;
-        let stopped = time::timeout(Duration::from_secs(6), proxy.stop_after(1)).await;
-        operator.process.kill().await;
-        proxy.go_on();
-        if stopped.is_err() {
-            return kills;
-        }
-        kills += 1;
-        assert!(
-            kills < 120,
-            "it never comes to an end: {:#?}",
-            proxy.take().iter().filter(|seen| seen.is_write()).collect::<Vec<_>>()
-        );
-    }
 }
 
 #[tokio::test]
@@ -316,40 +248,6 @@ async fn it_is_ready_when_its_watches_are_synced() {
     assert!(seen.iter().any(|reason| reason.contains("watches are synced")), "{seen:?}");
     assert_eq!(proxy.still_to_meet(), 0);
     assert_eq!(reqwest::get(format!("{admin}/livez")).await.expect("the admin port answers").status().as_u16(), 200);
-}
-
-#[tokio::test]
-async fn at_rest_nothing_is_written_but_leases() {
-    let test = TestNamespace::new("rest").await;
-    let proxy = ApiProxy::start(test.plane).await;
-    let operator = through(&test, &proxy, "rest").await;
-    operator.until_leading().await;
-    test.apply(CLUSTER).await;
-    test.apply(COMPONENTS).await;
-    // And one that can never be ready, one that waits, one that is wrong: none of them is a reason to write again and again.
-    test.apply(
-        &COMPONENTS
-            .replace("{name: i}", "{name: bad}")
-            .split("---")
-            .next()
-            .expect("the first document")
-            .replace("replicas: 2", "image: x/missing:1"),
-    )
-    .await;
-    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: tobe}\nspec: {clusterName: tobeprovisioned}\n").await;
-    // And a partition whose agent beats all the time, to a hub that is not there.
-    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: nohub}\nspec: {clusterName: nohub, endpoint: 'http://127.0.0.1:9', federation: {heartbeatInterval: 3s, federatedClusters: [{endpoint: 'http://127.0.0.1:9', heartbeatDatabase: D, heartbeatTable: T}]}}\n").await;
-    test.until_condition("ADXCluster", "nohub", "Federated", "False", "Failed").await;
-    test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
-    test.until_condition("Ingestor", "bad", "Ready", "False", "ImagePullBackOff").await;
-    test.until_condition("ADXCluster", "tobe", "Ready", "False", "ProvisioningDisabled").await;
-    test.until_condition("Alerter", "a", "Ready", "True", "Ready").await;
-    time::sleep(Duration::from_secs(5)).await;
-    proxy.take();
-    time::sleep(Duration::from_secs(120)).await;
-    let writes: Vec<_> = proxy.take().into_iter().filter(|seen| seen.is_write() && !seen.is_lease()).collect();
-    assert!(writes.is_empty(), "{writes:#?}\n{}", operator.process.output());
-    drop(operator);
 }
 
 #[tokio::test]

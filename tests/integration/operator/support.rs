@@ -79,6 +79,23 @@ pub(crate) async fn until_ready(test: &TestNamespace) {
     }
 }
 
+/// The end state that an operator comes to which nothing disturbs.
+pub(crate) async fn undisturbed() -> Vec<(String, Value)> {
+    let test = TestNamespace::new("undisturbed").await;
+    let _operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    test.apply(PARTITION).await;
+    until_ready(&test).await;
+    until_agent(&test).await;
+    made(&test).await
+}
+
+/// All of an agent is there when its workload is, which comes last.
+pub(crate) async fn until_agent(test: &TestNamespace) {
+    test.until("apps/v1 Deployment", "part-agent", |object| !object.is_null()).await;
+}
+
 /// Waits for an Event: it is written after the status that it tells of.
 pub(crate) async fn until_event(test: &TestNamespace, reason: &str, note: &str) {
     let started = Instant::now();
@@ -119,6 +136,10 @@ pub(crate) async fn made(test: &TestNamespace) -> Vec<(String, Value)> {
             plain["metadata"] = json!({"labels": labels, "annotations": annotations, "owners": owners, "finalizers": object["metadata"]["finalizers"]});
             for field in ["clusterIP", "clusterIPs"] {
                 plain["spec"].as_object_mut().map(|spec| spec.remove(field));
+            }
+            // Chosen by the API server for a load balancer.
+            for port in plain["spec"]["ports"].as_array_mut().into_iter().flatten() {
+                port.as_object_mut().map(|port| port.remove("nodePort"));
             }
             // A hash of a configuration that names the namespace.
             if let Some(annotations) =
@@ -164,6 +185,14 @@ fn difference(made: &Value, expected: &Value) -> Option<String> {
                 .find_map(|(index, (made, expected))| difference(made, expected).map(|rest| format!("[{index}]{rest}")))
         }
         _ => (made != expected).then(|| format!(" {made} {expected}")),
+    }
+}
+
+/// The fleet's documents as objects of the cluster.
+pub(crate) async fn apply_documents(test: &TestNamespace, fleet: &Fleet) {
+    for document in fleet.documents() {
+        let text = std::fs::read_to_string(document).expect("the document was just written");
+        test.apply(&text).await;
     }
 }
 

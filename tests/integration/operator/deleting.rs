@@ -1,0 +1,157 @@
+//! Objects that are edited, and whose children go, while they are being deleted: they end deleted, and get nothing new.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::cluster::{ApiProxy, Operator, TestNamespace};
+use tokio::time;
+
+use crate::{
+    drift::change,
+    resilience::through,
+    support::{CLUSTER, COMPONENTS, PARTITION, until_agent, until_ready},
+};
+
+const OURS: &str = "adx-mon.azure.com/cluster-rbac";
+const THEIRS: &str = "stories.example/hold";
+
+/// Our objects, with a child of each that somebody deletes.
+const OBJECTS: [(&str, &str, &str, &str); 4] = [
+    ("Ingestor", "i", "v1 Service", "i"),
+    ("Collector", "c", "v1 ServiceAccount", "c-collector"),
+    ("Alerter", "a", "v1 ServiceAccount", "a-alerter"),
+    ("ADXCluster", "part", "v1 ConfigMap", "part-agent"),
+];
+
+/// The components, which have something that Kubernetes does not collect.
+fn components() -> impl Iterator<Item = &'static (&'static str, &'static str, &'static str, &'static str)> {
+    OBJECTS.iter().filter(|(kind, ..)| *kind != "ADXCluster")
+}
+
+/// Edits of all kinds, as whoever applies manifests again and again would send them.
+async fn edit(test: &TestNamespace, image: &str) {
+    let edited = COMPONENTS
+        .replace("replicas: 2", &format!("replicas: 4, image: '{image}'"))
+        .replace("name: c}\nspec: {}", &format!("name: c}}\nspec: {{image: '{image}', suspend: true}}"))
+        .replace(
+            "notificationEndpoint",
+            &format!("image: '{image}', criteriaExpression: 'false', notificationEndpoint"),
+        );
+    test.apply(&edited).await;
+    test.apply(&PARTITION.replace("geo: EU", &format!("geo: '{image}'"))).await;
+}
+
+/// Waits until each object was looked at since: what its controller counts has grown.
+async fn until_looked_at(operator: &Operator, kinds: &[&str], outcome: &str, before: &str) {
+    let count = |text: &str, kind: &str| {
+        let family = format!("adx_federation_reconciles_total{{kind=\"{kind}\",outcome=\"{outcome}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&family)?.parse().ok()).unwrap_or(0_u64)
+    };
+    let started = Instant::now();
+    loop {
+        let now = operator.metrics().await;
+        if kinds.iter().all(|kind| count(&now, kind) > count(before, kind)) {
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "not every object of {kinds:?} was {outcome}:\n{now}");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_edited_while_it_is_deleted_gets_nothing_new_and_ends_deleted() {
+    let test = TestNamespace::new("deleting").await;
+    let proxy = ApiProxy::start(test.plane).await;
+    let operator = through(&test, &proxy, "deleting").await;
+    operator.until_leading().await;
+    test.apply(&[CLUSTER, COMPONENTS, PARTITION].join("---")).await;
+    until_ready(&test).await;
+    until_agent(&test).await;
+    // Ours is pending, as roles cannot be removed for now; and somebody else's holds the objects beyond that.
+    proxy.answer("DELETE", "/clusterrole", 500, usize::MAX);
+    for (kind, name, ..) in OBJECTS {
+        let finalizers = if kind == "ADXCluster" { json!([THEIRS]) } else { json!([THEIRS, OURS]) };
+        change(&test, kind, name, json!({"metadata": {"finalizers": finalizers}})).await;
+        test.delete(kind, name).await;
+    }
+    let components: Vec<&str> = components().map(|(kind, ..)| *kind).collect();
+    until_looked_at(&operator, &components, "failed", "").await;
+    until_looked_at(&operator, &["ADXCluster"], "cleaned_up", "").await;
+    proxy.take();
+    let before = operator.metrics().await;
+    for (_, _, kind, name) in OBJECTS {
+        test.delete(kind, name).await;
+    }
+    edit(&test, "x/edited:1").await;
+    until_looked_at(&operator, &components, "failed", &before).await;
+    until_looked_at(&operator, &["ADXCluster"], "cleaned_up", &before).await;
+    assert_nothing_new(&test, &proxy).await;
+    for (kind, name, ..) in OBJECTS.iter().filter(|(kind, ..)| *kind != "ADXCluster") {
+        let object = test.get(kind, name).await;
+        assert_eq!(object["metadata"]["finalizers"], json!([THEIRS, OURS]), "{object:#}");
+    }
+    // A new operator finds them so, and then nothing stands in its way.
+    drop(operator);
+    let operator = through(&test, &proxy, "deleting-later").await;
+    until_looked_at(&operator, &components, "failed", "").await;
+    proxy.answer("NONE", "", 0, 0);
+    for (kind, name, ..) in OBJECTS {
+        let theirs = json!([THEIRS]);
+        test.until(kind, name, |object| object["metadata"]["finalizers"] == theirs).await;
+    }
+    until_no_roles(&test).await;
+    // Only somebody else's is left: nothing is to be done whatever is edited, and no finalizer comes back.
+    let kinds = OBJECTS.map(|(kind, ..)| kind);
+    until_looked_at(&operator, &kinds, "cleaned_up", "").await;
+    let before = operator.metrics().await;
+    edit(&test, "x/edited:2").await;
+    until_looked_at(&operator, &kinds, "cleaned_up", &before).await;
+    assert_nothing_new(&test, &proxy).await;
+    until_no_roles(&test).await;
+    for (kind, name, ..) in OBJECTS {
+        change(&test, kind, name, json!({"metadata": {"finalizers": null}})).await;
+        test.until(kind, name, Value::is_null).await;
+    }
+    for (kind, name) in [("apps/v1 StatefulSet", "i"), ("apps/v1 DaemonSet", "c"), ("apps/v1 Deployment", "a")] {
+        test.until(kind, name, Value::is_null).await;
+    }
+    test.until("apps/v1 Deployment", "part-agent", Value::is_null).await;
+    drop(operator);
+}
+
+/// Nothing was made or changed for the objects: neither what somebody deleted, nor what the edits say. The cluster that stays has its own writes.
+async fn assert_nothing_new(test: &TestNamespace, proxy: &ApiProxy) {
+    for (_, _, kind, name) in OBJECTS {
+        let child = test.api(kind).get_opt(name).await.expect("the API server answers");
+        assert!(child.is_none(), "{kind} {name} was made again");
+    }
+    for (kind, name) in [
+        ("apps/v1 StatefulSet", "i"),
+        ("apps/v1 DaemonSet", "c"),
+        ("apps/v1 Deployment", "a"),
+        ("apps/v1 Deployment", "part-agent"),
+    ] {
+        let object = test.get(kind, name).await;
+        assert!(!object.to_string().contains("edited"), "{object:#}");
+    }
+    let made = |method: &str| ["PATCH", "POST", "PUT"].contains(&method);
+    let writes: Vec<_> = proxy
+        .take()
+        .into_iter()
+        .filter(|seen| made(&seen.method) && !seen.is_lease() && !seen.path.contains("/events"))
+        .collect();
+    assert!(
+        writes
+            .iter()
+            .all(|seen| seen.status == 0 || seen.path.contains("fieldManager=adx-federation-operator-finalizer")),
+        "{writes:#?}"
+    );
+}
+
+async fn until_no_roles(test: &TestNamespace) {
+    for (kind, name, ..) in components() {
+        let role = format!("adx-mon:{}:{}:{name}", test.name, kind.to_lowercase());
+        test.until("rbac.authorization.k8s.io/v1 ClusterRole", &role, Value::is_null).await;
+        test.until("rbac.authorization.k8s.io/v1 ClusterRoleBinding", &role, Value::is_null).await;
+    }
+}

@@ -1,0 +1,135 @@
+//! An operator that is killed after every single write, and started again each time: it comes to the end that an undisturbed one comes to.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::cluster::{ApiProxy, TestNamespace};
+use tokio::time;
+
+use crate::{
+    resilience::through,
+    support::{CLUSTER, COMPONENTS, PARTITION, assert_same, made, undisturbed, until_agent, until_ready},
+};
+
+#[tokio::test]
+async fn killed_after_every_single_write_it_comes_to_the_same_end() {
+    let expected = undisturbed().await;
+    let test = TestNamespace::new("killed").await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    test.apply(PARTITION).await;
+    let proxy = ApiProxy::start(test.plane).await;
+    let kills = kill_after_each_write(&test, &proxy, "made").await;
+    assert!(kills >= 20, "only {kills} writes");
+    let operator = through(&test, &proxy, "last").await;
+    until_ready(&test).await;
+    until_agent(&test).await;
+    assert_same(&made(&test).await, &expected);
+    drop(operator);
+    // And when everything goes: what Kubernetes does not collect is removed before its owner is let go.
+    for (kind, name) in [("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a")] {
+        test.delete(kind, name).await;
+    }
+    let kills = kill_after_each_write(&test, &proxy, "gone").await;
+    assert!(kills >= 6, "only {kills} writes");
+    for (kind, name) in [("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a")] {
+        test.until(kind, name, Value::is_null).await;
+    }
+    for kind in ["rbac.authorization.k8s.io/v1 ClusterRole", "rbac.authorization.k8s.io/v1 ClusterRoleBinding"] {
+        let left = test.ours(kind).await;
+        assert!(!left.iter().any(|name| name.contains(&format!(":{}:", test.name))), "{left:?}");
+    }
+}
+
+/// Starts one operator after the other, each of which may write once; until one has nothing to write. Says how many were killed.
+async fn kill_after_each_write(test: &TestNamespace, proxy: &ApiProxy, lease: &str) -> usize {
+    let mut kills = 0;
+    // A new lease each time: nobody waits for a dead holder's to expire.
+    loop {
+        let mut operator = through(test, proxy, &format!("{lease}-{kills}")).await;
+        let stopped = time::timeout(Duration::from_secs(6), proxy.stop_after(1)).await;
+        operator.process.kill().await;
+        proxy.go_on();
+        if stopped.is_err() {
+            return kills;
+        }
+        kills += 1;
+        assert!(
+            kills < 120,
+            "it never comes to an end: {:#?}",
+            proxy.take().iter().filter(|seen| seen.is_write()).collect::<Vec<_>>()
+        );
+    }
+}
+
+/// All objects before an edit: what it takes away is there.
+fn before() -> String {
+    let scaled = COMPONENTS.replace("replicas: 2", "autoscaling: {minReplicas: 2, maxReplicas: 4}");
+    [CLUSTER, &scaled, PARTITION].join("---")
+}
+
+/// The same after it: other images, databases, another way to scale, another address, and a partition that is a hub.
+fn after() -> String {
+    let cluster = CLUSTER.replace("https://eu.kusto", "https://moved.kusto").replace(
+        "Spans, telemetryType: Traces}",
+        "Spans, telemetryType: Traces}\n    - {databaseName: More, telemetryType: Logs}",
+    );
+    let components = COMPONENTS
+        .replace("replicas: 2", "replicas: 3, exposeExternally: true, image: 'x/i:2', managedIdentityClientId: id")
+        .replace("name: c}\nspec: {}", "name: c}\nspec: {image: 'x/c:2'}")
+        .replace("alerts.example.com", "other.example.com");
+    let hub = PARTITION.split("  federation:").next().expect("the text has that section").to_owned()
+        + "  role: Federated\n  federation: {heartbeatDatabase: D, heartbeatTable: T}\n";
+    [cluster, components, hub].join("---")
+}
+
+/// Everything as it was made before the edit, by an operator that is gone then.
+async fn before_the_edit(name: &str) -> TestNamespace {
+    let test = TestNamespace::new(name).await;
+    let operator = test.operator().await;
+    test.apply(&before()).await;
+    until_ready(&test).await;
+    until_agent(&test).await;
+    test.until("autoscaling/v2 HorizontalPodAutoscaler", "i", |object| !object.is_null()).await;
+    drop(operator);
+    test
+}
+
+async fn until_edited(test: &TestNamespace) {
+    test.until("apps/v1 StatefulSet", "i", |set| set.to_string().contains("More=https://moved.kusto.windows.net"))
+        .await;
+    test.until("apps/v1 Deployment", "a", |object| object.to_string().contains("=https://moved.kusto.windows.net"))
+        .await;
+    test.until("autoscaling/v2 HorizontalPodAutoscaler", "i", Value::is_null).await;
+    let is_hub = |object: &Value| object["spec"]["replicas"] == 2 && object.to_string().contains("/agent-hub");
+    test.until("apps/v1 Deployment", "part-agent", is_hub).await;
+    for (kind, name) in [("ADXCluster", "eu"), ("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a")] {
+        let told = |object: &Value| object["status"]["observedGeneration"] == object["metadata"]["generation"];
+        test.until(kind, name, told).await;
+    }
+    until_ready(test).await;
+}
+
+#[tokio::test]
+async fn killed_after_every_single_write_of_an_edit_it_comes_to_the_same_end() {
+    let expected = async {
+        let test = before_the_edit("edit-undisturbed").await;
+        let proxy = ApiProxy::start(test.plane).await;
+        let _operator = through(&test, &proxy, "edit").await;
+        test.apply(&after()).await;
+        until_edited(&test).await;
+        made(&test).await
+    };
+    let found = async {
+        let test = before_the_edit("edit-killed").await;
+        test.apply(&after()).await;
+        let proxy = ApiProxy::start(test.plane).await;
+        let kills = kill_after_each_write(&test, &proxy, "edit").await;
+        assert!(kills >= 12, "only {kills} writes");
+        let _operator = through(&test, &proxy, "last").await;
+        until_edited(&test).await;
+        made(&test).await
+    };
+    let (expected, found) = tokio::join!(expected, found);
+    assert_same(&found, &expected);
+}

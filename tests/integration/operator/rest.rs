@@ -1,0 +1,68 @@
+//! Rest: while nothing changes, nobody writes to the API server, neither the operator nor the agents that go on with their work.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::{
+    cluster::{ApiProxy, TestNamespace},
+    fleet::{Fleet, Pace},
+};
+use tokio::time;
+
+use crate::{
+    resilience::through,
+    support::{CLUSTER, COMPONENTS, apply_documents, end},
+};
+
+#[tokio::test]
+async fn at_rest_nothing_is_written_but_leases() {
+    let fleet = Fleet::start(Pace::STEADY).await.expect("the servers take the telemetry");
+    let test = TestNamespace::new("rest").await;
+    let proxy = ApiProxy::start(test.plane).await;
+    let operator = through(&test, &proxy, "rest").await;
+    operator.until_leading().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    // A hub and three partitions: their agents beat every five seconds, and pass every second.
+    apply_documents(&test, &fleet).await;
+    // And one that can never be ready, one that waits, one that is wrong: none of them is a reason to write again and again.
+    test.apply(
+        &COMPONENTS
+            .replace("{name: i}", "{name: bad}")
+            .split("---")
+            .next()
+            .expect("the first document")
+            .replace("replicas: 2", "image: x/missing:1"),
+    )
+    .await;
+    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: tobe}\nspec: {clusterName: tobeprovisioned}\n").await;
+    // And a partition whose agent beats all the time, to a hub that is not there.
+    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: nohub}\nspec: {clusterName: nohub, endpoint: 'http://127.0.0.1:9', federation: {heartbeatInterval: 3s, federatedClusters: [{endpoint: 'http://127.0.0.1:9', heartbeatDatabase: D, heartbeatTable: T}]}}\n").await;
+    test.until_condition("ADXCluster", "nohub", "Federated", "False", "Failed").await;
+    test.until_condition("Ingestor", "bad", "Ready", "False", "ImagePullBackOff").await;
+    test.until_condition("ADXCluster", "tobe", "Ready", "False", "ProvisioningDisabled").await;
+    test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+    test.until_condition("Alerter", "a", "Ready", "True", "Ready").await;
+    let rests = |hub: &Value| {
+        let told = &hub["status"]["federation"];
+        told["live"] == "3/3" && told["lastPass"]["outcome"] == "unchanged"
+    };
+    test.until("ADXCluster", "hub", rests).await;
+    let (before, beats) = (test.until_rest(Duration::from_secs(5)).await, beats(&fleet).await);
+    assert!(before.count() > 80, "{before:#?}");
+    proxy.take();
+    time::sleep(Duration::from_secs(120)).await;
+    let writes: Vec<_> = proxy.take().into_iter().filter(|seen| seen.is_write() && !seen.is_lease()).collect();
+    assert!(writes.is_empty(), "{writes:#?}\n{}", operator.process.output());
+    let moved = before.moved(&test.versions().await);
+    assert!(moved.is_empty(), "{moved:#?}\n{}", test.kubelet.output());
+    assert!(self::beats(&fleet).await > beats + 30, "the agents did no work");
+    drop(operator);
+    end(test, fleet).await;
+}
+
+/// How many heartbeats the hub has.
+async fn beats(fleet: &Fleet) -> u64 {
+    let count = fleet.hub.query("FleetDiscovery", "Heartbeats | count").await.expect("the hub answers");
+    count.column("Count")[0].parse().expect("a count is a number")
+}
