@@ -28,6 +28,8 @@ mod reclaim;
 mod reconcile;
 mod settings;
 mod stored;
+#[cfg(test)]
+mod tests;
 mod watches;
 mod workload;
 

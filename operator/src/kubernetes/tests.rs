@@ -1,0 +1,129 @@
+//! The whole of the controllers with the clock stopped, over an API server that takes no time: how long something takes is how long the operator waits for timers.
+
+mod server;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use kube::runtime::events::{Recorder, Reporter};
+use serde_json::{Value, json};
+use shared::{kusto::HostTrust, runtime::Metrics};
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+
+use self::server::{NAMESPACE, Server};
+use super::{
+    context::Context,
+    metrics::OperatorMetrics,
+    run_controllers,
+    settings::{Images, Settings},
+    watches::{Queues, Watches},
+};
+
+/// What tokio's clock can tell apart.
+const AT_ONCE: Duration = Duration::from_millis(1);
+/// Longer than any wait of an object whose pods are not ready, as nobody runs them here.
+const LATER: Duration = Duration::from_secs(15);
+
+fn settings() -> Settings {
+    let images = Images {
+        ingestor: "default/ingestor".to_owned(),
+        collector: "default/collector".to_owned(),
+        alerter: "default/alerter".to_owned(),
+        agent: Some("own/agent:1".to_owned()),
+    };
+    Settings {
+        namespace: Some(NAMESPACE.to_owned()),
+        cluster_labels: BTreeMap::new(),
+        trust: HostTrust::default(),
+        allow_loopback: false,
+        images,
+        agent_arguments: Vec::new(),
+    }
+}
+
+fn put(server: &Server, kind: &str, name: &str, spec: &Value) {
+    let metadata = json!({"name": name, "namespace": NAMESPACE, "generation": 1, "labels": {"app": "adx-mon"}});
+    let object = json!({"apiVersion": "adx-mon.azure.com/v1", "kind": kind, "metadata": metadata, "spec": spec});
+    server.put(&(format!("{}s", kind.to_lowercase()), name.to_owned()), object);
+}
+
+/// One object of each kind, with all that is made for it.
+async fn running(server: &Server, term: &CancellationToken) -> Watches {
+    let hub =
+        json!({"endpoint": "https://hub.kusto.windows.net", "heartbeatDatabase": "Fleet", "heartbeatTable": "Beats"});
+    let databases = json!([{"databaseName": "Logs", "telemetryType": "Logs"}]);
+    let cluster = json!({"clusterName": "eu", "endpoint": "https://eu.kusto.windows.net", "databases": databases, "federation": {"federatedClusters": [hub]}});
+    let selector = json!({"matchLabels": {"app": "adx-mon"}});
+    put(server, "ADXCluster", "eu", &cluster);
+    put(
+        server,
+        "Ingestor",
+        "i",
+        &json!({"adxClusterSelector": selector, "autoscaling": {"minReplicas": 2, "maxReplicas": 4}}),
+    );
+    put(server, "Collector", "c", &json!({"ingestorEndpoint": "https://i.example.com"}));
+    put(
+        server,
+        "Alerter",
+        "a",
+        &json!({"adxClusterSelector": selector, "notificationEndpoint": "https://alerts.example.com"}),
+    );
+    let client = server.client();
+    let (queues, ends) = Queues::new();
+    let watches = Watches::start(&client, Some(NAMESPACE), &queues);
+    let recorder = Recorder::new(client.clone(), Reporter::from("adx-federation-operator"));
+    let metrics = Metrics::new().register(OperatorMetrics::new);
+    let context = Context::new(client, settings(), watches.stores.clone(), recorder, metrics, None);
+    let term = term.clone();
+    tokio::spawn(async move { run_controllers(&context, ends, &term).await });
+    // All timers of the beginning have run out.
+    time::sleep(LATER).await;
+    watches
+}
+
+#[tokio::test(start_paused = true)]
+async fn between_drift_and_its_revert_no_timer_runs() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let children = server.children();
+    let plurals = children.iter().map(|(plural, _)| plural.as_str()).collect::<std::collections::BTreeSet<_>>();
+    let all = [
+        "clusterrolebindings",
+        "clusterroles",
+        "configmaps",
+        "daemonsets",
+        "deployments",
+        "horizontalpodautoscalers",
+        "poddisruptionbudgets",
+        "rolebindings",
+        "roles",
+        "serviceaccounts",
+        "services",
+        "statefulsets",
+    ];
+    assert_eq!(plurals, all.into(), "of each kind that is made there is one");
+    for key in &children {
+        let made = server.get(key).expect("it is there");
+        let mut labelled = made.clone();
+        labelled["metadata"]["labels"]["app.kubernetes.io/instance"] = "spoilt".into();
+        let mut emptied = made.clone();
+        for content in ["spec", "data", "rules", "subjects", "automountServiceAccountToken"] {
+            emptied.as_object_mut().expect("it is an object").remove(content);
+        }
+        for (how, spoilt) in [("relabelled", Some(labelled)), ("emptied", Some(emptied)), ("removed", None)] {
+            let (writes, before) = (server.writes(key), Instant::now());
+            match spoilt {
+                Some(spoilt) => server.put(key, spoilt),
+                None => server.remove(key),
+            }
+            server.until_written(key, writes).await;
+            assert!(before.elapsed() <= AT_ONCE, "{key:?}, {how}, came back after {:?}", before.elapsed());
+            let now = server.get(key).expect("it is there again");
+            let labels = |object: &Value| object["metadata"]["labels"].clone();
+            assert_eq!((labels(&now), &now["spec"]), (labels(&made), &made["spec"]));
+            time::sleep(LATER).await;
+            assert_eq!(server.writes(key), writes + 1, "{key:?}, {how}, was written again without need");
+        }
+    }
+    term.cancel();
+}
