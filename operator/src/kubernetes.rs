@@ -24,6 +24,7 @@ mod kinds;
 mod managed;
 mod metrics;
 mod provision;
+mod reason;
 mod reclaim;
 mod reconcile;
 mod settings;

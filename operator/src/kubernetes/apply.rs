@@ -16,6 +16,7 @@ use self::room::{give_up, make_room};
 use super::{
     child::{Child, ChildRef, FIELD_MANAGER, Owner},
     compare::difference,
+    reason::Reason,
 };
 
 /// What an owner should have.
@@ -71,11 +72,11 @@ pub(crate) enum ApplyError {
 
 impl ApplyError {
     /// The reason of a condition.
-    pub(crate) const fn reason(&self) -> &'static str {
+    pub(crate) const fn reason(&self) -> Reason {
         match self {
-            Self::Conflict { .. } => "Conflict",
-            Self::Dying { .. } => "WaitingForDeletion",
-            Self::Api { .. } => "ApplyFailed",
+            Self::Conflict { .. } => Reason::Conflict,
+            Self::Dying { .. } => Reason::WaitingForDeletion,
+            Self::Api { .. } => Reason::ApplyFailed,
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{
     conditions::{Draft, Phase},
     criteria,
     managed::World,
+    reason::Reason,
 };
 
 /// The clusters of a namespace that a selector selects, by name.
@@ -31,20 +32,20 @@ pub(crate) struct Selected {
 /// # Errors
 /// The condition that says what is wrong with the selector.
 pub(crate) fn selected(world: &World<'_>, namespace: &str, selector: &LabelSelector) -> Result<Selected, Draft> {
-    let no = |reason: &str, message: String| Draft::no(Phase::ClusterReady, reason, message);
+    let no = |reason: Reason, message: String| Draft::no(Phase::ClusterReady, reason, message);
     let is_empty = selector.match_labels.as_ref().is_none_or(std::collections::BTreeMap::is_empty)
         && selector.match_expressions.as_ref().is_none_or(Vec::is_empty);
     if is_empty {
         return Err(no(
-            "SelectsNothing",
+            Reason::SelectsNothing,
             "spec.adxClusterSelector is empty, and an empty selector selects nothing".to_owned(),
         ));
     }
     if let Some(violation) = violation(selector) {
-        return Err(no("Invalid", violation));
+        return Err(no(Reason::Invalid, violation));
     }
     let selector = Selector::try_from(selector.clone())
-        .map_err(|error| no("Invalid", format!("spec.adxClusterSelector is no label selector: {error}")))?;
+        .map_err(|error| no(Reason::Invalid, format!("spec.adxClusterSelector is no label selector: {error}")))?;
     let is_here = |cluster: &&Arc<ADXCluster>| cluster.namespace().as_deref() == Some(namespace);
     let mut matching: Vec<_> =
         world.clusters.iter().filter(is_here).filter(|cluster| selector.matches(cluster.labels())).cloned().collect();

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::reason::Reason;
+
 /// The most bytes of a message.
 const MAX_MESSAGE_BYTES: usize = 2048;
 
@@ -70,16 +72,26 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    pub(crate) fn yes(phase: Phase, reason: &str, message: impl Into<String>) -> Self {
-        Self { phase, is_true: Some(true), reason: reason.to_owned(), message: message.into() }
+    pub(crate) fn yes(phase: Phase, reason: Reason, message: impl Into<String>) -> Self {
+        Self::in_words_of_others(phase, Some(true), reason.as_str(), message)
     }
 
-    pub(crate) fn no(phase: Phase, reason: &str, message: impl Into<String>) -> Self {
-        Self { phase, is_true: Some(false), reason: reason.to_owned(), message: message.into() }
+    pub(crate) fn no(phase: Phase, reason: Reason, message: impl Into<String>) -> Self {
+        Self::in_words_of_others(phase, Some(false), reason.as_str(), message)
     }
 
-    pub(crate) fn unknown(phase: Phase, reason: &str, message: impl Into<String>) -> Self {
-        Self { phase, is_true: None, reason: reason.to_owned(), message: message.into() }
+    pub(crate) fn unknown(phase: Phase, reason: Reason, message: impl Into<String>) -> Self {
+        Self::in_words_of_others(phase, None, reason.as_str(), message)
+    }
+
+    /// With a reason that is not the operator's: a pod's, an agent's, or one that was given before.
+    pub(crate) fn in_words_of_others(
+        phase: Phase,
+        is_true: Option<bool>,
+        reason: &str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { phase, is_true, reason: reason.to_owned(), message: message.into() }
     }
 
     const fn status(&self) -> &'static str {
@@ -96,7 +108,7 @@ pub(crate) fn with_summary(mut drafts: Vec<Draft>, stalled: bool) -> Vec<Draft> 
     drafts.sort_by_key(|draft| draft.phase);
     let first = drafts.iter().find(|draft| draft.is_true != Some(true) && draft.phase != Phase::Provisioned);
     let ready = match first {
-        None => Draft::yes(Phase::Ready, "Ready", "everything is in place"),
+        None => Draft::yes(Phase::Ready, Reason::Ready, "everything is in place"),
         Some(draft) => Draft { phase: Phase::Ready, ..draft.clone() },
     };
     let stalled = stalled.then(|| Draft { phase: Phase::Stalled, is_true: Some(true), ..ready.clone() });
@@ -165,9 +177,9 @@ mod tests {
             assert!(conditions.iter().all(|condition| condition.observed_generation == Some(2)));
             (kstatus(&conditions, 2, 2), kstatus(&conditions, 2, 3))
         };
-        let ready = Draft::yes(Phase::WorkloadReady, "Ready", "2 of 2 pod(s) ready");
-        let waits = Draft::no(Phase::WorkloadReady, "WaitingForIngestor", "there is none");
-        let wrong = Draft::no(Phase::ClusterReady, "Invalid", "spec.clusterName");
+        let ready = Draft::yes(Phase::WorkloadReady, Reason::Ready, "2 of 2 pod(s) ready");
+        let waits = Draft::no(Phase::WorkloadReady, Reason::WaitingForIngestor, "there is none");
+        let wrong = Draft::no(Phase::ClusterReady, Reason::Invalid, "spec.clusterName");
         assert_eq!(told(vec![ready.clone()], false), ("Current", "InProgress"));
         assert_eq!(told(vec![ready, waits], false), ("InProgress", "InProgress"));
         assert_eq!(told(vec![wrong], true), ("Failed", "InProgress"));
@@ -181,8 +193,8 @@ mod tests {
     #[test]
     fn the_first_phase_that_is_not_reached_says_why_the_object_is_not_ready() {
         let drafts = vec![
-            Draft::no(Phase::WorkloadReady, "ImagePullBackOff", "pod x-0: no such image"),
-            Draft::yes(Phase::ClusterReady, "Existing", "it exists"),
+            Draft::in_words_of_others(Phase::WorkloadReady, Some(false), "ImagePullBackOff", "pod x-0: no such image"),
+            Draft::yes(Phase::ClusterReady, Reason::Existing, "it exists"),
         ];
         let first = merged(&[], with_summary(drafts.clone(), false), Some(3), Timestamp::from_second(10).unwrap());
         assert_eq!(
@@ -195,14 +207,16 @@ mod tests {
         );
         let again = merged(&first, with_summary(drafts, false), Some(3), Timestamp::from_second(20).unwrap());
         assert_eq!(again, first, "nothing changed, so nothing is written");
-        let up =
-            vec![Draft::yes(Phase::ClusterReady, "Existing", "it exists"), Draft::yes(Phase::WorkloadReady, "Up", "")];
+        let up = vec![
+            Draft::yes(Phase::ClusterReady, Reason::Existing, "it exists"),
+            Draft::yes(Phase::WorkloadReady, Reason::Ready, ""),
+        ];
         let up = merged(&first, with_summary(up, false), Some(4), Timestamp::from_second(30).unwrap());
         assert_eq!(
             shown(&up),
             [
                 ("ClusterReady", "True", "Existing", 10),
-                ("WorkloadReady", "True", "Up", 30),
+                ("WorkloadReady", "True", "Ready", 30),
                 ("Ready", "True", "Ready", 30)
             ]
         );
@@ -210,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_only_a_person_can_mend_is_stalled() {
-        let drafts = with_summary(vec![Draft::no(Phase::ClusterReady, "Invalid", "spec.x = y: z")], true);
+        let drafts = with_summary(vec![Draft::no(Phase::ClusterReady, Reason::Invalid, "spec.x = y: z")], true);
         let conditions = merged(&[], drafts, None, Timestamp::UNIX_EPOCH);
         assert_eq!(shown(&conditions).last(), Some(&("Stalled", "True", "Invalid", 0)));
     }

@@ -14,15 +14,18 @@ use kql::endpoint::without_secrets;
 use reqwest::Url;
 use shared::document::pods::PodPolicy;
 
+#[cfg(test)]
+pub(crate) use self::adx_cluster::reason_of_guard;
 use super::{
     conditions::{Draft, Phase},
     managed::Plan,
+    reason::Reason,
 };
 
 /// A spec that breaks a rule: nothing is done until it changes.
 fn invalid(phase: Phase, violations: &[impl fmt::Display]) -> Plan {
     let message: Vec<String> = violations.iter().map(ToString::to_string).collect();
-    Plan::nothing(Draft::no(phase, "Invalid", message.join("; ")), true)
+    Plan::nothing(Draft::no(phase, Reason::Invalid, message.join("; ")), true)
 }
 
 /// A text that was given: adx-mon's users leave fields empty that they do not use.

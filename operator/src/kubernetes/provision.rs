@@ -44,12 +44,11 @@ use self::{
 use super::{
     conditions::{Draft, Phase},
     managed::World,
+    reason::Reason,
     settings::Settings,
 };
 use crate::azure::{ArmClient, AzureSettings, client::ArmRequests, imds::Imds};
 
-/// Why the younger of two objects of one cluster does nothing.
-pub(crate) const DUPLICATE: &str = "DuplicateCluster";
 /// While Azure is at work and does not say when to look.
 const POLL: Duration = Duration::from_secs(15);
 /// The least time between two looks that Azure asked for.
@@ -208,13 +207,13 @@ impl Azure {
             let known = existing.iter().find(|known| known.type_ == phase.as_str());
             let is_reached = reached.iter().find(|(reached, ..)| *reached == phase);
             if let Some(stop) = own {
-                conditions.push(Draft::no(phase, &stop.reason, stop.message.clone()));
+                conditions.push(Draft::no(phase, stop.reason, stop.message.clone()));
             } else if let Some((_, reason, message)) = is_reached {
-                conditions.push(Draft::yes(phase, reason, message.clone()));
+                conditions.push(Draft::yes(phase, *reason, message.clone()));
             } else if let Some(known) = known.filter(|known| known.status == "True" && phase != Phase::Provisioned) {
-                conditions.push(Draft::yes(phase, &known.reason, known.message.clone()));
+                conditions.push(Draft::in_words_of_others(phase, Some(true), &known.reason, known.message.clone()));
             } else if let Some(stop) = stops.first() {
-                conditions.push(Draft::no(phase, "Waiting", format!("{} comes first", stop.phase.as_str())));
+                conditions.push(Draft::no(phase, Reason::Waiting, format!("{} comes first", stop.phase.as_str())));
             }
         }
         let troubles = stops.iter().filter(|stop| stop.is_trouble()).map(|stop| stop.phase).collect();
@@ -249,15 +248,15 @@ fn applied_before_us(cluster: &ADXCluster, desired: &AppliedProvisionState) -> O
 
 /// Why a cluster without an endpoint cannot be provisioned at all, whatever Azure says.
 pub(crate) fn refusal(cluster: &ADXCluster, world: &World<'_>) -> Option<Draft> {
-    let no = |reason: &str, message: String| Some(Draft::no(Phase::ClusterReady, reason, message));
+    let no = |reason: Reason, message: String| Some(Draft::no(Phase::ClusterReady, reason, message));
     let name = &cluster.spec.cluster_name;
     if !is_azure_name(name) {
         let rule = "must be 4 to 22 lower-case letters and digits, beginning with a letter, for a cluster that is to be made in Azure";
-        return no("InvalidClusterName", format!("spec.clusterName = {name}: {rule}"));
+        return no(Reason::InvalidClusterName, format!("spec.clusterName = {name}: {rule}"));
     }
     if !world.can_provision {
         let message = "spec.endpoint is absent, and this operator does not make clusters in Azure: set spec.endpoint to an existing one, or start the operator with another --azure-credential than none";
-        return no("ProvisioningDisabled", message.to_owned());
+        return no(Reason::ProvisioningDisabled, message.to_owned());
     }
     if let Some(elder) = elder(cluster, world) {
         let message = format!(
@@ -265,7 +264,7 @@ pub(crate) fn refusal(cluster: &ADXCluster, world: &World<'_>) -> Option<Draft> 
             elder.name_any(),
             elder.namespace().unwrap_or_default()
         );
-        return no(DUPLICATE, message);
+        return no(Reason::DuplicateCluster, message);
     }
     let broken = desired::desired(cluster).err()?;
     let rules: Vec<&str> = broken.iter().map(|broken| broken.rule.as_str()).collect();

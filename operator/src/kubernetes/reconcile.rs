@@ -29,6 +29,7 @@ use super::{
     criteria,
     managed::{Managed, Plan},
     provision::Provisioned,
+    reason::Reason,
     workload::{pods_of, progress, refusal, told_refusal, trouble},
 };
 
@@ -188,7 +189,7 @@ enum ReconcileError {
 
 /// Objects that are left alone.
 fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
-    let left_alone = |outcome, reason: &str, message: String| {
+    let left_alone = |outcome, reason: Reason, message: String| {
         let draft = Draft::unknown(Phase::Ready, reason, message);
         Some(Report {
             outcome,
@@ -202,7 +203,7 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
     if object.suspended() {
         return left_alone(
             Outcome::Suspended,
-            "Suspended",
+            Reason::Suspended,
             "spec.suspend is true: nothing is changed, and what is there goes on".to_owned(),
         );
     }
@@ -211,10 +212,10 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
         Ok(false) => {
             let message =
                 "spec.criteriaExpression is false for this operator's cluster labels: nothing is changed".to_owned();
-            left_alone(Outcome::NotMine, "CriteriaNotMet", message)
+            left_alone(Outcome::NotMine, Reason::CriteriaNotMet, message)
         }
         Err(why) => {
-            let ready = Draft::no(Phase::Ready, "InvalidCriteria", format!("spec.criteriaExpression: {why}"));
+            let ready = Draft::no(Phase::Ready, Reason::InvalidCriteria, format!("spec.criteriaExpression: {why}"));
             let events = news(object, &ready).into_iter().collect();
             let stalled = Draft { phase: Phase::Stalled, is_true: Some(true), ..ready.clone() };
             let endpoint = object.status_endpoint().map(str::to_owned);
@@ -306,7 +307,7 @@ async fn carry_out<K: Managed>(
                 outcome = Outcome::Waiting;
             }
             if !is_told {
-                conditions.push(Draft::yes(workload_phase, "Ready", progress.message));
+                conditions.push(Draft::yes(workload_phase, Reason::Ready, progress.message));
             }
         } else if is_told {
             outcome = Outcome::Progressing;
@@ -318,11 +319,11 @@ async fn carry_out<K: Managed>(
             };
             let why = match trouble {
                 Some((reason, message)) => {
-                    let why = Draft::no(workload_phase, &reason, message);
+                    let why = Draft::in_words_of_others(workload_phase, Some(false), &reason, message);
                     events.extend(news(object, &why));
                     why
                 }
-                None => Draft::no(workload_phase, "Progressing", progress.message),
+                None => Draft::no(workload_phase, Reason::Progressing, progress.message),
             };
             conditions.push(why);
             outcome = Outcome::Progressing;

@@ -17,6 +17,7 @@ use crate::kubernetes::{
     conditions::{Draft, Phase},
     managed::{Managed, Plan, World, spec_and_status},
     provision,
+    reason::Reason,
 };
 
 /// How often an object looks whether it is still not the first of its cluster.
@@ -36,19 +37,23 @@ impl Managed for ADXCluster {
         let endpoint = self.spec.endpoint.as_deref().and_then(|endpoint| ClusterEndpoint::parse(endpoint).ok());
         if let Some(endpoint) = endpoint {
             let conditions = vec![
-                Draft::yes(Phase::ClusterReady, "Existing", "spec.endpoint names an existing cluster"),
-                Draft::yes(Phase::DatabasesReady, "Existing", "the databases of an existing cluster are not made here"),
+                Draft::yes(Phase::ClusterReady, Reason::Existing, "spec.endpoint names an existing cluster"),
+                Draft::yes(
+                    Phase::DatabasesReady,
+                    Reason::Existing,
+                    "the databases of an existing cluster are not made here",
+                ),
             ];
             return with_agent(self, owner, world, conditions, endpoint.to_string());
         }
         let Some(provisioned) = world.provisioned.clone() else {
             let endpoint = self.status_endpoint().map(str::to_owned);
             let Some(why) = provision::refusal(self, world) else {
-                let why = Draft::unknown(Phase::ClusterReady, "NotLookedAt", "Azure has not been looked at yet");
+                let why = Draft::unknown(Phase::ClusterReady, Reason::Waiting, "Azure has not been looked at yet");
                 return Plan { endpoint, ..Plan::nothing(why, false) };
             };
             // Another object may go, of which nothing tells this one.
-            let again = (why.reason == provision::DUPLICATE).then_some(LOOK_FOR_ELDERS);
+            let again = (why.reason == Reason::DuplicateCluster.as_str()).then_some(LOOK_FOR_ELDERS);
             return Plan { endpoint, again, ..Plan::nothing(why, true) };
         };
         let (conditions, is_stalled) = (provisioned.conditions.clone(), provisioned.is_stalled);
@@ -137,7 +142,7 @@ fn with_agent(
         }
         (Some(_), None) => {
             let message = "the operator does not know its own image: start it with --agent-image, or with POD_NAME and POD_NAMESPACE in its environment";
-            conditions.push(Draft::no(Phase::AgentReady, "NoAgentImage", message));
+            conditions.push(Draft::no(Phase::AgentReady, Reason::NoAgentImage, message));
             None
         }
     };
@@ -199,13 +204,7 @@ fn agent_parts(cluster: &ADXCluster, federation: &FederationSpec, image: &str, a
 fn guarded(cluster: &ADXCluster) -> Option<Draft> {
     let told = cluster.status.as_ref()?.federation.as_ref()?;
     let guard = told.guard.as_deref()?;
-    // `mass_expiry,removal_budget`: the first gives the reason its name.
-    let words = guard.split(',').next().unwrap_or_default().split('_');
-    let capital = |word: &str| {
-        let mut letters = word.chars();
-        letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect::<String>()
-    };
-    let reason: String = words.map(capital).collect();
+    let reason = reason_of_guard(guard);
     let held = told.last_pass.as_ref().and_then(|pass| pass.message.clone()).unwrap_or_default();
     let message = match &told.plan {
         Some(plan) => format!(
@@ -214,14 +213,24 @@ fn guarded(cluster: &ADXCluster) -> Option<Draft> {
         ),
         None => held,
     };
-    Some(Draft::yes(Phase::Guarded, &reason, message))
+    Some(Draft::in_words_of_others(Phase::Guarded, Some(true), &reason, message))
+}
+
+/// `mass_expiry,removal_budget`: the first gives the reason its name.
+pub(crate) fn reason_of_guard(guard: &str) -> String {
+    let words = guard.split(',').next().unwrap_or_default().split('_');
+    let capital = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect::<String>()
+    };
+    words.map(capital).collect()
 }
 
 /// What the agent says of its last pass.
 fn federated(cluster: &ADXCluster) -> Draft {
     let told = cluster.status.as_ref().and_then(|status| status.federation.as_ref());
     let Some(pass) = told.and_then(|told| told.last_pass.as_ref()) else {
-        return Draft::unknown(Phase::Federated, "WaitingForAgent", "the agent has not told of a pass yet");
+        return Draft::unknown(Phase::Federated, Reason::WaitingForAgent, "the agent has not told of a pass yet");
     };
     let message = pass.message.clone().or_else(|| pass.problems.first().cloned());
     let message = message.unwrap_or_else(|| match cluster.spec.role.unwrap_or_default() {
@@ -231,12 +240,12 @@ fn federated(cluster: &ADXCluster) -> Draft {
         ClusterRole::Partition => "every hub has accepted the last heartbeat".to_owned(),
     });
     match pass.outcome.as_str() {
-        "done" | "unchanged" => Draft::yes(Phase::Federated, "Federated", message),
+        "done" | "unchanged" => Draft::yes(Phase::Federated, Reason::Federated, message),
         // What a person asked for: `mode: Plan`.
-        "planned" => Draft::yes(Phase::Federated, "Planned", message),
-        "held" => Draft::no(Phase::Federated, "Held", message),
-        "partial" => Draft::no(Phase::Federated, "Partial", message),
-        _ => Draft::no(Phase::Federated, "Failed", message),
+        "planned" => Draft::yes(Phase::Federated, Reason::Planned, message),
+        "held" => Draft::no(Phase::Federated, Reason::Held, message),
+        "partial" => Draft::no(Phase::Federated, Reason::Partial, message),
+        _ => Draft::no(Phase::Federated, Reason::Failed, message),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
         clusters::is_elsewhere,
         conditions::{Draft, Phase},
         managed::{Managed, Plan, World, spec_and_status},
+        reason::Reason,
     },
 };
 
@@ -77,12 +78,12 @@ fn discovered(world: &World<'_>, namespace: &str, is_running: bool) -> Result<St
     here.retain(|ingestor| !is_elsewhere(ingestor.criteria(), world));
     here.retain(|ingestor| ingestor.metadata.deletion_timestamp.is_none());
     here.sort_by_key(|ingestor| ingestor.name_any());
-    let no = |reason: &str, message: String| Draft::no(Phase::WorkloadReady, reason, message);
+    let no = |reason: Reason, message: String| Draft::no(Phase::WorkloadReady, reason, message);
     let ingestor = match here[..] {
         [] => {
             let message =
                 format!("there is no Ingestor in namespace '{namespace}': make one, or set spec.ingestorEndpoint");
-            return Err(no("WaitingForIngestor", message));
+            return Err(no(Reason::WaitingForIngestor, message));
         }
         [ingestor] => ingestor,
         [..] => {
@@ -91,7 +92,7 @@ fn discovered(world: &World<'_>, namespace: &str, is_running: bool) -> Result<St
                 "there are several Ingestors in namespace '{namespace}' ({}): set spec.ingestorEndpoint",
                 names.join(", ")
             );
-            return Err(no("AmbiguousIngestor", message));
+            return Err(no(Reason::AmbiguousIngestor, message));
         }
     };
     let ready = ingestor.conditions().iter().find(|condition| condition.type_ == Phase::Ready.as_str());
@@ -99,7 +100,7 @@ fn discovered(world: &World<'_>, namespace: &str, is_running: bool) -> Result<St
         (Some(endpoint), Some(ready)) if is_running || ready.status == "True" => Ok(endpoint.to_owned()),
         (_, ready) => {
             let why = ready.map_or_else(|| "it has not been looked at yet".to_owned(), |ready| ready.message.clone());
-            Err(no("WaitingForIngestor", format!("Ingestor '{}' is not ready: {why}", ingestor.name_any())))
+            Err(no(Reason::WaitingForIngestor, format!("Ingestor '{}' is not ready: {why}", ingestor.name_any())))
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         child::{ChildRef, Kind, Owner},
         conditions::{Draft, Phase},
         managed::{Managed, Plan, World, spec_and_status},
+        reason::Reason,
     },
 };
 
@@ -45,7 +46,7 @@ impl Managed for Ingestor {
         }
         if metrics.is_empty() && logs.is_empty() {
             let message = format!("no database is listed in spec.databases of ADXCluster {}", targets.names());
-            return Plan::nothing(Draft::no(Phase::DatabasesReady, "NoDatabases", message), false);
+            return Plan::nothing(Draft::no(Phase::DatabasesReady, Reason::NoDatabases, message), false);
         }
         let labels = &world.settings.cluster_labels;
         let parts = IngestorParts {

@@ -15,6 +15,7 @@ use crate::kubernetes::{
     clusters::{Selected, selected},
     conditions::{Draft, Phase},
     managed::{Plan, World},
+    reason::Reason,
 };
 
 /// What a component works with.
@@ -42,10 +43,10 @@ pub(super) fn targets<'a>(
 ) -> Result<Targets<'a>, Box<Plan>> {
     let nothing = |why: Draft, is_stalled: bool| Box::new(Plan::nothing(why, is_stalled));
     let selected = selected(world, &owner.namespace, selector).map_err(|why| nothing(why, true))?;
-    let waits = |message: String| Draft::no(Phase::ClusterReady, "WaitingForCluster", message);
+    let waits = |message: String| Draft::no(Phase::ClusterReady, Reason::WaitingForCluster, message);
     let at_work = format!("{does} ADXCluster {}", names(&selected.ready));
     let condition = match (&selected.waiting, &world.running) {
-        (None, _) => Draft::yes(Phase::ClusterReady, "Ready", at_work),
+        (None, _) => Draft::yes(Phase::ClusterReady, Reason::Ready, at_work),
         (Some(waiting), None) => return Err(nothing(waits(waiting.clone()), false)),
         (Some(waiting), Some(_)) if selected.ready.is_empty() => {
             waits(format!("{waiting}; what runs keeps its clusters"))

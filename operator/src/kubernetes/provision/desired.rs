@@ -19,7 +19,7 @@ use crate::{
     azure::types::{
         Identity, NewCluster, NewClusterProperties, OfferedSku, OptimizedAutoscale, Sku, UserAssignedIdentity,
     },
-    kubernetes::conditions::Phase,
+    kubernetes::{conditions::Phase, reason::Reason},
 };
 
 /// In the order of preference, where the spec names none.
@@ -36,7 +36,7 @@ const MAX_DATABASES: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Broken {
     /// A CamelCase word.
-    pub(super) reason: &'static str,
+    pub(super) reason: Reason,
     /// The field, its value and the rule.
     pub(super) rule: String,
 }
@@ -55,15 +55,15 @@ pub(super) fn desired(cluster: &ADXCluster) -> Result<AppliedProvisionState, Vec
         Some("Basic") if is_dev => {}
         Some("Basic") => {
             breaks(
-                "InvalidTier",
+                Reason::InvalidTier,
                 format!("spec.provision.tier = Basic: must be Standard for all SKUs but those that begin with '{DEV}'"),
             );
         }
-        Some(other) => breaks("InvalidTier", format!("spec.provision.tier = {other}: must be Standard or Basic")),
+        Some(other) => breaks(Reason::InvalidTier, format!("spec.provision.tier = {other}: must be Standard or Basic")),
     }
     if is_dev && provision.auto_scale == Some(true) {
         breaks(
-            "Invalid",
+            Reason::Invalid,
             format!(
                 "spec.provision.autoScale = true: must be false for SKUs that begin with '{DEV}', which have one node"
             ),
@@ -77,7 +77,7 @@ pub(super) fn desired(cluster: &ADXCluster) -> Result<AppliedProvisionState, Vec
             }
         } else {
             breaks(
-                "Invalid",
+                Reason::Invalid,
                 format!(
                     "spec.provision.userAssignedIdentities[{index}] = {id}: must be a resource id such as \
                  /subscriptions/…/resourceGroups/…/providers/Microsoft.ManagedIdentity/userAssignedIdentities/…"
@@ -106,7 +106,7 @@ fn databases(cluster: &ADXCluster, wrong: &mut Vec<Broken>) -> Vec<AppliedDataba
             databases.push(AppliedDatabase { name, soft_delete_period, found, ..AppliedDatabase::default() });
         }
     };
-    let mut breaks = |rule| wrong.push(Broken { reason: "Invalid", rule });
+    let mut breaks = |rule| wrong.push(Broken { reason: Reason::Invalid, rule });
     if cluster.spec.databases.len() > MAX_DATABASES {
         breaks(format!("spec.databases = {} entries: must be at most {MAX_DATABASES}", cluster.spec.databases.len()));
     }
@@ -252,7 +252,7 @@ pub(super) fn choose_sku(
                 "spec.provision.skuName = {name}: must be one that this subscription may have in {location}: {}",
                 names.join(", ")
             );
-            return Err(Stop::new(Phase::ClusterReady, "SkuNotAvailable", message, Next::Spec));
+            return Err(Stop::new(Phase::ClusterReady, Reason::SkuNotAvailable, message, Next::Spec));
         }
         None => {
             let preferred = PREFERRED.iter().find_map(|name| find(name));
@@ -261,7 +261,7 @@ pub(super) fn choose_sku(
                 let message = format!(
                     "this subscription may have no SKU of tier Standard in {location}: choose another spec.provision.location"
                 );
-                return Err(Stop::new(Phase::ClusterReady, "SkuNotAvailable", message, Next::Person));
+                return Err(Stop::new(Phase::ClusterReady, Reason::SkuNotAvailable, message, Next::Person));
             };
             let note = (offer.name != PREFERRED[0])
                 .then(|| format!("{} is not to be had in {location}: the SKU is {}", PREFERRED[0], offer.name));

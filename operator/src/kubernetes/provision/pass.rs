@@ -29,7 +29,7 @@ use crate::{
         operations::{Accepted, Progress},
         types::{Cluster, NewCluster, ProvisioningState, RegistrationState, State},
     },
-    kubernetes::{conditions::Phase, settings::Settings},
+    kubernetes::{conditions::Phase, reason::Reason, settings::Settings},
 };
 
 /// Marks what we made, in Azure's portal too.
@@ -61,7 +61,7 @@ pub(super) struct Pass<'a> {
     pub(super) applied: Option<AppliedProvisionState>,
     pub(super) endpoint: Option<String>,
     /// Phases that are reached.
-    pub(super) reached: Vec<(Phase, &'static str, String)>,
+    pub(super) reached: Vec<(Phase, Reason, String)>,
     /// Why others are not.
     pub(super) stops: Vec<Stop>,
     /// What was begun, for people: a reason and a sentence.
@@ -101,7 +101,7 @@ impl Pass<'_> {
         if self.stops.is_empty() {
             self.status.failures.clear();
             self.status.requested = None;
-            self.reached.push((Phase::Provisioned, "Provisioned", "Azure has what the spec says".to_owned()));
+            self.reached.push((Phase::Provisioned, Reason::Provisioned, "Azure has what the spec says".to_owned()));
         }
         Ok(())
     }
@@ -146,7 +146,7 @@ impl Pass<'_> {
         match progress {
             Progress::Running(after) if !is_old => {
                 let message = format!("Azure is at work since {}: {}", operation.started.0, operation.what);
-                return Err(Stop::wait(phase, "WaitingForAzure", message, after));
+                return Err(Stop::wait(phase, Reason::WaitingForAzure, message, after));
             }
             Progress::Failed(refusal) => {
                 self.status.operation = None;
@@ -215,7 +215,7 @@ impl Pass<'_> {
                     started: whole_seconds(self.now),
                     request: request.to_owned(),
                 });
-                self.events.push((reason, format!("began to {what}")));
+                self.events.push((reason.as_str(), format!("began to {what}")));
                 Stop::wait(phase, reason, format!("Azure is at work: {what}"), retry_after)
             }
             Err(ArmError::Refused { refusal, .. }) if !matches!(refusal.class(), Class::Busy | Class::Server) => {
@@ -237,13 +237,13 @@ impl Pass<'_> {
                 "the cluster {} was there and is not any more, and it is not made again by itself: make this ADXCluster anew to have it made again",
                 path.id()
             );
-            return Err(Stop::new(phase, "ClusterDeleted", message, Next::Person));
+            return Err(Stop::new(phase, Reason::ClusterDeleted, message, Next::Person));
         }
         if let Some(endpoint) = self.endpoint.as_ref().filter(|_| self.status.resource_id.is_none()) {
             let message = format!(
                 "spec.endpoint is absent, and was {endpoint} before: put it back; to have a new cluster made, make this ADXCluster anew"
             );
-            return Err(Stop::new(phase, "EndpointRemoved", message, Next::Person));
+            return Err(Stop::new(phase, Reason::EndpointRemoved, message, Next::Person));
         }
         if let Some(sku) = self.intended(path) {
             return Ok(self.put(target, sku, true).await);
@@ -265,7 +265,7 @@ impl Pass<'_> {
             let why = check.message.unwrap_or_default();
             let message =
                 format!("spec.clusterName = {}: must be a name that nobody has in {location}: {why}", path.cluster);
-            return Err(Stop::new(phase, "NameTaken", message, Next::Person));
+            return Err(Stop::new(phase, Reason::NameTaken, message, Next::Person));
         }
         self.gate(phase, CREATE, &self.new_cluster(target, sku.clone()).1)?;
         Ok(self.intend(path, sku))
@@ -289,7 +289,7 @@ impl Pass<'_> {
         let is_known = (&self.applied, &self.status.resource_id, &self.status.sku_name)
             == (&intention.0, &intention.1, &intention.2);
         (self.applied, self.status.resource_id, self.status.sku_name) = intention;
-        written_first(Phase::ClusterReady, "CreatingCluster", "the cluster is going to be made", is_known)
+        written_first(Phase::ClusterReady, Reason::CreatingCluster, "the cluster is going to be made", is_known)
     }
 
     /// The SKU of what was written down, if that is still what is wanted.
@@ -323,7 +323,8 @@ impl Pass<'_> {
 
     async fn put(&mut self, target: &Target, sku: String, only_new: bool) -> Stop {
         let (body, request) = self.new_cluster(target, sku);
-        let step = Step { phase: Phase::ClusterReady, reason: "CreatingCluster", what: CREATE, request: &request };
+        let step =
+            Step { phase: Phase::ClusterReady, reason: Reason::CreatingCluster, what: CREATE, request: &request };
         if let Err(refused) = self.gate(step.phase, CREATE, &request) {
             return refused;
         }
@@ -353,13 +354,13 @@ impl Pass<'_> {
         let message = "the subscription is being registered for Microsoft.Kusto";
         match provider.registration_state {
             RegistrationState::Registered => Ok(()),
-            RegistrationState::Registering => Err(Stop::wait(phase, "RegisteringProvider", message, None)),
+            RegistrationState::Registering => Err(Stop::wait(phase, Reason::RegisteringProvider, message, None)),
             RegistrationState::NotRegistered | RegistrationState::Other(_) => {
                 if let Err(error) = arm.register(subscription).await {
                     return Err(self.refused(phase, "register the subscription for Microsoft.Kusto", error));
                 }
                 self.events.push(("RegisteringProvider", message.to_owned()));
-                Err(Stop::wait(phase, "RegisteringProvider", message, None))
+                Err(Stop::wait(phase, Reason::RegisteringProvider, message, None))
             }
         }
     }
@@ -386,7 +387,7 @@ impl Pass<'_> {
         let uri = properties.uri.as_deref().filter(|uri| !uri.is_empty());
         let is_leaving = matches!(state, State::Deleting | State::Deleted);
         let never_ran = uri.is_none() || state == State::Creating;
-        let stopped = |reason: &str, what: &str| {
+        let stopped = |reason: Reason, what: &str| {
             Err(Stop::new(phase, reason, format!("Azure says that the cluster is {state}{why}: {what}"), Next::Person))
         };
         if never_ran && !is_leaving && progress.is_failed() {
@@ -394,37 +395,42 @@ impl Pass<'_> {
                 Ok(Seen::CreationFailed)
             } else {
                 stopped(
-                    "CreationFailed",
+                    Reason::CreationFailed,
                     "somebody else began to make it, which failed; delete it there, or choose another spec.clusterName",
                 )
             };
         }
         match &state {
-            State::Stopped => return stopped("Stopped", "start it there to have it work; it is not started by itself"),
-            State::Stopping => return stopped("Stopping", "it does not answer until somebody starts it"),
-            State::Unavailable => return stopped("Unavailable", "it does not answer"),
-            State::Deleting | State::Deleted => return stopped("ClusterDeleted", "somebody deletes it"),
+            State::Stopped => {
+                return stopped(Reason::Stopped, "start it there to have it work; it is not started by itself");
+            }
+            State::Stopping => return stopped(Reason::Stopping, "it does not answer until somebody starts it"),
+            State::Unavailable => return stopped(Reason::Unavailable, "it does not answer"),
+            State::Deleting | State::Deleted => return stopped(Reason::ClusterDeleted, "somebody deletes it"),
             State::Migrated => {
-                return stopped("Migrated", "its databases are in another cluster: name that one in spec.endpoint");
+                return stopped(
+                    Reason::Migrated,
+                    "its databases are in another cluster: name that one in spec.endpoint",
+                );
             }
             _ => {}
         }
         let Some(uri) = uri.filter(|_| !matches!(state, State::Creating | State::Starting)) else {
-            let reason = if state == State::Starting { "Starting" } else { "CreatingCluster" };
+            let reason = if state == State::Starting { Reason::Starting } else { Reason::CreatingCluster };
             return Err(Stop::wait(phase, reason, format!("Azure says that the cluster is {state}{why}"), None));
         };
         match endpoint_of(uri, self.settings) {
             Ok(endpoint) => self.endpoint = Some(endpoint),
             Err(rule) => {
                 let message = format!("Azure says that the cluster answers at {uri}: {rule}");
-                return Err(Stop::new(phase, "UntrustedEndpoint", message, Next::Person));
+                return Err(Stop::new(phase, Reason::UntrustedEndpoint, message, Next::Person));
             }
         }
-        self.reached.push((phase, "Running", format!("Azure says that the cluster is {state}")));
+        self.reached.push((phase, Reason::Running, format!("Azure says that the cluster is {state}")));
         if !progress.is_terminal() {
             // Somebody's change, or one of ours whose answer was lost.
             let message = "Azure is at work on the cluster, and takes no other change meanwhile";
-            return Err(Stop::wait(Phase::Provisioned, "WaitingForAzure", message, None));
+            return Err(Stop::wait(Phase::Provisioned, Reason::WaitingForAzure, message, None));
         }
         self.forget_failure(CREATE);
         Ok(Seen::Running)
@@ -439,7 +445,7 @@ impl Pass<'_> {
         let requested = Some(self.desired.clone());
         let is_known = self.status.requested == requested;
         self.status.requested = requested;
-        Err(written_first(phase, "UpdatingCluster", "Azure is going to be asked for a change", is_known))
+        Err(written_first(phase, Reason::UpdatingCluster, "Azure is going to be asked for a change", is_known))
     }
 
     async fn update(&mut self, target: &Target, cluster: &Cluster) -> Result<(), Stop> {
@@ -455,7 +461,7 @@ impl Pass<'_> {
         self.gate(phase, &what, &request)?;
         self.request(phase)?;
         let result = self.azure.arm.patch_cluster(&target.path, &update).await;
-        Err(self.begun(Step { phase, reason: "UpdatingCluster", what: &what, request: &request }, result))
+        Err(self.begun(Step { phase, reason: Reason::UpdatingCluster, what: &what, request: &request }, result))
     }
 
     async fn roles(&mut self, target: &Target) -> Result<(), Stop> {
@@ -471,7 +477,8 @@ impl Pass<'_> {
             for grant in self.grants.grants.iter().filter(|grant| grant.scope == scope && !grant.is_in(&there)) {
                 let what = format!("grant {} the role {}", grant.client_id, grant.role);
                 let result = self.azure.arm.put_assignment(&target.path, &scope, &grant.name(), &grant.body()).await;
-                let mut stop = self.begun(Step { phase, reason: "GrantingRole", what: &what, request: "" }, result);
+                let mut stop =
+                    self.begun(Step { phase, reason: Reason::GrantingRole, what: &what, request: "" }, result);
                 // An identity that is not there yet may come.
                 if stop.next == Next::Spec {
                     stop.next = Next::Person;
@@ -488,7 +495,7 @@ impl Pass<'_> {
 #[derive(Debug, Clone, Copy)]
 struct Step<'a> {
     phase: Phase,
-    reason: &'static str,
+    reason: Reason,
     what: &'a str,
     /// A hash of what is asked for.
     request: &'a str,
@@ -507,7 +514,7 @@ fn phase_of(what: &str) -> Phase {
 
 /// Goes on once the object shows what was written. `is_known`: it was written before and does not show, because the watch is late, or because the API server has
 /// definitions of an older version, which know no such fields: then it would go round for ever.
-fn written_first(phase: Phase, reason: &str, message: &str, is_known: bool) -> Stop {
+fn written_first(phase: Phase, reason: Reason, message: &str, is_known: bool) -> Stop {
     if is_known {
         let message = format!("{message}, once the status shows it: are this version's definitions installed?");
         Stop::wait(phase, reason, message, None)

@@ -6,7 +6,7 @@ use shared::{document::provisioned::FailureStatus, runtime::chain};
 
 use crate::{
     azure::{ArmError, Class, Refusal},
-    kubernetes::conditions::Phase,
+    kubernetes::{conditions::Phase, reason::Reason},
 };
 
 /// What happens next.
@@ -31,8 +31,7 @@ pub(crate) enum Next {
 pub(crate) struct Stop {
     /// The phase that is not reached.
     pub(crate) phase: Phase,
-    /// A CamelCase word.
-    pub(crate) reason: String,
+    pub(crate) reason: Reason,
     /// Sentences: what was to be done, what Azure said, what helps.
     pub(crate) message: String,
     pub(crate) next: Next,
@@ -41,23 +40,23 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    pub(crate) fn new(phase: Phase, reason: &str, message: impl Into<String>, next: Next) -> Self {
-        Self { phase, reason: reason.to_owned(), message: message.into(), next, is_blind: false }
+    pub(crate) fn new(phase: Phase, reason: Reason, message: impl Into<String>, next: Next) -> Self {
+        Self { phase, reason, message: message.into(), next, is_blind: false }
     }
 
     /// Azure is at work.
-    pub(crate) fn wait(phase: Phase, reason: &str, message: impl Into<String>, after: Option<Duration>) -> Self {
+    pub(crate) fn wait(phase: Phase, reason: Reason, message: impl Into<String>, after: Option<Duration>) -> Self {
         Self::new(phase, reason, message, Next::Wait(after))
     }
 
     /// An answer to a look, or to a write that may be tried again.
     pub(crate) fn from_error(phase: Phase, error: &ArmError) -> Self {
-        let blind = |reason: &str, next| Self { is_blind: true, ..Self::new(phase, reason, chain(error), next) };
+        let blind = |reason: Reason, next| Self { is_blind: true, ..Self::new(phase, reason, chain(error), next) };
         match error {
-            ArmError::Credential(_) => blind("SignInFailed", Next::Retry),
-            ArmError::Transport { .. } => blind("AzureUnreachable", Next::Retry),
-            ArmError::Unreadable { .. } => blind("UnreadableAnswer", Next::Retry),
-            ArmError::Throttled { after } => blind("Throttled", Next::Wait(Some(*after))),
+            ArmError::Credential(_) => blind(Reason::SignInFailed, Next::Retry),
+            ArmError::Transport { .. } => blind(Reason::AzureUnreachable, Next::Retry),
+            ArmError::Unreadable { .. } => blind(Reason::UnreadableAnswer, Next::Retry),
+            ArmError::Throttled { after } => blind(Reason::Throttled, Next::Wait(Some(*after))),
             ArmError::Refused { what, refusal } => {
                 let is_blind =
                     matches!(refusal.class(), Class::Auth | Class::Forbidden | Class::NotFound | Class::Server);
@@ -91,31 +90,33 @@ pub(crate) fn refusal_of(failure: &FailureStatus) -> Refusal {
 }
 
 /// The reason, what happens next, and what a person can do.
-fn advice(refusal: &Refusal) -> (&'static str, Next, &'static str) {
+fn advice(refusal: &Refusal) -> (Reason, Next, &'static str) {
     let code = refusal.code.to_ascii_lowercase();
     match refusal.class() {
-        Class::Auth => ("SignInFailed", Next::Retry, "Azure did not take the operator's token"),
+        Class::Auth => (Reason::SignInFailed, Next::Retry, "Azure did not take the operator's token"),
         Class::Forbidden => (
-            "Forbidden",
+            Reason::Forbidden,
             Next::Person,
             "the operator's identity lacks a role in Azure: see 'Azure roles' in the README",
         ),
-        Class::Policy => ("DisallowedByPolicy", Next::Person, "a policy of the subscription forbids it"),
-        Class::NotFound => ("NotFound", Next::Retry, ""),
-        Class::Conflict => ("Conflict", Next::Person, "see there what is in the way"),
-        Class::Busy => ("WaitingForAzure", Next::Wait(None), "something else is going on there first"),
+        Class::Policy => (Reason::DisallowedByPolicy, Next::Person, "a policy of the subscription forbids it"),
+        Class::NotFound => (Reason::NotFound, Next::Retry, ""),
+        Class::Conflict => (Reason::Conflict, Next::Person, "see there what is in the way"),
+        Class::Busy => (Reason::WaitingForAzure, Next::Wait(None), "something else is going on there first"),
         Class::Unregistered => {
-            ("ProviderNotRegistered", Next::Retry, "the subscription is not registered for Microsoft.Kusto")
+            (Reason::ProviderNotRegistered, Next::Retry, "the subscription is not registered for Microsoft.Kusto")
         }
-        Class::Quota => {
-            ("QuotaExceeded", Next::Person, "raise the quota, free cores, or choose another spec.provision.skuName")
-        }
-        Class::Locked => ("Locked", Next::Person, "remove the lock"),
-        Class::NameTaken => ("NameTaken", Next::Person, "choose another spec.clusterName"),
-        Class::Server => ("AzureFailed", Next::Retry, "it is tried again"),
-        Class::Invalid if code.contains("tier") => ("InvalidTier", Next::Spec, "see spec.provision.tier"),
-        Class::Invalid if code.contains("sku") => ("SkuNotAvailable", Next::Spec, "see spec.provision.skuName"),
-        Class::Invalid => ("Refused", Next::Spec, "it is tried again when the spec changes"),
+        Class::Quota => (
+            Reason::QuotaExceeded,
+            Next::Person,
+            "raise the quota, free cores, or choose another spec.provision.skuName",
+        ),
+        Class::Locked => (Reason::Locked, Next::Person, "remove the lock"),
+        Class::NameTaken => (Reason::NameTaken, Next::Person, "choose another spec.clusterName"),
+        Class::Server => (Reason::AzureFailed, Next::Retry, "it is tried again"),
+        Class::Invalid if code.contains("tier") => (Reason::InvalidTier, Next::Spec, "see spec.provision.tier"),
+        Class::Invalid if code.contains("sku") => (Reason::SkuNotAvailable, Next::Spec, "see spec.provision.skuName"),
+        Class::Invalid => (Reason::Refused, Next::Spec, "it is tried again when the spec changes"),
     }
 }
 
@@ -134,7 +135,7 @@ mod tests {
         };
         let stop = Stop::from_failure(Phase::ClusterReady, &failure);
         assert!(stop.message.starts_with(&format!("failed to create the cluster: {code}: Azure's text")));
-        (stop.reason, stop.next)
+        (stop.reason.to_string(), stop.next)
     }
 
     #[test]

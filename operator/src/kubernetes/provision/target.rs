@@ -5,7 +5,7 @@ use shared::document::{ADXCluster, provisioned::ProvisionStatus};
 use super::stop::{Next, Stop};
 use crate::{
     azure::{ClusterPath, Place},
-    kubernetes::conditions::Phase,
+    kubernetes::{conditions::Phase, reason::Reason},
 };
 
 /// A place in Azure.
@@ -68,7 +68,7 @@ pub(super) fn target(
         let message = format!(
             "spec.clusterName = {name}: must stay '{there}', as the cluster is called; to have another, make another ADXCluster"
         );
-        return Err(Stop::new(Phase::ClusterReady, "NameIsFixed", message, Next::Spec));
+        return Err(Stop::new(Phase::ClusterReady, Reason::NameIsFixed, message, Next::Spec));
     }
     let (spec, known, machine) = (of_spec(cluster), remembered(status), here.clone().unwrap_or_default());
     let pick = |field, spec, known| pick(field, spec, known, is_there);
@@ -86,7 +86,7 @@ pub(super) fn target(
         let missing: Vec<_> = missing.iter().filter(|(is_missing, _)| *is_missing).map(|(_, name)| *name).collect();
         let why = here.as_ref().err().map_or("the machine does not say", String::as_str);
         let message = format!("it is not known where the cluster is to be: set {}; {why}", missing.join(" and "));
-        return Err(Stop::new(Phase::ClusterReady, "PlaceUnknown", message, Next::Person));
+        return Err(Stop::new(Phase::ClusterReady, Reason::PlaceUnknown, message, Next::Person));
     };
     let group = group.unwrap_or_else(|| format!("adx-mon-{location}"));
     check("subscriptionId", subscription, is_guid(subscription), "must be a GUID")?;
@@ -106,7 +106,7 @@ fn pick(field: &str, spec: &Option<String>, known: &Option<String>, is_there: bo
             let message = format!(
                 "spec.provision.{field} = {spec}: must stay '{known}', where the cluster is; to have it elsewhere, make another ADXCluster"
             );
-            Err(Stop::new(Phase::ClusterReady, "PlaceIsFixed", message, Next::Spec))
+            Err(Stop::new(Phase::ClusterReady, Reason::PlaceIsFixed, message, Next::Spec))
         }
         (_, Some(known)) if is_there => Ok(Some(known.clone())),
         (spec, known) => Ok(spec.clone().or_else(|| known.clone())),
@@ -118,7 +118,7 @@ fn check(field: &str, value: &str, is_right: bool, rule: &str) -> Result<(), Sto
         return Ok(());
     }
     let message = format!("spec.provision.{field} = {value} (from the spec or the operator's settings): {rule}");
-    Err(Stop::new(Phase::ClusterReady, "Invalid", message, Next::Spec))
+    Err(Stop::new(Phase::ClusterReady, Reason::Invalid, message, Next::Spec))
 }
 
 /// `East US 2` and `eastus2` are one.

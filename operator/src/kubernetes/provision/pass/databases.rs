@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     azure::types::{Cluster, NewDatabase, NewDatabaseProperties},
-    kubernetes::conditions::Phase,
+    kubernetes::{conditions::Phase, reason::Reason},
 };
 
 pub(super) const CREATE_DATABASE: &str = "create the database ";
@@ -50,19 +50,22 @@ impl Pass<'_> {
                     self.status.notes.extend(kept);
                     break;
                 }
-                DatabaseStep::Busy(name) => {
-                    Stop::wait(phase, "CreatingDatabase", format!("Azure is at work on the database {name}"), None)
-                }
+                DatabaseStep::Busy(name) => Stop::wait(
+                    phase,
+                    Reason::CreatingDatabase,
+                    format!("Azure is at work on the database {name}"),
+                    None,
+                ),
                 DatabaseStep::NotShown(name) => {
                     let message = format!("Azure has accepted to make the database {name} and does not show it yet");
-                    Stop::wait(phase, "CreatingDatabase", message, None)
+                    Stop::wait(phase, Reason::CreatingDatabase, message, None)
                 }
                 DatabaseStep::Deleted(name) => {
                     self.status.notes.extend(kept);
                     let message = format!(
                         "the database {name} was there and is not any more, and it is not made again by itself: make it in Azure, or take it out of the spec and put it back"
                     );
-                    return Err(Stop::new(phase, "DatabaseDeleted", message, Next::Person));
+                    return Err(Stop::new(phase, Reason::DatabaseDeleted, message, Next::Person));
                 }
                 DatabaseStep::Write { database, is_new } => {
                     let name = database.name.clone();
@@ -88,7 +91,7 @@ impl Pass<'_> {
             } else {
                 format!("Azure has the databases {}", names.join(", "))
             };
-            self.reached.push((phase, "Provisioned", message));
+            self.reached.push((phase, Reason::Provisioned, message));
         }
         Ok(())
     }
@@ -106,9 +109,9 @@ impl Pass<'_> {
         let body = NewDatabase { location: cluster.location.clone(), kind: "ReadWrite", properties };
         let name = database.name.as_str();
         let (reason, what) = if is_new {
-            ("CreatingDatabase", format!("{CREATE_DATABASE}'{name}'"))
+            (Reason::CreatingDatabase, format!("{CREATE_DATABASE}'{name}'"))
         } else {
-            ("UpdatingDatabase", format!("{CHANGE_DATABASE}'{name}'"))
+            (Reason::UpdatingDatabase, format!("{CHANGE_DATABASE}'{name}'"))
         };
         let request = hash_of(&(target.path.id(), name, &body));
         if let Err(refused) = self.gate(phase, &what, &request) {
