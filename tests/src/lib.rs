@@ -6,6 +6,7 @@ pub mod azure;
 pub mod cluster;
 pub mod fleet;
 pub mod kusto;
+pub mod metrics;
 pub mod oracle;
 pub mod process;
 pub mod proxy;

@@ -10,6 +10,7 @@ mod examples;
 mod federation;
 mod killed;
 mod leading;
+mod metrics;
 mod resilience;
 mod rest;
 mod scope;

@@ -12,6 +12,7 @@ use tests::{
 use tokio::time;
 
 use super::support::{azure, name_for, operator, until, until_provisioned, with_spec, zero_config};
+use crate::metrics::assert_as_in_the_readme;
 
 #[tokio::test]
 async fn a_name_alone_becomes_a_running_cluster() {
@@ -54,6 +55,7 @@ async fn a_name_alone_becomes_a_running_cluster() {
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
+    assert_as_in_the_readme(&metrics);
 }
 
 /// Documents alone: a hub and three partitions come to be, with their databases, their agents, and rows from all of them.
