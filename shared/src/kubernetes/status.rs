@@ -79,3 +79,70 @@ impl StatusWriter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    };
+
+    use axum::{Json, Router, http::StatusCode};
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+    use crate::document::status::{HubStatus, PassStatus};
+
+    /// What a partition's agent sees some seconds after the beginning.
+    fn seen(second: u64, outcome: &str) -> FederationStatus {
+        let time = Time(Timestamp::from_second(i64::try_from(second).unwrap()).unwrap());
+        let pass = PassStatus {
+            time: time.clone(),
+            outcome: outcome.to_owned(),
+            message: None,
+            problems: Vec::new(),
+            repairs: Vec::new(),
+        };
+        let hub = HubStatus {
+            endpoint: "https://hub.kusto.windows.net".to_owned(),
+            last_success: Some(time),
+            outcome: Some("accepted".to_owned()),
+            message: None,
+        };
+        FederationStatus { last_pass: Some(pass), hubs: vec![hub], ..FederationStatus::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn times_alone_are_written_once_in_five_minutes_and_all_else_at_once() {
+        let (writes, is_up) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(true)));
+        let (counted, answers) = (Arc::clone(&writes), Arc::clone(&is_up));
+        let server = Router::new().fallback(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let status = if answers.load(Ordering::Relaxed) { StatusCode::OK } else { StatusCode::FORBIDDEN };
+            async move { (status, Json(json!({"metadata": {"name": "europe"}}))) }
+        });
+        let mut writer = StatusWriter::new(Client::new(server, "monitoring"), "monitoring", "europe");
+        // A pass each ten seconds, for a quarter of an hour: the first, and then one in five minutes.
+        for pass in 0..90 {
+            writer.write(seen(pass * 10, "done")).await;
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let expected = 1 + usize::try_from(pass / 30).unwrap();
+            assert_eq!(writes.load(Ordering::Relaxed), expected, "after {pass} passes");
+        }
+        let written = async |writer: &mut StatusWriter, second, outcome| {
+            let before = writes.load(Ordering::Relaxed);
+            writer.write(seen(second, outcome)).await;
+            writes.load(Ordering::Relaxed) - before
+        };
+        assert_eq!(written(&mut writer, 900, "done").await, 1);
+        assert_eq!(written(&mut writer, 900, "done").await, 0, "nothing changed at all");
+        assert_eq!(written(&mut writer, 901, "failed").await, 1, "something happened");
+        // What was refused was not written.
+        is_up.store(false, Ordering::Relaxed);
+        assert_eq!(written(&mut writer, 902, "done").await, 1);
+        is_up.store(true, Ordering::Relaxed);
+        assert_eq!(written(&mut writer, 903, "done").await, 1);
+        assert_eq!(written(&mut writer, 904, "done").await, 0);
+    }
+}

@@ -51,7 +51,7 @@ async fn an_operator_of_one_namespace_touches_nothing_of_another() {
     until_all(&other).await;
     drop(earlier);
     other.apply(&COMPONENTS.replace("replicas: 2", "replicas: 5")).await;
-    other.apply(&COMPONENTS.replace("{name: i}", "{name: later}").split("---").next().unwrap_or_default()).await;
+    other.apply(COMPONENTS.replace("{name: i}", "{name: later}").split("---").next().unwrap_or_default()).await;
     other.apply(&PARTITION.replace("name: part", "name: later")).await;
     other.delete("v1 Service", "i").await;
     other.delete("Alerter", "a").await;
