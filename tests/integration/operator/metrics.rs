@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kube::api::DeleteParams;
 use serde_json::json;
 use tests::{
     cluster::{ApiProxy, TestNamespace},
@@ -54,6 +55,11 @@ async fn every_outcome_and_every_kind_is_counted_under_the_labels_of_the_readme(
     test.apply(&ingestor("conflict", "replicas: 1")).await;
     proxy.answer("PATCH", "/statefulsets/failed", 403, 1);
     test.apply(&ingestor("failed", "replicas: 1")).await;
+    test.apply(&ingestor("suspended", "suspend: true")).await;
+    test.apply(&ingestor("not-mine", "criteriaExpression: 'false'")).await;
+    test.apply(&ingestor("gone", "replicas: 1")).await;
+    test.until_condition("Ingestor", "gone", "WorkloadReady", "True", "Ready").await;
+    test.api("Ingestor").delete("gone", &DeleteParams::default()).await.expect("it is there");
     // And drift of each kind.
     let spoilt = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "somebody"}}});
     for (kind, name) in [
@@ -67,7 +73,7 @@ async fn every_outcome_and_every_kind_is_counted_under_the_labels_of_the_readme(
     let kinds: BTreeSet<String> = ["ADXCluster", "Ingestor", "Collector", "Alerter"].map(str::to_owned).into();
     let rows = explained(&readme());
     let outcomes = &rows["reconciles_total"].values;
-    assert!(outcomes.len() >= 7, "{outcomes:?}");
+    assert!(outcomes.len() >= 10, "{outcomes:?}");
     let started = Instant::now();
     loop {
         let text = operator.metrics().await;
