@@ -13,7 +13,9 @@
 // Schema:   {"cluster": string, "database": string, "clusters": [{"name", "databases": [Database]}]}; `cluster` and `database` are the ones in scope.
 // Database: {"name", "tables": {T: "(a:long)"}, "functions": {F: {"parameters": "()", "body": "{ T }"}}, "entityGroups": {G: "database('d')"}, "open": bool}
 // Answer:   {"ok": bool, "diagnostics": [Diagnostic], "suspect": [string], "commands": [string], "names": [string], "strings": [string],
-//            "columns": [[name, type]] or null}, or {"error": string} when the request itself is wrong.
+//            "nameStarts": [number], "stringStarts": [number], "literals": [[type, text inside]], "columns": [[name, type]] or null}, or {"error": string}
+//            when the request itself is wrong. Places are UTF-16 units from the beginning of the text. A string is one token: keys in dynamic values too,
+//            and each of those that stand side by side. Literals are all but strings and what is in dynamic values.
 
 const path = require('node:path');
 const readline = require('node:readline');
@@ -60,19 +62,34 @@ function globalsOf(schema) {
   return GlobalState.Default.WithClusterList(clusters).WithCluster(own).WithDatabase(database);
 }
 
-/** What one text, a query or a single command, is to Microsoft's parser. */
-function read(text, globals) {
+/** What an answer lists, of each piece of a text. */
+const LISTS = ['diagnostics', 'suspect', 'commands', 'names', 'nameStarts', 'strings', 'stringStarts', 'literals'];
+const lists = () => Object.fromEntries(LISTS.map((list) => [list, []]));
+
+/** What one text, a query or a single command that stands at `start`, is to Microsoft's parser. */
+function read(text, start, globals) {
   const code = KustoCode.ParseAndAnalyze(text, globals);
-  const answer = { kind: code.Kind, diagnostics: [], suspect: [], commands: [], names: [], strings: [], columns: null, syntax: code.Syntax };
+  const answer = { kind: code.Kind, ...lists(), columns: null, syntax: code.Syntax };
   for (const d of array(code.GetDiagnostics())) {
     answer.diagnostics.push({ code: d.Code, severity: d.Severity, message: d.Message, start: d.Start, length: d.Length });
   }
+  let dynamicEnd = 0;
   for (const node of nodes(code.Syntax)) {
     const kind = kindOf(node);
     if (SUSPECT.has(kind)) answer.suspect.push(`${kind} at ${node.TextStart}`);
     if (kind === 'CustomCommand') answer.commands.push(node.CommandKind);
-    if (kind === 'NameDeclaration' || kind === 'NameReference') answer.names.push(node.SimpleName);
-    if (node.Kind === Syntax.SyntaxKind.StringLiteralExpression) answer.strings.push(node.LiteralValue);
+    if (kind === 'NameDeclaration' || kind === 'NameReference') {
+      answer.names.push(node.SimpleName);
+      answer.nameStarts.push(start + node.TextStart);
+    }
+    if (node.Kind === Syntax.SyntaxKind.StringLiteralToken) {
+      answer.strings.push(node.Value);
+      answer.stringStarts.push(start + node.TextStart);
+    }
+    if (kind === 'DynamicExpression') dynamicEnd = node.End;
+    else if (kind === 'LiteralExpression' && node.Kind !== Syntax.SyntaxKind.StringLiteralExpression && node.TextStart >= dynamicEnd) {
+      answer.literals.push([node.ResultType.Name, node.LiteralValueInfo.ValueText]);
+    }
   }
   if (code.ResultType?.Columns) answer.columns = array(code.ResultType.Columns).map((c) => [c.Name, c.Type.Name]);
   return answer;
@@ -113,16 +130,20 @@ function learn(text, answer, database, globals) {
   }
 }
 
-/** The commands of a script one by one, since a script costs 0.4 s a command here; any other text as it is. */
+/** The commands of a script one by one, each with its place, since a script costs 0.4 s a command here; any other text as it is. */
 function* pieces(kind, text) {
   const head = kind === 'command' && SCRIPT.exec(text);
   if (!head) {
-    yield text;
+    yield [text, 0];
     return;
   }
-  yield `${head[0]} .show version`;
-  // A comment above the first command is no command.
-  yield* text.slice(head[0].length).trim().split(/\n(?=\s*\.[a-z])/).filter((piece) => !/^(\s*\/\/[^\n]*)*\s*$/.test(piece));
+  yield [`${head[0]} .show version`, 0];
+  let start = head[0].length;
+  for (const piece of text.slice(start).split(/\n(?=\s*\.[a-z])/)) {
+    // A comment above the first command is no command.
+    if (!/^(\s*\/\/[^\n]*)*\s*$/.test(piece)) yield [piece, start];
+    start += piece.length + 1;
+  }
 }
 
 const worlds = new Map();
@@ -153,18 +174,18 @@ function globalsFor(schema) {
 }
 
 function answer({ kind, text, schema, world, session, database, unresolved = false }) {
-  const all = { ok: true, diagnostics: [], suspect: [], commands: [], names: [], strings: [], columns: null };
+  const all = { ok: true, ...lists(), columns: null };
   const isScript = kind === 'command' && SCRIPT.test(text);
-  for (const [index, piece] of [...pieces(kind, text)].entries()) {
+  for (const [index, [piece, start]] of [...pieces(kind, text)].entries()) {
     const scope = session === undefined ? schema : sessionSchema({ world, session, database });
-    const one = read(piece, globalsFor(scope));
+    const one = read(piece, start, globalsFor(scope));
     // The head of a script is read with a harmless body, whose command is not the caller's.
     const isHead = isScript && index === 0;
     if (isHead) one.commands.splice(1, 1);
     const ok = isAccepted(kind, one, piece, unresolved);
     if (ok && session !== undefined) learn(piece, one, findDatabase(scope, database), globalsFor(scope));
     all.ok &&= ok;
-    for (const part of ['diagnostics', 'suspect', 'commands', 'names', 'strings']) all[part].push(...one[part]);
+    for (const list of LISTS) all[list].push(...one[list]);
     all.columns = one.columns;
   }
   return all;

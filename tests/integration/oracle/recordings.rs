@@ -1,0 +1,98 @@
+//! The judge of recordings refuses what it is there for.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use tests::oracle::{Kind, Names, Question, Reading, Verdict, difference};
+
+use crate::oracle;
+
+/// Judges requests as if one server had recorded them.
+pub(crate) fn judge(lines: impl IntoIterator<Item = Value>) -> Verdict {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let recording: String = lines.into_iter().map(|line| line.to_string() + "\n").collect();
+    fs::write(folder.path().join("hub.jsonl"), recording).expect("the folder can be written");
+    oracle().judge_recordings(folder.path(), Names::MustBeKnown).expect("the recording can be read")
+}
+
+#[test]
+fn a_recording_is_judged_text_by_text_in_its_order() {
+    let sent = [
+        ("/v1/rest/mgmt", 200, Some(".create table ['T'] (['a b']:long)")),
+        ("/v1/rest/ingest/Hub/T", 200, None),
+        ("/v2/rest/query", 200, Some("T | project ['a b']")),
+        ("/v2/rest/query", 200, Some("T | project ['a b']")),
+        ("/v2/rest/query", 400, Some("NoSuchTable | count")),
+        ("/v1/rest/mgmt", 200, Some(".drop table ['T'] ifexists\n.frobnicate")),
+        ("/v1/rest/query", 200, Some("NoSuchTable | count")),
+    ];
+    let line = |(path, status, csl)| json!({"path": path, "db": "Hub", "csl": csl, "status": status});
+    let verdict = judge(sent.map(line));
+    assert_eq!((verdict.texts, verdict.refused.len()), (5, 2));
+    assert!(
+        verdict.refused[0].contains(".frobnicate") && verdict.refused[1].contains("KS204"),
+        "{:?}",
+        verdict.refused
+    );
+}
+
+/// What Microsoft's parser reads, without the errors that unknown names are.
+fn reading(kind: Kind, text: &str) -> Reading {
+    let question = Question { kind, text, session: "read alike", world: None, database: "Hub", unresolved: true };
+    let reading = oracle().read(question).expect("the oracle answers");
+    assert!(reading.ok, "{}", reading.complaint("refused", text));
+    reading
+}
+
+#[test]
+fn names_and_strings_of_every_form_are_read_alike() {
+    let texts = [
+        (Kind::Query, r#"print a = 'x' "y" @'z''' ```f\'enced```, ['n "m'] = h'obfuscated', c = d['i'].['j k']"#),
+        (
+            Kind::Query,
+            r#"print dynamic({"k": 'v', "z": ["w", datetime('2025-01-01')]}), datetime('2025-01-01'), time("1d"), 'after'"#,
+        ),
+        (Kind::Query, "// 'no string\nunion withsource = ['S T'] T1*, T2 // \"nor this\n| where ['😀 b'] == '😀' and c == 'é'"),
+        (Kind::Command, ".create table ['T 1'] (['a b']:long, c:datetime) with (folder='f', docstring=\"d\\\"\")"),
+        (Kind::Command, ".ingest inline into table ['T 1'] with (format='csv') <| 'no \"string\n\\x, ['no name']"),
+        (
+            Kind::Command,
+            ".execute database script with (ContinueOnErrors=true) <|\n// 'no string\n.drop table ['a 😀 b'] ifexists\n\n.create-or-alter function with (docstring='two\\nlines') ['f g'] () {\n  T\n  | where ['a b'] == ```fenced\ntext```\n}\n.drop table c ifexists",
+        ),
+    ];
+    for (kind, text) in texts {
+        let reading = reading(kind, text);
+        assert_eq!(difference(text, &reading), None, "{text}\n{reading:?}");
+    }
+}
+
+#[test]
+fn a_name_or_a_string_that_is_read_otherwise_is_told() {
+    let text = "T | where ['a b'] == 'x' and c == 'y'";
+    let right = reading(Kind::Query, text);
+    let owned = |texts: [&str; 3]| texts.map(str::to_owned).to_vec();
+    assert_eq!((&right.names, &right.strings), (&owned(["T", "a b", "c"]), &owned(["a b", "x", "y"])));
+    let told = |doctor: &dyn Fn(&mut Reading)| {
+        let mut reading = right.clone();
+        doctor(&mut reading);
+        difference(text, &reading)
+    };
+    assert_eq!(told(&|_| ()), None);
+    let doctored: [(&str, &dyn Fn(&mut Reading)); 8] = [
+        ("another value", &|reading| reading.strings[1] = "X".to_owned()),
+        ("another place", &|reading| reading.string_starts[1] += 1),
+        ("a string less", &|reading| drop((reading.strings.pop(), reading.string_starts.pop()))),
+        ("a string more", &|reading| {
+            reading.strings.push("z".to_owned());
+            reading.string_starts.push(37);
+        }),
+        ("another bare name", &|reading| reading.names[0] = "U".to_owned()),
+        ("another bracketed name", &|reading| reading.names[1] = "a".to_owned()),
+        ("a name elsewhere", &|reading| reading.name_starts[2] += 1),
+        ("a name of several words", &|reading| reading.names[2] = "c == ".to_owned()),
+    ];
+    for (what, doctor) in doctored {
+        assert!(told(doctor).is_some(), "{what}");
+    }
+    assert!(difference("T | where a == `b`", &right).is_some_and(|why| why.contains("our lexer")), "no token of ours");
+}
