@@ -96,12 +96,12 @@ stories: judges-install control-plane programs ## Integration tests: our program
 	@recordings=$$(mktemp -d); trap 'rm -rf "$$recordings"' EXIT; outcome=0; \
 	 ADX_FEDERATION_RECORDINGS=$$recordings ADX_FEDERATION_WITNESS=$$recordings/witness \
 	   $(CARGO_TEST) --no-fail-fast --test '*' -- --test-threads=$(STORY_THREADS) || outcome=$$?; \
+	 echo "Running benchmarks small, to see that they run ..."; \
+	 ADX_FEDERATION_RECORDINGS=$$recordings BENCH_ROWS=20000 BENCH_DATABASES=1 $(CARGO_TEST) --bench figures -- local-kusto programs beat || outcome=$$?; \
 	 $(CARGO_TARGET_DIR)/debug/judge-recordings $$recordings || outcome=$$?; tests/no-secrets $$recordings/witness || outcome=$$?; exit $$outcome
 	deploy/images/check $(CARGO_TARGET_DIR)/debug
 	@echo "Running the demo as README.md tells people to ..."
 	@$(MAKE) --no-print-directory demo ONCE=1
-	@echo "Running benchmarks small, to see that they run ..."
-	@BENCH_ROWS=20000 $(CARGO_TEST) --bench figures -- local-kusto beat
 
 .PHONY: control-plane
 control-plane: $(if $(EXISTING_CONTROL_PLANE),,$(ADX_FEDERATION_CONTROL_PLANE)) ## Build etcd, kube-apiserver and kube-controller-manager, once

@@ -4,6 +4,7 @@ use std::{fs, time::Duration};
 
 use tests::{
     fleet::{Fleet, Pace},
+    oracle::judge_if_watched,
     process::binary,
     telemetry::REGIONS,
 };
@@ -14,10 +15,10 @@ use crate::figures::{line, own_mib, resident_mib};
 pub(crate) async fn run() {
     println!("Programs at rest, resident memory");
     let mut fleet = Fleet::start(Pace::AT_REST).await.expect("the servers take the telemetry");
-    let hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &[]);
+    let mut hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &[]);
     let document = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
-    let partition = fleet.start_agent("agent-partition", &document, &[]);
-    let operator = fleet.start_operator();
+    let mut partition = fleet.start_agent("agent-partition", &document, &[]);
+    let mut operator = fleet.start_operator();
     time::sleep(Duration::from_secs(5)).await;
     let server = fleet.hub.process().pid();
     for (name, pid) in [
@@ -29,6 +30,10 @@ pub(crate) async fn run() {
         let pid = pid.expect("it runs");
         line(name, &format!("{:.1} MiB, its own {:.1} MiB", resident_mib(pid), own_mib(pid)));
     }
+    for process in [&mut operator, &mut hub, &mut partition] {
+        process.stop().await;
+    }
+    judge_if_watched(fleet.stop().await.path());
     println!("Size of the programs");
     for name in ["agent-partition", "agent-hub", "operator", "kusto-local"] {
         let bytes = fs::metadata(binary(name)).map_or(0, |file| file.len());

@@ -50,7 +50,7 @@ impl Hub {
         let names: Vec<String> = (0..size.databases).map(|number| format!("Db{number}")).collect();
         let databases: Vec<&str> = ["FleetDiscovery"].into_iter().chain(names.iter().map(String::as_str)).collect();
         let record = folder.path().join("hub.jsonl");
-        let server = KustoServer::start(0, &databases, Some(&record), &["--delay", "20"]).await;
+        let server = KustoServer::start(0, &databases, &record, &["--delay", "20"]).await;
         Self { server, folder, read: 0 }
     }
 
@@ -65,7 +65,7 @@ impl Hub {
     }
 
     fn recording(&self) -> &Path {
-        self.server.recording.as_deref().expect("it records")
+        &self.server.recording
     }
 
     /// The traffic since the last call, without the heartbeats of this benchmark.

@@ -15,6 +15,8 @@ class Oracle:
     """Microsoft's KQL parser, asked one text at a time."""
 
     def __init__(self) -> None:
+        # What was read, for `judge-recordings --readings` to compare with what our lexer reads.
+        self.readings: list[dict[str, Any]] = []
         self.process = subprocess.Popen(["node", str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, **request: Any) -> dict[str, Any]:
@@ -28,6 +30,8 @@ class Oracle:
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise RuntimeError(f"the oracle could not answer {request}: {answer['error']}")
+        if answer["ok"]:
+            self.readings.append({"text": request["text"], "reading": answer})
         return answer
 
     def __enter__(self) -> Oracle:

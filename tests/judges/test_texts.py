@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import corpus
-from conftest import RECORDINGS
+from conftest import RECORDINGS, program
 from oracle import Oracle
 
 
@@ -54,3 +55,11 @@ def test_every_text_that_was_sent_is_kql(oracle: Oracle) -> None:
             refused.append(f"{request['csl']}\n  {answer['diagnostics']} {answer['suspect']}")
     assert count > 100
     assert not refused, "\n".join(refused)
+
+
+def test_names_and_strings_of_every_text_are_read_alike(oracle: Oracle) -> None:
+    """Whatever was asked before: each name and string that Microsoft's parser read is one of our lexer's at the same place."""
+    lines = "".join(json.dumps(reading) + "\n" for reading in oracle.readings)
+    compared = subprocess.run([program("judge-recordings"), "--readings"], input=lines, stdout=subprocess.PIPE, text=True)
+    assert compared.returncode == 0, compared.stdout
+    assert len(oracle.readings) > 100

@@ -52,6 +52,7 @@ pub struct Fleet {
     pub partitions: Vec<KustoServer>,
     /// Documents and recordings.
     pub folder: TempDir,
+    recordings: PathBuf,
     pace: Pace,
 }
 
@@ -67,21 +68,33 @@ impl Fleet {
     /// # Panics
     /// If a server does not start.
     pub async fn start(pace: Pace) -> Result<Self, AskError> {
+        Self::start_recording(pace, None).await
+    }
+
+    /// The same with recordings in a folder that stays, whatever becomes of this process.
+    ///
+    /// # Errors
+    /// What a server refused.
+    ///
+    /// # Panics
+    /// If a server does not start.
+    pub async fn start_recording(pace: Pace, recordings: Option<PathBuf>) -> Result<Self, AskError> {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let record = |name: &str| folder.path().join(format!("{name}.jsonl"));
-        let hub = KustoServer::start(0, &HUB_DATABASES, Some(&record("hub")), &[]).await;
+        let recordings = recordings.unwrap_or_else(|| folder.path().to_owned());
+        let record = |name: &str| recordings.join(format!("{name}.jsonl"));
+        let hub = KustoServer::start(0, &HUB_DATABASES, &record("hub"), &[]).await;
         let mut partitions = Vec::new();
         for region in REGIONS {
-            let server = KustoServer::start(0, &["Logs", "Metrics"], Some(&record(region.name)), &[]).await;
+            let server = KustoServer::start(0, &["Logs", "Metrics"], &record(region.name), &[]).await;
             region.load(&server).await?;
             partitions.push(server);
         }
-        Ok(Self { hub, partitions, folder, pace })
+        Ok(Self { hub, partitions, folder, recordings, pace })
     }
 
     /// The file for the recording of a server; the server's port joins its name.
     pub fn recording(&self, name: &str) -> PathBuf {
-        self.folder.path().join(format!("{name}.jsonl"))
+        self.recordings.join(format!("{name}.jsonl"))
     }
 
     /// Writes a document into the folder.
@@ -186,7 +199,7 @@ spec:
 
     /// Stops all servers, so that their recordings are whole, and hands out the folder with them.
     pub async fn stop(self) -> TempDir {
-        let Self { hub, partitions, folder, pace: _ } = self;
+        let Self { hub, partitions, folder, recordings: _, pace: _ } = self;
         for mut server in partitions.into_iter().chain([hub]) {
             server.process().signal(Signal::SIGTERM);
             server.process().exited_within(Duration::from_secs(10)).await;

@@ -12,7 +12,7 @@ use tokio::{
     time,
 };
 
-use crate::process::Process;
+use crate::{process::Process, recordings};
 
 /// A running local Kusto.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct KustoServer {
     /// `http://127.0.0.1:port`
     pub url: String,
     /// Where it records: the file that was asked for, with the server's port in its name.
-    pub recording: Option<PathBuf>,
+    pub recording: PathBuf,
     process: Process,
     client: reqwest::Client,
 }
@@ -60,18 +60,16 @@ pub enum AskError {
 }
 
 impl KustoServer {
-    /// Starts a server with databases on a port (0: any), recording into a file if one is given, and waits until it is ready.
+    /// Starts a server with databases on a port (0: any), recording into a file, and waits until it is ready. Whoever starts it has the recording judged.
     ///
     /// # Panics
     /// If it does not get ready within 20 s.
-    pub async fn start(port: u16, databases: &[&str], record: Option<&Path>, more: &[&str]) -> Self {
+    pub async fn start(port: u16, databases: &[&str], record: &Path, more: &[&str]) -> Self {
         let mut arguments = vec!["--stop-with-stdin".to_owned(), "--listen".to_owned(), format!("127.0.0.1:{port}")];
         for database in databases {
             arguments.extend(["--database".to_owned(), (*database).to_owned()]);
         }
-        if let Some(record) = record {
-            arguments.extend(["--record".to_owned(), record.display().to_string()]);
-        }
+        arguments.extend(["--record".to_owned(), record.display().to_string()]);
         arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
         let (mut process, stdout) = Process::start_with_stdout("kusto-local", "kusto-local", &arguments);
         let mut lines = BufReader::new(stdout).lines();
@@ -82,8 +80,9 @@ impl KustoServer {
         };
         let url = line[start..].trim().to_owned();
         process.collect(lines.into_inner());
-        let mut server = Self { url, recording: None, process, client: reqwest::Client::new() };
-        server.recording = record.map(|record| server.with_port(record));
+        let mut server = Self { url, recording: PathBuf::new(), process, client: reqwest::Client::new() };
+        server.recording = server.with_port(record);
+        recordings::begun(&server.recording);
         server
     }
 
@@ -106,10 +105,9 @@ impl KustoServer {
     /// How many requests so far whose line in the recording holds a text.
     ///
     /// # Panics
-    /// If it does not record.
+    /// If its recording is gone.
     pub fn recorded(&self, part: &str) -> usize {
-        let recording = self.recording.as_ref().expect("it records");
-        let lines = fs::read_to_string(recording).expect("the recording can be read");
+        let lines = fs::read_to_string(&self.recording).expect("the recording can be read");
         lines.lines().filter(|line| line.contains(part)).count()
     }
 

@@ -11,5 +11,6 @@ pub mod oracle;
 pub mod process;
 pub mod proxy;
 pub mod queries;
+pub mod recordings;
 pub mod telemetry;
 pub mod witness;

@@ -13,8 +13,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use recordings::{Names, PLANNED, Verdict};
-pub use tokens::difference;
+pub use recordings::{Names, PLANNED, Verdict, judge_if_watched};
+pub use tokens::{difference, is_read};
 
 /// What a text is meant to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

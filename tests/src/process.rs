@@ -86,6 +86,11 @@ impl Process {
         arguments: &[String],
         environment: &[(&str, String)],
     ) -> (Self, ChildStdout) {
+        let is_recorded = arguments.iter().any(|argument| argument == "--record");
+        assert!(
+            binary_name != "kusto-local" || is_recorded,
+            "Microsoft's parser is to read what {name} is sent: --record"
+        );
         let mut child = Command::new(binary(binary_name))
             .args(arguments)
             .envs(environment.iter().map(|(name, value)| (*name, value)))

@@ -52,7 +52,10 @@ fn names_and_strings_of_every_form_are_read_alike() {
             Kind::Query,
             r#"print dynamic({"k": 'v', "z": ["w", datetime('2025-01-01')]}), datetime('2025-01-01'), time("1d"), 'after'"#,
         ),
-        (Kind::Query, "// 'no string\nunion withsource = ['S T'] T1*, T2 // \"nor this\n| where ['😀 b'] == '😀' and c == 'é'"),
+        (
+            Kind::Query,
+            "// 'no string\nunion withsource = ['S T'] T1*, T2 // \"nor this\n| where ['😀 b'] == '😀' and c == 'é'",
+        ),
         (Kind::Command, ".create table ['T 1'] (['a b']:long, c:datetime) with (folder='f', docstring=\"d\\\"\")"),
         (Kind::Command, ".ingest inline into table ['T 1'] with (format='csv') <| 'no \"string\n\\x, ['no name']"),
         (

@@ -42,7 +42,7 @@ async fn at_every_request(fault: Value) -> TempDir {
     fs::write(&home_faults, "[]").expect("the folder can be written");
     let record = hub.folder.path().join("home.jsonl");
     let arguments = ["--faults", home_faults.to_str().expect("the path is text")];
-    let mut home = KustoServer::start(0, &["Logs"], Some(&record), &arguments).await;
+    let mut home = KustoServer::start(0, &["Logs"], &record, &arguments).await;
     home.command("Logs", ".create table Requests (Level:string)").await.expect("the partition takes a table");
     let document = hub.folder.path().join("partition.yaml");
     let text = format!(

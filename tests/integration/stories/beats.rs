@@ -75,7 +75,7 @@ async fn where_streaming_is_off_heartbeats_go_by_command() {
     let mut agent = fleet.start_agent("agent-partition", &document, &["--once"]);
     assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
     assert_eq!(beats(&fleet).await, (1, 1));
-    let recording = fs::read_to_string(fleet.hub.recording.as_ref().expect("it records")).expect("the file is there");
+    let recording = fs::read_to_string(&fleet.hub.recording).expect("the file is there");
     assert!(recording.contains(".ingest inline into table ['Heartbeats']"));
     end(fleet, []).await;
 }
@@ -83,7 +83,7 @@ async fn where_streaming_is_off_heartbeats_go_by_command() {
 #[tokio::test]
 async fn a_hub_that_hangs_keeps_no_beat_from_another() {
     let fleet = with_table().await;
-    let hanging = KustoServer::start(0, &["FleetDiscovery"], Some(&fleet.recording("hanging")), &[]).await;
+    let hanging = KustoServer::start(0, &["FleetDiscovery"], &fleet.recording("hanging"), &[]).await;
     let document =
         fs::read_to_string(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])).expect("just written");
     let second = format!(
@@ -133,7 +133,7 @@ async fn a_cluster_that_lists_nothing_is_not_believed_and_keeps_its_schema() {
 #[tokio::test]
 async fn an_agent_that_starts_without_rights_says_nothing_of_tables() {
     let fleet = with_table().await;
-    let bare = KustoServer::start(0, &["Logs"], Some(&fleet.recording("bare")), &[]).await;
+    let bare = KustoServer::start(0, &["Logs"], &fleet.recording("bare"), &[]).await;
     let document =
         fs::read_to_string(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])).expect("just written");
     let document = fleet.write_document("bare", &document.replace(&fleet.partitions[0].url, &bare.url));
@@ -152,7 +152,7 @@ async fn all_hubs_are_told_at_once() {
     let fleet = with_table().await;
     let mut hubs = Vec::new();
     for name in ["slow", "slower"] {
-        let hub = KustoServer::start(0, &["FleetDiscovery"], Some(&fleet.recording(name)), &["--delay", "2000"]).await;
+        let hub = KustoServer::start(0, &["FleetDiscovery"], &fleet.recording(name), &["--delay", "2000"]).await;
         for command in [
             ".create table Heartbeats (Timestamp:datetime, ClusterEndpoint:string, Schema:dynamic, PartitionMetadata:dynamic)",
             ".alter table Heartbeats policy streamingingestion enable",
@@ -177,7 +177,7 @@ async fn all_hubs_are_told_at_once() {
     let mut agent = fleet.start_agent("agent-partition", &document, &["--once"]);
     assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
     let told_at = |hub: &KustoServer| -> jiff::Timestamp {
-        let recording = fs::read_to_string(hub.recording.as_ref().expect("it records")).expect("the file is there");
+        let recording = fs::read_to_string(&hub.recording).expect("the file is there");
         let mut lines = recording.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let ingested = lines.rfind(|line| line["path"].as_str().is_some_and(|path| path.contains("/rest/ingest/")));
         ingested.and_then(|line| line["time"].as_str()?.parse().ok()).expect("it was streamed the beat")
@@ -200,7 +200,7 @@ async fn every_hub_is_streamed_the_whole_schema_after_one_look_at_the_cluster() 
     ] {
         fleet.partitions[0].command("Logs", command).await.expect("the partition takes the command");
     }
-    let second = KustoServer::start(0, &["FleetDiscovery"], Some(&fleet.recording("second")), &[]).await;
+    let second = KustoServer::start(0, &["FleetDiscovery"], &fleet.recording("second"), &[]).await;
     for command in [
         ".create table Heartbeats (Timestamp:datetime, ClusterEndpoint:string, Schema:dynamic, PartitionMetadata:dynamic)",
         ".alter table Heartbeats policy streamingingestion enable",
@@ -224,13 +224,13 @@ async fn every_hub_is_streamed_the_whole_schema_after_one_look_at_the_cluster() 
             row.column("Columns")[0].contains("odd column") && row.column("Columns")[0].contains("dynamic"),
             "{row:?}"
         );
-        let sent = fs::read_to_string(hub.recording.as_ref().expect("it records")).expect("the file is there");
+        let sent = fs::read_to_string(&hub.recording).expect("the file is there");
         assert!(
             sent.contains("/v1/rest/ingest/FleetDiscovery/Heartbeats") && !sent.contains("into table ['Heartbeats']"),
             "{sent}"
         );
     }
-    let asked = fs::read_to_string(fleet.partitions[0].recording.as_ref().expect("it records")).expect("it is there");
+    let asked = fs::read_to_string(&fleet.partitions[0].recording).expect("it is there");
     assert_eq!(asked.matches(".show databases entities").count(), 1, "one look at the cluster for each beat");
     end(fleet, []).await;
 }
@@ -269,7 +269,7 @@ async fn an_unchanged_schema_rests_and_a_changed_one_travels_at_once() {
 #[tokio::test]
 async fn a_beat_that_came_before_the_hubs_table_is_sent_again_soon_and_to_that_hub_only() {
     let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
-    let prepared = KustoServer::start(0, &["FleetDiscovery"], Some(&fleet.recording("prepared")), &[]).await;
+    let prepared = KustoServer::start(0, &["FleetDiscovery"], &fleet.recording("prepared"), &[]).await;
     let table = ".create table Heartbeats (Timestamp:datetime, ClusterEndpoint:string, Schema:dynamic, PartitionMetadata:dynamic)";
     prepared.command("FleetDiscovery", table).await.expect("the hub takes the command");
     let document =
@@ -289,7 +289,7 @@ async fn a_beat_that_came_before_the_hubs_table_is_sent_again_soon_and_to_that_h
     fleet.hub_until("FleetDiscovery", BEATS, SOON, |table| table.column("WithTables") == ["1"]).await;
     let rows = prepared.query("FleetDiscovery", "Heartbeats | count").await.expect("the hub counts");
     assert_eq!(rows.column("Count"), ["1"], "it had taken the beat:\n{}", agent.output());
-    let asked = fs::read_to_string(fleet.partitions[0].recording.as_ref().expect("it records")).expect("it is there");
+    let asked = fs::read_to_string(&fleet.partitions[0].recording).expect("it is there");
     assert_eq!(asked.matches(".show databases entities").count(), 1, "the cluster is asked at regular beats only");
     let mut prepared = prepared;
     prepared.process().stop().await;

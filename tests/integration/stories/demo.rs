@@ -8,7 +8,7 @@ use nix::{
     sys::signal::{self, Signal},
     unistd::Pid,
 };
-use tests::process::Process;
+use tests::{process::Process, telemetry::REGIONS};
 use tokio::{process::Command, time};
 
 use crate::support::judge;
@@ -69,7 +69,9 @@ async fn servers(demo: &Process) -> Vec<i32> {
 
 #[tokio::test]
 async fn once_exits_otherwise_when_a_partition_dies_under_it() {
-    let mut demo = Process::start("demo", "demo", &["--once".to_owned()]);
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let arguments = ["--once".to_owned(), "--recordings".to_owned(), folder.path().display().to_string()];
+    let mut demo = Process::start("demo", "demo", &arguments);
     let deadline = time::Instant::now() + Duration::from_secs(20);
     let partition = loop {
         if let [_, _, _, last] = servers(&demo).await[..] {
@@ -81,6 +83,7 @@ async fn once_exits_otherwise_when_a_partition_dies_under_it() {
     signal::kill(Pid::from_raw(partition), Signal::SIGKILL).expect("it runs");
     let status = demo.exited_within(Duration::from_secs(40)).await;
     assert_ne!(status.code(), Some(0), "{}", demo.output());
+    judge(folder.path());
 }
 
 #[tokio::test]
@@ -95,14 +98,22 @@ async fn ctrl_c_leaves_no_process_behind() {
     }
     let output = demo.output();
     let hub = output.lines().find_map(|line| line.strip_prefix("  hub ")?.split_whitespace().next());
-    let url = format!("{}/v1/rest/query", hub.expect("the hub's URL is printed"));
-    let ask = async |query: &str| -> serde_json::Value {
+    let hub = hub.expect("the hub's URL is printed");
+    let ask_at = async |url: &str, query: &str| -> serde_json::Value {
         let question = serde_json::json!({"db": "Logs", "csl": query});
-        let answer = reqwest::Client::new().post(&url).json(&question).send().await;
+        let answer = reqwest::Client::new().post(format!("{url}/v1/rest/query")).json(&question).send().await;
         answer.expect("any client can ask the printed URL").json().await.expect("an answer is JSON")
     };
+    let ask = async |query: &str| ask_at(hub, query).await;
     let answer = ask("federated_Requests() | count").await;
     assert_eq!(answer["Tables"][0]["Rows"][0][0], 420, "{answer}");
+    for region in REGIONS {
+        let own = output.lines().find_map(|line| line.strip_prefix(&format!("  {:<8} ", region.name)));
+        let own = own.and_then(|rest| rest.split_whitespace().next()).expect("the partition's URL is printed");
+        let answer = ask_at(own, "Requests | summarize count() by Region").await;
+        let rows = &answer["Tables"][0]["Rows"];
+        assert_eq!(*rows, serde_json::json!([[region.name, region.requests]]), "{own}: {answer}");
+    }
     let children = children(&demo).await;
     assert_eq!(children.len(), 5, "four servers and the operator");
     // What it says of a partition that is gone is so.
@@ -128,7 +139,9 @@ async fn ctrl_c_leaves_no_process_behind() {
 
 #[tokio::test]
 async fn a_killed_demo_leaves_no_process_behind() {
-    let mut demo = Process::start("demo", "demo", &[]);
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let arguments = ["--recordings".to_owned(), folder.path().display().to_string()];
+    let mut demo = Process::start("demo", "demo", &arguments);
     let started = time::Instant::now();
     let children = loop {
         let children = children(&demo).await;
@@ -146,6 +159,7 @@ async fn a_killed_demo_leaves_no_process_behind() {
             time::sleep(Duration::from_millis(50)).await;
         }
     }
+    judge(folder.path());
 }
 
 /// The processes that it started.

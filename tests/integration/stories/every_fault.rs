@@ -63,7 +63,7 @@ impl Hub {
         fs::write(&rules, "[]").expect("the folder can be written");
         let record = folder.path().join("hub.jsonl");
         let faults = ["--faults", rules.to_str().expect("the path is text")];
-        let server = KustoServer::start(0, &["FleetDiscovery", "Logs", "Metrics"], Some(&record), &faults).await;
+        let server = KustoServer::start(0, &["FleetDiscovery", "Logs", "Metrics"], &record, &faults).await;
         let document = folder.path().join("hub.yaml");
         let hub = Self { server, folder, document, rules };
         hub.block(false);
@@ -164,7 +164,7 @@ impl Hub {
 
     /// How many requests with this text were sent so far.
     fn sent(&self, text: &str) -> usize {
-        let recording = self.server.recording.as_ref().expect("it records");
+        let recording = &self.server.recording;
         let lines = fs::read_to_string(recording).expect("the recording can be read");
         let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines.filter(|line| line["csl"].as_str().is_some_and(|csl| csl.contains(text))).count()

@@ -121,8 +121,7 @@ async fn a_strangers_row_adds_no_foreign_cluster_runs_no_command_and_harms_no_ot
     let agent = |line: &serde_json::Value| {
         line["client_request_id"].as_str().is_some_and(|id| id.starts_with("adx-federation."))
     };
-    let recording =
-        std::fs::read_to_string(fleet.hub.recording.as_ref().expect("it records")).expect("the file is there");
+    let recording = std::fs::read_to_string(&fleet.hub.recording).expect("the file is there");
     let sent = recording.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).filter(agent);
     assert!(sent.count() > 10, "what our agents sent is told by its request id, and judged by it");
     end(fleet, [operator]).await;

@@ -13,7 +13,9 @@ use tokio::{
     time,
 };
 
-use crate::support::{SOON, end, federated, hub_content, judge, until_all_beat_anew, until_printed, until_regions};
+use crate::support::{
+    SOON, end, federated, hub_content, judge, until_all_beat_anew, until_printed, until_regions, verdict,
+};
 
 #[tokio::test]
 async fn a_hub_server_that_lost_everything_is_filled_again() {
@@ -22,7 +24,7 @@ async fn a_hub_server_that_lost_everything_is_filled_again() {
     fleet.hub.process().kill().await;
     time::sleep(Duration::from_secs(1)).await;
     let record = fleet.recording("hub-again");
-    fleet.hub = KustoServer::start(port, &HUB_DATABASES, Some(&record), &[]).await;
+    fleet.hub = KustoServer::start(port, &HUB_DATABASES, &record, &[]).await;
     until_regions(&fleet, &["america", "asia", "europe"]).await;
     end(fleet, [operator]).await;
 }
@@ -87,8 +89,7 @@ async fn once_and_plan_tell_by_their_exit_codes_what_happened() {
     };
     let (code, output) = run(&["--plan"]).await;
     assert_eq!(code, Some(0), "{output}");
-    let recording =
-        std::fs::read_to_string(fleet.hub.recording.as_ref().expect("it records")).expect("the file is there");
+    let recording = std::fs::read_to_string(&fleet.hub.recording).expect("the file is there");
     for line in recording.lines() {
         let sent: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
         assert!(sent["csl"].as_str().is_some_and(|text| text.starts_with(".show")), "a plan only looks: {line}");
@@ -200,19 +201,21 @@ async fn a_schema_of_more_than_a_mebibyte_is_federated() {
 async fn the_local_server_takes_its_arguments_and_prints_one_line() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let record = |name: &str| folder.path().join(format!("{name}.jsonl"));
-    let mut server = KustoServer::start(0, &["Logs", "My Metrics"], Some(&record("first")), &["--delay", "300"]).await;
+    let mut server = KustoServer::start(0, &["Logs", "My Metrics"], &record("first"), &["--delay", "300"]).await;
     let started = std::time::Instant::now();
     let databases = server.command("Logs", ".show databases | project DatabaseName | order by DatabaseName asc").await;
     assert_eq!(databases.expect("it answers").column("DatabaseName"), ["Logs", "My Metrics"]);
     assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
     let port = server.port();
     server.process().stop().await;
-    let mut again = KustoServer::start(port, &[], Some(&record("again")), &[]).await;
+    let mut again = KustoServer::start(port, &[], &record("again"), &[]).await;
     assert_eq!(again.port(), port);
     again.process().stop().await;
     judge(folder.path());
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
     // Its one line is its URL, whatever it is asked.
-    let arguments = ["--listen", "127.0.0.1:0", "--database", "Logs"].map(str::to_owned);
+    let record = folder.path().join("one-line.jsonl").display().to_string();
+    let arguments = ["--listen", "127.0.0.1:0", "--database", "Logs", "--record", &record].map(str::to_owned);
     let (mut server, stdout) = Process::start_with_stdout("kusto-local", "kusto-local", &arguments);
     let mut lines = BufReader::new(stdout).lines();
     let line = lines.next_line().await.expect("a pipe can be read").expect("it prints a line");
@@ -224,4 +227,6 @@ async fn the_local_server_takes_its_arguments_and_prints_one_line() {
     }
     server.stop().await;
     assert_eq!(lines.next_line().await.expect("a pipe can be read"), None);
+    let verdict = verdict(folder.path());
+    assert_eq!((verdict.texts, verdict.refused.len(), verdict.refused_by_both.len()), (2, 0, 1));
 }

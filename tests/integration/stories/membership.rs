@@ -65,7 +65,7 @@ async fn a_partition_whose_server_died_leaves_the_others_answers_intact() {
     assert_eq!(table.expect("the hub answers from the others").column("count_"), ["60", "240"]);
     // And it comes back, empty as a server in memory does, under its old address.
     let record = fleet.recording("america-again");
-    let again = KustoServer::start(fleet.partitions[1].port(), &["Logs", "Metrics"], Some(&record), &[]).await;
+    let again = KustoServer::start(fleet.partitions[1].port(), &["Logs", "Metrics"], &record, &[]).await;
     REGIONS[1].load(&again).await.expect("the server takes the telemetry");
     fleet.partitions[1] = again;
     until_regions(&fleet, &["america", "asia", "europe"]).await;
@@ -212,8 +212,7 @@ async fn a_hub_at_rest_is_not_written_to() {
 
 /// The management commands that the hub has been sent.
 fn commands(fleet: &Fleet) -> Vec<String> {
-    let recording =
-        std::fs::read_to_string(fleet.hub.recording.as_ref().expect("the hub records")).expect("its file can be read");
+    let recording = std::fs::read_to_string(&fleet.hub.recording).expect("its file can be read");
     let lines = recording.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a line is JSON"));
     lines
         .filter(|line| line["path"].as_str().is_some_and(|path| path.ends_with("/mgmt")))

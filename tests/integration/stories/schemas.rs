@@ -101,8 +101,7 @@ async fn partitions_that_write_adx_mons_rows_are_federated_alike() {
 async fn a_new_column_reaches_the_hub_which_forgets_the_old_ones() {
     let (fleet, operator) = federated().await;
     let sent = |text: &str| {
-        let recording =
-            std::fs::read_to_string(fleet.hub.recording.as_ref().expect("it records")).expect("the file is there");
+        let recording = std::fs::read_to_string(&fleet.hub.recording).expect("the file is there");
         recording.matches(text).count()
     };
     time::sleep(Duration::from_secs(2)).await;

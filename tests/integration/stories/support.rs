@@ -14,8 +14,9 @@ use std::{
 use tests::{
     fleet::{Fleet, Pace},
     kusto::Table,
-    oracle::{Names, Oracle},
+    oracle::{Names, Oracle, Verdict},
     process::Process,
+    recordings,
 };
 use tokio::time;
 
@@ -83,7 +84,7 @@ pub(crate) async fn end(fleet: Fleet, agents: impl IntoIterator<Item = Process>)
 pub(crate) fn judge_together<'a>(folders: impl Iterator<Item = &'a Path>) {
     let together = tempfile::tempdir().expect("a temporary folder can be made");
     let mut names = Vec::<String>::new();
-    let mut recordings = BTreeMap::<String, String>::new();
+    let mut texts = BTreeMap::<String, String>::new();
     for folder in folders {
         // `NAME-PORT.jsonl`
         let entries = fs::read_dir(folder).expect("the folder can be read");
@@ -106,22 +107,28 @@ pub(crate) fn judge_together<'a>(folders: impl Iterator<Item = &'a Path>) {
             numbered.push((format!("127.0.0.1:{port}"), format!("127.0.0.1:{number}")));
         }
         for (name, _, path) in servers {
-            let mut text = fs::read_to_string(path).expect("the recording can be read");
+            let mut text = fs::read_to_string(&path).expect("the recording can be read");
+            recordings::judged(&path);
             for (port, number) in &numbered {
                 text = text.replace(port, number);
             }
             let number = names.iter().position(|known| *known == name).unwrap_or_default();
-            *recordings.entry(format!("{name}-{number}.jsonl")).or_default() += &text;
+            *texts.entry(format!("{name}-{number}.jsonl")).or_default() += &text;
         }
     }
-    for (name, text) in recordings {
+    for (name, text) in texts {
         fs::write(together.path().join(name), text).expect("the folder can be written");
     }
     judge(together.path());
 }
 
-/// Microsoft's parser reads every text in the recordings of a folder.
+/// Microsoft's parser accepts every text in the recordings of a folder.
 pub(crate) fn judge(folder: &Path) {
+    verdict(folder).assert_accepted();
+}
+
+/// What Microsoft's parser reads in the recordings of a folder.
+pub(crate) fn verdict(folder: &Path) -> Verdict {
     // Reading takes most of a story's time; each process reads on one core.
     static ORACLES: OnceLock<[Mutex<Oracle>; 2]> = OnceLock::new();
     static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -129,5 +136,5 @@ pub(crate) fn judge(folder: &Path) {
     let oracles = ORACLES.get_or_init(|| [(), ()].map(start));
     let oracle = &oracles[NEXT.fetch_add(1, Ordering::Relaxed) % oracles.len()];
     let mut oracle = oracle.lock().unwrap_or_else(PoisonError::into_inner);
-    oracle.judge_recordings(folder, Names::MustBeKnown).expect("the recordings can be read").assert_accepted();
+    oracle.judge_recordings(folder, Names::MustBeKnown).expect("the recordings can be read")
 }

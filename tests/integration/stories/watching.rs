@@ -170,8 +170,7 @@ async fn guards_and_failed_beats_show_in_metrics() {
     let url = admin_url(&agents[0]).await;
     until(&url, "/metrics", |_, body| body.contains(&failed)).await;
     let hub_database = tests::fleet::HUB_DATABASES;
-    fleet.hub =
-        tests::kusto::KustoServer::start(fleet.hub.port(), &hub_database, Some(&fleet.recording("again")), &[]).await;
+    fleet.hub = tests::kusto::KustoServer::start(fleet.hub.port(), &hub_database, &fleet.recording("again"), &[]).await;
     end(fleet, agents.into_iter().chain([hub])).await;
 }
 

@@ -2,8 +2,8 @@
 //! answer was right. I/O: processes, loopback HTTP, stdout.
 
 use std::{
-    env, fs,
-    path::{Path, PathBuf},
+    env,
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -35,11 +35,12 @@ const WHOLE_OR_NOT: &str = "macro-expand Logs_Partitions as X ( X.Requests | sum
 #[tokio::main]
 async fn main() -> ExitCode {
     let once = env::args().any(|argument| argument == "--once");
-    // For tests: where what the servers were sent is kept.
+    // For tests: where what the servers are sent is kept.
     let recordings = env::args().skip_while(|argument| argument != "--recordings").nth(1).map(PathBuf::from);
     let started = Instant::now();
     println!("Starting four local Kusto servers (one hub, three partitions) and our agents beside each ...");
-    let fleet = match Fleet::start(Pace { heartbeat: "2s", time_to_live: "10s", reconcile: "1s", ..Pace::FAST }).await {
+    let pace = Pace { heartbeat: "2s", time_to_live: "10s", reconcile: "1s", ..Pace::FAST };
+    let fleet = match Fleet::start_recording(pace, recordings).await {
         Ok(fleet) => fleet,
         Err(error) => {
             println!("The servers could not be prepared: {error}");
@@ -59,7 +60,7 @@ async fn main() -> ExitCode {
     }
     let right = show(&fleet, &functions).await;
     if once {
-        stop(fleet, operator, recordings.as_deref()).await;
+        stop(fleet, operator).await;
         return if right { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     println!("Any Kusto client can ask (no sign-in; the hub's database is Logs or Metrics):");
@@ -87,7 +88,7 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     };
-    stop(fleet, operator, recordings.as_deref()).await;
+    stop(fleet, operator).await;
     exit
 }
 
@@ -104,18 +105,10 @@ async fn asked_to_stop() {
 }
 
 /// The agents first, so that they do not see their servers go.
-async fn stop(fleet: Fleet, mut operator: Process, recordings: Option<&Path>) {
+async fn stop(fleet: Fleet, mut operator: Process) {
     operator.signal(Signal::SIGTERM);
     operator.exited_within(Duration::from_secs(10)).await;
-    let folder = fleet.stop().await;
-    if let Some(recordings) = recordings {
-        for entry in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
-            if entry.path().extension().is_some_and(|extension| extension == "jsonl") {
-                fs::copy(entry.path(), recordings.join(entry.file_name()))
-                    .expect("the folder for recordings can be written");
-            }
-        }
-    }
+    fleet.stop().await;
 }
 
 /// Waits until every region's tables have their functions and all partitions are in.

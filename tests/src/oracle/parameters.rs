@@ -38,7 +38,8 @@ impl Oracle {
         if let Some(why) = other_names(&declared, sent) {
             return Ok(Some(why));
         }
-        let given = declared.iter().filter_map(|parameter| Some((*parameter, sent.get(&parameter.name.name)?.as_str())));
+        let given =
+            declared.iter().filter_map(|parameter| Some((*parameter, sent.get(&parameter.name.name)?.as_str())));
         let given: Vec<(&Parameter, &str)> = given.collect();
         if given.is_empty() {
             return Ok(None);
@@ -60,7 +61,8 @@ fn other_names(declared: &[&Parameter], sent: &BTreeMap<String, String>) -> Opti
     if let Some(name) = sent.keys().find(|name| !is_declared(name)) {
         return Some(format!("the parameter '{name}' is sent and not declared"));
     }
-    let missing = declared.iter().find(|parameter| parameter.default.is_none() && !sent.contains_key(&parameter.name.name));
+    let missing =
+        declared.iter().find(|parameter| parameter.default.is_none() && !sent.contains_key(&parameter.name.name));
     missing.map(|parameter| format!("the parameter '{}' is declared and not sent", parameter.name.name))
 }
 
@@ -74,7 +76,9 @@ fn other_values(given: &[(&Parameter, &str)], reading: &Reading) -> Option<Strin
             return Some(format!("the parameter '{name}' is no scalar"));
         };
         if columns.get(index) != Some(&(name.clone(), declared.name().to_owned())) {
-            return Some(format!("{name}:{declared} is sent as {text}, which Microsoft's parser reads as one of {columns:?}"));
+            return Some(format!(
+                "{name}:{declared} is sent as {text}, which Microsoft's parser reads as one of {columns:?}"
+            ));
         }
         let ours = match one_literal(text) {
             Ok(ours) if type_of(&ours) == declared => ours,

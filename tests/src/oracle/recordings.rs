@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Kind, Oracle, OracleError, Question, Reading, tokens};
+use crate::recordings::{are_watched, judged};
 
 /// What becomes of a name that the recorded commands did not make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +63,20 @@ impl Oracle {
                     verdict.refused.extend(different.map(|why| format!("{}:\n{csl}\n  {why}", path.display())));
                 }
             }
+            judged(&path);
         }
         Ok(verdict)
+    }
+}
+
+/// Judges the recordings of a benchmark, where the suite runs it to see that it runs. What comes after it is measured elsewhere.
+///
+/// # Panics
+/// If a text was refused.
+pub fn judge_if_watched(folder: &Path) {
+    if are_watched() {
+        let judged = Oracle::start().and_then(|mut oracle| oracle.judge_recordings(folder, Names::MustBeKnown));
+        judged.expect("the recordings can be read").assert_accepted();
     }
 }
 

@@ -31,7 +31,7 @@ pub fn difference(text: &str, theirs: &Reading) -> Option<String> {
 }
 
 /// Whether our lexer reads a text to its end.
-pub(super) fn is_read(text: &str) -> bool {
+pub fn is_read(text: &str) -> bool {
     pieces(text).is_ok()
 }
 

@@ -12,7 +12,7 @@ use tests::{
 use tokio::time;
 
 use super::support::{azure, name_for, operator, until, until_provisioned, with_spec, zero_config};
-use crate::metrics::assert_as_in_the_readme;
+use crate::{metrics::assert_as_in_the_readme, support::judge};
 
 #[tokio::test]
 async fn a_name_alone_becomes_a_running_cluster() {
@@ -66,7 +66,9 @@ async fn from_one_document_to_a_federated_query() {
     let names: Vec<String> =
         REGIONS.iter().map(|region| format!("{}{}", name_for(&test), region.geo.to_lowercase())).collect();
     let hub_name = format!("{}hub", name_for(&test));
-    let hub = KustoServer::start(0, &[], None, &[]).await;
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let record = |name: &str| folder.path().join(format!("{name}.jsonl"));
+    let mut hub = KustoServer::start(0, &[], &record("hub"), &[]).await;
     azure.serve_cluster(&hub_name, &hub.url);
     let mut document = with_spec(
         &hub_name,
@@ -74,7 +76,7 @@ async fn from_one_document_to_a_federated_query() {
     );
     let mut servers = Vec::new();
     for (region, name) in REGIONS.iter().zip(&names) {
-        let server = KustoServer::start(0, &[], None, &[]).await;
+        let server = KustoServer::start(0, &[], &record(region.name), &[]).await;
         azure.serve_cluster(name, &server.url);
         servers.push(server);
         let federation = format!(
@@ -115,6 +117,12 @@ async fn from_one_document_to_a_federated_query() {
     .await;
     test.until_condition("ADXCluster", &hub_name, "Ready", "True", "Ready").await;
     azure.assert_fine();
+    // Its pods' processes end with it.
+    drop(test);
+    for server in servers.iter_mut().chain([&mut hub]) {
+        server.process().stop().await;
+    }
+    judge(folder.path());
 }
 
 #[tokio::test]
