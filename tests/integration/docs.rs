@@ -1,6 +1,6 @@
 //! What the documents say is so: examples validate, every field and metric has its line, every file of the map exists.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kql::endpoint::ClusterEndpoint;
@@ -13,27 +13,18 @@ use shared::{
         RefusalReason,
     },
 };
-use tests::metrics::{assert_explained, explained, families};
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn read(name: &str) -> String {
-    fs::read_to_string(root().join(name)).expect("the document is in the repository")
-}
-
-/// The fenced blocks of one language.
-fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
-    let fence = format!("```{language}\n");
-    text.split(fence.as_str()).skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect()
-}
+use tests::{
+    docs::{blocks, read, root},
+    metrics::{assert_explained, explained, families},
+};
 
 #[test]
 fn every_cluster_in_the_readme_is_a_valid_document() {
     let readme = read("README.md");
-    let clusters: Vec<_> =
-        blocks(&readme, "yaml").into_iter().filter(|block| block.contains("kind: ADXCluster")).collect();
+    let clusters: Vec<_> = blocks(&readme)
+        .filter(|(language, block)| *language == "yaml" && block.contains("kind: ADXCluster"))
+        .map(|(_, block)| block)
+        .collect();
     assert!(clusters.len() >= 2);
     for text in clusters {
         for cluster in parse_documents(text).expect("the example is a document") {

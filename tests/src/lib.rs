@@ -4,6 +4,7 @@
 
 pub mod azure;
 pub mod cluster;
+pub mod docs;
 pub mod fleet;
 pub mod kusto;
 pub mod metrics;

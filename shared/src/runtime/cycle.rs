@@ -312,6 +312,40 @@ mod tests {
         assert!((due - 1..=due + 1).contains(&seconds), "waited {seconds} s of {due}");
     }
 
+    /// How long the passes of one agent wait, without the time that a pass takes.
+    async fn waits(passes: usize) -> Vec<Duration> {
+        let world = World::new("test");
+        let mut cycle = world.cycle(every(600_000));
+        let mut waits = Vec::new();
+        for _ in 0..passes {
+            let started = Instant::now();
+            cycle.next().await.unwrap();
+            waits.push(started.elapsed());
+        }
+        waits
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn passes_come_up_to_a_quarter_early_and_no_two_agents_or_passes_by_the_same_time() {
+        let agents = [waits(200).await, waits(200).await];
+        let secs = |wait: &Duration| wait.as_secs_f64();
+        for waits in &agents {
+            // The timer counts whole milliseconds.
+            assert!(waits[0] <= Duration::from_millis(2_001), "the first is soon: {:?}", waits[0]);
+            let later = &waits[1..];
+            assert!(later.iter().all(|wait| (449.99..=600.01).contains(&secs(wait))), "{later:?}");
+            let mean = later.iter().map(secs).sum::<f64>() / later.len() as f64;
+            // Spread over the whole quarter: the mean of 199 lies 16 standard deviations within, and an edge is missed with one chance in 10^9.
+            assert!((475.0..575.0).contains(&mean), "{mean}");
+            let near = |from: f64, to: f64| later.iter().any(|wait| (from..to).contains(&secs(wait)));
+            assert!(near(449.0, 465.0) && near(585.0, 601.0), "{later:?}");
+            let distinct: std::collections::BTreeSet<_> = later.iter().collect();
+            assert!(distinct.len() > 150, "{} of 199 differ", distinct.len());
+        }
+        let same = agents[0].iter().zip(&agents[1]).filter(|(one, other)| one == other).count();
+        assert!(same < 20, "two agents wait the same time {same} times of 200");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_pass_may_be_followed_up_before_the_schedules_next_one_which_stays_where_it_was() {
         let world = World::new("test");

@@ -2,7 +2,10 @@
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use tests::cluster::{TestNamespace, condition_of};
+use tests::{
+    cluster::{TestNamespace, condition_of},
+    docs::{blocks, read},
+};
 
 /// The seed's "Minimal" example: an existing cluster and all three components.
 const MINIMAL: &str = r#"
@@ -224,11 +227,10 @@ async fn every_block_of_the_seed_is_taken_as_it_is_written() {
 #[tokio::test]
 async fn the_examples_of_the_readme_are_taken() {
     let test = TestNamespace::new("readme").await;
-    let readme = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let readme = std::fs::read_to_string(readme).expect("the README is there");
-    let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0));
+    let readme = read("README.md");
+    let examples = blocks(&readme).filter(|(language, block)| *language == "yaml" && block.contains("kind: "));
     let mut kinds = std::collections::BTreeSet::new();
-    for block in blocks.filter(|block| block.contains("kind: ")) {
+    for (_, block) in examples {
         for object in test.apply(block).await {
             kinds.insert(object.types.map(|types| types.kind).unwrap_or_default());
         }

@@ -2,8 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -11,6 +9,7 @@ use kube::api::DeleteParams;
 use serde_json::json;
 use tests::{
     cluster::{ApiProxy, TestNamespace},
+    docs::read,
     metrics::{assert_explained, explained, families},
 };
 use tokio::time;
@@ -23,11 +22,7 @@ use crate::{
 
 /// Every metric that the operator shows has the labels of its row.
 pub(crate) fn assert_as_in_the_readme(text: &str) {
-    assert_explained(&families(text), &explained(&readme()));
-}
-
-fn readme() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).expect("it is in the repository")
+    assert_explained(&families(text), &explained(&read("README.md")));
 }
 
 /// The first document of the components, with another name and something more in its spec.
@@ -71,7 +66,7 @@ async fn every_outcome_and_every_kind_is_counted_under_the_labels_of_the_readme(
         change(&test, kind, name, spoilt.clone()).await;
     }
     let kinds: BTreeSet<String> = ["ADXCluster", "Ingestor", "Collector", "Alerter"].map(str::to_owned).into();
-    let rows = explained(&readme());
+    let rows = explained(&read("README.md"));
     let outcomes = &rows["reconciles_total"].values;
     assert!(outcomes.len() >= 10, "{outcomes:?}");
     let started = Instant::now();

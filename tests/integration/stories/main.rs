@@ -1,5 +1,6 @@
 //! Stories with real processes: local Kusto servers, the agents, the supervisor. Each test names the rule that it proves.
 
+mod admin;
 mod beat_faults;
 mod beats;
 mod demo;
@@ -9,7 +10,10 @@ mod hostile;
 mod identity;
 mod lifecycle;
 mod membership;
+mod numbers;
 mod ownership;
+mod plans;
+mod readme;
 mod schemas;
 mod supervision;
 mod support;

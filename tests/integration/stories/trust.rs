@@ -12,28 +12,41 @@ use tests::{
 };
 use tokio::time;
 
-use crate::support::{SOON, end, hub_content};
+use crate::{
+    admin::{admin_url, until},
+    support::{SOON, end, hub_content},
+};
 
 /// Partitions that beat once in a story are neither silent nor gone.
-const STILL: Pace = Pace { heartbeat: "1m", time_to_live: "5m", ..Pace::FAST };
+pub(crate) const STILL: Pace = Pace { heartbeat: "1m", time_to_live: "5m", ..Pace::FAST };
 
 /// The hub's document with more fields of a federation, each line indented by four.
-fn hub_with(fleet: &Fleet, name: &str, fields: &str) -> std::path::PathBuf {
+pub(crate) fn hub_with(fleet: &Fleet, name: &str, fields: &str) -> std::path::PathBuf {
     let document = fs::read_to_string(fleet.hub_document()).expect("the document was just written");
     fleet.write_document(name, &document.replace("    macroExpand:", &format!("{fields}\n    macroExpand:")))
 }
 
-async fn beats(fleet: &Fleet) {
+pub(crate) async fn beats(fleet: &Fleet) {
     for (region, server) in REGIONS.iter().zip(&fleet.partitions) {
         let mut agent = fleet.start_agent("agent-partition", &fleet.partition_document(region, server), &["--once"]);
         assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
     }
 }
 
-async fn once(fleet: &Fleet, document: &std::path::Path, how: &str) -> (Option<i32>, String) {
+pub(crate) async fn once(fleet: &Fleet, document: &std::path::Path, how: &str) -> (Option<i32>, String) {
     let mut agent = fleet.start_agent("agent-hub", document, &[how]);
     let status = agent.exited_within(SOON).await;
     (status.code(), agent.output())
+}
+
+/// Somebody edits a function of ours in Logs, and keeps its docstring.
+pub(crate) async fn edit(fleet: &Fleet, function: &str) {
+    let shown = format!(".show functions | where Name == '{function}' | project DocString");
+    let docstring = fleet.hub.command("Logs", &shown).await.expect("the hub answers").column("DocString").remove(0);
+    let edit = format!(
+        ".create-or-alter function with (folder='federation_facades', docstring='{docstring}', skipvalidation=true) {function}() {{ print Region = 'mine' }}"
+    );
+    fleet.hub.command("Logs", &edit).await.expect("anybody may");
 }
 
 /// The clusters in the hub's group of Logs.
@@ -139,19 +152,9 @@ async fn a_plan_shows_what_would_be_done_and_nothing_is() {
     }
     // It keeps watching, and its status has the plan.
     let mut agent = fleet.start_agent("agent-hub", &planning, &["--admin", "127.0.0.1:0"]);
-    let deadline = time::Instant::now() + SOON;
-    let status = loop {
-        let output = agent.output();
-        if let Some(url) = output.lines().find_map(|line| line.strip_prefix("admin ")) {
-            let text =
-                reqwest::get(format!("{url}/status")).await.expect("it answers").text().await.expect("it is text");
-            if text.contains("\"planned\":{") {
-                break text;
-            }
-        }
-        assert!(time::Instant::now() < deadline, "{output}");
-        time::sleep(Duration::from_millis(100)).await;
-    };
+    let url = admin_url(&agent).await;
+    let status = until(&url, "/status", |_, text| text.contains("\"planned\":{")).await;
+    until(&url, "/metrics", |_, text| text.contains("adx_federation_passes_total{outcome=\"planned\"}")).await;
     assert!(
         status.contains("create entity group Logs_Partitions in Logs") && status.contains("\"hash\":\""),
         "{status}"
@@ -211,14 +214,7 @@ async fn a_group_by_geography_holds_its_partitions_and_views_and_an_edited_funct
     assert_eq!(viewed.rows.len(), 3, "{viewed:?}");
     let summed = fleet.hub.query("Logs", "federated_Busy() | summarize sum(Count)").await;
     assert_eq!(summed.expect("the materialized view is federated").column("sum_Count"), ["420"]);
-    // Somebody edits a function and keeps its docstring.
-    let shown =
-        fleet.hub.command("Logs", ".show functions | where Name == 'federated_Requests' | project DocString").await;
-    let docstring = shown.expect("the hub answers").column("DocString").remove(0);
-    let edit = format!(
-        ".create-or-alter function with (folder='federation_facades', docstring='{docstring}', skipvalidation=true) federated_Requests() {{ print Region = 'mine' }}"
-    );
-    fleet.hub.command("Logs", &edit).await.expect("anybody may");
+    edit(&fleet, "federated_Requests").await;
     let (code, output) = once(&fleet, &document, "--once").await;
     assert_eq!(code, Some(0), "{output}");
     assert!(output.contains("was edited by somebody and is put back"), "{output}");

@@ -1,0 +1,42 @@
+//! What a program's admin port tells.
+
+use std::time::Duration;
+
+use tests::{process::Process, witness};
+use tokio::time;
+
+use crate::support::SOON;
+
+/// The address that a program printed for its admin port.
+pub(crate) async fn admin_url(process: &Process) -> String {
+    let deadline = time::Instant::now() + SOON;
+    loop {
+        let output = process.output();
+        let printed = output.lines().find_map(|line| line.strip_prefix("admin "));
+        if let Some(url) = printed {
+            return url.to_owned();
+        }
+        assert!(time::Instant::now() < deadline, "no admin address in:\n{output}");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+pub(crate) async fn get(url: &str, path: &str) -> (u16, String) {
+    let answer = reqwest::get(format!("{url}{path}")).await.expect("the admin port answers");
+    let (status, text) = (answer.status().as_u16(), answer.text().await.expect("the answer is text"));
+    witness::keep(&text);
+    (status, text)
+}
+
+/// Asks until the answer fits.
+pub(crate) async fn until(url: &str, path: &str, fits: impl Fn(u16, &str) -> bool) -> String {
+    let deadline = time::Instant::now() + SOON;
+    loop {
+        let (status, body) = get(url, path).await;
+        if fits(status, &body) {
+            return body;
+        }
+        assert!(time::Instant::now() < deadline, "{path} still gives {status}:\n{body}");
+        time::sleep(Duration::from_millis(100)).await;
+    }
+}
