@@ -56,6 +56,10 @@ fn names_and_strings_of_every_form_are_read_alike() {
             Kind::Query,
             "// 'no string\nunion withsource = ['S T'] T1*, T2 // \"nor this\n| where ['😀 b'] == '😀' and c == 'é'",
         ),
+        (
+            Kind::Query,
+            "T | join hint.strategy=broadcast (U) on k | extend p = a*b, hint.x, [ \"y z\" ], d[ 'i' ] | project-away T*, *d | project-reorder R*x* desc, * asc",
+        ),
         (Kind::Command, ".create table ['T 1'] (['a b']:long, c:datetime) with (folder='f', docstring=\"d\\\"\")"),
         (Kind::Command, ".ingest inline into table ['T 1'] with (format='csv') <| 'no \"string\n\\x, ['no name']"),
         (
@@ -69,19 +73,22 @@ fn names_and_strings_of_every_form_are_read_alike() {
     }
 }
 
+/// Changes what Microsoft's parser read.
+type Doctor = dyn Fn(&mut Reading);
+
 #[test]
 fn a_name_or_a_string_that_is_read_otherwise_is_told() {
     let text = "T | where ['a b'] == 'x' and c == 'y'";
     let right = reading(Kind::Query, text);
     let owned = |texts: [&str; 3]| texts.map(str::to_owned).to_vec();
     assert_eq!((&right.names, &right.strings), (&owned(["T", "a b", "c"]), &owned(["a b", "x", "y"])));
-    let told = |doctor: &dyn Fn(&mut Reading)| {
+    let told = |doctor: &Doctor| {
         let mut reading = right.clone();
         doctor(&mut reading);
         difference(text, &reading)
     };
     assert_eq!(told(&|_| ()), None);
-    let doctored: [(&str, &dyn Fn(&mut Reading)); 8] = [
+    let doctored: [(&str, &Doctor); 8] = [
         ("another value", &|reading| reading.strings[1] = "X".to_owned()),
         ("another place", &|reading| reading.string_starts[1] += 1),
         ("a string less", &|reading| drop((reading.strings.pop(), reading.string_starts.pop()))),
@@ -97,5 +104,10 @@ fn a_name_or_a_string_that_is_read_otherwise_is_told() {
     for (what, doctor) in doctored {
         assert!(told(doctor).is_some(), "{what}");
     }
+    let text = "T | project-away A*, *d";
+    let mut other = reading(Kind::Query, text);
+    assert_eq!(difference(text, &other), None);
+    other.names[1] = "A*b".to_owned();
+    assert!(difference(text, &other).is_some(), "another pattern");
     assert!(difference("T | where a == `b`", &right).is_some_and(|why| why.contains("our lexer")), "no token of ours");
 }

@@ -89,7 +89,7 @@ impl Hub {
             }
             let metrics = get(url, "/metrics").await.1;
             let has = |sample: &&str| metrics.lines().any(|line| line == format!("adx_federation_{sample}"));
-            if samples.iter().all(|sample| has(sample)) {
+            if samples.iter().all(has) {
                 return;
             }
             assert!(Instant::now() < deadline, "{samples:?} is not in\n{metrics}");

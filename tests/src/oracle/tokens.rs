@@ -12,10 +12,12 @@ use super::Reading;
 /// What stands at a place of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
-    /// A name, a keyword, or the beginning of a pattern (`Requests*`), with all that follows without blanks.
-    Word(String),
+    /// A name, a keyword or `*`; and what it is the beginning of where it begins a pattern, such as `Requests*`.
+    Word { word: String, pattern: String },
     /// What a string says.
     String(String),
+    /// A bracket before a string: a name or an index.
+    Bracketed(String),
 }
 
 /// Places in UTF-16 units, as Microsoft's parser counts them.
@@ -38,7 +40,7 @@ pub fn is_read(text: &str) -> bool {
 fn strings(ours: &Pieces, theirs: &Reading) -> Option<String> {
     let mut ours = ours.iter().filter_map(|(place, piece)| match piece {
         Piece::String(value) => Some((*place, value.as_str())),
-        Piece::Word(_) => None,
+        Piece::Word { .. } | Piece::Bracketed(_) => None,
     });
     let mut theirs = theirs.string_starts.iter().copied().zip(theirs.strings.iter().map(String::as_str));
     loop {
@@ -51,13 +53,15 @@ fn strings(ours: &Pieces, theirs: &Reading) -> Option<String> {
 }
 
 fn names(ours: &Pieces, theirs: &Reading) -> Option<String> {
+    let is_word = |place: usize, name: &str| matches!(ours.get(&place), Some(Piece::Word { word, .. }) if word == name);
     let agrees = |place: usize, name: &str| match ours.get(&place) {
-        Some(Piece::Word(word)) if name.contains('*') => word.starts_with(name),
-        Some(Piece::Word(word)) => word == name,
-        // Theirs begins with the bracket.
-        Some(Piece::String(_)) | None => {
-            matches!(ours.get(&(place + 1)), Some(Piece::String(value)) if value == name)
+        Some(Piece::Word { pattern, .. }) if name.contains('*') => pattern == name,
+        // `hint.strategy` is one name to both grammars, and three tokens.
+        Some(Piece::Word { word, .. }) => {
+            word == name || name.strip_prefix("hint.").is_some_and(|hint| word == "hint" && is_word(place + 5, hint))
         }
+        Some(Piece::Bracketed(value)) => value == name,
+        Some(Piece::String(_)) | None => false,
     };
     let other = theirs.name_starts.iter().zip(&theirs.names).find(|(place, name)| !agrees(**place, name));
     other.map(|(place, name)| {
@@ -92,12 +96,18 @@ fn pieces(text: &str) -> Result<Pieces, SyntaxError> {
             {
                 parser.literal()?;
             }
-            TokenKind::Word => {
+            _ if token.kind == TokenKind::Word || token.is("*") => {
                 parser.next_token()?;
-                let pattern = text[start..].split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '*');
-                let whole = pattern.into_iter().next().unwrap_or_default();
-                let word = if whole.contains('*') && whole.starts_with(token.text) { whole } else { token.text };
-                pieces.insert(place(start), Piece::Word(word.to_owned()));
+                let behind = |c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '*';
+                let pattern = text[start..].split(behind).next().unwrap_or_default().to_owned();
+                pieces.insert(place(start), Piece::Word { word: token.text.to_owned(), pattern });
+            }
+            _ if token.is("[") => {
+                parser.next_token()?;
+                let inside = parser.peek()?;
+                if inside.kind == TokenKind::String {
+                    pieces.insert(place(start), Piece::Bracketed(Parser::new(inside.text).string()?));
+                }
             }
             TokenKind::String => {
                 parser.next_token()?;
