@@ -1,0 +1,174 @@
+//! What must never happen between two passes, and what must happen at last. Each promise's name is the text of its assertion. Pure.
+
+use std::collections::BTreeSet;
+
+use kql::endpoint::ClusterEndpoint;
+use shared::runtime::PartitionState;
+
+use super::world::{Event, INTERVAL, Passed, World};
+use crate::{
+    guards::HoldReason,
+    membership::{Membership, Scope},
+    settings::Settings,
+    trust::Trust,
+};
+
+impl World {
+    /// What must never happen.
+    pub(super) fn check(&self, before: &Self, event: Event, passed: &Passed, settings: &Settings) {
+        let (was, is) = (before.members(), self.members());
+        let left: BTreeSet<usize> = self.of(&was, &is);
+        let joined: BTreeSet<usize> = self.of(&is, &was);
+        for partition in joined {
+            assert!(self.is_admitted(partition), "nobody_joins_against_a_persons_word: {partition} after {event:?}");
+        }
+        let sees_nothing = matches!(event, Event::ReadFails | Event::Outage | Event::GroupsUnread);
+        assert!(!sees_nothing || was == is, "a_failed_reading_changes_nothing: {event:?}");
+        if passed.is_applied && event != Event::GroupsUnread {
+            let stays = (0..self.beats.len())
+                .find(|partition| self.is_blocked(*partition) && is.contains(&Self::endpoint(*partition)));
+            assert_eq!(stays, None, "who_is_blocked_is_out_after_a_pass_that_applies: {event:?}");
+        }
+        // Whoever a person blocks by name goes without a guard.
+        let left: BTreeSet<usize> = left.into_iter().filter(|partition| !self.is_blocked(*partition)).collect();
+        for partition in &left {
+            let is_alive = self.age(*partition).is_none_or(|age| age <= settings.thresholds.time_to_live);
+            assert!(
+                !is_alive || !self.is_admitted(*partition),
+                "a_partition_within_its_time_to_live_never_leaves: {partition} after {event:?}"
+            );
+        }
+        if passed.is_acknowledged {
+            self.check_acknowledged(&left, event);
+        } else {
+            self.check_guards(before, &left, event, passed, settings);
+        }
+    }
+
+    /// The partitions that are in one set and not in the other.
+    fn of(&self, of: &BTreeSet<ClusterEndpoint>, without: &BTreeSet<ClusterEndpoint>) -> BTreeSet<usize> {
+        let is_in = |partition: &usize| {
+            let endpoint = Self::endpoint(*partition);
+            of.contains(&endpoint) && !without.contains(&endpoint)
+        };
+        (0..self.beats.len()).filter(is_in).collect()
+    }
+
+    /// By a person's word: these, in this silence.
+    fn check_acknowledged(&self, left: &BTreeSet<usize>, event: Event) {
+        let shown = self.acknowledged.as_ref().map(|(_, silences)| silences.clone()).unwrap_or_default();
+        for partition in left {
+            let silence = self.beats[*partition].filter(|_| self.is_admitted(*partition));
+            assert!(
+                shown.contains(&(Self::endpoint(*partition), silence)),
+                "an_acknowledgement_releases_only_whom_it_showed_in_that_silence: {partition} after {event:?}"
+            );
+        }
+    }
+
+    /// Without one.
+    fn check_guards(&self, before: &Self, left: &BTreeSet<usize>, event: Event, passed: &Passed, settings: &Settings) {
+        let time_to_live = settings.thresholds.time_to_live;
+        let is_silent = |partition: usize| self.age(partition).is_none_or(|age| age > time_to_live);
+        let members: Vec<usize> = (0..self.beats.len())
+            .filter(|partition| before.members().contains(&Self::endpoint(*partition)) && !self.is_blocked(*partition))
+            .collect();
+        let is_dark = (0..self.beats.len()).all(is_silent);
+        assert!(!is_dark || left.is_empty(), "nobody_leaves_a_fleet_that_is_dark: {left:?} after {event:?}");
+        assert!(
+            members.iter().any(|partition| self.is_admitted(*partition)) || left.is_empty(),
+            "a_list_of_nobody_empties_no_hub: {left:?} after {event:?}"
+        );
+        let zones: BTreeSet<_> = self.zones.iter().flatten().collect();
+        for zone in zones {
+            let of_zone: Vec<_> =
+                members.iter().filter(|partition| self.zones[**partition].as_ref() == Some(zone)).collect();
+            let is_dark = of_zone.iter().all(|partition| is_silent(**partition));
+            assert!(
+                of_zone.len() < settings.guards.mass_partitions
+                    || !is_dark
+                    || !of_zone.iter().any(|partition| left.contains(partition)),
+                "nobody_leaves_a_zone_that_is_dark: {left:?} of {zone} after {event:?}"
+            );
+        }
+        for partition in left {
+            let scopes =
+                self.zones[*partition].map(|zone| Scope::Zone(zone.to_owned())).into_iter().chain([Scope::Fleet]);
+            for held_at in scopes.filter_map(|scope| before.held_at.get(&scope)) {
+                assert!(
+                    event == Event::StaleLeads || self.now.duration_since(*held_at) > time_to_live,
+                    "after_a_guard_held_all_have_one_time_to_live: {partition} after {event:?}"
+                );
+            }
+        }
+        let of_silence: Vec<usize> = left.iter().copied().filter(|partition| self.is_admitted(*partition)).collect();
+        for partition in &of_silence {
+            self.check_watched(before, *partition, event, settings);
+        }
+        assert!(
+            left.len() <= (before.members().len() * 15 / 100).max(1),
+            "the_removal_budget_bounds_every_pass: {left:?}"
+        );
+        let fresh = self.agents[0].as_ref().and_then(|agent| agent.watching_since) == Some(self.now);
+        let was_recorded = |partition: &usize| {
+            let known = before.recorded.partitions.get(&Self::endpoint(*partition));
+            known.is_some_and(|known| known.silent_since.is_some())
+        };
+        assert!(
+            !fresh || of_silence.iter().all(was_recorded),
+            "a_fresh_agent_removes_nobody_whose_silence_is_not_recorded: {left:?}"
+        );
+        assert!(left.is_empty() || passed.held.iter().all(|hold| !matches!(hold, HoldReason::IncompleteRead { .. })));
+    }
+
+    fn check_watched(&self, before: &Self, partition: usize, event: Event, settings: &Settings) {
+        let is_long = |since: Option<jiff::Timestamp>| {
+            since.is_some_and(|since| self.now.duration_since(since) >= settings.thresholds.time_to_live)
+        };
+        // A beat that came later ended the silence.
+        let silent_since = |known: &Membership| {
+            let since = known.partitions.get(&Self::endpoint(partition))?.silent_since?;
+            self.beats[partition].is_none_or(|beat| beat <= since).then_some(since)
+        };
+        let known = before.agents[0].as_ref().unwrap_or(&before.recorded);
+        let was_seen = self.sight_since.is_some_and(|since| self.beats[partition].is_some_and(|beat| since <= beat));
+        assert!(
+            event == Event::StaleLeads || was_seen || is_long(self.sight_since) || is_long(silent_since(known)),
+            "a_silence_that_overlaps_a_gap_of_sight_removes_nobody: {partition} after {event:?}"
+        );
+    }
+
+    /// When nothing happens any more and nobody objects to anyone, three passes converge, and then nothing is changed. Where nobody flaps, nothing is recorded either.
+    pub(super) fn settles(&self, settings: &Settings) {
+        let mut world = self.clone();
+        world.trust = Trust::default();
+        for _ in 0..3 {
+            world.step(Event::AllBeat, settings);
+        }
+        let (hub, written) = (world.hub.clone(), world.written);
+        let all: BTreeSet<_> = (0..world.beats.len()).map(Self::endpoint).collect();
+        assert_eq!(world.members(), all, "whoever_beats_is_federated");
+        let flaps = world.recorded.partitions.values().any(|known| known.state == PartitionState::Flapping);
+        for _ in 0..3 {
+            let held = world.step(Event::AllBeat, settings).held;
+            assert_eq!((&world.hub, held), (&hub, Vec::new()), "a_quiet_world_is_not_changed");
+        }
+        assert!(flaps || world.written == written, "a_quiet_world_is_not_written_to: {:?}", world.recorded);
+    }
+
+    /// A guard that never ended would keep the dead for ever: one that stays silent leaves while the others beat, and then nothing holds.
+    pub(super) fn lets_go(&self, settings: &Settings) {
+        let mut world = self.clone();
+        world.trust = Trust::default();
+        let mut held = Vec::new();
+        let patience = settings.thresholds.flapping_window + settings.thresholds.time_to_live * 3;
+        let until = world.now + patience;
+        while world.now < until {
+            world.now += INTERVAL;
+            (1..world.beats.len()).for_each(|partition| world.beat(partition));
+            held = world.pass(settings, Event::Silence).held;
+        }
+        let rest: BTreeSet<_> = (1..world.beats.len()).map(Self::endpoint).collect();
+        assert_eq!((world.members(), held), (rest, Vec::new()), "who_stays_silent_leaves");
+    }
+}

@@ -1,0 +1,353 @@
+//! A small fleet, its hub and its agents, and what happens to them. Each event is followed by a pass of the real step and plan functions. No I/O.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use kql::{endpoint::ClusterEndpoint, names::DatabaseName};
+use serde_json::json;
+use shared::{
+    heartbeat::{Limits, SchemaInventory, parse_schema},
+    runtime::PartitionState,
+};
+
+use crate::{
+    fleet::{Beat, Inventory},
+    guards::{HoldReason, leaving},
+    hub::{Hub, HubDatabase},
+    membership::{Darkness, Membership, Scope},
+    plan::{Decision, Plan, plan},
+    settings::Settings,
+    testing::{applied, cluster},
+    trust::{Admission, Trust},
+};
+
+/// How often partitions beat.
+pub(super) const INTERVAL: SignedDuration = SignedDuration::from_mins(10);
+
+/// What happens before a pass, or in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A partition's beat arrives.
+    Beat(usize),
+    /// An interval passes, and nobody beats in it.
+    Silence,
+    /// An interval passes, in which all beat.
+    AllBeat,
+    /// An interval passes, in which only this zone's partitions beat.
+    ZoneBeats(&'static str),
+    /// The heartbeats cannot be read, or only a part of them: to the agent that is the same.
+    ReadFails,
+    /// An interval passes in which the hub takes no beats and answers no pass.
+    Outage,
+    /// All beat, and one database's groups cannot be read.
+    GroupsUnread,
+    /// The schema of this partition cannot be read by the pass that follows.
+    SchemaUnread(usize),
+    /// The agent starts anew: it knows what is recorded.
+    Crash,
+    /// The agent crashes in its pass, when it has recorded the membership and changed nothing.
+    CrashAfterRecord,
+    /// The agent crashes in its pass, when it has made the first half of its changes.
+    CrashInApply,
+    /// The pass cannot record the membership, and goes on.
+    RecordFails,
+    /// Another agent leads from now on: it knows what is recorded.
+    OtherLeads,
+    /// The one that led before makes a pass with what it remembers: a lease is no mutual exclusion.
+    StaleLeads,
+    /// A person blocks this partition.
+    Block(usize),
+    /// And takes that back.
+    Unblock(usize),
+    /// A person makes a list of all but this partition.
+    Unlist(usize),
+    /// A person makes a list of nobody.
+    UnlistAll,
+    /// There is no list any more.
+    Relist,
+    /// A person acknowledges the plan that the last pass showed and did not make.
+    Acknowledge,
+}
+
+/// What a pass did.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    /// Why it held, if it did.
+    pub(super) held: Vec<HoldReason>,
+    /// Whether it made all of a plan.
+    pub(super) is_applied: bool,
+    /// Whether that was one a guard held and a person acknowledged.
+    pub(super) is_acknowledged: bool,
+}
+
+/// A plan that was shown: its hash, and who leaves by it, with the last beat before their silence.
+pub(super) type Shown = (String, BTreeSet<(ClusterEndpoint, Option<Timestamp>)>);
+
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    pub(super) now: Timestamp,
+    pub(super) hub: Hub,
+    /// When each partition last beat; `None`: never.
+    pub(super) beats: Vec<Option<Timestamp>>,
+    counted: Vec<u64>,
+    schema: Arc<SchemaInventory>,
+    pub(super) zones: Vec<Option<&'static str>>,
+    pub(super) trust: Trust,
+    /// The agents' memories; the first leads.
+    pub(super) agents: [Option<Membership>; 2],
+    pub(super) recorded: Membership,
+    /// Since when every pass has seen everything.
+    pub(super) sight_since: Option<Timestamp>,
+    /// When a guard of a scope last held, by what is recorded.
+    pub(super) held_at: BTreeMap<Scope, Timestamp>,
+    shown: Option<Shown>,
+    pub(super) acknowledged: Option<Shown>,
+    /// How much was recorded and changed so far.
+    pub(super) written: usize,
+}
+
+impl World {
+    /// Partitions that have never beaten, each in a zone or in none.
+    pub(super) fn new(zones: &[Option<&'static str>]) -> Self {
+        let databases = [(DatabaseName::new("Logs").unwrap(), HubDatabase::default())].into();
+        let schema = parse_schema(&json!([{"database": "Logs", "tables": ["A"]}]), Limits::default()).0.unwrap();
+        Self {
+            now: Timestamp::from_second(1_700_000_000).unwrap(),
+            hub: Hub { databases, ..Hub::default() },
+            beats: vec![None; zones.len()],
+            counted: vec![0; zones.len()],
+            schema: Arc::new(schema),
+            zones: zones.to_vec(),
+            trust: Trust::default(),
+            agents: [None, None],
+            recorded: Membership::default(),
+            sight_since: None,
+            held_at: BTreeMap::new(),
+            shown: None,
+            acknowledged: None,
+            written: 0,
+        }
+    }
+
+    pub(super) fn beat(&mut self, partition: usize) {
+        self.beats[partition] = Some(self.now);
+        self.counted[partition] += 1;
+    }
+
+    pub(super) fn members(&self) -> BTreeSet<ClusterEndpoint> {
+        self.hub.members().map(|entity| entity.cluster.clone()).collect()
+    }
+
+    pub(super) fn endpoint(partition: usize) -> ClusterEndpoint {
+        cluster(&format!("p{partition}"))
+    }
+
+    pub(super) fn age(&self, partition: usize) -> Option<SignedDuration> {
+        self.beats[partition].map(|beat| self.now.duration_since(beat))
+    }
+
+    pub(super) fn is_admitted(&self, partition: usize) -> bool {
+        self.trust.admission(&Self::endpoint(partition)) == Admission::Admitted
+    }
+
+    pub(super) fn is_blocked(&self, partition: usize) -> bool {
+        self.trust.blocked.contains(&Self::endpoint(partition))
+    }
+
+    /// Something happens, and a pass runs.
+    pub(super) fn step(&mut self, event: Event, settings: &Settings) -> Passed {
+        match event {
+            Event::Beat(partition) => self.beat(partition),
+            Event::Silence => self.now += INTERVAL,
+            Event::AllBeat => self.all_beat(),
+            Event::ZoneBeats(zone) => {
+                self.now += INTERVAL;
+                let of_zone = |partition: &usize| self.zones[*partition] == Some(zone);
+                let beating: Vec<_> = (0..self.beats.len()).filter(of_zone).collect();
+                beating.into_iter().for_each(|partition| self.beat(partition));
+            }
+            Event::ReadFails => return self.blind(),
+            Event::Outage => {
+                self.now += INTERVAL;
+                return self.blind();
+            }
+            Event::GroupsUnread => {
+                self.all_beat();
+                let logs = DatabaseName::new("Logs").unwrap();
+                let unread =
+                    |hub: &mut Hub, groups| mem::replace(&mut hub.databases.get_mut(&logs).unwrap().groups, groups);
+                let groups = unread(&mut self.hub, Err("the hub is busy".to_owned()));
+                let passed = self.pass(settings, event);
+                drop(unread(&mut self.hub, groups));
+                return passed;
+            }
+            Event::Crash => self.agents[0] = None,
+            Event::OtherLeads => self.agents = [None, self.agents[0].take()],
+            Event::StaleLeads if self.agents[1].is_some() => {
+                self.agents.swap(0, 1);
+                let passed = self.pass(settings, event);
+                self.agents.swap(0, 1);
+                // What it recorded may be older than what was.
+                self.held_at.clear();
+                return passed;
+            }
+            Event::Block(partition) => drop(self.trust.blocked.insert(Self::endpoint(partition))),
+            Event::Unblock(partition) => drop(self.trust.blocked.remove(&Self::endpoint(partition))),
+            Event::Unlist(partition) => {
+                let listed = (0..self.beats.len()).filter(|other| *other != partition);
+                self.trust.allowed = Some(listed.map(Self::endpoint).collect());
+            }
+            Event::UnlistAll => self.trust.allowed = Some(BTreeSet::new()),
+            Event::Relist => self.trust.allowed = None,
+            Event::Acknowledge => self.acknowledged.clone_from(&self.shown),
+            Event::SchemaUnread(_)
+            | Event::StaleLeads
+            | Event::CrashAfterRecord
+            | Event::CrashInApply
+            | Event::RecordFails => {}
+        }
+        self.pass(settings, event)
+    }
+
+    fn all_beat(&mut self) {
+        self.now += INTERVAL;
+        (0..self.beats.len()).for_each(|partition| self.beat(partition));
+    }
+
+    /// A pass that sees nothing.
+    fn blind(&mut self) -> Passed {
+        self.sight_since = None;
+        self.agents[0].get_or_insert_with(|| self.recorded.clone()).lose_sight();
+        Passed { held: vec![HoldReason::IncompleteRead { why: String::new() }], ..Passed::default() }
+    }
+
+    fn seen(&mut self, event: Event) -> Vec<Beat> {
+        let beats = self.beats.iter().zip(&mut self.counted).zip(&self.zones).enumerate();
+        let beats = beats.filter_map(|(partition, ((beat, counted), zone))| {
+            let is_unread = event == Event::SchemaUnread(partition);
+            let inventory = if is_unread { Inventory::Unread } else { Inventory::Known(Arc::clone(&self.schema)) };
+            let metadata = zone.iter().map(|zone| ("geo".to_owned(), (*zone).into())).collect();
+            let new_beats = mem::take(counted);
+            let forgotten = Beat::forgotten(Self::endpoint(partition));
+            Some(Beat { received: (*beat)?, new_beats, inventory, metadata, ..forgotten })
+        });
+        beats.collect()
+    }
+
+    pub(super) fn pass(&mut self, settings: &Settings, event: Event) -> Passed {
+        self.sight_since.get_or_insert(self.now);
+        let beats = self.seen(event);
+        let settings = match &self.acknowledged {
+            Some((hash, _)) => Cow::Owned(Settings { acknowledged_plan: Some(hash.clone()), ..settings.clone() }),
+            None => Cow::Borrowed(settings),
+        };
+        let time_to_live = settings.thresholds.time_to_live;
+        let before = self.agents[0].take().unwrap_or_else(|| self.recorded.clone());
+        let (mut membership, fleet) = before.step(beats, &self.hub, &self.trust, self.now, &settings.thresholds, "geo");
+        let decision = plan(&fleet, &self.hub, &membership, self.now, &settings);
+        let (held, released) = match &decision {
+            Decision::Hold(hold) => (vec![hold.reason.clone()], &hold.released),
+            Decision::Apply(plan) => (plan.held.clone(), &plan.released),
+        };
+        let silences = leaving(&fleet, &self.hub).map(|partition| {
+            let is_silent = partition.state == PartitionState::Expired;
+            (partition.beat.endpoint.clone(), is_silent.then_some(partition.beat.received))
+        });
+        self.shown = released.as_ref().map(|released| (released.hash.clone(), silences.collect()));
+        let scopes: BTreeSet<Scope> = held.iter().filter_map(HoldReason::scope).collect();
+        membership.note(&scopes, self.now, time_to_live);
+        let guards = held.iter().map(|reason| (reason.label(), reason.to_string())).collect();
+        membership.note_guards(&guards, self.now, time_to_live);
+        if event != Event::RecordFails {
+            self.written += membership.changed_since(&self.recorded).len();
+            self.held_at.extend(scopes.into_iter().map(|scope| (scope, self.now)));
+            self.recorded = Self::read_back(&membership);
+        }
+        let mut passed = Passed { held, ..Passed::default() };
+        if let (Decision::Apply(mut plan), true) = (decision, event != Event::CrashAfterRecord) {
+            passed.is_applied = event != Event::CrashInApply;
+            passed.is_acknowledged = !plan.acknowledged.is_empty();
+            if !passed.is_applied {
+                plan = Plan { changes: plan.changes[..plan.changes.len() / 2].to_vec(), ..plan };
+            }
+            self.written += plan.changes.len() + plan.records.len();
+            self.hub = applied(mem::take(&mut self.hub), &plan);
+        }
+        let crashes = matches!(event, Event::CrashAfterRecord | Event::CrashInApply);
+        self.agents[0] = (!crashes).then_some(membership);
+        passed
+    }
+
+    /// What an agent that starts makes of what was recorded.
+    fn read_back(membership: &Membership) -> Membership {
+        let mut recorded = Membership { watching_since: None, ..membership.clone() };
+        for remembered in recorded.partitions.values_mut() {
+            remembered.needs = if remembered.state == PartitionState::Joining { 2 } else { 1 };
+        }
+        recorded
+    }
+
+    /// The same for worlds that differ only in when they are, and in who is who.
+    pub(super) fn key(&self) -> String {
+        let age = |at: Timestamp| self.now.duration_since(at).as_secs() / 60;
+        let members = self.members();
+        let of = |membership: &Membership, endpoint: &ClusterEndpoint| {
+            membership.partitions.get(endpoint).map(|known| {
+                let returns: Vec<_> = known.returns.iter().map(|at| age(*at).min(360)).collect();
+                (
+                    known.state,
+                    age(known.since).min(90),
+                    known.silent_since.map(|at| age(at).min(90)),
+                    returns,
+                    known.beats.min(3),
+                    known.needs,
+                )
+            })
+        };
+        let memories: Vec<&Membership> = self.agents.iter().flatten().chain([&self.recorded]).collect();
+        let mut partitions: Vec<String> = (0..self.beats.len())
+            .map(|partition| {
+                let endpoint = Self::endpoint(partition);
+                let known: Vec<_> = memories.iter().map(|membership| of(membership, &endpoint)).collect();
+                let beat = self.beats[partition].map(|beat| age(beat).min(90));
+                let zone = self.zones[partition];
+                let admission = (self.is_blocked(partition), self.is_admitted(partition));
+                let plans = [&self.shown, &self.acknowledged].map(|shown| {
+                    let (_, silences) = shown.as_ref()?;
+                    let silence = silences.iter().find(|(silent, _)| *silent == endpoint)?.1;
+                    Some(silence.map(|beat| age(beat).min(90)))
+                });
+                let is_member = members.contains(&endpoint);
+                format!(
+                    "{beat:?} {is_member} {} {zone:?} {admission:?} {plans:?} {known:?}",
+                    self.counted[partition].min(3)
+                )
+            })
+            .collect();
+        partitions.sort();
+        let dark = |membership: &Membership| -> BTreeMap<_, _> {
+            let ages = membership.darkness.iter().map(|(scope, darkness)| match darkness {
+                Darkness::Dark { .. } => (scope.clone(), -1),
+                Darkness::Over { at } => (scope.clone(), age(*at)),
+            });
+            ages.collect()
+        };
+        let memories: Vec<_> = memories
+            .iter()
+            .map(|membership| (dark(membership), membership.watching_since.map(|since| age(since).min(90))))
+            .collect();
+        let sight = self.sight_since.map(|since| age(since).min(90));
+        let held: Vec<_> = self.held_at.iter().map(|(scope, at)| (scope, age(*at).min(90))).collect();
+        let objects = self.hub.databases.values().map(|database| {
+            (database.functions.len(), database.groups.as_ref().map_or(0, BTreeMap::len), self.hub.claims.len())
+        });
+        let objects: Vec<_> = objects.collect();
+        let plans = [&self.shown, &self.acknowledged].map(Option::is_some);
+        format!("{partitions:?} {memories:?} {sight:?} {held:?} {objects:?} {plans:?} {}", self.agents[1].is_some())
+    }
+}
