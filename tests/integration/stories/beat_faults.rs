@@ -10,7 +10,7 @@ use tests::{kusto::KustoServer, process::Process};
 use tokio::time;
 
 use crate::{
-    every_fault::{Hub, faults},
+    faulty_hub::{Hub, faults},
     support::judge_together,
 };
 

@@ -16,12 +16,17 @@ use axum::{
     response::IntoResponse,
 };
 use serde_json::json;
-use tests::{process::Process, witness};
+use tests::{kusto::KustoServer, process::Process, witness};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 use tokio_rustls::{TlsAcceptor, rustls};
+
+use crate::{
+    admin::{admin_url, get, until},
+    support::judge,
+};
 
 const TOKEN: &str = "a-token-that-nobody-may-print";
 const FEDERATED_TOKEN: &str = "the-federated-token-that-nobody-may-print";
@@ -122,9 +127,9 @@ async fn the_azure_cli_is_asked_where_the_document_says_so() {
     assert!(!output.contains(TOKEN), "a token was printed");
 }
 
-/// A token issuer behind TLS, as workload identity demands one; its CA's certificate is in the folder. Notes what it was sent.
-async fn tls_double(folder: &Path) -> (String, Seen) {
-    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate can be made");
+/// What speaks TLS as this host; its CA's certificate is in the folder.
+fn tls_of(host: &str, folder: &Path) -> TlsAcceptor {
+    let made = rcgen::generate_simple_self_signed(vec![host.to_owned()]).expect("a certificate can be made");
     fs::write(folder.join("ca.pem"), made.cert.pem()).expect("the folder can be written");
     let key =
         rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key of a known kind");
@@ -134,7 +139,12 @@ async fn tls_double(folder: &Path) -> (String, Seen) {
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)
         .expect("the key is the certificate's");
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A token issuer behind TLS, as workload identity demands one. Notes what it was sent.
+async fn tls_double(folder: &Path) -> (String, Seen) {
+    let acceptor = tls_of("127.0.0.1", folder);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port can be bound");
     let url = format!("https://{}", listener.local_addr().expect("a bound listener has an address"));
     let seen = Seen::default();
@@ -210,4 +220,98 @@ async fn a_host_that_is_no_kusto_endpoint_gets_no_request_and_no_token_is_asked_
         assert!(output.contains("is not a trusted Kusto endpoint"), "{output}");
     }
     assert!(seen.lock().expect("no holder of this lock panics").is_empty(), "{seen:?}");
+}
+
+/// A proxy that takes every host for the hub's: it ends the TLS that the agent begins, and passes on what is in it to a server on this machine. Notes what it was sent.
+async fn way_to(server: &KustoServer, host: &str, folder: &Path) -> (String, Seen) {
+    let acceptor = tls_of(host, folder);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port can be bound");
+    let url = format!("http://{}", listener.local_addr().expect("a bound listener has an address"));
+    let (seen, port) = (Seen::default(), server.port());
+    let noted = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (acceptor, noted) = (acceptor.clone(), Arc::clone(&noted));
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await?);
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+                let (mut from_agent, mut to_agent) = tokio::io::split(acceptor.accept(stream).await?);
+                let (mut from_hub, mut to_hub) = TcpStream::connect(("127.0.0.1", port)).await?.into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut from_hub, &mut to_agent).await });
+                let mut part = [0; 4096];
+                loop {
+                    let read = from_agent.read(&mut part).await?;
+                    if read == 0 {
+                        return to_hub.shutdown().await;
+                    }
+                    let text = String::from_utf8_lossy(&part[..read]).into_owned();
+                    noted.lock().expect("no holder of this lock panics").push(text);
+                    to_hub.write_all(&part[..read]).await?;
+                }
+            });
+        }
+    });
+    (url, seen)
+}
+
+#[tokio::test]
+async fn a_hub_agent_signs_in_at_its_hub_and_prints_no_token_whatever_the_hub_answers() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let rules = folder.path().join("faults.json");
+    fs::write(&rules, "[]").expect("the folder can be written");
+    let faults = ["--faults", rules.to_str().expect("the path is text")];
+    let mut hub = KustoServer::start(0, &["FleetDiscovery", "Logs"], &folder.path().join("hub.jsonl"), &faults).await;
+    let (issuer, issued) = double().await;
+    let (proxy, seen) = way_to(&hub, "hub.kusto.windows.net", folder.path()).await;
+    let document = folder.path().join("hub.yaml");
+    fs::write(
+        &document,
+        "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: hub}\nspec:\n  clusterName: hub\n  endpoint: https://hub.kusto.windows.net\n  role: Federated\n  \
+         federation: {heartbeatDatabase: FleetDiscovery, heartbeatTable: Heartbeats, reconcileInterval: 200ms, credential: {managedIdentity: {clientId: client-of-the-hub-agent}}}\n",
+    )
+    .expect("the folder can be written");
+    note_tokens();
+    let environment = [
+        ("IDENTITY_ENDPOINT", format!("{issuer}/token")),
+        ("IDENTITY_HEADER", "header".to_owned()),
+        ("HTTPS_PROXY", proxy),
+        ("SSL_CERT_FILE", folder.path().join("ca.pem").display().to_string()),
+        ("RUST_LOG", "trace".to_owned()),
+    ];
+    let arguments = ["--config", &document.display().to_string(), "--admin", "127.0.0.1:0"].map(str::to_owned);
+    let mut agent = Process::start_with_environment("agent-hub", &arguments, &environment);
+    let url = admin_url(&agent).await;
+    until(&url, "/status", |_, status| status.contains("no heartbeat yet")).await;
+    let row = "2026-01-01T00:00:00Z,https://europe.kusto.windows.net,\"[{\"\"database\"\":\"\"Logs\"\",\"\"tables\"\":[\"\"A\"\"]}]\",{}";
+    let beat = format!(".ingest inline into table Heartbeats <|\n{row}\n");
+    hub.command("FleetDiscovery", &beat).await.expect("the hub takes a heartbeat");
+    until(&url, "/status", |_, status| status.contains("federated_A")).await;
+    // What is refused is told, in logs and in the status, and a new token is asked for.
+    for status in [401, 403, 500] {
+        let tokens = issued.lock().expect("no holder of this lock panics").len();
+        fs::write(&rules, json!([{"fault": {"status": status}}]).to_string()).expect("the folder can be written");
+        until(&url, "/status", |_, text| text.contains(&format!("status {status}")) || text.contains("HTTP {status}"))
+            .await;
+        fs::write(&rules, "[]").expect("the folder can be written");
+        until(&url, "/status", |_, status| status.contains("\"outcome\":\"unchanged\"")).await;
+        let more = issued.lock().expect("no holder of this lock panics").len() - tokens;
+        assert!(status != 401 || more > 0, "the token that was refused is forgotten");
+    }
+    let (_, metrics) = get(&url, "/metrics").await;
+    agent.stop().await;
+    hub.process().stop().await;
+    judge(folder.path());
+    let seen = seen.lock().expect("no holder of this lock panics").concat();
+    assert!(
+        seen.contains(&format!("authorization: Bearer {TOKEN}")) && seen.contains(".execute database script"),
+        "{seen}"
+    );
+    let issued = issued.lock().expect("no holder of this lock panics").join("\n");
+    assert!(issued.contains("client-of-the-hub-agent") && issued.contains("kusto.kusto.windows.net"), "{issued}");
+    let output = agent.output();
+    assert!(output.contains("TRACE") && metrics.contains("adx_federation_"), "it tells all it can");
+    assert!(!output.contains(TOKEN) && !metrics.contains(TOKEN), "a token was printed");
 }

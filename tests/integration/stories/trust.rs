@@ -8,13 +8,14 @@ use std::{
 
 use tests::{
     fleet::{Fleet, Pace},
+    kusto::KustoServer,
     telemetry::REGIONS,
 };
 use tokio::time;
 
 use crate::{
     admin::{admin_url, until},
-    support::{SOON, end, hub_content},
+    support::{REGIONS_SEEN, SOON, end, hub_content},
 };
 
 /// Partitions that beat once in a story are neither silent nor gone.
@@ -127,6 +128,38 @@ async fn a_new_partition_that_does_not_answer_its_canary_query_is_not_federated_
     assert_eq!(code, Some(0), "{output}");
     assert!(output.contains("state=untrusted") && output.contains("its canary query failed"), "{output}");
     assert_eq!(members(&fleet).await, [true, true, false]);
+    let asia = fleet.partitions[2].url.clone();
+    let told = format!("federation_status() | where Partition == '{asia}' | project State, Reason");
+    let status = fleet.hub.query("Metrics", &told).await.expect("the hub answers");
+    assert_eq!(status.column("State"), ["untrusted"]);
+    assert!(status.column("Reason")[0].starts_with("its canary query failed"), "{status:?}");
+    // What answers in its place has not what it announces.
+    let record = fleet.recording("asia-again");
+    fleet.partitions[2] = KustoServer::start(fleet.partitions[2].port(), &["Logs", "Metrics"], &record, &[]).await;
+    let (code, output) = once(&fleet, &document, "--once").await;
+    assert!(code == Some(0) && output.contains("its canary query failed"), "{output}");
+    assert_eq!(members(&fleet).await, [true, true, false]);
+    // It answers.
+    REGIONS[2].load(&fleet.partitions[2]).await.expect("the server takes the telemetry");
+    let (code, output) = once(&fleet, &document, "--once").await;
+    assert_eq!(code, Some(0), "{output}");
+    assert_eq!(members(&fleet).await, [true, true, true], "{output}");
+    let status = fleet.hub.query("Metrics", &told).await.expect("the hub answers");
+    assert_eq!(status.text_rows(), [["live", ""]]);
+    let regions = fleet.hub.query("Logs", REGIONS_SEEN).await.expect("the hub answers");
+    assert_eq!(regions.column("Region"), ["america", "asia", "europe"]);
+    // Whatever a stranger's view does, the hub was asked to change nothing.
+    let recording = fs::read_to_string(&fleet.hub.recording).expect("the file is there");
+    let sent = recording.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let asked: Vec<_> = sent
+        .filter(|line| line["client_request_id"].as_str().is_some_and(|id| id.starts_with("adx-federation.canary;")))
+        .collect();
+    assert!(asked.len() >= 5, "{} canary queries", asked.len());
+    for line in asked {
+        assert_eq!(line["path"], "/v2/rest/query");
+        assert_eq!(line["properties"]["Options"]["request_readonly"], true, "{line}");
+        assert_eq!(line["properties"]["Options"]["request_external_data_disabled"], true, "{line}");
+    }
     end(fleet, []).await;
 }
 
@@ -180,12 +213,22 @@ async fn a_dark_fleet_is_removed_by_acknowledging_its_plan_and_by_nothing_else()
     let other = hub_with(&fleet, "other", "    acknowledgedPlan: 'abcdefabcdef'");
     assert_eq!(once(&fleet, &other, "--once").await.0, Some(3));
     assert_eq!(hub_content(&fleet).await, before);
+    // Whoever asks in Kusto sees which guard holds, at every partition.
+    let guards = async || {
+        let status = fleet.hub.query("Logs", "federation_status() | project Partition, State, Guards").await;
+        status.expect("the hub answers").text_rows()
+    };
+    let held = guards().await;
+    assert_eq!(held.len(), 3, "{held:?}");
+    assert!(held.iter().all(|row| row[1..] == ["expired", "no_live_heartbeat"]), "{held:?}");
     let acknowledged = hub_with(&fleet, "acknowledged", &format!("    acknowledgedPlan: '{hash}'"));
     let (code, output) = once(&fleet, &acknowledged, "--once").await;
     assert_eq!(code, Some(0), "{output}");
     assert!(output.contains("a person acknowledged this plan"), "{output}");
     let left = hub_content(&fleet).await;
     assert!(left.iter().all(|line| line.contains("federation_status")), "{left:?}");
+    let after = guards().await;
+    assert!(after.iter().all(|row| row[2].is_empty()), "nothing is held any more: {after:?}");
     end(fleet, []).await;
 }
 

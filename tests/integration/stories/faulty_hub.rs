@@ -1,0 +1,245 @@
+//! A hub whose requests can be made to fail, and what its agent makes of it, run after run. I/O: processes, loopback HTTP, a temporary folder.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests::{kusto::KustoServer, process::Process};
+use tokio::time;
+
+use crate::support::judge;
+
+/// Each kind of fault that `kusto-local` can make at any request.
+pub(crate) fn faults() -> Vec<Value> {
+    vec![
+        json!({"status": 429}),
+        json!({"status": 500}),
+        json!({"status": 503}),
+        json!({"status": 403}),
+        json!({"delay": 300}),
+        json!("reset"),
+        json!("lost"),
+        json!("cut"),
+        json!("html"),
+        json!("oneApiErrors"),
+        json!("hasErrors"),
+        json!("truncated"),
+        json!("failedScript"),
+        json!({"redirect": "https://evil.example/"}),
+    ]
+}
+
+/// A hub server whose requests can be made to fail, and its agent's document.
+pub(crate) struct Hub {
+    pub(crate) server: KustoServer,
+    pub(crate) folder: TempDir,
+    document: PathBuf,
+    rules: PathBuf,
+}
+
+impl Hub {
+    /// A hub of three partitions, with its tables.
+    pub(crate) async fn start() -> Self {
+        let hub = Self::start_without_tables().await;
+        hub.block(false);
+        hub.pass().await;
+        hub
+    }
+
+    /// A hub that no agent has seen, and no document yet.
+    pub(crate) async fn start_without_tables() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let rules = folder.path().join("faults.json");
+        fs::write(&rules, "[]").expect("the folder can be written");
+        let record = folder.path().join("hub.jsonl");
+        let faults = ["--faults", rules.to_str().expect("the path is text")];
+        let server = KustoServer::start(0, &["FleetDiscovery", "Logs", "Metrics"], &record, &faults).await;
+        let document = folder.path().join("hub.yaml");
+        Self { server, folder, document, rules }
+    }
+
+    /// Writes the document, with these fields of a federation.
+    pub(crate) fn document(&self, fields: &str) {
+        let text = format!(
+            "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: hub}}\nspec:\n  clusterName: hub\n  endpoint: '{}'\n  role: Federated\n  federation: {{heartbeatDatabase: FleetDiscovery, heartbeatTable: Heartbeats, reconcileInterval: 200ms, {fields}}}\n",
+            self.server.url
+        );
+        fs::write(&self.document, text).expect("the folder can be written");
+    }
+
+    /// Whether the document blocks the third partition.
+    fn block(&self, blocks: bool) {
+        let blocked = if blocks { "['http://127.0.0.3:1']" } else { "[]" };
+        self.document(&format!("entityGroups: [{{by: geo}}], blockedPartitions: {blocked}"));
+    }
+
+    /// The next beats: there is always something to do. With more, there is one more function and one more database with its groups, and the third partition is
+    /// blocked.
+    pub(crate) async fn turn(&self, with: bool) {
+        self.block(with);
+        let logs: &[&str] = if with { &["A", "B"] } else { &["A"] };
+        let metrics: &[&str] = if with { &["M"] } else { &[] };
+        self.beat(&[("Logs", logs), ("Metrics", metrics)]).await;
+    }
+
+    /// Whether all of a turn is there, and what must never go.
+    pub(crate) async fn is_complete(&self, with: bool) -> Result<(), String> {
+        let content = self.content().await;
+        let count = |text: &str| content.iter().filter(|line| line.contains(text)).count();
+        // Each group is in both databases, and has one of its geography.
+        let found = [count("federated_"), count("_Partitions\""), count("_Partitions_EU\""), count("127.0.0.3")];
+        let expected = if with { [3, 4, 4, 0] } else { [1, 2, 2, 4] };
+        if found == expected { Ok(()) } else { Err(format!("{found:?} instead of {expected:?}: {content:#?}")) }
+    }
+
+    /// Two partitions beat at all times, with a table that is always there.
+    pub(crate) async fn has_kept_the_live(&self) -> Result<(), String> {
+        let content = self.content().await;
+        let has_both = |line: &&String| line.contains("127.0.0.1") && line.contains("127.0.0.2");
+        let groups = ["Logs_Partitions\"", "Logs_Partitions_EU\""];
+        let is_whole = content.iter().any(|line| line.contains("federated_A"))
+            && groups
+                .iter()
+                .all(|group| content.iter().filter(|line| line.contains(group)).filter(has_both).count() == 2);
+        if is_whole { Ok(()) } else { Err(format!("{content:#?}")) }
+    }
+
+    /// All partitions beat with these tables of databases.
+    pub(crate) async fn beat(&self, databases: &[(&str, &[&str])]) {
+        let databases = databases.iter().filter(|(_, tables)| !tables.is_empty());
+        let tables: Value = databases.map(|(name, tables)| json!({"database": name, "tables": tables})).collect();
+        let tables = tables.to_string().replace('"', "\"\"");
+        let row = |host: &str| {
+            format!("2026-01-01T00:00:00Z,http://127.0.0.{host}:1,\"{tables}\",\"{{\"\"geo\"\":\"\"EU\"\"}}\"\n")
+        };
+        let rows: String = ["1", "2", "3"].map(row).concat();
+        let command = format!(".ingest inline into table Heartbeats <|\n{rows}");
+        self.server.command("FleetDiscovery", &command).await.expect("the hub takes heartbeats");
+    }
+
+    /// One pass of a new agent; its exit code, and what it printed.
+    pub(crate) async fn pass(&self) -> (Option<i32>, String) {
+        let arguments = ["--config", self.document.to_str().expect("the path is text"), "--once"].map(str::to_owned);
+        let mut agent = Process::start("agent-hub", "agent-hub", &arguments);
+        let status = agent.exited_within(Duration::from_secs(60)).await;
+        (status.code(), agent.output())
+    }
+
+    /// An agent that goes on.
+    pub(crate) fn agent(&self) -> Process {
+        let arguments = ["--config", self.document.to_str().expect("the path is text")].map(str::to_owned);
+        Process::start("agent-hub", "agent-hub", &arguments)
+    }
+
+    pub(crate) fn fail(&self, rules: &Value) {
+        // Renamed into place: the server never reads half of it.
+        let half = self.rules.with_extension("new");
+        fs::write(&half, rules.to_string()).expect("the folder can be written");
+        fs::rename(&half, &self.rules).expect("the folder can be written");
+    }
+
+    /// Functions with their bodies, and groups with their members.
+    pub(crate) async fn content(&self) -> Vec<String> {
+        let mut content = Vec::new();
+        for database in ["Logs", "Metrics"] {
+            for text in [
+                ".show functions | where Name != 'federation_status' | project Name",
+                ".show entity_groups | project Name, Entities",
+            ] {
+                let table = self.server.command(database, text).await.expect("the hub answers");
+                content.extend(table.rows.iter().map(|row| format!("{database} {row:?}")));
+            }
+        }
+        content.sort();
+        content
+    }
+
+    /// The texts that our agents have sent so far.
+    pub(crate) fn sent(&self) -> Vec<String> {
+        let lines = fs::read_to_string(&self.server.recording).expect("the recording can be read");
+        let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let ours =
+            lines.filter(|line| line["client_request_id"].as_str().is_some_and(|id| id.starts_with("adx-federation.")));
+        ours.map(|line| line["csl"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// How many of them hold a text.
+    pub(crate) fn sent_with(&self, text: &str) -> usize {
+        self.sent().iter().filter(|sent| sent.contains(text)).count()
+    }
+
+    /// The commands among them that change something.
+    pub(crate) fn written(&self) -> Vec<String> {
+        let writes = |text: &String| text.starts_with('.') && !text.starts_with(".show ");
+        self.sent().into_iter().filter(writes).collect()
+    }
+
+    /// What was sent that holds none of these texts.
+    pub(crate) fn sent_without(&self, known: &[&str]) -> Vec<String> {
+        let is_known = |text: &String| known.iter().any(|known| text.contains(known));
+        self.sent().into_iter().filter(|text| !is_known(text)).collect()
+    }
+
+    /// How many requests were answered so far.
+    pub(crate) fn requests(&self) -> usize {
+        self.server.recorded("")
+    }
+
+    /// An agent that goes on finds nothing to do.
+    pub(crate) async fn ends_quietly(self) {
+        let mut agent = self.agent();
+        assert_eq!(self.stays_quiet(&agent).await, Ok(()));
+        agent.stop().await;
+        self.end().await;
+    }
+
+    /// Microsoft's parser reads what was sent.
+    pub(crate) async fn end(self) {
+        let Self { mut server, folder, .. } = self;
+        server.process().stop().await;
+        judge(folder.path());
+    }
+
+    /// The fault is over: within two passes all is as it should be, and then nothing is written any more. One pass shows that of any number: an agent that runs
+    /// once remembers nothing, so when it found all as it should be and sent no command, the next one finds the same hub and does the same. Only the clock goes on,
+    /// and beats stay fresh for longer than a story takes. What a process remembers from pass to pass is for [`stays_quiet`](Self::stays_quiet).
+    pub(crate) async fn converges<F>(&self, is_complete: impl Fn() -> F) -> Result<(), String>
+    where
+        F: Future<Output = Result<(), String>>,
+    {
+        let mut passes = 0;
+        loop {
+            let written = self.written().len();
+            let (code, output) = self.pass().await;
+            passes += 1;
+            let complete = is_complete().await;
+            let more = self.written().split_off(written);
+            if (code, &complete) == (Some(0), &Ok(())) && more.is_empty() {
+                return Ok(());
+            }
+            if passes >= 2 && (code, &complete) != (Some(0), &Ok(())) {
+                return Err(format!("after {passes} passes: {code:?} {complete:?}: {output}"));
+            }
+            if passes == 3 {
+                return Err(format!(
+                    "two passes after the fault there is still something to write: {more:?}: {output}"
+                ));
+            }
+        }
+    }
+
+    /// Twenty more passes of an agent that goes on, in which nothing is written.
+    pub(crate) async fn stays_quiet(&self, agent: &Process) -> Result<(), String> {
+        const QUIET: &str = "pass ended outcome=unchanged";
+        let (before, written) = (agent.output().matches(QUIET).count(), self.written().len());
+        let deadline = time::Instant::now() + Duration::from_secs(180);
+        while agent.output().matches(QUIET).count() < before + 20 {
+            if time::Instant::now() > deadline {
+                return Err(format!("no twenty quiet passes: {}", agent.output()));
+            }
+            time::sleep(Duration::from_millis(100)).await;
+        }
+        let more = self.written().split_off(written);
+        if more.is_empty() { Ok(()) } else { Err(format!("a quiet world is written to: {more:?}: {}", agent.output())) }
+    }
+}

@@ -1,0 +1,169 @@
+//! Every fault of `kusto-local --faults` at every request that the [other story](crate::every_fault) does not meet: those that set up a hub, that ask a new partition
+//! its canary query, and that read a table for each partition. The hub has lost its tables, the record of its groups too, and a partition joins in the same pass.
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests::kusto::KustoServer;
+
+use crate::{
+    every_fault,
+    faulty_hub::{Hub, faults},
+    support::judge_together,
+};
+
+/// Parts of the texts of these requests. Of the tables for each partition one is missing.
+pub(crate) const REQUESTS: [&str; 13] = [
+    ".create-merge table ['AdxFederationObjects']",
+    ".alter-merge table ['AdxFederationObjects'] policy retention",
+    ".create-merge table ['AdxFederationMembers']",
+    ".alter-merge table ['AdxFederationMembers'] policy retention",
+    ".create-merge table ['Heartbeats",
+    ".alter-merge table ['Heartbeats",
+    "policy caching hot",
+    "policy streamingingestion enable",
+    "policy encoding type",
+    ".show databases | project",
+    "NewBeats",
+    "_endpoints",
+    CANARY,
+];
+
+/// Of the new partition.
+const CANARY: &str = " | take 1 | count";
+
+/// What the other story asks of one table for all.
+const LOOKS: [&str; 4] = [
+    "policy retention | project",
+    "policy caching | project",
+    "policy streamingingestion | project",
+    "policy encoding | project",
+];
+
+/// Members from the beginning; nobody asks them anything.
+const MEMBERS: [&str; 2] = ["http://127.0.0.1:1", "http://127.0.0.2:1"];
+/// Is on the list, and has not beaten.
+const TO_COME: &str = "http://127.0.0.4:1";
+
+/// A hub with two members, and a partition that wants to join.
+struct World {
+    hub: Hub,
+    new: String,
+}
+
+impl World {
+    async fn start(new: String) -> Self {
+        let hub = Hub::start_without_tables().await;
+        let all = [MEMBERS[0], MEMBERS[1], TO_COME, &new].map(|endpoint| format!("'{endpoint}'")).join(", ");
+        hub.document(&format!("heartbeatTables: PerPartition, canary: false, allowedPartitions: [{all}]"));
+        let world = Self { hub, new };
+        world.hub.pass().await;
+        for member in MEMBERS {
+            world.beat(member).await;
+        }
+        let (code, output) = world.hub.pass().await;
+        assert_eq!(code, Some(0), "{output}");
+        world.hub.document(&format!("heartbeatTables: PerPartition, canary: true, allowedPartitions: [{all}]"));
+        world.beat(&world.new).await;
+        world
+    }
+
+    async fn command(&self, database: &str, text: &str) {
+        self.hub.server.command(database, text).await.expect("the hub does as this test says");
+    }
+
+    async fn beat(&self, endpoint: &str) {
+        let row = format!(
+            "2026-01-01T00:00:00Z,{endpoint},\"[{{\"\"database\"\":\"\"Logs\"\",\"\"tables\"\":[\"\"A\"\"]}}]\",{{}}\n"
+        );
+        self.command("FleetDiscovery", &format!(".ingest inline into table {} <|\n{row}", table_of(endpoint))).await;
+    }
+
+    /// Tables are lost, and whoever joined is new again.
+    async fn begin_anew(&self) {
+        for table in ["AdxFederationObjects", "AdxFederationMembers", &table_of(TO_COME)] {
+            self.command("FleetDiscovery", &format!(".drop table {table} ifexists")).await;
+        }
+        let members = MEMBERS.map(|member| format!("cluster('{member}').database('Logs')")).join(", ");
+        for database in ["FleetDiscovery", "Logs", "Metrics"] {
+            self.command(database, &format!(".alter entity_group Logs_Partitions ({members})")).await;
+        }
+    }
+
+    /// Who is in the groups, of which each database has one; and the function over them is there.
+    async fn members(&self) -> Result<Vec<String>, String> {
+        let content = self.hub.content().await;
+        let groups: Vec<&String> = content.iter().filter(|line| line.contains("Logs_Partitions\"")).collect();
+        let has_function = content.iter().any(|line| line.starts_with("Logs ") && line.contains("federated_A"));
+        if groups.len() != 2 || !has_function || content.len() != 3 {
+            return Err(format!("{content:#?}"));
+        }
+        let known = [MEMBERS[0], MEMBERS[1], TO_COME, &self.new];
+        let of =
+            |group: &str| known.into_iter().filter(|known| group.contains(&format!("'{known}'"))).collect::<Vec<_>>();
+        // A fault at one database's script leaves its group as it was for a pass.
+        let in_all = known.into_iter().filter(|known| groups.iter().all(|group| of(group).contains(known)));
+        let is_told = |endpoint: &str| groups.iter().any(|group| of(group).contains(&endpoint));
+        if is_told(TO_COME) {
+            return Err(format!("it has not beaten: {content:#?}"));
+        }
+        Ok(in_all.map(str::to_owned).collect())
+    }
+
+    async fn has_kept_its_members(&self) -> Result<(), String> {
+        let members = self.members().await?;
+        if members.starts_with(&MEMBERS.map(str::to_owned)) { Ok(()) } else { Err(format!("{members:?} are left")) }
+    }
+
+    async fn is_complete(&self) -> Result<(), String> {
+        let members = self.members().await?;
+        let tables = self.hub.server.command("FleetDiscovery", ".show tables | count").await;
+        let tables = tables.map_err(|error| error.to_string())?.column("Count").remove(0);
+        let expected = [MEMBERS[0], MEMBERS[1], &self.new];
+        if members == expected && tables == "6" { Ok(()) } else { Err(format!("{members:?}, {tables} tables")) }
+    }
+}
+
+/// As an agent names it.
+fn table_of(endpoint: &str) -> String {
+    format!("Heartbeats_{}", endpoint.trim_start_matches("http://").replace('.', "_").replace(':', "___"))
+}
+
+/// One kind of fault at each of these requests.
+async fn at_every_request(fault: Value, new: String) -> TempDir {
+    let world = World::start(new).await;
+    for request in REQUESTS {
+        world.begin_anew().await;
+        let sent = world.hub.sent_with(request);
+        world.hub.fail(&json!([{"text": request, "fault": fault}]));
+        let (_, output) = world.hub.pass().await;
+        world.hub.fail(&json!([]));
+        assert!(world.hub.sent_with(request) > sent, "a pass does not send {request}: {output}");
+        assert_eq!(world.has_kept_its_members().await, Ok(()), "{fault} at {request}: {output}");
+        let has_joined = world.members().await.is_ok_and(|members| members.contains(&world.new));
+        let may_join =
+            request != CANARY || ["delay", "failedScript"].iter().any(|kind| fault.to_string().contains(kind));
+        assert!(may_join || !has_joined, "{fault} at {request} is no answer: {output}");
+        assert_eq!(world.hub.converges(|| world.is_complete()).await, Ok(()), "{fault} at {request}");
+    }
+    let known = [REQUESTS.as_slice(), &every_fault::REQUESTS, &LOOKS].concat();
+    assert_eq!(world.hub.sent_without(&known), [""; 0], "no fault was made at these");
+    let Hub { mut server, folder, .. } = world.hub;
+    server.process().stop().await;
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_fault_while_a_hub_is_set_up_or_a_partition_joins_removes_anybody_or_leaves_a_trace() {
+    let partition = tempfile::tempdir().expect("a temporary folder can be made");
+    let mut new = KustoServer::start(0, &["Logs"], &partition.path().join("partition.jsonl"), &[]).await;
+    new.command("Logs", ".create table A (a:long)").await.expect("the partition takes a table");
+    let stories = faults().into_iter().map(|fault| tokio::spawn(at_every_request(fault, new.url.clone())));
+    let folders: Vec<TempDir> = join_all(stories)
+        .await
+        .into_iter()
+        .map(|story| story.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
+        .collect();
+    new.process().stop().await;
+    judge_together(folders.iter().chain([&partition]).map(TempDir::path));
+}
