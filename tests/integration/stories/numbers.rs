@@ -181,8 +181,8 @@ async fn every_guard_of_a_removal_shows_while_it_holds_and_no_longer() {
         Hub::start("{returnAfterBeats: 1, suspectAfterMissedBeats: 3, flappingReturns: 16, removalPercent: 1}").await;
     let mut agent = hub.agent();
     let url = admin_url(&agent).await;
-    let fleet = 1..=20;
-    for host in fleet.clone() {
+    hub.until(&url, &[change!("table", "create", "applied", "3")]).await;
+    for host in 1..=20 {
         hub.beating.insert(host, (vec!["A"], vec![]));
     }
     hub.until(&url, &[state!("live", "20")]).await;
