@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{fleet::Fleet, fleet::Pace, telemetry::REGIONS};
 use tokio::time;
 
-use crate::support::{SOON, end, federated, hub_content, until_printed, until_regions};
+use crate::{
+    faulty_hub::Hub,
+    support::{SOON, end, federated, hub_content, until_printed, until_regions},
+};
 
 /// Appends a row to the heartbeat table, as anyone with the right to ingest may.
 async fn write_row(fleet: &Fleet, endpoint: &str, schema: &str, metadata: &str) {
@@ -118,13 +121,47 @@ async fn a_strangers_row_adds_no_foreign_cluster_runs_no_command_and_harms_no_ot
     ] {
         until_printed(&operator, told).await;
     }
-    let agent = |line: &serde_json::Value| {
-        line["client_request_id"].as_str().is_some_and(|id| id.starts_with("adx-federation."))
-    };
+    let agent = |line: &Value| line["client_request_id"].as_str().is_some_and(|id| id.starts_with("adx-federation."));
     let recording = std::fs::read_to_string(&fleet.hub.recording).expect("the file is there");
-    let sent = recording.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).filter(agent);
+    let sent = recording.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter(agent);
     assert!(sent.count() > 10, "what our agents sent is told by its request id, and judged by it");
     end(fleet, [operator]).await;
+}
+
+#[tokio::test]
+async fn a_strangers_zone_and_schema_are_recorded_once_whatever_is_in_them() {
+    let hub = Hub::start().await;
+    let long = "x".repeat(2000);
+    let zones = [
+        "a\nb\tc",
+        "comma, \"quotes\" and 'more'",
+        &long[..256],
+        &long[..257],
+        " blanks ",
+        "zone fleet",
+        "\u{85}\u{2028}é",
+    ];
+    for (number, zone) in zones.iter().enumerate() {
+        // What is refused of a schema is told with what was sent, line breaks and all.
+        let schema = json!([{"database": "Logs", "tables": ["A", format!("'\n{zone}{long}")]}]);
+        let quoted = |value: Value| value.to_string().replace('"', "\"\"");
+        let row = format!(
+            "2026-01-01T00:00:00Z,http://127.0.0.{}:1,\"{}\",\"{}\"\n",
+            number + 1,
+            quoted(schema),
+            quoted(json!({"geo": zone}))
+        );
+        let beat = format!(".ingest inline into table Heartbeats <|\n{row}");
+        hub.server.command("FleetDiscovery", &beat).await.expect("the hub takes the row");
+    }
+    let all_are_recorded = async || {
+        let rows = hub.server.query("FleetDiscovery", "AdxFederationMembers | where Kind == 'Partition' | count").await;
+        let rows = rows.map_err(|error| error.to_string())?.column("Count").remove(0);
+        // A record for each, and no second one.
+        if rows == zones.len().to_string() { Ok(()) } else { Err(format!("{rows} records")) }
+    };
+    assert_eq!(hub.converges(all_are_recorded).await, Ok(()));
+    hub.ends_quietly().await;
 }
 
 #[tokio::test]
