@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    fn broken(toleration: Value) -> Vec<String> {
+    fn broken(toleration: &Value) -> Vec<String> {
         let policy: PodPolicy = serde_json::from_value(json!({"tolerations": [toleration]})).unwrap();
         policy.violations("spec.podPolicy").iter().map(ToString::to_string).collect()
     }
@@ -139,7 +139,7 @@ mod tests {
                 "spec.podPolicy.tolerations[0].tolerationSeconds = 5: must have effect NoExecute beside it",
             ),
         ] {
-            assert_eq!(broken(toleration), [violation]);
+            assert_eq!(broken(&toleration), [violation]);
         }
     }
 
@@ -152,7 +152,7 @@ mod tests {
             json!({"key": "pool", "operator": "Equal", "effect": "PreferNoSchedule"}),
             json!({"key": "pool", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}),
         ] {
-            assert!(broken(toleration.clone()).is_empty(), "{toleration}");
+            assert!(broken(&toleration).is_empty(), "{toleration}");
         }
     }
 }
