@@ -260,7 +260,9 @@ impl World {
         };
         for (pod, admin) in addresses {
             let Some(admin) = admin else { continue };
-            let ready = reqwest::get(format!("{admin}/readyz")).await.is_ok_and(|answer| answer.status().is_success());
+            // One that hangs must not keep the other pods waiting.
+            let asked = time::timeout(Duration::from_secs(1), reqwest::get(format!("{admin}/readyz"))).await;
+            let ready = asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status().is_success()));
             let Ok(Some(known)) = self.pods.get_opt(&pod).await else { continue };
             let was_ready = known
                 .status
