@@ -74,3 +74,104 @@ fn parse(config: &HubConfig, table: &ResultTable) -> Result<Membership, DecodeEr
     }
     Ok(membership)
 }
+
+#[cfg(test)]
+mod tests {
+    use kql::types::ScalarType;
+    use proptest::{
+        collection::{btree_map, vec},
+        option,
+        prelude::*,
+        sample::select,
+    };
+    use serde_json::{Value, json};
+    use shared::kusto::ColumnInfo;
+
+    use super::*;
+    use crate::testing::{cluster, hub_config};
+
+    /// What Kusto makes of lines of the table, in the columns that the query asks for.
+    fn answer(lines: &str) -> ResultTable {
+        let columns = [
+            ("Kind", ScalarType::String),
+            ("Name", ScalarType::String),
+            ("State", ScalarType::String),
+            ("Since", ScalarType::DateTime),
+            ("SilentSince", ScalarType::DateTime),
+            ("Returns", ScalarType::Dynamic),
+            ("Reason", ScalarType::String),
+            ("Beats", ScalarType::Long),
+            ("Counted", ScalarType::DateTime),
+            ("Zone", ScalarType::String),
+        ];
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(lines.as_bytes());
+        let rows = reader.records().map(|record| {
+            let record = record.expect("a line is CSV");
+            assert_eq!(record.len(), 1 + columns.len(), "its first field is when it was written");
+            let values = columns.iter().zip(record.iter().skip(1)).map(|((_, scalar_type), text)| match scalar_type {
+                ScalarType::DateTime if text.is_empty() => Value::Null,
+                ScalarType::Dynamic => serde_json::from_str(text).expect("a dynamic value is JSON"),
+                ScalarType::Long => json!(text.parse::<i64>().expect("a number")),
+                _ => json!(text),
+            });
+            values.collect()
+        });
+        let rows = rows.collect();
+        let column = |(name, scalar_type): &(&str, ScalarType)| ColumnInfo {
+            name: (*name).to_owned(),
+            scalar_type: *scalar_type,
+        };
+        ResultTable::new(columns.iter().map(column).collect(), rows)
+    }
+
+    fn times() -> impl Strategy<Value = Timestamp> {
+        (0..4_000_000_000_000_000_i64)
+            .prop_map(|micros| Timestamp::from_microsecond(micros).expect("it is before 2100"))
+    }
+
+    /// Also what strangers write; control characters become blanks.
+    fn texts() -> impl Strategy<Value = String> {
+        "\\PC{1,40}"
+    }
+
+    prop_compose! {
+        fn remembered()(
+            state in select(PartitionState::ALL),
+            (since, silent_since) in (times(), option::of(times())),
+            returns in vec(times(), 0..5),
+            (beats, counted) in (0..u64::from(u32::MAX), times()),
+            (zone, problem) in (option::of(texts()), option::of(texts())),
+        ) -> Remembered {
+            let needs = if state == PartitionState::Joining { 5 } else { 3 };
+            Remembered { state, since, silent_since, returns, beats, counted, needs, zone, reason: None, problem }
+        }
+    }
+
+    prop_compose! {
+        fn memberships()(
+            partitions in btree_map("[a-z]{1,9}".prop_map(|host| cluster(&host)), remembered(), 0..6),
+            darkness in btree_map(
+                prop_oneof![Just(Scope::Fleet), texts().prop_map(Scope::Zone)],
+                prop_oneof![times().prop_map(|since| Darkness::Dark { since }), times().prop_map(|at| Darkness::Over { at })],
+                0..4,
+            ),
+            guards in btree_map(
+                select(GuardReason::ALL),
+                (any::<bool>(), times(), texts()).prop_map(|(is_active, since, reason)| RememberedGuard { is_active, since, reason }),
+                0..4,
+            ),
+        ) -> Membership {
+            Membership { partitions, darkness, guards, watching_since: None }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_recorded_is_read_back_equal(membership in memberships()) {
+            let config = hub_config("membership: {joinAfterBeats: 3, returnAfterBeats: 5}, ");
+            let records = membership.changed_since(&Membership::default());
+            let lines: String = records.iter().map(|record| record.csv_line(Timestamp::UNIX_EPOCH)).collect();
+            prop_assert_eq!(parse(&config, &answer(&lines)).expect("the answer has all columns"), membership);
+        }
+    }
+}

@@ -142,7 +142,14 @@ async fn every_state_of_a_partition_and_every_change_of_the_hub_is_counted() {
     for host in [1, 2, 3, BLOCKED, OUTSIDER] {
         hub.beating.insert(host, (vec!["A"], vec![]));
     }
-    let all = [state!("joining", "0"), state!("live", "3"), state!("blocked", "1"), state!("untrusted", "1")];
+    let all = [
+        state!("joining", "0"),
+        state!("live", "3"),
+        state!("blocked", "1"),
+        state!("untrusted", "1"),
+        "refused_heartbeats{reason=\"untrusted\"} 1",
+        "refused_heartbeats{reason=\"content\"} 0",
+    ];
     hub.until(&url, &all).await;
     // `federated_A`, and `federation_status` in three databases.
     hub.until(&url, &[change!("function", "create", "applied", "4")]).await;
