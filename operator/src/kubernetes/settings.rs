@@ -33,3 +33,24 @@ pub struct Images {
     /// Our agents: the operator's own image, unless it was told another or does not know its own.
     pub agent: Option<String>,
 }
+
+#[cfg(test)]
+impl Settings {
+    /// For unit tests: no labels, and images that tell whose they are.
+    pub(crate) fn of_tests(namespace: Option<&str>) -> Self {
+        let images = Images {
+            ingestor: "default/ingestor".to_owned(),
+            collector: "default/collector".to_owned(),
+            alerter: "default/alerter".to_owned(),
+            agent: Some("own/agent:1".to_owned()),
+        };
+        Self {
+            namespace: namespace.map(str::to_owned),
+            cluster_labels: BTreeMap::new(),
+            trust: HostTrust::default(),
+            allow_loopback: false,
+            images,
+            agent_arguments: Vec::new(),
+        }
+    }
+}

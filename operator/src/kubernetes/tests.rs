@@ -2,11 +2,11 @@
 
 mod server;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use kube::runtime::events::{Recorder, Reporter};
 use serde_json::{Value, json};
-use shared::{kusto::HostTrust, runtime::Metrics};
+use shared::runtime::Metrics;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,7 @@ use super::{
     context::Context,
     metrics::OperatorMetrics,
     run_controllers,
-    settings::{Images, Settings},
+    settings::Settings,
     watches::{Queues, Watches},
 };
 
@@ -23,23 +23,6 @@ use super::{
 const AT_ONCE: Duration = Duration::from_millis(1);
 /// Longer than any wait of an object whose pods are not ready, as nobody runs them here.
 const LATER: Duration = Duration::from_secs(15);
-
-fn settings() -> Settings {
-    let images = Images {
-        ingestor: "default/ingestor".to_owned(),
-        collector: "default/collector".to_owned(),
-        alerter: "default/alerter".to_owned(),
-        agent: Some("own/agent:1".to_owned()),
-    };
-    Settings {
-        namespace: Some(NAMESPACE.to_owned()),
-        cluster_labels: BTreeMap::new(),
-        trust: HostTrust::default(),
-        allow_loopback: false,
-        images,
-        agent_arguments: Vec::new(),
-    }
-}
 
 fn put(server: &Server, kind: &str, name: &str, spec: &Value) {
     let metadata = json!({"name": name, "namespace": NAMESPACE, "generation": 1, "labels": {"app": "adx-mon"}});
@@ -73,7 +56,8 @@ async fn running(server: &Server, term: &CancellationToken) -> Watches {
     let watches = Watches::start(&client, Some(NAMESPACE), &queues);
     let recorder = Recorder::new(client.clone(), Reporter::from("adx-federation-operator"));
     let metrics = Metrics::new().register(OperatorMetrics::new);
-    let context = Context::new(client, settings(), watches.stores.clone(), recorder, metrics, None);
+    let context =
+        Context::new(client, Settings::of_tests(Some(NAMESPACE)), watches.stores.clone(), recorder, metrics, None);
     let term = term.clone();
     tokio::spawn(async move { run_controllers(&context, ends, &term).await });
     // All timers of the beginning have run out.

@@ -1,36 +1,19 @@
 //! What each kind decides of objects that are older than a rule, or that nothing fits yet.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use kube::Resource as _;
 use serde_json::{Value, json};
-use shared::{document::ADXCluster, kusto::HostTrust};
+use shared::document::ADXCluster;
 
 use crate::{
     api::{Alerter, Collector, Ingestor},
     kubernetes::{
         child::Kind,
         managed::{Managed, Plan, World},
-        settings::{Images, Settings},
+        settings::Settings,
     },
 };
-
-fn settings() -> Settings {
-    let images = Images {
-        ingestor: "default/ingestor".to_owned(),
-        collector: "default/collector".to_owned(),
-        alerter: "default/alerter".to_owned(),
-        agent: Some("own/agent:1".to_owned()),
-    };
-    Settings {
-        namespace: None,
-        cluster_labels: BTreeMap::new(),
-        trust: HostTrust::default(),
-        allow_loopback: false,
-        images,
-        agent_arguments: Vec::new(),
-    }
-}
 
 fn object<K: Managed>(kind: &str, name: &str, spec: &Value, status: &Value) -> K {
     let object = json!({
@@ -58,7 +41,7 @@ fn plan_while_running<K: Managed>(
     ingestors: Vec<Ingestor>,
     running: Option<Vec<String>>,
 ) -> Plan {
-    let settings = settings();
+    let settings = Settings::of_tests(None);
     let clusters = clusters.into_iter().map(Arc::new).collect();
     let ingestors = ingestors.into_iter().map(Arc::new).collect();
     object.plan(
