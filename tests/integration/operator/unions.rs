@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tests::cluster::TestNamespace;
 
 use crate::{
-    drift::{SOON, reverted, within_a_second},
+    drift::{reverted, within_a_second},
     support::{CLUSTER, COMPONENTS, PARTITION, until_ready},
 };
 
@@ -35,29 +35,31 @@ async fn another_member_of_a_union_is_reverted_and_holds_up_nothing_else() {
     ] {
         let before = test.get(kind, name).await;
         within_a_second(&format!("{kind} {name} {place}"), async || {
-            let mut object = test.get(kind, name).await;
-            match object.pointer_mut(place) {
-                // What is ours stays beside it, and elsewhere in the object, as a value that nobody else changes.
-                Some(spoilt) if place == "/spec" => {
-                    spoilt.as_object_mut().expect("a spec is an object").remove("maxUnavailable");
-                    spoilt["minAvailable"] = theirs["minAvailable"].clone();
+            loop {
+                let mut object = test.get(kind, name).await;
+                match object.pointer_mut(place) {
+                    // What is ours stays beside it, and elsewhere in the object, as a value that nobody else changes.
+                    Some(spoilt) if place == "/spec" => {
+                        spoilt.as_object_mut().expect("a spec is an object").remove("maxUnavailable");
+                        spoilt["minAvailable"] = theirs["minAvailable"].clone();
+                    }
+                    Some(spoilt) => *spoilt = theirs.clone(),
+                    None => {
+                        object["data"] = Value::Null;
+                        object["binaryData"] = theirs.clone();
+                    }
                 }
-                Some(spoilt) => *spoilt = theirs.clone(),
-                None => {
-                    object["data"] = Value::Null;
-                    object["binaryData"] = theirs.clone();
+                if kind == "apps/v1 StatefulSet" {
+                    object["spec"]["replicas"] = 7.into();
+                }
+                let object = serde_json::from_value(object).expect("an object stays one");
+                let params = PostParams { field_manager: Some("somebody".to_owned()), ..PostParams::default() };
+                match test.api(kind).replace(name, &params, &object).await {
+                    // Its status went on meanwhile: nothing is spoilt yet.
+                    Err(kube::Error::Api(status)) if status.code == 409 => {}
+                    replaced => break drop(replaced.expect("the API server takes the change")),
                 }
             }
-            if kind == "apps/v1 StatefulSet" {
-                object["spec"]["replicas"] = 7.into();
-            }
-            let object = serde_json::from_value(object).expect("an object stays one");
-            let params = PostParams { field_manager: Some("somebody".to_owned()), ..PostParams::default() };
-            match test.api(kind).replace(name, &params, &object).await {
-                // Its status went on meanwhile: the next try.
-                Err(kube::Error::Api(status)) if status.code == 409 => return Some(SOON),
-                replaced => replaced.expect("the API server takes the change"),
-            };
             let fits = |object: &Value| {
                 let same = |place: &str| object.pointer(place) == before.pointer(place);
                 same(place) && same("/spec") && same("/data")
