@@ -36,6 +36,47 @@ fn a_recording_is_judged_text_by_text_in_its_order() {
     );
 }
 
+/// A text is parsed once, and bound to the names that are known where and when it is asked.
+#[test]
+fn what_a_text_meant_before_it_does_not_mean_elsewhere() {
+    let ask = |session, kind, text| {
+        let question = Question { kind, text, session, world: None, database: "Hub", unresolved: false };
+        oracle().read(question).expect("the oracle answers")
+    };
+    let columns = |session| {
+        let reading = ask(session, Kind::Query, "Anew | take 1");
+        (reading.ok, reading.columns.unwrap_or_default())
+    };
+    let codes = |reading: Reading| reading.diagnostics.into_iter().map(|found| found.code).collect::<Vec<_>>();
+    assert_eq!(codes(ask("anew", Kind::Query, "Anew | take 1")), ["KS204"]);
+    assert_eq!(codes(ask("anew", Kind::Command, ".show table Anew details")), ["KS204"]);
+    assert!(ask("anew", Kind::Command, ".create table Anew (a:long)").ok);
+    assert!(ask("beside", Kind::Command, ".create table Anew (b:string)").ok);
+    let one = |name: &str, scalar: &str| (true, vec![(name.to_owned(), scalar.to_owned())]);
+    assert_eq!((columns("anew"), columns("beside")), (one("a", "long"), one("b", "string")));
+    assert!(ask("anew", Kind::Command, ".show table Anew details").ok);
+    assert_eq!(columns("nowhere"), (false, Vec::new()));
+}
+
+/// What is sent has other ports and times in each run.
+#[test]
+fn servers_of_one_folder_see_each_other_under_their_ports() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let query = |table: &str| format!("cluster('http://127.0.0.1:40002').database('D').{table} | count");
+    for (name, path, text) in [
+        ("a-40002", "/v1/rest/mgmt", ".create table T (a:long)".to_owned()),
+        ("b-40001", "/v2/rest/query", query("T")),
+        ("c-40003", "/v2/rest/query", query("U")),
+        ("d-40004", "/v1/rest/mgmt", ".ingest inline into table T <|\n2026-11-26T18:25:40.2901507Z,'x'".to_owned()),
+    ] {
+        let line = json!({"path": path, "db": "D", "csl": text, "status": 200});
+        fs::write(folder.path().join(format!("{name}.jsonl")), line.to_string()).expect("the folder can be written");
+    }
+    let verdict = oracle().judge_recordings(folder.path(), Names::MustBeKnown).expect("the recordings can be read");
+    assert_eq!((verdict.texts, verdict.refused.len()), (4, 1), "{:#?}", verdict.refused);
+    assert!(verdict.refused[0].contains("'U'"), "{:#?}", verdict.refused);
+}
+
 /// What Microsoft's parser reads, without the errors that unknown names are.
 fn reading(kind: Kind, text: &str) -> Reading {
     let question = Question { kind, text, session: "read alike", world: None, database: "Hub", unresolved: true };

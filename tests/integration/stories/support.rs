@@ -4,10 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -129,12 +126,8 @@ pub(crate) fn judge(folder: &Path) {
 
 /// What Microsoft's parser reads in the recordings of a folder.
 pub(crate) fn verdict(folder: &Path) -> Verdict {
-    // Reading takes most of a story's time; each process reads on one core.
-    static ORACLES: OnceLock<[Mutex<Oracle>; 2]> = OnceLock::new();
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let start = |()| Mutex::new(Oracle::start().expect("node runs"));
-    let oracles = ORACLES.get_or_init(|| [(), ()].map(start));
-    let oracle = &oracles[NEXT.fetch_add(1, Ordering::Relaxed) % oracles.len()];
-    let mut oracle = oracle.lock().unwrap_or_else(PoisonError::into_inner);
+    // One for all stories, since most are sent what others were, which it then knows already.
+    static ORACLE: LazyLock<Mutex<Oracle>> = LazyLock::new(|| Mutex::new(Oracle::start().expect("node runs")));
+    let mut oracle = ORACLE.lock().unwrap_or_else(PoisonError::into_inner);
     oracle.judge_recordings(folder, Names::MustBeKnown).expect("the recordings can be read")
 }

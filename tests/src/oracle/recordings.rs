@@ -1,11 +1,14 @@
 //! The judge of recordings (`kusto-local --record`): every text that was sent, read by Microsoft's parser and by ours. I/O: recording files, the oracle's process.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
+use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -30,8 +33,10 @@ impl Oracle {
     pub fn judge_recordings(&mut self, folder: &Path, names: Names) -> Result<Verdict, OracleError> {
         let mut verdict = Verdict::default();
         let world = folder.display().to_string();
-        for path in recordings(folder)? {
-            let session = cluster_name(&path);
+        let recordings = recordings(folder)?;
+        let servers = Servers(recordings.iter().map(|path| port(path)).collect());
+        for path in recordings {
+            let session = servers.name(&port(&path));
             let text =
                 fs::read_to_string(&path).map_err(|source| OracleError::Recording { path: path.clone(), source })?;
             let (mut asked, mut given) = (BTreeSet::new(), BTreeSet::new());
@@ -49,7 +54,8 @@ impl Oracle {
                     continue;
                 }
                 let database = sent.db.as_deref().unwrap_or("NetDefaultDB");
-                let text = &portless(csl);
+                let portless = servers.portless(csl);
+                let text = &*one_time(&portless);
                 let (session, world) = (&*session, Some(&*world));
                 let reading = self.read(Question { kind, text, session, world, database, unresolved })?;
                 verdict.texts += 1;
@@ -80,15 +86,45 @@ pub fn judge_if_watched(folder: &Path) {
     }
 }
 
-/// What a recording's server is called by the others: after its port, which ends the file's name.
-fn cluster_name(recording: &Path) -> String {
+/// The port of a recording's server, which ends the file's name.
+fn port(recording: &Path) -> String {
     let stem = recording.file_stem().unwrap_or_default().to_string_lossy();
-    format!("port{}", stem.rsplit('-').next().unwrap_or_default())
+    stem.rsplit('-').next().unwrap_or_default().to_owned()
 }
 
-/// Microsoft's parser tells clusters apart by their hosts and drops ports; our servers differ in nothing but their ports. So the port becomes the host.
-fn portless(text: &str) -> String {
-    text.replace("http://127.0.0.1:", "https://port")
+/// The servers of a folder, in the order of their recordings, by their ports. Microsoft's parser tells clusters apart by their hosts and drops ports; our servers
+/// differ in nothing but their ports. So the place becomes the host: what one fleet is sent has the same text in the next, and is parsed once.
+struct Servers(Vec<String>);
+
+impl Servers {
+    fn name(&self, port: &str) -> String {
+        self.0
+            .iter()
+            .position(|known| known == port)
+            .map_or_else(|| format!("port{port}"), |place| format!("server{place}"))
+    }
+
+    fn portless(&self, text: &str) -> String {
+        let mut pieces = text.split("http://127.0.0.1:");
+        let mut portless = pieces.next().unwrap_or_default().to_owned();
+        for piece in pieces {
+            let (port, rest) =
+                piece.split_at(piece.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(piece.len()));
+            portless.push_str("https://");
+            portless.push_str(&self.name(port));
+            portless.push_str(rest);
+        }
+        portless
+    }
+}
+
+/// Rows to ingest, which no parser reads, have one time: each text is parsed once.
+fn one_time(text: &str) -> Cow<'_, str> {
+    static TIME: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z").expect("a pattern is right"));
+    let rows = text.find("<|").filter(|_| text.starts_with(".ingest inline"));
+    let Some((command, rows)) = rows.map(|at| text.split_at(at)) else { return Cow::Borrowed(text) };
+    Cow::Owned(format!("{command}{}", TIME.replace_all(rows, "2026-01-01T00:00:00Z")))
 }
 
 /// The recordings in a folder, in order.
