@@ -125,9 +125,10 @@ impl Hub {
         (status.code(), agent.output())
     }
 
-    /// An agent that goes on.
+    /// An agent that goes on, and tells about itself.
     pub(crate) fn agent(&self) -> Process {
-        let arguments = ["--config", self.document.to_str().expect("the path is text")].map(str::to_owned);
+        let document = self.document.to_str().expect("the path is text");
+        let arguments = ["--config", document, "--admin", "127.0.0.1:0"].map(str::to_owned);
         Process::start("agent-hub", "agent-hub", &arguments)
     }
 

@@ -2,63 +2,38 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
-use tempfile::TempDir;
-use tests::{kusto::KustoServer, process::Process};
+use tests::process::Process;
 use tokio::time;
 
 use crate::{
     admin::{admin_url, get},
-    support::{SOON, judge},
+    faulty_hub::Hub,
+    support::SOON,
 };
 
 /// A partition that the hub's document blocks, and one that its pattern does not fit.
 const BLOCKED: usize = 98;
 const OUTSIDER: usize = 99;
 
-/// The hub of partitions `http://127.0.0.N:1`, which are rows and nothing else.
-struct Hub {
-    server: KustoServer,
-    folder: TempDir,
-    document: PathBuf,
+/// A hub of partitions `http://127.0.0.N:1`, which are rows and nothing else.
+struct Fleet {
+    hub: Hub,
     /// The tables in the database Logs of each partition that beats, and those in Metrics.
     beating: BTreeMap<usize, (Vec<&'static str>, Vec<&'static str>)>,
     beaten: Instant,
 }
 
-impl Hub {
+impl Fleet {
     async fn start(membership: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let (record, faults) = (folder.path().join("hub.jsonl"), folder.path().join("faults.json"));
-        fs::write(&faults, "[]").expect("the folder can be written");
-        let arguments = ["--faults", faults.to_str().expect("the path is text")];
-        let server = KustoServer::start(0, &["FleetDiscovery", "Logs", "Metrics"], &record, &arguments).await;
-        let document = folder.path().join("hub.yaml");
-        let text = format!(
-            "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: hub}}\nspec:\n  clusterName: hub\n  endpoint: '{}'\n  role: Federated\n  federation:\n    heartbeatDatabase: FleetDiscovery\n    heartbeatTable: Heartbeats\n    heartbeatTTL: 4s\n    heartbeatInterval: 500ms\n    reconcileInterval: 500ms\n    blockedPartitions: ['http://127.0.0.{BLOCKED}:1']\n    allowedPartitionPattern: '127.0.0.*'\n    membership: {membership}\n",
-            server.url
-        );
-        fs::write(&document, text).expect("the folder can be written");
-        Self { server, folder, document, beating: BTreeMap::new(), beaten: Instant::now() }
-    }
-
-    fn agent(&self) -> Process {
-        let document = self.document.to_str().expect("the path is text");
-        let arguments = ["--config", document, "--admin", "127.0.0.1:0"].map(str::to_owned);
-        Process::start("agent-hub", "agent-hub", &arguments)
-    }
-
-    /// What goes wrong at the server from now on.
-    fn fail(&self, rules: &serde_json::Value) {
-        // Renamed into place: the server never reads half of it.
-        let half = self.folder.path().join("faults.new");
-        fs::write(&half, rules.to_string()).expect("the folder can be written");
-        fs::rename(&half, self.folder.path().join("faults.json")).expect("the folder can be written");
+        let hub = Hub::start_without_tables().await;
+        hub.document(&format!(
+            "heartbeatTTL: 4s, heartbeatInterval: 500ms, blockedPartitions: ['http://127.0.0.{BLOCKED}:1'], allowedPartitionPattern: '127.0.0.*', membership: {membership}"
+        ));
+        Self { hub, beating: BTreeMap::new(), beaten: Instant::now() }
     }
 
     /// A beat of all that beat.
@@ -76,7 +51,7 @@ impl Hub {
         let rows: String = rows.collect();
         if !rows.is_empty() {
             let command = format!(".ingest inline into table Heartbeats <|\n{rows}");
-            self.server.command("FleetDiscovery", &command).await.expect("the hub takes heartbeats");
+            self.hub.server.command("FleetDiscovery", &command).await.expect("the hub takes heartbeats");
         }
     }
 
@@ -97,10 +72,9 @@ impl Hub {
         }
     }
 
-    async fn end(mut self, mut agent: Process) {
+    async fn end(self, mut agent: Process) {
         agent.stop().await;
-        self.server.process().stop().await;
-        judge(self.folder.path());
+        self.hub.end().await;
     }
 }
 
@@ -127,20 +101,20 @@ macro_rules! guard {
 
 #[tokio::test]
 async fn every_state_of_a_partition_and_every_change_of_the_hub_is_counted() {
-    let mut hub =
-        Hub::start("{joinAfterBeats: 2, returnAfterBeats: 1, suspectAfterMissedBeats: 3, flappingReturns: 2}").await;
-    let agent = hub.agent();
+    let mut fleet =
+        Fleet::start("{joinAfterBeats: 2, returnAfterBeats: 1, suspectAfterMissedBeats: 3, flappingReturns: 2}").await;
+    let agent = fleet.hub.agent();
     let url = admin_url(&agent).await;
     // The heartbeat table, and those for what the agent records.
-    hub.until(&url, &[change!("table", "create", "applied", "3")]).await;
+    fleet.until(&url, &[change!("table", "create", "applied", "3")]).await;
 
     // One beat of two that are asked for.
-    hub.beating.insert(1, (vec!["A"], vec![]));
-    hub.beat().await;
-    hub.beating.clear();
-    hub.until(&url, &[state!("joining", "1"), state!("live", "0")]).await;
+    fleet.beating.insert(1, (vec!["A"], vec![]));
+    fleet.beat().await;
+    fleet.beating.clear();
+    fleet.until(&url, &[state!("joining", "1"), state!("live", "0")]).await;
     for host in [1, 2, 3, BLOCKED, OUTSIDER] {
-        hub.beating.insert(host, (vec!["A"], vec![]));
+        fleet.beating.insert(host, (vec!["A"], vec![]));
     }
     let all = [
         state!("joining", "0"),
@@ -151,77 +125,78 @@ async fn every_state_of_a_partition_and_every_change_of_the_hub_is_counted() {
         // Their clocks are months behind.
         "refused_heartbeats{reason=\"content\"} 5",
     ];
-    hub.until(&url, &all).await;
+    fleet.until(&url, &all).await;
     // `federated_A`, and `federation_status` in three databases.
-    hub.until(&url, &[change!("function", "create", "applied", "4")]).await;
+    fleet.until(&url, &[change!("function", "create", "applied", "4")]).await;
 
     // A function over those that have its table; its group, when its database comes to be known.
     let both = |tables: &[&'static str]| (tables.to_vec(), vec!["M"]);
-    hub.beating.insert(1, both(&["A", "B"]));
-    hub.until(&url, &[change!("function", "create", "applied", "6")]).await;
-    hub.beating.insert(2, both(&["A", "B"]));
-    hub.until(&url, &[change!("function", "alter", "applied", "1")]).await;
+    fleet.beating.insert(1, both(&["A", "B"]));
+    fleet.until(&url, &[change!("function", "create", "applied", "6")]).await;
+    fleet.beating.insert(2, both(&["A", "B"]));
+    fleet.until(&url, &[change!("function", "alter", "applied", "1")]).await;
     for host in [1, 2] {
-        hub.beating.insert(host, (vec!["A"], vec![]));
+        fleet.beating.insert(host, (vec!["A"], vec![]));
     }
-    hub.until(&url, &[change!("function", "drop", "applied", "2")]).await;
-    hub.until(&url, &[change!("entity_group", "drop", "applied", "3")]).await;
+    fleet.until(&url, &[change!("function", "drop", "applied", "2")]).await;
+    fleet.until(&url, &[change!("entity_group", "drop", "applied", "3")]).await;
 
-    hub.fail(&json!([{"text": ".execute database script", "count": 1, "fault": "failedScript"}]));
-    hub.beating.insert(1, (vec!["A", "C"], vec![]));
-    hub.until(&url, &[change!("function", "create", "failed", "1"), change!("function", "create", "applied", "7")])
+    fleet.hub.fail(&json!([{"text": ".execute database script", "count": 1, "fault": "failedScript"}]));
+    fleet.beating.insert(1, (vec!["A", "C"], vec![]));
+    fleet
+        .until(&url, &[change!("function", "create", "failed", "1"), change!("function", "create", "applied", "7")])
         .await;
 
     // It falls silent, and returns, and again.
     for _ in 0..2 {
-        let silent = hub.beating.remove(&3).expect("it beats");
-        hub.until(&url, &[state!("suspect", "1")]).await;
-        hub.beating.insert(3, silent);
-        hub.until(&url, &[state!("suspect", "0")]).await;
+        let silent = fleet.beating.remove(&3).expect("it beats");
+        fleet.until(&url, &[state!("suspect", "1")]).await;
+        fleet.beating.insert(3, silent);
+        fleet.until(&url, &[state!("suspect", "0")]).await;
     }
-    hub.until(&url, &[state!("flapping", "1"), state!("live", "2")]).await;
-    hub.end(agent).await;
+    fleet.until(&url, &[state!("flapping", "1"), state!("live", "2")]).await;
+    fleet.end(agent).await;
 }
 
 #[tokio::test]
 async fn every_guard_of_a_removal_shows_while_it_holds_and_no_longer() {
-    let mut hub =
-        Hub::start("{returnAfterBeats: 1, suspectAfterMissedBeats: 3, flappingReturns: 16, removalPercent: 1}").await;
-    let mut agent = hub.agent();
+    let mut fleet =
+        Fleet::start("{returnAfterBeats: 1, suspectAfterMissedBeats: 3, flappingReturns: 16, removalPercent: 1}").await;
+    let mut agent = fleet.hub.agent();
     let url = admin_url(&agent).await;
-    hub.until(&url, &[change!("table", "create", "applied", "3")]).await;
+    fleet.until(&url, &[change!("table", "create", "applied", "3")]).await;
     for host in 1..=20 {
-        hub.beating.insert(host, (vec!["A"], vec![]));
+        fleet.beating.insert(host, (vec!["A"], vec![]));
     }
-    hub.until(&url, &[state!("live", "20")]).await;
+    fleet.until(&url, &[state!("live", "20")]).await;
     // The agent has watched for one time to live.
     time::sleep(Duration::from_secs(4)).await;
     // Less than a mass, and one leaves in each pass.
     for host in 15..=20 {
-        hub.beating.remove(&host);
+        fleet.beating.remove(&host);
     }
-    hub.until(&url, &[guard!("removal_budget", "1"), guard!("startup_grace", "0"), guard!("recovering", "0")]).await;
-    hub.until(&url, &[guard!("removal_budget", "0"), state!("live", "14")]).await;
+    fleet.until(&url, &[guard!("removal_budget", "1"), guard!("startup_grace", "0"), guard!("recovering", "0")]).await;
+    fleet.until(&url, &[guard!("removal_budget", "0"), state!("live", "14")]).await;
 
     // All fall silent; some come back.
-    let beating = std::mem::take(&mut hub.beating);
-    hub.until(&url, &[guard!("no_live_heartbeat", "1")]).await;
-    hub.beating = beating;
-    hub.beating.remove(&14);
-    hub.until(&url, &[guard!("recovering", "1"), guard!("no_live_heartbeat", "0")]).await;
-    hub.until(&url, &[guard!("recovering", "0"), state!("live", "13")]).await;
+    let beating = std::mem::take(&mut fleet.beating);
+    fleet.until(&url, &[guard!("no_live_heartbeat", "1")]).await;
+    fleet.beating = beating;
+    fleet.beating.remove(&14);
+    fleet.until(&url, &[guard!("recovering", "1"), guard!("no_live_heartbeat", "0")]).await;
+    fleet.until(&url, &[guard!("recovering", "0"), state!("live", "13")]).await;
 
     // A silence that began while no agent watched.
     agent.stop().await;
-    hub.beating.remove(&13);
+    fleet.beating.remove(&13);
     let silent = Instant::now();
     while silent.elapsed() < Duration::from_secs(5) {
-        hub.beat().await;
+        fleet.beat().await;
         time::sleep(Duration::from_millis(400)).await;
     }
-    agent = hub.agent();
+    agent = fleet.hub.agent();
     let url = admin_url(&agent).await;
-    hub.until(&url, &[guard!("startup_grace", "1"), state!("live", "12")]).await;
-    hub.until(&url, &[guard!("startup_grace", "0")]).await;
-    hub.end(agent).await;
+    fleet.until(&url, &[guard!("startup_grace", "1"), state!("live", "12")]).await;
+    fleet.until(&url, &[guard!("startup_grace", "0")]).await;
+    fleet.end(agent).await;
 }
