@@ -265,7 +265,8 @@ fn name_of(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-#[tokio::main]
+// On a node of many cores it would have a thread for each, and it waits nearly always.
+#[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     match Args::parse().command {
         Command::Run(args) => {
@@ -345,7 +346,7 @@ async fn surroundings(args: &CommonArgs) -> Option<(Admin, Metrics, Cancellation
     let metrics = Metrics::new();
     let admin = Admin::new(metrics.clone());
     if let Some(address) = args.admin {
-        match AdminServer::start(address, admin.clone()).await {
+        match AdminServer::start(address, admin.clone()) {
             Ok(server) => println!("admin http://{}", server.address()),
             Err(error) => {
                 tracing::error!(%address, %error, "failed to open the admin port");

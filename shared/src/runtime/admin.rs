@@ -1,6 +1,12 @@
 //! The admin port: is the process alive, is it ready and why, what does it count, what does it see. I/O: serves HTTP on one address.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -11,7 +17,11 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    runtime,
+    sync::{oneshot, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
@@ -87,21 +97,22 @@ impl Admin {
     }
 }
 
-/// A running server.
+/// A running server. It has a thread of its own: it answers while a pass computes, and a probe that waits is a process that gets killed.
 #[derive(Debug)]
 pub struct AdminServer {
     address: SocketAddr,
     stop: CancellationToken,
-    task: JoinHandle<io::Result<()>>,
+    ended: oneshot::Receiver<io::Result<()>>,
 }
 
 impl AdminServer {
     /// Binds the address and serves. Port 0 takes any free one.
     ///
     /// # Errors
-    /// If the address cannot be bound.
-    pub async fn start(address: SocketAddr, admin: Admin) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+    /// If the address cannot be bound, or there is no thread to be had.
+    pub fn start(address: SocketAddr, admin: Admin) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let router = Router::new()
             .route("/livez", get(async || "alive\n"))
@@ -109,13 +120,20 @@ impl AdminServer {
             .route("/metrics", get(metrics))
             .route("/status", get(async |State(admin): State<Admin>| Json(admin.status())))
             .with_state(admin);
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let stop = CancellationToken::new();
-        let task = tokio::spawn({
-            let stop = stop.clone();
-            async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await }
-        });
+        let stopped = stop.clone().cancelled_owned();
+        let (tell, ended) = oneshot::channel();
+        thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            let served = runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                axum::serve(listener, router).with_graceful_shutdown(stopped).await
+            });
+            // Whoever stopped it may have waited long enough.
+            let _ = tell.send(served);
+        })?;
         tracing::info!(%address, "admin port is open");
-        Ok(Self { address, stop, task })
+        Ok(Self { address, stop, ended })
     }
 
     /// The bound address.
@@ -127,7 +145,7 @@ impl AdminServer {
     pub async fn stop(self) {
         self.stop.cancel();
         // A request that never ends must not keep the process.
-        let Ok(ended) = timeout(GRACE, self.task).await else { return };
+        let Ok(ended) = timeout(GRACE, self.ended).await else { return };
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "admin port failed"),
@@ -155,7 +173,7 @@ mod tests {
     async fn the_admin_port_tells_what_the_agent_told_it() {
         let metrics = Metrics::new();
         let admin = Admin::new(metrics.clone());
-        let server = AdminServer::start("127.0.0.1:0".parse().unwrap(), admin.clone()).await.unwrap();
+        let server = AdminServer::start("127.0.0.1:0".parse().unwrap(), admin.clone()).unwrap();
         let address = server.address();
         let ask = async |path: &str| {
             let answer = reqwest::get(format!("http://{address}{path}")).await.unwrap();

@@ -97,7 +97,8 @@ where
     let Some((object, config)) = configuration(&common.config, validate) else {
         return ExitCode::from(Exit::BadConfiguration.code());
     };
-    let runtime = match tokio::runtime::Runtime::new() {
+    // One thread: an agent waits for its hub, and a thread for each of a node's cores costs memory only.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "failed to start the runtime");
@@ -180,7 +181,7 @@ async fn surround<F: Future<Output = Exit>>(
     }
     let server = match args.admin {
         None => None,
-        Some(address) => match AdminServer::start(address, world.admin.clone()).await {
+        Some(address) => match AdminServer::start(address, world.admin.clone()) {
             Ok(server) => {
                 // For a supervisor that asked for any free port, and for people: the one line on standard output.
                 println!("admin http://{}", server.address());
