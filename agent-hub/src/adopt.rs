@@ -15,7 +15,8 @@ use crate::{
     settings::Settings,
 };
 
-/// Claims every group that no record tells of and that functions of ours ask, with its copies in the hub's other databases.
+/// Claims every group that no record tells of and that functions of ours ask, with its copies in the hub's other databases. A copy that cannot be read now may be
+/// read when this pass has altered the others, and tells then by the members that they have now.
 pub fn adopt(hub: &mut Hub, settings: &Settings) {
     let shown: Vec<(EntityGroupName, MemberSet)> =
         hub.databases.keys().flat_map(|database| shown_groups(hub, database, settings)).collect();
@@ -23,9 +24,17 @@ pub fn adopt(hub: &mut Hub, settings: &Settings) {
     for (group, members) in shown {
         for (database, content) in &hub.databases {
             let key = (database.clone(), group.clone());
-            let present = content.groups.as_ref().ok().and_then(|groups| groups.get(&group));
-            if present == Some(&ExistingGroup::Members(members.clone())) && !hub.claims.contains_key(&key) {
-                adopted.push((key, members_hash(&members)));
+            if hub.claims.contains_key(&key) {
+                continue;
+            }
+            match &content.groups {
+                Ok(groups) if groups.get(&group) == Some(&ExistingGroup::Members(members.clone())) => {
+                    adopted.push((key, members_hash(&members)));
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    hub.presumed.insert(key, members_hash(&members));
+                }
             }
         }
     }

@@ -51,7 +51,7 @@ pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Times
     if let Err(why) = write_records(hub, config, &records, now).await {
         tracing::error!(error = why, "failed to record what becomes of entity groups");
         let why = format!("not tried, because the record of our groups could not be written: {why}");
-        let untried = changes.extract_if(.., |change| matches!(change, Change::CreateGroup { .. }));
+        let untried = changes.extract_if(.., |change| needs_record(change, &records));
         applied.extend(untried.map(|change| Applied { change, result: Err(why.clone()) }));
     }
     let mut by_database = BTreeMap::<DatabaseName, Vec<Change>>::new();
@@ -68,6 +68,12 @@ pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Times
         tracing::warn!(error = why, "failed to record what became of entity groups");
     }
     applied
+}
+
+/// Whether these records are of a group that a change is about, in whatever database: one whose record was lost is known by its copies, which must stay equal until
+/// there is a record again.
+fn needs_record(change: &Change, records: &[Record]) -> bool {
+    change.group().is_some_and(|group| records.iter().any(|record| record.group == *group))
 }
 
 /// What is recorded after a change. Nothing where it failed: the answer may be what was lost, or another hub agent was faster.

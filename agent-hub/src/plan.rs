@@ -191,6 +191,16 @@ impl Change {
         }
     }
 
+    /// The group that it is about, if it is about one.
+    pub const fn group(&self) -> Option<&EntityGroupName> {
+        match self {
+            Self::CreateGroup { group, .. } | Self::AlterGroup { group, .. } | Self::DropGroup { group, .. } => {
+                Some(group)
+            }
+            Self::PutFunction { .. } | Self::DropFunction { .. } => None,
+        }
+    }
+
     /// What it is about, and what it does.
     pub const fn kind(&self) -> (ChangeObject, ChangeAction) {
         match self {
@@ -350,6 +360,12 @@ fn changes(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Plan {
             Err(why) => {
                 steps.unread_databases += 1;
                 steps.problems.push(format!("the hub database '{database}' is left as it is: {why}"));
+                let presumed = hub.presumed.iter().filter(|((of, _), _)| of == database);
+                steps.records.extend(presumed.map(|((database, group), hash)| Record {
+                    database: database.clone(),
+                    group: group.clone(),
+                    state: RecordState::Intended(hash.clone()),
+                }));
             }
         }
     }

@@ -438,6 +438,35 @@ fn groups_whose_record_was_lost_are_ours_by_the_functions_that_ask_them() {
 }
 
 #[test]
+fn a_copy_that_cannot_be_read_when_the_record_was_lost_is_ours_when_it_can() {
+    let before = fleet(&[("eu", 1, logs(&["A"]))]);
+    let hub = hub(&["FleetDiscovery", "Logs", "Metrics"]);
+    let mut hub = applied(hub.clone(), &planned(&before, &hub));
+    hub.claims.clear();
+    let old = hub.databases[&database("Metrics")].clone();
+    hub.databases.get_mut(&database("Metrics")).unwrap().groups = Err("throttled".to_owned());
+    adopt(&mut hub, &settings());
+    // Another partition joins in the same pass: what can be read has new members, and the rest is as it was.
+    let after = fleet(&[("eu", 1, logs(&["A"])), ("us", 1, logs(&["A"]))]);
+    let plan = planned(&after, &hub);
+    let alters = |place: &str| format!("alter entity group Logs_Partitions in {place}");
+    assert_eq!(shown(&plan), [alters("FleetDiscovery"), alters("Logs")]);
+    let mut hub = applied(hub, &plan);
+    hub.databases.insert(database("Metrics"), old);
+    // The next pass knows what this one has recorded.
+    let claimed = plan.records.into_iter().map(|Record { database, group, state }| {
+        let intended = match &state {
+            RecordState::Intended(hash) => BTreeSet::from([hash.clone()]),
+            RecordState::Made | RecordState::Gone => BTreeSet::new(),
+        };
+        ((database, group), Claim { is_made: state == RecordState::Made, intended })
+    });
+    let mut hub = Hub { claims: claimed.collect(), presumed: BTreeMap::new(), ..hub };
+    adopt(&mut hub, &settings());
+    assert_eq!(shown(&planned(&after, &hub)), [alters("Metrics")]);
+}
+
+#[test]
 fn functions_of_ours_in_a_folder_of_old_are_told_and_left() {
     let everybody = fleet(&[("eu", 1, logs(&["A"]))]);
     let hub = hub(&["Logs"]);

@@ -167,3 +167,34 @@ async fn no_fault_while_a_hub_is_set_up_or_a_partition_joins_removes_anybody_or_
     new.process().stop().await;
     judge_together(folders.iter().chain([&partition]).map(TempDir::path));
 }
+
+/// Which of a group's copies are ours is known by those that functions ask. A copy that fell behind, unread or unchanged, while its record was lost must not be a
+/// person's from then on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_whose_record_is_lost_stays_ours_whatever_else_fails_in_that_pass() {
+    let partition = tempfile::tempdir().expect("a temporary folder can be made");
+    let mut new = KustoServer::start(0, &["Logs"], &partition.path().join("partition.jsonl"), &[]).await;
+    new.command("Logs", ".create table A (a:long)").await.expect("the partition takes a table");
+    let world = World::start(new.url.clone()).await;
+    let at = |text: &str, skip: usize| json!({"text": text, "skip": skip, "count": 1, "fault": {"status": 400}});
+    for one in 0..3 {
+        let unrecorded = json!({"text": "into table ['AdxFederationObjects']", "fault": {"status": 400}});
+        for rules in [
+            json!([at(".show entity_groups", one)]),
+            json!([at(".execute database script", one)]),
+            json!([unrecorded, at(".execute database script", one)]),
+        ] {
+            world.begin_anew().await;
+            world.hub.fail(&rules);
+            let (code, output) = world.hub.pass().await;
+            world.hub.fail(&json!([]));
+            assert_ne!(code, Some(0), "nothing failed: {output}");
+            assert_eq!(world.has_kept_its_members().await, Ok(()), "{rules}: {output}");
+            assert_eq!(world.hub.converges(|| world.is_complete()).await, Ok(()), "{rules}");
+        }
+    }
+    new.process().stop().await;
+    let Hub { mut server, folder, .. } = world.hub;
+    server.process().stop().await;
+    judge_together([&folder, &partition].into_iter().map(TempDir::path));
+}
