@@ -22,5 +22,6 @@ pub use effective::effective;
 pub use load::{DocumentError, ParseError, load_document, load_documents, parse_documents};
 pub use rules::sign_in;
 pub use schedule::{JITTER, Schedule};
+pub use schema::exceeded_limits;
 pub use spec::{ADXCluster, ADXClusterSpec, ADXClusterStatus, ClusterRole, FederationMode};
 pub use validate::{Validated, Violation, Violations, check, hub_config, partition_config, validate};

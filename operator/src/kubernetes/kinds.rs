@@ -11,8 +11,11 @@ mod tests;
 use std::fmt;
 
 use kql::endpoint::without_secrets;
+use kube::CustomResourceExt;
 use reqwest::Url;
-use shared::document::pods::PodPolicy;
+use serde::Serialize;
+use serde_json::Value;
+use shared::document::{Violation, exceeded_limits, pods::PodPolicy};
 
 #[cfg(test)]
 pub(crate) use self::adx_cluster::reason_of_guard;
@@ -53,16 +56,21 @@ fn pods_violations(policy: &Option<PodPolicy>) -> Vec<String> {
     violations.map(|violation| violation.to_string()).collect()
 }
 
-/// The longest address in a component's arguments and configuration.
-const LONGEST_ADDRESS: usize = 2048;
+/// What the schema of a kind says of its spec.
+fn schema_of_spec<K: CustomResourceExt>() -> Value {
+    let mut definition = serde_json::to_value(K::crd()).expect("a definition is JSON");
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].take()
+}
+
+/// The schema's lengths, counts and numbers once more: the object may be older than they are.
+fn limit_violations(schema: &Value, spec: &impl Serialize) -> Vec<String> {
+    exceeded_limits(schema, spec).iter().map(ToString::to_string).collect()
+}
 
 /// What is wrong with an address that is written into arguments and configuration of components.
 fn address_violation(field: &str, address: &str) -> Option<String> {
     let url = Url::parse(address);
-    let rule = if address.len() > LONGEST_ADDRESS {
-        // The address would leave no room for the rule.
-        return Some(format!("{field}: must have at most {LONGEST_ADDRESS} bytes"));
-    } else if !["http://", "https://"].iter().any(|scheme| address.starts_with(scheme)) {
+    let rule = if !["http://", "https://"].iter().any(|scheme| address.starts_with(scheme)) {
         "must start with http:// or https://"
     } else if address.chars().any(|c| c.is_whitespace() || c.is_control()) {
         "must have no blanks"
@@ -71,5 +79,6 @@ fn address_violation(field: &str, address: &str) -> Option<String> {
     } else {
         return None;
     };
-    Some(format!("{field} = {}: {rule}", without_secrets(address)))
+    // A long address would leave no room for the rule.
+    Some(Violation::new(field, without_secrets(address), rule).to_string())
 }

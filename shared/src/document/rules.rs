@@ -17,7 +17,7 @@ use super::{
     cron::CronSchedule,
     duration::{format_duration, parse_duration},
     schedule::Schedule,
-    schema::exceeded_limits,
+    schema::exceeded_limits_of_document,
     spec::{ADXCluster, ADXClusterSpec, CredentialSpec, DatabaseSpec, FederationSpec, ProvisionSpec},
     validate::{Violation, Violations},
 };
@@ -67,7 +67,7 @@ impl Rules {
 
     /// What the CRD's schema bounds and no rule has told of yet.
     pub(super) fn limits(&mut self, cluster: &ADXCluster) {
-        for violation in exceeded_limits(&cluster.spec) {
+        for violation in exceeded_limits_of_document(&cluster.spec) {
             if self.0.iter().all(|told| told.path != violation.path) {
                 self.0.push(violation);
             }

@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use kube::CustomResourceExt as _;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -41,11 +42,16 @@ pub(super) fn wrong_types(document: &Value) -> Vec<Violation> {
     violations
 }
 
-/// Texts and lists that are longer or shorter, and numbers that are higher or lower, than the schema allows.
-pub(super) fn exceeded_limits(spec: &ADXClusterSpec) -> Vec<Violation> {
-    let spec = serde_json::to_value(spec).expect("a document is JSON");
+/// What a document breaks of the lengths, counts and numbers that its schema bounds.
+pub(super) fn exceeded_limits_of_document(spec: &ADXClusterSpec) -> Vec<Violation> {
+    exceeded_limits(&DOCUMENT["properties"]["spec"], spec)
+}
+
+/// Texts and lists that are longer or shorter, and numbers that are higher or lower, than the schema of a kind's spec allows.
+pub fn exceeded_limits(schema: &Value, spec: &impl Serialize) -> Vec<Violation> {
+    let spec = serde_json::to_value(spec).expect("a spec is JSON");
     let mut violations = Vec::new();
-    walk(&DOCUMENT["properties"]["spec"], &spec, "spec", &mut |schema, value, path| {
+    walk(schema, &spec, "spec", &mut |schema, value, path| {
         violations.extend(exceeded_limit(schema, value).map(|(value, rule)| Violation::new(path, value, rule)));
     });
     violations

@@ -24,7 +24,7 @@ pub struct Violation {
 
 impl Violation {
     /// A broken rule. The value may be anything: no line breaks or terminal escapes in a message, no novels, and no password in an address.
-    pub(super) fn new(path: impl Into<String>, value: impl fmt::Display, rule: impl fmt::Display) -> Self {
+    pub fn new(path: impl Into<String>, value: impl fmt::Display, rule: impl fmt::Display) -> Self {
         let mut value = value.to_string();
         if value.contains("://") {
             value = without_secrets(&value);

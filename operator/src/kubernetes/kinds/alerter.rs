@@ -1,12 +1,13 @@
 //! Alerter: waits for its clusters, then runs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use k8s_openapi::api::apps::v1::Deployment;
+use serde_json::Value;
 use shared::document::spec::TelemetryType;
 
 use super::{
-    address_violation, given, invalid, name_violation, pods_violations,
+    address_violation, given, invalid, limit_violations, name_violation, pods_violations, schema_of_spec,
     targets::{depend_on_what_runs, targets},
 };
 use crate::{
@@ -28,8 +29,11 @@ impl Managed for Alerter {
     spec_and_status!();
 
     fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan {
-        let violations: Vec<String> =
-            name_violation(&owner.name).into_iter().chain(pods_violations(&self.spec.pod_policy)).collect();
+        let violations: Vec<String> = name_violation(&owner.name)
+            .into_iter()
+            .chain(limit_violations(&SCHEMA, &self.spec))
+            .chain(pods_violations(&self.spec.pod_policy))
+            .collect();
         if !violations.is_empty() {
             return invalid(Phase::WorkloadReady, &violations);
         }
@@ -78,6 +82,8 @@ impl Managed for Alerter {
         cluster_role_refs(owner)
     }
 }
+
+static SCHEMA: LazyLock<Value> = LazyLock::new(schema_of_spec::<Alerter>);
 
 /// adx-mon's alerter keeps databases by their names: of several with one name it asks the last that it is told of.
 fn unasked(endpoints: &[String]) -> Option<String> {

@@ -1,8 +1,11 @@
 //! Collector: sends to the endpoint it is told, or to that of the namespace's Ingestor.
 
-use kube::ResourceExt as _;
+use std::sync::LazyLock;
 
-use super::{address_violation, given, invalid, name_violation, pods_violations};
+use kube::ResourceExt as _;
+use serde_json::Value;
+
+use super::{address_violation, given, invalid, limit_violations, name_violation, pods_violations, schema_of_spec};
 use crate::{
     api::Collector,
     kubernetes::{
@@ -24,8 +27,11 @@ impl Managed for Collector {
     spec_and_status!();
 
     fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan {
-        let violations: Vec<String> =
-            name_violation(&owner.name).into_iter().chain(pods_violations(&self.spec.pod_policy)).collect();
+        let violations: Vec<String> = name_violation(&owner.name)
+            .into_iter()
+            .chain(limit_violations(&SCHEMA, &self.spec))
+            .chain(pods_violations(&self.spec.pod_policy))
+            .collect();
         if !violations.is_empty() {
             return invalid(Phase::WorkloadReady, &violations);
         }
@@ -69,6 +75,8 @@ impl Managed for Collector {
         cluster_role_refs(owner)
     }
 }
+
+static SCHEMA: LazyLock<Value> = LazyLock::new(schema_of_spec::<Collector>);
 
 /// The endpoint of the namespace's one Ingestor. The first time, once that is ready; a collector that runs keeps what it could not send, and goes on being looked
 /// after while its ingestor is not.

@@ -1,13 +1,14 @@
 //! Ingestor: waits for its clusters, then runs.
 
-use std::hash::Hash;
+use std::{hash::Hash, sync::LazyLock};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt as _;
+use serde_json::Value;
 use shared::document::spec::TelemetryType;
 
 use super::{
-    address_violation, given, invalid, name_violation, pods_violations,
+    address_violation, given, invalid, limit_violations, name_violation, pods_violations, schema_of_spec,
     targets::{depend_on_what_runs, targets},
 };
 use crate::{
@@ -96,6 +97,8 @@ impl Managed for Ingestor {
     }
 }
 
+static SCHEMA: LazyLock<Value> = LazyLock::new(schema_of_spec::<Ingestor>);
+
 /// Where its own logs go by default.
 const LOG_DESTINATION: &str = "Logs:Ingestor";
 
@@ -112,13 +115,11 @@ fn certificate(tls: &TlsSpec) -> Option<Certificate> {
 fn violations(ingestor: &Ingestor) -> Vec<String> {
     let mut violations: Vec<String> = name_violation(&ingestor.name_any()).into_iter().collect();
     let spec = &ingestor.spec;
-    if let Some(replicas) = spec.replicas.filter(|replicas| *replicas < 0) {
-        violations.push(format!("spec.replicas = {replicas}: must be 0 or more"));
-    }
+    violations.extend(limit_violations(&SCHEMA, spec));
     if let Some(autoscaling) = &spec.autoscaling {
         let (fewest, most) = (autoscaling.min_replicas.unwrap_or(1), autoscaling.max_replicas);
-        if fewest < 1 || most < fewest {
-            violations.push(format!("spec.autoscaling.maxReplicas = {most}: must be at least minReplicas ({fewest}), which must be at least 1"));
+        if most < fewest {
+            violations.push(format!("spec.autoscaling.maxReplicas = {most}: must be at least minReplicas ({fewest})"));
         }
     }
     if let Some(tls) = &spec.tls {

@@ -82,12 +82,48 @@ fn rules_that_are_younger_than_the_object_are_conditions() {
     };
     let name =
         "metadata.name = with.dot: must be at most 52 lower-case letters, digits and hyphens, beginning with a letter";
+    // One character more than the schema allows.
+    let long = |most: usize| format!("https://x/{}", "x".repeat(most - 9));
+    let too_long = |field: &str, most: usize| {
+        let shown = format!("https://x/{}", "x".repeat(118));
+        format!("{field} = {shown}: must have at most {most} characters; it has {}", most + 1)
+    };
     for ((reason, message, is_stalled), expected) in [
         (ingestor("with.dot", json!({})), name),
-        (ingestor("i", json!({"replicas": -1})), "spec.replicas = -1: must be 0 or more"),
+        (ingestor("i", json!({"replicas": -1})), "spec.replicas = -1: must be at least 0"),
+        (ingestor("i", json!({"replicas": 1001})), "spec.replicas = 1001: must be at most 1000"),
         (
             ingestor("i", json!({"autoscaling": {"minReplicas": 5, "maxReplicas": 2}})),
-            "spec.autoscaling.maxReplicas = 2: must be at least minReplicas (5), which must be at least 1",
+            "spec.autoscaling.maxReplicas = 2: must be at least minReplicas (5)",
+        ),
+        (
+            ingestor("i", json!({"autoscaling": {"minReplicas": 0, "maxReplicas": 2}})),
+            "spec.autoscaling.minReplicas = 0: must be at least 1",
+        ),
+        (
+            ingestor("i", json!({"autoscaling": {"maxReplicas": 1001}})),
+            "spec.autoscaling.maxReplicas = 1001: must be at most 1000",
+        ),
+        (
+            ingestor("i", json!({"autoscaling": {"maxReplicas": 2, "targetCPUUtilizationPercentage": 0}})),
+            "spec.autoscaling.targetCPUUtilizationPercentage = 0: must be at least 1",
+        ),
+        (
+            ingestor("i", json!({"autoscaling": {"maxReplicas": 2, "targetCPUUtilizationPercentage": 1001}})),
+            "spec.autoscaling.targetCPUUtilizationPercentage = 1001: must be at most 1000",
+        ),
+        (ingestor("i", json!({"endpoint": long(512)})), &too_long("spec.endpoint", 512)),
+        (
+            ingestor("i", json!({"logDestination": format!("Logs:{}", "x".repeat(508))})),
+            &format!("spec.logDestination = Logs:{}: must have at most 512 characters; it has 513", "x".repeat(123)),
+        ),
+        (
+            ingestor("i", json!({"tls": {"hostPath": format!("/{}", "x".repeat(1024))}})),
+            &format!("spec.tls.hostPath = /{}: must have at most 1024 characters; it has 1025", "x".repeat(127)),
+        ),
+        (
+            ingestor("i", json!({"podPolicy": {"tolerations": vec![json!({"operator": "Exists"}); 65]}})),
+            "spec.podPolicy.tolerations = 65 entries: must have at most 64 entries",
         ),
         (ingestor("i", json!({"endpoint": "a b"})), "spec.endpoint = https://a b: must have no blanks"),
         (ingestor("i", json!({"endpoint": "ftp://x"})), "spec.endpoint = ftp://x: must start with http:// or https://"),
@@ -103,6 +139,7 @@ fn rules_that_are_younger_than_the_object_are_conditions() {
         ),
         (ingestor("i", no_key()), KEYLESS),
         (collector("c", no_key()), KEYLESS),
+        (collector("c", json!({"ingestorEndpoint": long(512)})), &too_long("spec.ingestorEndpoint", 512)),
         (collector("with.dot", json!({})), name),
         (
             collector("c", json!({"ingestorEndpoint": "ftp://x"})),
@@ -110,9 +147,11 @@ fn rules_that_are_younger_than_the_object_are_conditions() {
         ),
         (alerter("with.dot", "https://x"), name),
         (alerter("a", "mailto:me"), "spec.notificationEndpoint = mailto:me: must start with http:// or https://"),
+        (alerter("a", &long(2048)), &too_long("spec.notificationEndpoint", 2048)),
+        // However long it is, there is room for the rule.
         (
-            alerter("a", &format!("https://{}", "x".repeat(2048))),
-            "spec.notificationEndpoint: must have at most 2048 bytes",
+            alerter("a", &format!("https://x/ {}", "x".repeat(2000))),
+            &format!("spec.notificationEndpoint = https://x/ {}: must have no blanks", "x".repeat(117)),
         ),
     ] {
         assert_eq!((reason.as_str(), message.as_str(), is_stalled), ("Invalid", expected, true));
