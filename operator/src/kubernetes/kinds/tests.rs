@@ -179,6 +179,33 @@ fn what_is_missing_is_waited_for_and_named() {
 }
 
 #[test]
+fn a_collector_begins_once_its_ingestor_is_ready() {
+    let ingestor = |ready: &str| -> Ingestor {
+        let ready = json!({"type": "Ready", "status": ready, "reason": "Progressing", "message": "0 of 1 pod(s) ready",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let status = json!({"endpoint": "https://i.ns.svc.cluster.local", "conditions": [ready]});
+        object("Ingestor", "i", &json!({"adxClusterSelector": selector()}), &status)
+    };
+    let collector: Collector = object("Collector", "c", &json!({}), &json!(null));
+    for ready in ["False", "Unknown"] {
+        let plan = plan(&collector, vec![], vec![ingestor(ready)]);
+        assert!(plan.build.is_none() && plan.endpoint.is_none() && !plan.is_stalled, "{plan:?}");
+        let why = &plan.conditions[0];
+        let expected = (Some(false), "WaitingForIngestor", "Ingestor 'i' is not ready: 0 of 1 pod(s) ready");
+        assert_eq!((why.is_true, why.reason.as_str(), why.message.as_str()), expected);
+    }
+    let ready = plan(&collector, vec![], vec![ingestor("True")]);
+    assert!(ready.build.is_some() && ready.conditions.is_empty(), "{ready:?}");
+    assert_eq!(ready.endpoint.as_deref(), Some("https://i.ns.svc.cluster.local"));
+    // One that sends already goes on where its ingestor has trouble, and follows it where that moves.
+    let status = json!({"endpoint": "https://elsewhere.ns.svc.cluster.local"});
+    let running: Collector = object("Collector", "c", &json!({}), &status);
+    let plan = plan(&running, vec![], vec![ingestor("False")]);
+    assert_eq!(plan.endpoint.as_deref(), Some("https://i.ns.svc.cluster.local"));
+    assert!(plan.build.is_some() && plan.conditions.is_empty(), "{plan:?}");
+}
+
+#[test]
 fn an_endpoint_without_a_scheme_is_a_host_behind_tls() {
     let spec = json!({"adxClusterSelector": selector(), "endpoint": "ingestor-service.prod.svc.cluster.local"});
     let ingestor: Ingestor = object("Ingestor", "i", &spec, &json!(null));
