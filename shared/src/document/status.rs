@@ -48,9 +48,15 @@ pub struct FederationStatus {
     /// Hub: databases that partitions have and the hub lacks: those that the operator provisions the hub with are created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_databases: Vec<String>,
+    /// Hub: how many missing databases are left out of the list.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing_databases_omitted: i64,
     /// Partition: the hubs and what became of the last beat to each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hubs: Vec<HubStatus>,
+    /// Partition: how many hubs are left out of the list.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hubs_omitted: i64,
 }
 
 /// One pass.
@@ -183,9 +189,11 @@ impl FederationStatus {
         }
         self.hubs.iter_mut().filter_map(|hub| hub.message.as_mut()).for_each(shorten);
         // A document names at most 64.
-        cut(&mut self.hubs, MAX_LIST_BYTES / 2);
+        self.hubs_omitted += cut(&mut self.hubs, MAX_LIST_BYTES / 2);
+        let beyond = self.missing_databases.len().saturating_sub(MAX_MISSING_DATABASES);
         self.missing_databases.truncate(MAX_MISSING_DATABASES);
-        cut(&mut self.missing_databases, MAX_LIST_BYTES / 8);
+        self.missing_databases_omitted += i64::try_from(beyond).unwrap_or(i64::MAX);
+        self.missing_databases_omitted += cut(&mut self.missing_databases, MAX_LIST_BYTES / 8);
         self.partitions_omitted += cut(&mut self.partitions, MAX_LIST_BYTES / 2);
         self.databases_omitted += cut(&mut self.databases, MAX_LIST_BYTES / 4);
         self
@@ -247,5 +255,31 @@ mod tests {
         assert!(status.last_pass.unwrap().problems.last().unwrap().starts_with("and "));
         let small = FederationStatus { partitions: vec![partition(1)], ..FederationStatus::default() };
         assert_eq!(small.clone().bounded(), small);
+    }
+
+    #[test]
+    fn missing_databases_and_hubs_that_are_left_out_are_counted() {
+        let hub = |number| HubStatus {
+            endpoint: format!("https://hub-{number}.kusto.windows.net"),
+            last_success: None,
+            outcome: Some("rejected".to_owned()),
+            message: Some("x".repeat(5000)),
+        };
+        let names = |count| (0..count).map(|number| format!("D{number}")).collect();
+        let status = |databases| FederationStatus {
+            missing_databases: names(databases),
+            hubs: (0..64).map(hub).collect(),
+            ..FederationStatus::default()
+        };
+        let bounded = status(65).bounded();
+        assert_eq!((bounded.missing_databases, bounded.missing_databases_omitted), (names(64), 1));
+        let hubs = i64::try_from(bounded.hubs.len()).unwrap();
+        assert!(hubs > 50 && bounded.hubs_omitted > 0, "{hubs}");
+        assert_eq!(hubs + bounded.hubs_omitted, 64);
+        assert_eq!(status(64).bounded().missing_databases_omitted, 0);
+        // By their bytes, too: 1003 each, of 15000.
+        let long = FederationStatus { missing_databases: vec!["D".repeat(1000); 100], ..FederationStatus::default() };
+        let long = long.bounded();
+        assert_eq!((long.missing_databases.len(), long.missing_databases_omitted), (14, 86));
     }
 }
