@@ -83,16 +83,20 @@ impl StatusWriter {
 #[cfg(test)]
 mod tests {
     use std::sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     };
 
-    use axum::{Json, Router, http::StatusCode};
+    use axum::{
+        Json, Router,
+        body::Bytes,
+        http::{Method, StatusCode},
+    };
     use jiff::Timestamp;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
-    use crate::document::status::{HubStatus, PassStatus};
+    use crate::document::status::{DatabaseStatus, HubStatus, PartitionStatus, PassStatus, PlanStatus};
 
     /// What a partition's agent sees some seconds after the beginning.
     fn seen(second: u64, outcome: &str) -> FederationStatus {
@@ -144,5 +148,73 @@ mod tests {
         is_up.store(true, Ordering::Relaxed);
         assert_eq!(written(&mut writer, 903, "done").await, 1);
         assert_eq!(written(&mut writer, 904, "done").await, 0);
+    }
+
+    /// A fleet of two thousand, in which everything that can be told is told, and at length.
+    fn everything() -> FederationStatus {
+        let sentences = |count| -> Vec<String> { (0..count).map(|n| format!("{n} {}", "x".repeat(5000))).collect() };
+        let mut status = seen(0, "partial");
+        let pass = status.last_pass.as_mut().expect("it was seen");
+        (pass.message, pass.problems, pass.repairs) = (sentences(1).pop(), sentences(500), sentences(400));
+        let time = pass.time.clone();
+        let partition = |number| PartitionStatus {
+            endpoint: format!("https://partition-{number}.southeastasia.kusto.windows.net"),
+            state: "suspect".to_owned(),
+            last_beat: time.clone(),
+            reason: sentences(1).pop(),
+            problems: sentences(3),
+        };
+        let hub = |number| HubStatus {
+            endpoint: format!("https://hub-{number}.kusto.windows.net"),
+            message: sentences(1).pop(),
+            ..status.hubs[0].clone()
+        };
+        let database = |number| DatabaseStatus { name: format!("Database{number}"), entity_groups: 9, functions: 9 };
+        FederationStatus {
+            live: Some("1000/2000".to_owned()),
+            guard: Some("mass_expiry,removal_budget".to_owned()),
+            plan: Some(PlanStatus { hash: "0123456789ab".to_owned(), changes: sentences(300), changes_omitted: 0 }),
+            partitions: (0..2000).map(partition).collect(),
+            databases: (0..3000).map(database).collect(),
+            missing_databases: (0..2000).map(|number| format!("Missing{number}")).collect(),
+            hubs: (0..64).map(hub).collect(),
+            ..status
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_for_a_fleet_of_two_thousand_is_below_200_kb_and_says_what_is_left_out() {
+        let sent: Arc<Mutex<Vec<(Method, Bytes)>>> = Arc::default();
+        let kept = Arc::clone(&sent);
+        let server = Router::new().fallback(move |method: Method, body: Bytes| {
+            kept.lock().expect("no holder of this lock panics").push((method, body));
+            async { Json(json!({"metadata": {"name": "europe"}})) }
+        });
+        let mut writer = StatusWriter::new(Client::new(server, "monitoring"), "monitoring", "europe");
+        writer.write(everything()).await;
+        let sent = sent.lock().expect("no holder of this lock panics");
+        let [(method, body)] = &sent[..] else { panic!("{} requests", sent.len()) };
+        assert_eq!(method, Method::PATCH);
+        assert!(body.len() < 200_000, "{}", body.len());
+        let patch: serde_json::Value = serde_json::from_slice(body).expect("it is JSON");
+        let told = &patch["status"]["federation"];
+        for (list, omitted, all) in [
+            ("partitions", "partitionsOmitted", 2000),
+            ("databases", "databasesOmitted", 3000),
+            ("missingDatabases", "missingDatabasesOmitted", 2000),
+            ("hubs", "hubsOmitted", 64),
+        ] {
+            let kept = told[list].as_array().expect("there is room for some").len();
+            assert!(kept > 0, "{list}");
+            assert_eq!(told[omitted].as_u64(), Some(all - u64::try_from(kept).unwrap()), "{list}");
+        }
+        let changes = told["plan"]["changes"].as_array().expect("there is room for some").len();
+        assert!(changes > 0);
+        assert_eq!(told["plan"]["changesOmitted"].as_u64(), Some(300 - u64::try_from(changes).unwrap()));
+        for (list, all) in [("problems", 500), ("repairs", 400)] {
+            let sentences = told["lastPass"][list].as_array().expect("there is room for some");
+            assert!(sentences.len() > 1, "{list}");
+            assert_eq!(sentences.last().unwrap(), &json!(format!("and {} more", all + 1 - sentences.len())), "{list}");
+        }
     }
 }
