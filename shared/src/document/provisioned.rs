@@ -5,18 +5,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What was provisioned last: what the spec said then. A difference between this and Azure is somebody's change in Azure, and stays.
+/// What was provisioned last: what the spec said then. A difference between this and Azure is somebody's change in Azure, and stays. The seed's
+/// design names its fields as Go does, with capitals: those are read, too.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedProvisionState {
     /// The SKU.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, alias = "SkuName", skip_serializing_if = "Option::is_none")]
     pub sku_name: Option<String>,
     /// The SKU's tier.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, alias = "Tier", skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
     /// Resource ids of the attached identities.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, alias = "UserAssignedIdentities", skip_serializing_if = "Vec::is_empty")]
     pub user_assigned_identities: Vec<String>,
     /// How Azure scales the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]

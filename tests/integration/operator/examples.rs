@@ -315,7 +315,7 @@ spec:
     skuName: "Standard_L8as_v3"
     tier: "Standard"
     managedIdentityClientId: "11111111-1111-1111-1111-111111111111"
-    appliedProvisionState: '{"SkuName": "Standard_L8as_v3"}'
+    appliedProvisionState: '{"skuName": "Standard_L8as_v3", "tier": "Standard", "userAssignedIdentities": []}'
   databases:
     - databaseName: "ProdMetrics"
       telemetryType: Metrics
