@@ -39,7 +39,7 @@ pub(crate) struct Applied {
     pub(crate) changed: usize,
     /// Children that were not there.
     pub(crate) created: Vec<ChildRef>,
-    /// Children that others had changed, with a sentence on where.
+    /// Children that others had changed, with where.
     pub(crate) drift: Vec<(ChildRef, String)>,
 }
 
@@ -95,7 +95,10 @@ struct Look {
 enum Need {
     Nothing,
     Create,
-    Update { drift: Option<String> },
+    /// `drift`: where somebody changed it.
+    Update {
+        drift: Option<String>,
+    },
 }
 
 impl Look {
@@ -118,8 +121,7 @@ impl Look {
             Some(path) => {
                 let mark = "/metadata/annotations/adx-mon.azure.com~1applied";
                 let is_drift = self.child.content.pointer(mark) == live.pointer(mark);
-                let drift = format!("{} was changed at {path}", self.child.reference);
-                Need::Update { drift: is_drift.then_some(drift) }
+                Need::Update { drift: is_drift.then_some(path) }
             }
         }
     }
@@ -257,9 +259,9 @@ async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written
                 give_up(&api, changed).await
             };
             let changed = update.await.map_err(api_error("update", reference))?;
-            let drift_text = drift.as_deref();
-            tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, drift = drift_text, "updated");
-            let drift = drift.map(|drift| (reference.clone(), drift));
+            let path = drift.as_deref();
+            tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, drift = path, "updated");
+            let drift = drift.map(|path| (reference.clone(), path));
             Ok(Written { object: Some(changed), changed: true, created: None, drift })
         }
     }

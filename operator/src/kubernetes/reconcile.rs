@@ -280,22 +280,11 @@ async fn carry_out<K: Managed>(
     if object.has_stale_agent_status() {
         clear_agent_status(object, context).await?;
     }
-    let Applied { workload, changed, created, mut drift } = applied;
-    if was_complete(object, workload_phase) {
-        drift.extend(created.into_iter().map(|child| (child.clone(), format!("{child} was deleted"))));
-    }
-    context.metrics.drift(K::KIND, drift.len());
-    for (child, drift) in drift {
-        // Events are told apart by what they are about: each child has its own.
-        let child = ObjectReference {
-            api_version: Some(child.resource.api_version),
-            kind: Some(child.resource.kind),
-            namespace: child.namespace,
-            name: Some(child.name),
-            ..ObjectReference::default()
-        };
-        events.push(event(EventType::Normal, "DriftReverted", &drift, Some(child)));
-    }
+    let Applied { workload, changed, created, drift } = applied;
+    let deleted = if was_complete(object, workload_phase) { created } else { Vec::new() };
+    context.metrics.drift(K::KIND, drift.len() + deleted.len());
+    let changes = drift.into_iter().map(|(child, path)| (child, Some(path)));
+    events.extend(changes.chain(deleted.into_iter().map(|child| (child, None))).map(drift_reverted));
     let mut outcome = if changed > 0 { Outcome::Changed } else { Outcome::Unchanged };
     if let Some(workload) = workload.filter(|_| has_workload) {
         let progress = progress(&workload);
@@ -478,6 +467,24 @@ fn event(kind: EventType, reason: &str, note: &str, about: Option<ObjectReferenc
         action: "Reconcile".to_owned(),
         secondary: about,
     }
+}
+
+/// An Event for a child that somebody changed at a path, or deleted. Events that are about the same are counted and keep the first one's words, so that each path of
+/// each child has its own.
+fn drift_reverted((child, path): (ChildRef, Option<String>)) -> Event {
+    let note = match &path {
+        Some(path) => format!("{child} was changed at {path}"),
+        None => format!("{child} was deleted"),
+    };
+    let about = ObjectReference {
+        api_version: Some(child.resource.api_version),
+        kind: Some(child.resource.kind),
+        namespace: child.namespace,
+        name: Some(child.name),
+        field_path: path,
+        ..ObjectReference::default()
+    };
+    event(EventType::Normal, "DriftReverted", &note, Some(about))
 }
 
 /// An Event on the object. One that cannot be written is only logged: Events are for people, and never decide.

@@ -115,8 +115,16 @@ async fn every_managed_field_that_somebody_changes_comes_back_within_a_second() 
         })
         .await;
     }
-    for told in ["StatefulSet 'i' was changed at spec.replicas", "ConfigMap 'c-config' was changed at data.config.toml"]
-    {
+    // Of one object all, too: those of one path are counted, and keep their words.
+    let pod = "spec.template.spec.containers[ingestor]";
+    for told in [
+        "StatefulSet 'i' was changed at spec.replicas",
+        "StatefulSet 'i' was changed at metadata.labels.app.kubernetes.io/instance",
+        "StatefulSet 'i' was changed at spec.template.metadata.annotations.adx-mon/port",
+        &format!("StatefulSet 'i' was changed at {pod}.image"),
+        &format!("StatefulSet 'i' was changed at {pod}.args"),
+        "ConfigMap 'c-config' was changed at data.config.toml",
+    ] {
         until_event(&test, "DriftReverted", told).await;
     }
     assert!(operator.metrics().await.contains("adx_federation_drift_reverted_total{kind=\"Ingestor\"}"));
