@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use tests::cluster::{ApiProxy, Operator, OperatorOptions, TestNamespace};
+use tests::cluster::{ApiProxy, Operator, OperatorOptions, Seen, TestNamespace};
 use tokio::time;
 
 use crate::{
@@ -14,7 +14,9 @@ use crate::{
 #[tokio::test]
 async fn of_two_operators_one_leads_and_a_paused_one_gives_way() {
     let test = TestNamespace::new("lease").await;
-    let first = test.operator().await;
+    let proxy = ApiProxy::start(test.plane).await;
+    let first = through(&test, &proxy, "adx-federation-operator").await;
+    first.until_leading().await;
     let second = test.operator_with(&OperatorOptions::default()).await;
     test.apply(CLUSTER).await;
     test.apply(COMPONENTS).await;
@@ -34,6 +36,8 @@ async fn of_two_operators_one_leads_and_a_paused_one_gives_way() {
     second.until_leading().await;
     test.apply(&COMPONENTS.replace("replicas: 2", "replicas: 3")).await;
     test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == 3).await;
+    // What it wrote as the leader that it was.
+    assert!(proxy.take().iter().any(|seen| seen.is_write() && !seen.is_lease()), "it worked before");
     first.process.signal(Signal::SIGCONT);
     let started = Instant::now();
     while !ready(&first).await.1.starts_with("standing by") {
@@ -45,6 +49,13 @@ async fn of_two_operators_one_leads_and_a_paused_one_gives_way() {
         3,
         "the one that was paused undoes nothing"
     );
+    // Nor does it do anything beside the one that leads now.
+    test.apply(&COMPONENTS.replace("replicas: 2", "replicas: 4")).await;
+    test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == 4).await;
+    let mut written = proxy.take();
+    assert!(written.iter().any(Seen::is_lease), "it asks for the lease");
+    written.retain(|seen| seen.is_write() && !seen.is_lease());
+    assert!(written.is_empty(), "{written:#?}");
     // A graceful end hands the lease over before it expires.
     let before = test.get("coordination.k8s.io/v1 Lease", "adx-federation-operator").await["spec"]["holderIdentity"]
         .as_str()
