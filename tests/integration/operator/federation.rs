@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tests::{
@@ -15,6 +16,8 @@ use crate::support::{apply_documents, end, until_event};
 #[tokio::test]
 async fn from_four_objects_to_a_federated_row_and_back() {
     let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    // Times of the protocol have no fraction.
+    let started = Timestamp::from_second(Timestamp::now().as_second()).expect("now is a time");
     let test = TestNamespace::new("federation").await;
     let operator = test.operator().await;
     apply_documents(&test, &fleet).await;
@@ -37,7 +40,16 @@ async fn from_four_objects_to_a_federated_row_and_back() {
         partitions.iter().all(|partition| partition["state"] == "live" && partition["lastBeat"].is_string()),
         "{federation:#}"
     );
-    assert!(federation["databases"].to_string().contains("\"functions\":3"), "{federation:#}");
+    // In each database the groups of both that partitions have; a function of each table, and `federation_status`. As the hub itself shows them.
+    for (database, functions) in [("FleetDiscovery", 1), ("Logs", 3), ("Metrics", 2)] {
+        let told = federation["databases"].as_array().into_iter().flatten().find(|told| told["name"] == database);
+        let expected = json!({"name": database, "entityGroups": 2, "functions": functions});
+        assert_eq!(told, Some(&expected), "{federation:#}");
+        for (shown, count) in [(".show entity_groups", 2), (".show functions", functions)] {
+            let made = fleet.hub.command(database, shown).await.expect("the hub answers").rows.len();
+            assert_eq!(made, count, "{shown} in {database}");
+        }
+    }
     assert!(
         ["done", "unchanged"].contains(&federation["lastPass"]["outcome"].as_str().unwrap_or_default()),
         "{federation:#}"
@@ -45,12 +57,17 @@ async fn from_four_objects_to_a_federated_row_and_back() {
     let europe = test.until_condition("ADXCluster", "europe", "Ready", "True", "Ready").await;
     let hubs = &europe["status"]["federation"]["hubs"];
     assert_eq!((&hubs[0]["endpoint"], &hubs[0]["outcome"]), (&json!(fleet.hub.url), &json!("accepted")), "{europe:#}");
+    let beat: Timestamp =
+        hubs[0]["lastSuccess"].as_str().and_then(|time| time.parse().ok()).expect("a beat was accepted");
+    assert!(started <= beat && beat <= Timestamp::now(), "{beat}, and the story began at {started}");
 
-    // The agent writes as a field manager of its own.
-    let managers = hub["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
-    let own = managers.iter().find(|entry| entry["manager"] == "adx-federation-agent").expect("the agent wrote");
-    let fields = own["fieldsV1"]["f:status"].as_object().cloned().unwrap_or_default();
-    assert_eq!(fields.keys().collect::<Vec<_>>(), ["f:federation"], "{own:#}");
+    // The agents write as a field manager of their own.
+    for object in [&hub, &europe] {
+        let managers = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+        let own = managers.iter().find(|entry| entry["manager"] == "adx-federation-agent").expect("the agent wrote");
+        let fields = own["fieldsV1"]["f:status"].as_object().cloned().unwrap_or_default();
+        assert_eq!(fields.keys().collect::<Vec<_>>(), ["f:federation"], "{own:#}");
+    }
 
     // As `kubectl get` prints it.
     let table = printed(&test).await;
@@ -113,6 +130,18 @@ async fn from_four_objects_to_a_federated_row_and_back() {
             table.column("Count") == ["420"]
         })
         .await;
+
+    // A partition's agent holds a lease, too, and releases it.
+    let leader = holder(&test.get("coordination.k8s.io/v1 Lease", "europe-agent").await);
+    assert!(leader.starts_with("europe-agent-"), "{leader}");
+    test.delete("v1 Pod", &leader).await;
+    test.until("v1 Pod", &leader, Value::is_null).await;
+    let after = holder(&test.get("coordination.k8s.io/v1 Lease", "europe-agent").await);
+    assert_ne!(after, leader, "it still holds the lease");
+    test.until("coordination.k8s.io/v1 Lease", "europe-agent", |lease| {
+        !holder(lease).is_empty() && holder(lease) != leader
+    })
+    .await;
 
     // An object that goes takes its agent along, and the hub sees that the partition fell silent.
     test.delete("ADXCluster", "europe").await;
