@@ -1,10 +1,12 @@
-//! `deploy/kustomize`: kubectl reads it, the API server takes every manifest, and pods of ours satisfy the `restricted` profile.
+//! `deploy/kustomize`: kubectl renders it, the API server takes every manifest, and pods of ours satisfy the `restricted` profile.
 
 #![allow(clippy::panic)] // A failed expectation is what a story is for.
 
 use std::{
-    fs,
+    collections::BTreeSet,
+    fs, io,
     path::{Component, Path, PathBuf},
+    process::Command,
 };
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -43,6 +45,63 @@ fn what_a_kustomization_names_outside_of_its_folder_is_another_kustomization() {
     for name in ["crds.yaml", "rbac.yaml", "deployment.yaml", "namespace.yaml"] {
         assert!(manifests.iter().any(|file| file.ends_with(name) && file.is_file()), "{name} is not in {manifests:?}");
     }
+}
+
+/// The objects of manifests in YAML.
+fn objects(text: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(text).expect("a manifest is YAML")
+}
+
+/// By kubectl's own kustomize, which asks no API server.
+#[test]
+fn kubectl_renders_every_manifest_with_this_versions_image() {
+    let rendered = match Command::new("kubectl").arg("kustomize").arg(folder()).output() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            println!("skipped: there is no kubectl");
+            return;
+        }
+        rendered => rendered.expect("kubectl starts"),
+    };
+    assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
+    let rendered = objects(&String::from_utf8(rendered.stdout).expect("YAML is text"));
+    let names = |objects: &[Value]| -> BTreeSet<String> {
+        objects.iter().map(|object| format!("{} {}", object["kind"], object["metadata"]["name"])).collect()
+    };
+    let files = manifests_of(&folder()).into_iter().map(|file| fs::read_to_string(file).expect("the file is there"));
+    let listed: Vec<Value> = files.flat_map(|text| objects(&text)).collect();
+    assert_eq!(names(&rendered), names(&listed));
+    assert_eq!(rendered.len(), listed.len());
+    let deployment = rendered.iter().find(|object| object["kind"] == "Deployment").expect("it is rendered");
+    let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
+    assert_eq!(image, concat!("adx-federation:", env!("CARGO_PKG_VERSION")));
+}
+
+/// Each right of each rule on a line of its own: one that is added shows as one line in review.
+#[test]
+fn the_operators_rights_are_as_reviewed() {
+    let rbac = fs::read_to_string(folder().join("rbac.yaml")).expect("the manifest is there");
+    let objects = objects(&rbac);
+    let kinds: Vec<_> = objects.iter().filter_map(|object| object["kind"].as_str()).collect();
+    assert_eq!(kinds, ["ServiceAccount", "ClusterRole", "ClusterRoleBinding"], "there are no other rights");
+    let rules = objects[1]["rules"].as_array().expect("a role has rules");
+    let mut rights = BTreeSet::new();
+    for rule in rules {
+        let words = |list: &str| {
+            let words = rule[list].as_array().into_iter().flatten();
+            words.map(|word| word.as_str().expect("it is a word").to_owned()).collect::<Vec<_>>()
+        };
+        // What would narrow or widen a rule in another way is not among the words below.
+        let known = ["apiGroups", "resources", "nonResourceURLs", "verbs"];
+        assert!(rule.as_object().expect("a rule has fields").keys().all(|field| known.contains(&field.as_str())));
+        for verb in words("verbs") {
+            for group in words("apiGroups") {
+                let group = if group.is_empty() { "core" } else { &group };
+                rights.extend(words("resources").iter().map(|resource| format!("{group} {resource} {verb}")));
+            }
+            rights.extend(words("nonResourceURLs").iter().map(|url| format!("URL {url} {verb}")));
+        }
+    }
+    insta::assert_snapshot!(rights.into_iter().collect::<Vec<_>>().join("\n"));
 }
 
 #[tokio::test]
