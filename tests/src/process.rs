@@ -141,6 +141,14 @@ impl Process {
         }
     }
 
+    /// How it has ended, if it has.
+    ///
+    /// # Panics
+    /// Never: a child of ours can be waited for.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child of ours can be waited for")
+    }
+
     /// Waits for its end, and for the last of its output.
     ///
     /// # Panics

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use tests::{
     fleet::{Fleet, HUB_DATABASES, Pace},
     kusto::KustoServer,
@@ -51,6 +52,14 @@ async fn every_agent_may_be_killed_and_the_fleet_is_whole_again() {
     end(fleet, agents.into_iter().chain([hub])).await;
 }
 
+/// When the first pass began that has ended, by a log in JSON.
+fn first_pass(log: &str) -> Option<Timestamp> {
+    let mut lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let line = lines.find(|line| line["message"] == "pass ended")?;
+    let ended: Timestamp = line["timestamp"].as_str()?.parse().ok()?;
+    Some(ended - SignedDuration::from_secs_f64(line["seconds"].as_f64()?))
+}
+
 #[tokio::test]
 async fn agents_work_by_cron_and_exit_0_when_they_are_asked_to_stop() {
     let fleet = Fleet::start(Pace { heartbeat: "1m", time_to_live: "5m", ..Pace::FAST }).await;
@@ -63,13 +72,30 @@ async fn agents_work_by_cron_and_exit_0_when_they_are_asked_to_stop() {
     let hub = by_cron(fleet.hub_document(), "hub-cron", "reconcileInterval: 500ms", "reconcileSchedule: '* * * * *'");
     let partition = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
     let partition = by_cron(partition, "partition-cron", "heartbeatInterval: 1m", "heartbeatSchedule: '* * * * *'");
-    let mut agents = [fleet.start_agent("agent-hub", &hub, &[]), fleet.start_agent("agent-partition", &partition, &[])];
+    // The first pass by an interval comes within two seconds: far from a minute's end, it cannot be taken for one by cron.
+    while Timestamp::now().as_second() % 60 > 50 {
+        time::sleep(Duration::from_millis(200)).await;
+    }
+    let json = ["--log-format", "json"];
+    let started = Timestamp::now();
+    let mut agents =
+        [fleet.start_agent("agent-hub", &hub, &json), fleet.start_agent("agent-partition", &partition, &json)];
     let deadline = time::Instant::now() + Duration::from_secs(75);
     for agent in &agents {
-        while !agent.output().contains("pass ended") {
+        let began = loop {
+            if let Some(began) = first_pass(&agent.output()) {
+                break began;
+            }
             assert!(time::Instant::now() < deadline, "{}", agent.output());
             time::sleep(Duration::from_millis(100)).await;
-        }
+        };
+        assert!(began.as_second() / 60 > started.as_second() / 60, "it waits for the minute:\n{}", agent.output());
+        assert!(began.as_second() % 60 < 5, "the minute's pass began at {began}:\n{}", agent.output());
+    }
+    // The first pass is not the last one.
+    time::sleep(Duration::from_secs(1)).await;
+    for agent in &mut agents {
+        assert_eq!(agent.ended(), None, "{}", agent.output());
     }
     for agent in &mut agents {
         agent.signal(nix::sys::signal::Signal::SIGTERM);
