@@ -18,8 +18,18 @@ use crate::{
 
 /// A partition's sample of a family.
 fn value(metrics: &str, family: &str, partition: &str) -> Option<f64> {
-    let series = format!("adx_federation_{family}{{partition=\"{partition}\"}} ");
+    sample(metrics, &format!("{family}{{partition=\"{partition}\"}}"))
+}
+
+/// The sample of a series, which is written with its labels.
+fn sample(metrics: &str, series: &str) -> Option<f64> {
+    let series = format!("adx_federation_{series} ");
     metrics.lines().find_map(|line| line.strip_prefix(&series))?.parse().ok()
+}
+
+/// How long ago a Unix time was, in seconds.
+fn age(time: f64) -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970").as_secs_f64() - time
 }
 
 #[tokio::test]
@@ -36,9 +46,18 @@ async fn probes_metrics_and_status_tell_what_goes_on_and_a_partition_that_left_t
     let partition_url = admin_url(&agents[0]).await;
     assert_eq!(get(&partition_url, "/livez").await.0, 200);
     until(&partition_url, "/readyz", |status, _| status == 200).await;
-    let metrics = until(&partition_url, "/metrics", |_, body| body.contains("heartbeat_last_success")).await;
-    let sent = format!("adx_federation_heartbeats_sent_total{{hub=\"{}\",outcome=\"accepted\"}}", fleet.hub.url);
-    assert!(metrics.contains(&sent), "{metrics}");
+    let accepted = format!("heartbeats_sent_total{{hub=\"{}\",outcome=\"accepted\"}}", fleet.hub.url);
+    let last_success = format!("heartbeat_last_success_timestamp_seconds{{hub=\"{}\"}}", fleet.hub.url);
+    let (_, metrics) = get(&partition_url, "/metrics").await;
+    let [count, last] =
+        [&accepted, &last_success].map(|series| sample(&metrics, series).expect("the hub is beaten to"));
+    assert!(count >= 1.0 && (-1.0..20.0).contains(&age(last)), "{count} beats, {} s ago:\n{metrics}", age(last));
+    // Both go on with the beats.
+    until(&partition_url, "/metrics", |_, body| {
+        sample(body, &accepted).is_some_and(|now| now > count)
+            && sample(body, &last_success).is_some_and(|now| now > last)
+    })
+    .await;
     let status: Value = serde_json::from_str(&get(&partition_url, "/status").await.1).expect("status is JSON");
     assert_eq!(status["inventory"]["databases"], serde_json::json!({"Logs": 2, "Metrics": 1}), "{status:#}");
     assert!(status["hubs"][&fleet.hub.url]["lastSuccess"].is_string(), "{status:#}");
@@ -48,10 +67,7 @@ async fn probes_metrics_and_status_tell_what_goes_on_and_a_partition_that_left_t
     let europe = fleet.partitions[0].url.clone();
     let metrics = until(&hub_url, "/metrics", |_, body| body.contains("partitions{state=\"live\"} 3")).await;
     let beat = value(&metrics, "partition_last_heartbeat_timestamp_seconds", &europe).expect("europe beats");
-    let age =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970").as_secs_f64()
-            - beat;
-    assert!((-1.0..20.0).contains(&age), "{age} s ago");
+    assert!((-1.0..20.0).contains(&age(beat)), "{} s ago", age(beat));
     assert_eq!(value(&metrics, "missed_heartbeats_total", &europe), Some(0.0));
     for family in [
         "passes_total{",
@@ -132,10 +148,16 @@ async fn guards_and_failed_beats_show_in_metrics() {
     until(&url, "/metrics", |_, body| body.contains("partitions{state=\"live\"} 3") && !guarded(body)).await;
     // No connection is tried again for half an interval.
     let mut fleet = fleet;
-    fleet.hub.process().kill().await;
-    let failed = format!("heartbeats_sent_total{{hub=\"{}\",outcome=\"timed_out\"}}", fleet.hub.url);
+    let timed_out = format!("heartbeats_sent_total{{hub=\"{}\",outcome=\"timed_out\"}}", fleet.hub.url);
+    let last_success = format!("heartbeat_last_success_timestamp_seconds{{hub=\"{}\"}}", fleet.hub.url);
     let url = admin_url(&agents[0]).await;
-    until(&url, "/metrics", |_, body| body.contains(&failed)).await;
+    let before = sample(&get(&url, "/metrics").await.1, &timed_out).expect("every outcome is there from the start");
+    fleet.hub.process().kill().await;
+    let killed = age(0.0);
+    let metrics = until(&url, "/metrics", |_, body| sample(body, &timed_out).is_some_and(|now| now >= before + 2.0));
+    let last = sample(&metrics.await, &last_success).expect("the hub is beaten to");
+    // The second of them began after the end.
+    assert!((-20.0..=0.0).contains(&(last - killed)), "the last success at {last} is no attempt's: killed at {killed}");
     let hub_database = tests::fleet::HUB_DATABASES;
     fleet.hub = tests::kusto::KustoServer::start(fleet.hub.port(), &hub_database, &fleet.recording("again"), &[]).await;
     end(fleet, agents.into_iter().chain([hub])).await;
