@@ -25,6 +25,7 @@ FEDERATED = [param for param in ACCEPTED if re.search(r"macro-expand|database\(|
 REFUSED = [pytest.param(query, id=query.name) for query in QUERIES if query.fails]
 LISTED = tomllib.loads((CORPUS / "differences.toml").read_text())
 ENGINE = Path(__file__).parents[2] / "kql/local/src/engine"
+SYNTAX = Path(__file__).parents[2] / "kql/src/syntax"
 
 
 def ask(kusto: KustoClient, text: str) -> Table | str:
@@ -108,25 +109,53 @@ def test_every_function_of_the_server_stands_in_an_accepted_query() -> None:
     assert sorted(known - called) == [], "functions that no query of the corpus uses"
 
 
-# Every operator, kind and parameter that the server knows, and how a query that uses it looks.
+def infix_operators() -> set[str]:
+    """Every spelling in the tables of `infix.rs`."""
+    tables = re.findall(r"\b(?:BINARY|IN): &\[\(\w+, &str\)\] = &\[(.*?)\];", (SYNTAX / "infix.rs").read_text(), flags=re.DOTALL)
+    operators = {operator for table in tables for operator in re.findall(r'\(\w+::\w+, "(.+?)"\)', table)}
+    assert len(tables) == 2 and len(operators) >= 43, "the tables of operators are no longer written as this test reads them"
+    return operators
+
+
+def parameters() -> set[str]:
+    """Every parameter of `join`, `union` and `mv-expand`, with each of the words that it takes."""
+    known = set()
+    for operator in ("join", "union", "mv-expand"):
+        # An arm is `("a" | "b", "word" | "word") =>` or `("a" | "b", pattern) if pattern.name == "word" =>`.
+        source = (ENGINE / f"{operator.replace('-', '_')}.rs").read_text()
+        for names, pattern, word in re.findall(r'^ +\(((?:"\w+"(?: \| )?)+), (.*?)\)(?: if \w+\.name == "(\w+)")? => ', source, flags=re.MULTILINE):
+            words = re.findall(r'"(\w+)"', pattern) + [word]
+            known |= {f"{operator} {name}={w}" for name in re.findall(r"\w+", names) for w in words if w or words == [""]}
+    assert len(known) >= 22, "the parameters of operators are no longer written as this test reads them"
+    return known
+
+
+def parameter_form(parameter: str) -> str:
+    """How a query looks that uses `operator name=word`, or `operator name=` with any value."""
+    operator, name, word = re.fullmatch(r"(\S+) (\w+)=(\w*)", parameter).groups()
+    return rf"\b{operator} [^|(]*\b{name} ?= ?{word}\b" if word else rf"\b{operator} [^|(]*\b{name} ?="
+
+
+# Every other construct that the server knows, and how a query that uses it looks.
 CONSTRUCTS = {
     "where": r"\| where ", "extend": r"\| extend ", "project": r"\| project ", "project-away": r"project-away ", "project-keep": r"project-keep ",
     "project-rename": r"project-rename ", "project-reorder": r"project-reorder ", "summarize": r"summarize ", "distinct": r"distinct ", "take": r"take \d",
     "top": r"top \d", "sort": r"sort by ", "order": r"order by ", "count": r"\| count", "mv-expand": r"mv-expand ", "print": r"print ", "range": r"range ",
-    "datatable": r"datatable\(", "union": r"union ", "union kind=inner": r"union [^|]*kind ?= ?inner", "union kind=outer": r"union [^|]*kind ?= ?outer",
-    "union withsource": r"with_?source", "union isfuzzy": r"union [^|]*isfuzzy", "union wildcard": r"union [^|(]*\w\*", "join": r"join \(", "let scalar": r"let \w+ = [\d']",
+    "datatable": r"datatable\(", "union": r"union ", "union wildcard": r"union [^|(]*\w\*", "join": r"join \(", "let scalar": r"let \w+ = [\d']",
     "let table": r"let \w+ = \w+ ?\|", "let function": r"let \w+ = \([^)]*\) ?\{", "toscalar": r"toscalar\(", "materialize": r"materialize\(", "in subquery": r" in \(\(\w+ ?\|",
     "macro-expand": r"macro-expand ", "macro-expand inline group": r"entity_group \[", "macro-expand best_effort": r"best_effort", "macro-expand isfuzzy": r"macro-expand [^(]*isfuzzy",
     "scope scalars": r"\$current_", "as": r"\| as ", "database()": r"database\(", "table()": r"table\(", "ingestion_time": r"ingestion_time\(", "getschema": r"getschema",
-    "count as": r"count as ", "distinct with a name": r"distinct \w+ = ", "extract with a type": r"typeof\(", "dynamic path": r"\.\w+\.\w+", "parse_json": r"parse_json\(", "==": r" == ", "=~": r" =~ ", "has": r" has ", "contains": r" contains ", "startswith": r" startswith ",
-    "matches regex": r"matches regex", **{f"join kind={kind}": rf"kind ?= ?{kind}\b" for kind in ("inner", "innerunique", "leftouter", "leftanti", "leftsemi")},
+    "count as": r"count as ", "distinct with a name": r"distinct \w+ = ", "extract with a type": r"typeof\(", "dynamic path": r"\.\w+\.\w+", "parse_json": r"parse_json\(",
+    "between": r" between \(", "!between": r" !between \(",
+    "'a'": r"[ (,]'", '"a"': r'[ (,]"', "@'a'": r"[ (,]@'", '@"a"': r'@"', 'h"a"': r'[ (,]h"', "h'a'": r"[ (,][hH]'", "```a```": r"```.*```", "~~~a~~~": r"~~~.*~~~",
     **{name: rf"\b{name}\(" for name in ("countif", "sum", "avg", "min", "max", "dcount", "arg_max", "arg_min", "make_set", "make_list", "bin", "ago", "now")},
 }
 
 
 def test_every_construct_stands_in_an_accepted_query() -> None:
     texts = [query.text for query in QUERIES if not query.fails]
-    lacking = [name for name, form in CONSTRUCTS.items() if not any(re.search(form, text) for text in texts)]
+    forms = CONSTRUCTS | {operator: rf" {re.escape(operator)}[ (]" for operator in infix_operators()} | {p: parameter_form(p) for p in parameters()}
+    lacking = [name for name, form in sorted(forms.items()) if not any(re.search(form, text) for text in texts)]
     assert lacking == [], "constructs that no query of the corpus uses"
 
 
