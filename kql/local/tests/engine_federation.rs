@@ -4,7 +4,7 @@
 
 mod engine_cases;
 
-use engine_cases::World;
+use engine_cases::{World, recording};
 use kusto_local::{
     ServerOptions,
     engine::{Limits, RemoteClusters},
@@ -303,9 +303,9 @@ async fn remote_entities_can_be_disabled() {
 
 #[tokio::test]
 async fn filters_columns_and_counts_reach_the_legs() {
-    let folder = std::env::temp_dir().join(format!("kusto-local-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let record = folder.join("pushed.jsonl");
+    let kept = recording();
+    let own = || std::env::temp_dir().join(format!("kusto-local-pushed-{}.jsonl", std::process::id()));
+    let record = kept.clone().unwrap_or_else(own);
     let options = ServerOptions { record: Some(record.clone()), ..ServerOptions::default() };
     let partition = World::started(options).await;
     partition.command(".create table Requests (id:long, url:string, ms:long)").await;
@@ -339,7 +339,9 @@ async fn filters_columns_and_counts_reach_the_legs() {
     ] {
         assert!(sent.contains(text), "{text} was not sent:\n{sent}");
     }
-    std::fs::remove_dir_all(&folder).unwrap();
+    if kept.is_none() {
+        std::fs::remove_file(&record).unwrap();
+    }
 }
 
 #[tokio::test]

@@ -5,24 +5,30 @@ use std::path::PathBuf;
 use kusto_local::ServerOptions;
 use serde_json::{Value, json};
 
-use crate::support::{Local, answer};
+use crate::support::{Local, answer, recording};
 
-/// A file that goes with the test.
-struct Recording(PathBuf);
+/// A file that goes with the test, unless Microsoft's parser is to read it.
+struct Recording {
+    path: PathBuf,
+    stays: bool,
+}
 
 impl Recording {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("kusto-local-{name}-{}.jsonl", std::process::id()));
+        let wanted = recording();
+        let stays = wanted.is_some();
+        let own = || std::env::temp_dir().join(format!("kusto-local-{name}-{}.jsonl", std::process::id()));
+        let path = wanted.unwrap_or_else(own);
         let _ = std::fs::remove_file(&path);
-        Self(path)
+        Self { path, stays }
     }
 
     async fn server(&self) -> Local {
-        Local::with(ServerOptions { record: Some(self.0.clone()), ..ServerOptions::default() }).await
+        Local::with(ServerOptions { record: Some(self.path.clone()), ..ServerOptions::default() }).await
     }
 
     fn text(&self) -> String {
-        std::fs::read_to_string(&self.0).unwrap()
+        std::fs::read_to_string(&self.path).unwrap()
     }
 
     fn lines(&self) -> Vec<Value> {
@@ -32,7 +38,9 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        if !self.stays {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

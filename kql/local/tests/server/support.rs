@@ -92,7 +92,7 @@ impl Local {
 }
 
 /// Where `make stories` wants to have what was sent, for Microsoft's parser to read it: a file for each server, whose name ends with a number of its own.
-fn recording() -> Option<PathBuf> {
+pub(crate) fn recording() -> Option<PathBuf> {
     static SERVERS: AtomicUsize = AtomicUsize::new(0);
     let folder = env::var_os("ADX_FEDERATION_RECORDINGS")?;
     let server = SERVERS.fetch_add(1, Ordering::Relaxed);
