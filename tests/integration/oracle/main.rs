@@ -186,6 +186,9 @@ fn strange_names() -> Vec<String> {
     names.into_iter().map(str::to_owned).chain([iter::repeat_n('n', 1000).collect()]).collect()
 }
 
+/// No unit of time divides it: a literal that loses a part of it shows.
+const PERIOD: Duration = Duration::from_millis(61_001);
+
 /// A statement about things of one name: what it is, and what must be read back from it, as a name or as a string.
 struct About {
     request: Request,
@@ -204,7 +207,7 @@ fn statements_about(text: &str) -> Vec<About> {
     let function = FunctionName::new(function_name.clone()).expect("the name follows Kusto's rules");
     let cluster = ClusterEndpoint::parse("https://eu.kusto.windows.net").expect("an endpoint");
     let entities = BTreeSet::from([Entity { cluster: cluster.clone(), database: database.clone() }]);
-    let (database, period) = (&database, Duration::from_secs(60));
+    let (database, period) = (&database, PERIOD);
     let column = ColumnName::new(text.clone()).expect("the name follows Kusto's rules");
     let body = FederatedBody {
         members: Members::Group(group.clone()),
@@ -280,7 +283,7 @@ fn statements_about(text: &str) -> Vec<About> {
             source: source.clone(),
             members: table.clone(),
             window: period,
-            time_to_live: period,
+            time_to_live: period * 2,
         };
         PutFunction { body: Body::Status(body), ..put.clone() }.request()
     };
@@ -365,6 +368,31 @@ fn the_names_in_our_statements_are_read_back_equal() {
             assert_eq!(count(&reading), *plain, "a strange name says neither more nor less than a plain one: {text}");
         }
     }
+}
+
+#[test]
+fn the_periods_in_our_statements_are_read_as_they_were_meant() {
+    // `61s` of a policy, `00:01:01.001` of all else.
+    let period = |text: &str| match text.strip_suffix('s') {
+        Some(seconds) => Duration::from_secs(seconds.parse().expect("digits")),
+        None => parameters::duration(text),
+    };
+    let mut found = Vec::new();
+    for about in statements_about("Periods").iter().filter(|about| about.kind == Kind::Command) {
+        let literals = read_about("Periods", about).literals.into_iter();
+        let periods = literals.filter(|(scalar_type, _)| scalar_type == "timespan").map(|(_, inside)| period(&inside));
+        found.push((about.command, periods.collect::<Vec<_>>()));
+    }
+    found.retain(|(_, periods)| !periods.is_empty());
+    // Policies count whole seconds.
+    let whole = Duration::from_secs(PERIOD.as_secs());
+    let expected = [
+        ("CreateOrAlterFunction", vec![PERIOD, PERIOD * 2]),
+        ("CreateOrAlterFunction", vec![PERIOD, PERIOD * 2]),
+        ("AlterMergeTablePolicyRetention", vec![whole]),
+        ("AlterTablePolicyCaching", vec![whole]),
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]

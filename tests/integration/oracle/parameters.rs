@@ -32,7 +32,7 @@ fn read(literal: &str) -> (String, String, Vec<String>) {
 }
 
 /// `[d.]hh:mm:ss[.fffffff]`, read by nothing that wrote it.
-fn duration(text: &str) -> Duration {
+pub(crate) fn duration(text: &str) -> Duration {
     let (rest, fraction) = match text.rsplit_once('.') {
         Some((rest, fraction)) if rest.contains(':') => (rest, fraction),
         _ => (text, "0"),
