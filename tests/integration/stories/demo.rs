@@ -188,3 +188,33 @@ async fn make_demo_ends_after_the_queries_only_where_that_is_asked_for() {
         assert_eq!(text.contains("--once"), is_once, "{variable:?}: {text}");
     }
 }
+
+#[tokio::test]
+async fn whatever_make_fetches_or_builds_lives_in_one_folder() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let inherited = [
+        "CARGO_TARGET_DIR",
+        "PIP_CACHE_DIR",
+        "npm_config_cache",
+        "GOMODCACHE",
+        "GOCACHE",
+        "ADX_FEDERATION_CONTROL_PLANE",
+    ];
+    let mut make = Command::new("make");
+    make.args(["-pn", "-C", folder, "help"]).env_remove("MAKEFLAGS").env("ADX_FEDERATION_CACHE", "/x");
+    // What `make stories` has set for this program must not be what is looked at.
+    for variable in inherited {
+        make.env(variable, "/elsewhere");
+    }
+    let printed = make.output().await.expect("make runs");
+    let database = String::from_utf8_lossy(&printed.stdout);
+    assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+    for variable in inherited.into_iter().chain(["VENV", "CARGO_DENY"]) {
+        let value = database.lines().find_map(|line| {
+            let (name, value) = line.split_once(" := ")?;
+            (name == variable).then_some(value)
+        });
+        let value = value.unwrap_or_else(|| panic!("make knows no {variable}"));
+        assert!(value.starts_with("/x/"), "{variable} = {value}");
+    }
+}
