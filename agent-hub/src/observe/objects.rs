@@ -202,3 +202,81 @@ fn parse_groups(
     }
     Ok(groups)
 }
+
+#[cfg(test)]
+mod tests {
+    use kql::types::ScalarType;
+    use shared::kusto::ColumnInfo;
+
+    use super::*;
+
+    fn name(number: usize) -> DatabaseName {
+        DatabaseName::new(&format!("Db{number}")).unwrap()
+    }
+
+    /// Databases `Db0`, `Db1`, ... of these versions.
+    fn versions(versions: &[&str]) -> BTreeMap<DatabaseName, String> {
+        versions.iter().enumerate().map(|(number, version)| (name(number), (*version).to_owned())).collect()
+    }
+
+    /// The numbers of the databases that are asked, each of which answers.
+    fn asked(memory: &mut ObjectMemory, versions: &BTreeMap<DatabaseName, String>) -> Vec<usize> {
+        let due = memory.due(versions);
+        for name in &due {
+            memory.groups.insert(name.clone(), (versions[name].clone(), BTreeMap::new()));
+        }
+        (0..versions.len()).filter(|number| due.contains(&name(*number))).collect()
+    }
+
+    #[test]
+    fn databases_are_asked_at_first_in_turn_where_their_version_changed_and_where_we_changed_them() {
+        let mut memory = ObjectMemory::default();
+        let all = versions(&["v1"; 6]);
+        assert_eq!(asked(&mut memory, &all), [0, 1, 2, 3, 4, 5], "nothing is known");
+        // Each comes within three looks, and then again.
+        for turn in [[2, 3], [4, 5], [0, 1], [2, 3]] {
+            assert_eq!(asked(&mut memory, &all), turn);
+        }
+        let changed = versions(&["v1", "v1", "v2", "v1", "v1", "v1"]);
+        assert_eq!(asked(&mut memory, &changed), [2, 4, 5], "somebody changed it");
+        assert_eq!(asked(&mut memory, &changed), [0, 1], "that was looked at");
+        memory.forget(&name(4));
+        assert_eq!(asked(&mut memory, &changed), [2, 3, 4], "we changed it");
+        // One that could not be read is asked until it can be.
+        memory.groups.remove(&name(0));
+        assert_eq!(asked(&mut memory, &changed), [0, 4, 5]);
+        // Of one that is gone nothing stays, and the turn goes on among fewer.
+        let fewer = versions(&["v1", "v1"]);
+        assert_eq!(asked(&mut memory, &fewer), [0, 1]);
+        assert_eq!(memory.groups.len(), 2);
+        assert_eq!(asked(&mut memory, &changed), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(asked(&mut memory, &BTreeMap::new()), [0; 0]);
+    }
+
+    #[test]
+    fn members_are_read_once_for_all_databases_and_forgotten_with_their_last_group() {
+        let mut memory = ObjectMemory::default();
+        let column = |name: &str| ColumnInfo { name: name.to_owned(), scalar_type: ScalarType::String };
+        let members = r#"["cluster('https://eu.kusto.windows.net').database('Logs')"]"#;
+        let table = ResultTable::new(
+            vec![column("Name"), column("Entities")],
+            [("Logs_Partitions", members), ("Copy", members), ("Mine", "no list")]
+                .map(|(name, text)| vec![name.into(), text.into()])
+                .into(),
+        );
+        let groups = parse_groups(&table, &mut memory.read).unwrap();
+        let group = |name: &str| &groups[&EntityGroupName::new(name).unwrap()];
+        let (ExistingGroup::Members(one), ExistingGroup::Members(other)) = (group("Logs_Partitions"), group("Copy"))
+        else {
+            panic!("we would write them so")
+        };
+        assert!(Arc::ptr_eq(one, other));
+        assert_eq!(group("Mine"), &ExistingGroup::Foreign);
+        memory.groups.insert(name(0), ("v1".to_owned(), groups));
+        memory.forget_unused();
+        assert_eq!(memory.read.len(), 1);
+        memory.forget(&name(0));
+        memory.forget_unused();
+        assert_eq!(memory.read.len(), 0);
+    }
+}

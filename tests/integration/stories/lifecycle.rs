@@ -30,8 +30,17 @@ async fn a_hub_server_that_lost_everything_is_filled_again() {
     end(fleet, [operator]).await;
 }
 
+/// The members of the hub's group of Logs, sorted.
+async fn group_members(fleet: &Fleet) -> Vec<String> {
+    let shown = fleet.hub.command("Logs", ".show entity_group Logs_Partitions | project Entities").await;
+    let text = shown.expect("the group is there").column("Entities").remove(0);
+    let mut members: Vec<String> = serde_json::from_str(&text).expect("it is a list of texts");
+    members.sort();
+    members
+}
+
 #[tokio::test]
-async fn every_agent_may_be_killed_and_the_fleet_is_whole_again() {
+async fn every_agent_may_be_killed_and_the_fleet_is_whole_again_and_so_is_a_group_that_a_person_changed() {
     let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
     let mut hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &[]);
     let mut agents = Vec::new();
@@ -48,6 +57,21 @@ async fn every_agent_may_be_killed_and_the_fleet_is_whole_again() {
     let hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &[]);
     until_printed(&hub, "pass ended").await;
     assert_eq!(hub_content(&fleet).await, before);
+    // What a person does to a group of ours while the agent runs is undone and told.
+    let whole = group_members(&fleet).await;
+    assert_eq!(whole.len(), 3);
+    let one = format!(".alter entity_group Logs_Partitions ({})", whole[0]);
+    for (by_hand, told) in [
+        (&*one, "the entity group 'Logs_Partitions' in 'Logs' was changed by somebody and is put back"),
+        (
+            ".drop entity_group Logs_Partitions",
+            "the entity group 'Logs_Partitions' in 'Logs' was removed by somebody and is made again",
+        ),
+    ] {
+        fleet.hub.command("Logs", by_hand).await.expect("the hub does what a person says");
+        until_printed(&hub, told).await;
+        assert_eq!(group_members(&fleet).await, whole, "after {by_hand}");
+    }
     until_all_beat_anew(&fleet).await;
     end(fleet, agents.into_iter().chain([hub])).await;
 }
