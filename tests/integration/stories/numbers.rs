@@ -198,5 +198,14 @@ async fn every_guard_of_a_removal_shows_while_it_holds_and_no_longer() {
     let url = admin_url(&agent).await;
     fleet.until(&url, &[guard!("startup_grace", "1"), state!("live", "12")]).await;
     fleet.until(&url, &[guard!("startup_grace", "0")]).await;
+
+    // Two thirds fall silent: more than may be believed, and less than all.
+    let beating = fleet.beating.clone();
+    fleet.beating.retain(|host, _| *host > 8);
+    fleet.until(&url, &[guard!("mass_expiry", "1"), guard!("no_live_heartbeat", "0"), state!("live", "4")]).await;
+    let guards = fleet.hub.server.query("Logs", "federation_status() | distinct Guards").await;
+    assert_eq!(guards.expect("the hub answers").column("Guards"), ["mass_expiry"]);
+    fleet.beating = beating;
+    fleet.until(&url, &[guard!("mass_expiry", "0"), state!("live", "12")]).await;
     fleet.end(agent).await;
 }
