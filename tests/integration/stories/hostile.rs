@@ -7,8 +7,9 @@ use tests::{fleet::Fleet, fleet::Pace, telemetry::REGIONS};
 use tokio::time;
 
 use crate::{
+    admin::{admin_url, until},
     faulty_hub::Hub,
-    support::{SOON, end, federated, hub_content, until_printed, until_regions},
+    support::{SOON, end, hub_content, until_printed, until_regions},
 };
 
 /// Appends a row to the heartbeat table, as anyone with the right to ingest may.
@@ -27,7 +28,9 @@ async fn write_row_at(fleet: &Fleet, time: &str, endpoint: &str, schema: &str, m
 
 #[tokio::test]
 async fn a_strangers_row_adds_no_foreign_cluster_runs_no_command_and_harms_no_other() {
-    let (fleet, operator) = federated().await;
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let operator = fleet.start_operator_with(&["--admin", "127.0.0.1:0"]);
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
     let before = hub_content(&fleet).await;
     let logs = json!([{"database": "Logs", "tables": ["Requests"]}]).to_string();
     for endpoint in [
@@ -120,6 +123,22 @@ async fn a_strangers_row_adds_no_foreign_cluster_runs_no_command_and_harms_no_ot
         "more problems",
     ] {
         until_printed(&operator, told).await;
+    }
+    let all = |_: u16, body: &str| body.matches("\"admin\":\"http://127.0.0.1:").count() == 4;
+    let agents: Value =
+        serde_json::from_str(&until(&admin_url(&operator).await, "/status", all).await).expect("status is JSON");
+    let hub_agent = agents["hub"]["admin"].as_str().expect("the hub agent has an admin port");
+    // Two hosts that are no Kusto cluster's, and the hub; of the texts above, those that are no endpoint, the empty and the long one among them.
+    for sample in ["refused_heartbeats{reason=\"foreign\"} 3", "refused_heartbeats{reason=\"no_endpoint\"} 8"] {
+        let sample = format!("adx_federation_{sample}");
+        until(hub_agent, "/metrics", |_, metrics| metrics.lines().any(|line| line == sample)).await;
+    }
+    for told in [
+        "the heartbeats of https://evil.example are ignored: it is no Kusto endpoint of this cloud",
+        "it is this hub, which cannot be a partition of its own",
+        "is not a cluster endpoint: the host must be a DNS name, not an IP address",
+    ] {
+        until(hub_agent, "/status", |_, status| status.contains(told)).await;
     }
     let agent = |line: &Value| line["client_request_id"].as_str().is_some_and(|id| id.starts_with("adx-federation."));
     let recording = std::fs::read_to_string(&fleet.hub.recording).expect("the file is there");

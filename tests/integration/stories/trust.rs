@@ -110,6 +110,12 @@ async fn with_a_table_for_each_partition_nobody_can_write_as_another() {
     let told = format!("heartbeat rows are ignored that name another cluster: written into the table of {america}");
     assert!(output.contains(&told), "{output}");
     assert_eq!(hub_content(&fleet).await, before);
+    let mut agent = fleet.start_agent("agent-hub", &document, &["--admin", "127.0.0.1:0"]);
+    let url = admin_url(&agent).await;
+    let sample = "adx_federation_refused_heartbeats{reason=\"false_claim\"} 1";
+    until(&url, "/metrics", |_, metrics| metrics.lines().any(|line| line == sample)).await;
+    until(&url, "/status", |_, status| status.contains(&told)).await;
+    agent.stop().await;
     let status = fleet.hub.query("Metrics", "federation_status() | project Partition, State, Guards").await;
     let status = status.expect("the hub answers");
     assert_eq!(status.column("State")[..2], ["live", "live"], "{status:?}");
