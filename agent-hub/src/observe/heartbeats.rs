@@ -78,8 +78,7 @@ pub async fn read_heartbeats(
     let answer = hub.send(&request).await.map_err(asking(HEARTBEATS))?;
     let Rows { rows, now, mut problems, refused } = parse_rows(&answer, trusted).map_err(decoding(HEARTBEATS))?;
     let (mut changed, mut unread) = (BTreeSet::new(), BTreeSet::new());
-    memory.refuse_long_schemas(rows.values());
-    for endpoints in pages(rows.values().filter(|row| memory.lacks(row) && admitted(&row.endpoint))) {
+    for endpoints in memory.wanted(&rows, admitted) {
         let request = ReadSchemas { database, source, windows, endpoints: &endpoints }.request();
         // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
         match hub.send(&request).await.map_err(asking(SCHEMAS)) {
@@ -228,6 +227,12 @@ impl HeartbeatMemory {
     /// The beats of a reading were counted: the next one counts later ones.
     pub const fn count_from(&mut self, now: Timestamp) {
         self.read_at = Some(now);
+    }
+
+    /// Whose schemas are to be fetched, in pages of keys.
+    fn wanted(&mut self, rows: &Newest, admitted: impl Fn(&ClusterEndpoint) -> bool) -> Vec<BTreeSet<String>> {
+        self.refuse_long_schemas(rows.values());
+        pages(rows.values().filter(|row| self.lacks(row) && admitted(&row.endpoint)))
     }
 
     /// A schema beyond all reason is not even fetched: its partition goes on with what is known of it.
@@ -425,12 +430,43 @@ mod tests {
         let mut memory = HeartbeatMemory::default();
         let row = |hash, bytes| rows(&[(endpoint, 1, hash, bytes)]);
         memory.learn(&schemas(endpoint, r#"[{"database": "Logs", "tables": ["A"]}]"#), &row("1", 9)).unwrap();
+        let just = BTreeSet::from([endpoint.to_owned()]);
+        assert_eq!(memory.wanted(&row("2", MAX_SCHEMA_BYTES), |_| true), [just]);
+        assert_eq!(memory.wanted(&row("2", MAX_SCHEMA_BYTES), |_| false), [], "a stranger's is not wanted at all");
         let long = row("2", MAX_SCHEMA_BYTES + 1);
-        memory.refuse_long_schemas(long.values());
+        assert_eq!(memory.wanted(&long, |_| true), []);
         assert!(!memory.lacks(long.values().next().unwrap()));
         let beat = memory.beat(long.into_values().next().unwrap());
         assert!(matches!(beat.inventory, Inventory::Known(_)) && beat.metadata["geo"] == "EU");
         assert!(beat.problems[0].contains("it is not read"), "{:?}", beat.problems);
+    }
+
+    #[test]
+    fn of_what_is_read_only_so_much_counts() {
+        let endpoint = "https://eu.kusto.windows.net";
+        let read = |schema: Value| {
+            let mut memory = HeartbeatMemory::default();
+            let row = rows(&[(endpoint, 1, "1", 9)]);
+            memory.learn(&schemas(endpoint, &schema.to_string()), &row).unwrap();
+            let beat = memory.beat(row.into_values().next().unwrap());
+            let Inventory::Known(inventory) = beat.inventory else { panic!("it is a schema") };
+            (inventory, beat.problems)
+        };
+        let names = |count: usize| (0..count).map(|number| format!("N{number}")).collect::<Vec<_>>();
+        let tables = |count: usize| {
+            let (inventory, problems) = read(json!([{"database": "Logs", "tables": names(count)}]));
+            (inventory.0.values().map(|database| database.tables.len()).sum::<usize>(), problems)
+        };
+        let only = |what: &str| vec![format!("Schema: only the first {what} are used")];
+        assert_eq!(tables(19_999), (19_999, vec![]));
+        assert_eq!(tables(20_001), (20_000, only("20000 tables and views")));
+        let (inventory, problems) = read(names(1_001).iter().map(|name| json!({"database": name})).collect());
+        assert_eq!((inventory.0.len(), problems), (1_000, only("1000 databases")));
+        let columns: Vec<_> = names(2_001).iter().map(|name| format!("{name}:long")).collect();
+        let schema = json!([{"database": "Logs", "tables": ["A"], "tableSchemas": {"A": columns.join(",")}}]);
+        let (inventory, problems) = read(schema);
+        assert!(inventory.0.values().all(|database| database.tables.values().all(Option::is_none)));
+        assert_eq!(problems, ["Logs.tableSchemas.A: it has more than 2000 columns"]);
     }
 
     #[test]
