@@ -295,6 +295,23 @@ mod tests {
     }
 
     #[test]
+    fn each_cloud_has_an_audience_of_its_own() {
+        use clap::ValueEnum as _;
+        let expected = [
+            (Cloud::Public, "https://kusto.kusto.windows.net"),
+            (Cloud::UsGovernment, "https://kusto.kusto.usgovcloudapi.net"),
+            (Cloud::China, "https://kusto.kusto.chinacloudapi.cn"),
+            (Cloud::UsNational, "https://kusto.kusto.core.eaglex.ic.gov"),
+            (Cloud::UsSecret, "https://kusto.kusto.core.microsoft.scloud"),
+            (Cloud::France, "https://kusto.kusto.sovcloud-api.fr"),
+            (Cloud::Germany, "https://kusto.kusto.sovcloud-api.de"),
+            (Cloud::Singapore, "https://kusto.kusto.sovcloud-api.sg"),
+        ];
+        let audiences: Vec<_> = Cloud::value_variants().iter().map(|cloud| (*cloud, cloud.audience())).collect();
+        assert_eq!(audiences, expected);
+    }
+
+    #[test]
     fn every_suffix_starts_with_a_dot_and_every_audience_is_trusted_by_its_cloud() {
         use clap::ValueEnum as _;
         for cloud in Cloud::value_variants() {

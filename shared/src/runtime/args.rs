@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use crate::kusto::{Cloud, TrustedSuffix};
+use crate::kusto::{Cloud, HostTrust, TrustedSuffix};
 
 /// Flattened into each agent's own arguments.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,6 +38,13 @@ pub struct CommonArgs {
     pub trusted_suffix: Vec<TrustedSuffix>,
 }
 
+impl CommonArgs {
+    /// Whom the agent trusts with a token.
+    pub fn trust(&self) -> HostTrust {
+        HostTrust { cloud: self.cloud, suffixes: self.trusted_suffix.clone() }
+    }
+}
+
 impl AsRef<Self> for CommonArgs {
     fn as_ref(&self) -> &Self {
         self
@@ -52,4 +59,44 @@ pub enum LogFormat {
     Plain,
     /// One JSON object a line.
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use kql::endpoint::ClusterEndpoint;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        common: CommonArgs,
+    }
+
+    fn trust(arguments: &[&str]) -> Result<HostTrust, clap::Error> {
+        let arguments = ["program", "--config=a.yaml"].iter().chain(arguments);
+        Program::try_parse_from(arguments).map(|program| program.common.trust())
+    }
+
+    #[test]
+    fn hosts_are_trusted_as_the_command_line_says() {
+        let trusts = |arguments: &[&str], host: &str| {
+            let endpoint = ClusterEndpoint::parse(&format!("https://{host}")).unwrap();
+            trust(arguments).unwrap().trusts(&endpoint)
+        };
+        let host = "eu.kusto.example.com";
+        assert!(!trusts(&[], host) && trusts(&["--trusted-suffix=.kusto.example.com"], host));
+        let both = ["--trusted-suffix", ".kusto.example.org,.kusto.example.com"];
+        assert!(trusts(&both, host) && trusts(&both, "eu.kusto.example.org") && !trusts(&both, "kusto.example.org"));
+        let again = ["--trusted-suffix=.kusto.example.org", "--trusted-suffix=.kusto.example.com"];
+        assert!(trusts(&again, host) && trusts(&again, "eu.kusto.windows.net"));
+        let china = ["--cloud=china", "--trusted-suffix=.kusto.example.com"];
+        assert!(trusts(&china, "eu.kusto.chinacloudapi.cn") && trusts(&china, host));
+        assert!(!trusts(&china, "eu.kusto.windows.net"));
+        for wrong in [".com", "kusto.example.com", "*"] {
+            let error = trust(&[&format!("--trusted-suffix={wrong}")]).unwrap_err().to_string();
+            assert!(error.contains("must be a dot and a domain of two names or more"), "{wrong}: {error}");
+        }
+    }
 }

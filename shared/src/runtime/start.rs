@@ -167,8 +167,7 @@ async fn surround<F: Future<Output = Exit>>(
             return Exit::Failed;
         }
     };
-    let trust = HostTrust { cloud: args.cloud, suffixes: args.trusted_suffix.clone() };
-    let mut world = World { stop, once: args.once, trust, ..World::new(agent) };
+    let mut world = World { stop, once: args.once, trust: args.trust(), ..World::new(agent) };
     let mut election = None;
     if args.kubernetes {
         match in_kubernetes(&mut world, object).await {
