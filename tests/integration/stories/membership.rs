@@ -241,8 +241,27 @@ async fn what_an_earlier_process_watched_is_remembered_by_the_next() {
         })
         .await;
     assert_eq!(once().await.0, Some(0));
+    let europe = fleet.partitions[0].url.clone();
+    let judged = async |columns: &str, filter: &str| {
+        let text = format!("federation_status() | where {filter} | project {columns}");
+        fleet.hub.query("Logs", &text).await.expect("the hub answers").text_rows()
+    };
+    // On a slow machine its newest beat may have been late.
+    let deadline = time::Instant::now() + SOON;
+    while judged("State", &format!("Partition == '{europe}'")).await != [["live"]] {
+        assert!(time::Instant::now() < deadline, "it beats and is not live");
+        assert_eq!(once().await.0, Some(0));
+    }
     agents.remove(0).stop().await;
     time::sleep(Duration::from_secs(7)).await;
+    // Nobody judges it now, and the times are there for whoever asks.
+    let times = "State, Reason, IsLate = Silence between (6s .. 60s), IsRight = LastHeartbeat between (now() - 60s .. now() - 6s)";
+    let silent = judged(times, &format!("Partition == '{europe}'")).await;
+    let reason = "it was live and has been silent for longer than heartbeatTTL, and no hub agent has judged it since: see whether agent-hub runs";
+    assert_eq!(silent, [["unknown", reason, "true", "true"]]);
+    let beating = "IsFresh = Silence between (-1s .. 6s), IsRight = LastHeartbeat between (now() - 6s .. now() + 1s)";
+    let beating = judged(beating, &format!("Partition != '{europe}'")).await;
+    assert_eq!(beating, [["true", "true"], ["true", "true"]]);
     // Its silence began while nobody watched.
     let (code, output) = once().await;
     assert_eq!(
