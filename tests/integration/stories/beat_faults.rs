@@ -10,7 +10,9 @@ use tests::{kusto::KustoServer, process::Process};
 use tokio::time;
 
 use crate::{
+    every_fault,
     faulty_hub::{Hub, faults},
+    setup_faults,
     support::judge_together,
 };
 
@@ -94,9 +96,24 @@ async fn at_every_request(fault: Value) -> TempDir {
     assert_eq!(beats - first.0, whole - first.1, "a beat under {fault} lost its schema: {}", agent.output());
     agent.stop().await;
     home.process().stop().await;
+    let known = [[ENTITIES, streaming, inline].as_slice(), &every_fault::REQUESTS, &setup_faults::REQUESTS].concat();
+    for (server, known) in [(&home, &known[..1]), (&hub.server, &known[1..])] {
+        assert_eq!(sent_without(server, known), [""; 0], "no fault was made at these");
+    }
     let Hub { mut server, folder, .. } = hub;
     server.process().stop().await;
     folder
+}
+
+/// What agents sent to a server, path and text, that holds none of these.
+fn sent_without(server: &KustoServer, known: &[&str]) -> Vec<String> {
+    let recording = fs::read_to_string(&server.recording).expect("the recording can be read");
+    let lines = recording.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let is_agents =
+        |line: &Value| line["client_request_id"].as_str().is_some_and(|id| id.starts_with("adx-federation."));
+    let part = |line: &Value, name: &str| line[name].as_str().unwrap_or_default().to_owned();
+    let sent = lines.filter(is_agents).map(|line| format!("{} {}", part(&line, "path"), part(&line, "csl")));
+    sent.filter(|sent| !known.iter().any(|known| sent.contains(known))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
