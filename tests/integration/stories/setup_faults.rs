@@ -1,10 +1,13 @@
 //! Every fault of `kusto-local --faults` at every request that the [other story](crate::every_fault) does not meet: those that set up a hub, that ask a new partition
 //! its canary query, and that read a table for each partition. The hub has lost its tables, the record of its groups too, and a partition joins in the same pass.
 
+use std::time::{Duration, Instant};
+
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::kusto::KustoServer;
+use tokio::time;
 
 use crate::{
     every_fault,
@@ -153,11 +156,62 @@ async fn at_every_request(fault: Value, new: String) -> TempDir {
     folder
 }
 
+/// A cluster that has what the heartbeats announce, as a new partition's canary query finds it.
+async fn new_partition(folder: &TempDir) -> KustoServer {
+    let new = KustoServer::start(0, &["Logs"], &folder.path().join("partition.jsonl"), &[]).await;
+    new.command("Logs", ".create table A (a:long)").await.expect("the partition takes a table");
+    new
+}
+
+#[tokio::test]
+async fn an_agent_that_is_killed_at_any_request_while_it_sets_up_leaves_what_the_next_one_completes() {
+    let partition = tempfile::tempdir().expect("a temporary folder can be made");
+    let mut new = new_partition(&partition).await;
+    let world = World::start(new.url.clone()).await;
+    world.begin_anew().await;
+    let requests = {
+        let before = world.hub.requests();
+        world.hub.pass().await;
+        world.hub.requests() - before
+    };
+    assert_eq!(world.hub.converges(|| world.is_complete()).await, Ok(()));
+    let expected = world.hub.content().await;
+    assert!(requests >= 20, "a pass that sets up a hub sends {requests} requests");
+    for request in 0..requests {
+        world.begin_anew().await;
+        world.hub.fail(&json!([{"skip": request, "fault": {"delay": 600_000}}]));
+        let before = world.hub.requests();
+        let mut agent = world.hub.agent();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        // What need not be asked again makes a pass shorter.
+        while world.hub.requests() < before + request && !agent.output().contains("pass ended") {
+            assert!(Instant::now() < deadline, "{}", agent.output());
+            time::sleep(Duration::from_millis(20)).await;
+        }
+        time::sleep(Duration::from_millis(50)).await;
+        agent.kill().await;
+        world.hub.fail(&json!([]));
+        assert_eq!(world.has_kept_its_members().await, Ok(()), "killed at request {request}");
+        let (mut code, mut output) = world.hub.pass().await;
+        if (code, world.is_complete().await) != (Some(0), Ok(())) {
+            (code, output) = world.hub.pass().await;
+        }
+        assert_eq!((code, world.is_complete().await), (Some(0), Ok(())), "killed at request {request}: {output}");
+        assert_eq!(world.hub.content().await, expected, "killed at request {request}");
+    }
+    let mut agent = world.hub.agent();
+    assert_eq!(world.hub.stays_quiet(&agent).await, Ok(()));
+    agent.stop().await;
+    new.process().stop().await;
+    let Hub { mut server, folder, .. } = world.hub;
+    server.process().stop().await;
+    judge_together([&folder, &partition].into_iter().map(TempDir::path));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_while_a_hub_is_set_up_or_a_partition_joins_removes_anybody_or_leaves_a_trace() {
     let partition = tempfile::tempdir().expect("a temporary folder can be made");
-    let mut new = KustoServer::start(0, &["Logs"], &partition.path().join("partition.jsonl"), &[]).await;
-    new.command("Logs", ".create table A (a:long)").await.expect("the partition takes a table");
+    let mut new = new_partition(&partition).await;
     let stories = faults().into_iter().map(|fault| tokio::spawn(at_every_request(fault, new.url.clone())));
     let folders: Vec<TempDir> = join_all(stories)
         .await
