@@ -10,7 +10,7 @@ use serde_json::Value;
 use tests::{kusto::KustoServer, oracle::judge_if_watched, process::Process};
 use tokio::time;
 
-use crate::figures::{line, peak_mib};
+use crate::figures::{line, peak_mib, processor_seconds};
 
 /// `BENCH_DATABASES` for a run that only shows that the benchmark works.
 static DATABASES: LazyLock<usize> =
@@ -85,18 +85,21 @@ pub(crate) async fn run() {
                 bytes(told_bytes)
             ),
         );
+        let pid = agent.pid().expect("it runs");
+        let before = processor_seconds(pid);
         until_beats(&agent, 1 + BEATS).await;
+        let processor = (processor_seconds(pid) - before) / BEATS as f64;
         let (asked, asked_bytes, _) = traffic(&home, home_read);
         let (told, told_bytes, _) = traffic(&hub, hub_read);
         let each = |bytes: u64| bytes as f64 / 1e3 / BEATS as f64;
         line(
             "a beat with an unchanged schema",
             &format!(
-                "{:.1} requests, {:.2} KB sent at home, {:.2} KB to the hub; peak memory {:.1} MiB",
+                "{:.1} requests, {:.2} KB sent at home, {:.2} KB to the hub, processor {processor:.3} s; peak memory {:.1} MiB",
                 (asked + told) as f64 / BEATS as f64,
                 each(asked_bytes),
                 each(told_bytes),
-                peak_mib(agent.pid().expect("it runs"))
+                peak_mib(pid)
             ),
         );
         agent.stop().await;
