@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     fn name(number: usize) -> DatabaseName {
-        DatabaseName::new(&format!("Db{number}")).unwrap()
+        DatabaseName::new(format!("Db{number}")).unwrap()
     }
 
     /// Databases `Db0`, `Db1`, ... of these versions.
