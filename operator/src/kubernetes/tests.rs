@@ -111,3 +111,48 @@ async fn between_drift_and_its_revert_no_timer_runs() {
     }
     term.cancel();
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_changed_path_of_a_child_is_told_in_words_of_its_own_and_counted_after_that() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    assert_eq!(server.told("DriftReverted"), Vec::<String>::new());
+    let key = ("statefulsets".to_owned(), "i".to_owned());
+    let (label, image) = ("/metadata/labels/app.kubernetes.io~1instance", "/spec/template/spec/containers/0/image");
+    for path in [label, image, label] {
+        let mut spoilt = server.get(&key).expect("it was made");
+        *spoilt.pointer_mut(path).expect("it was applied") = "spoilt".into();
+        let writes = server.writes(&key);
+        server.put(&key, spoilt);
+        server.until_written(&key, writes).await;
+        time::sleep(LATER).await;
+    }
+    let expected = [
+        "StatefulSet 'i' was changed at metadata.labels.app.kubernetes.io/instance",
+        "StatefulSet 'i' was changed at spec.template.spec.containers[ingestor].image",
+    ];
+    assert_eq!(server.told("DriftReverted"), expected);
+    server.remove(&key);
+    time::sleep(LATER).await;
+    assert_eq!(server.told("DriftReverted").last().map(String::as_str), Some("StatefulSet 'i' was deleted"));
+    term.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_agent_could_not_do_is_told_by_an_event_once() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let key = ("adxclusters".to_owned(), "eu".to_owned());
+    let refused = "create function federated_Requests in Logs: the hub refused it";
+    for time in ["2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"] {
+        let mut cluster = server.get(&key).expect("it was put there");
+        let pass = json!({"time": time, "outcome": "partial", "problems": [refused]});
+        cluster["status"]["federation"] = json!({"lastPass": pass});
+        server.put(&key, cluster);
+        time::sleep(LATER).await;
+        assert_eq!(server.told("Partial"), [refused]);
+    }
+    let told = server.get(&key).expect("it is there")["status"]["conditions"].to_string();
+    assert!(told.contains(refused), "{told}");
+    term.cancel();
+}

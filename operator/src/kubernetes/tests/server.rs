@@ -40,6 +40,8 @@ struct Stored {
     version: u64,
     /// How often each object itself was written by somebody who asked, its status not counted.
     writes: BTreeMap<Key, usize>,
+    /// The Events that were made, not those that were counted once more.
+    events: Vec<Value>,
 }
 
 impl Stored {
@@ -99,6 +101,13 @@ impl Server {
         self.stored().writes.get(key).copied().unwrap_or_default()
     }
 
+    /// The notes of Events that were made for a reason.
+    pub(super) fn told(&self, reason: &str) -> Vec<String> {
+        let stored = self.stored();
+        let events = stored.events.iter().filter(|event| event["reason"] == reason);
+        events.map(|event| event["note"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
     /// Waits for one more write than `writes`.
     pub(super) async fn until_written(&self, key: &Key, writes: usize) {
         while self.writes(key) <= writes {
@@ -149,6 +158,7 @@ async fn answer(State(server): State<Server>, method: Method, uri: Uri, body: By
     let Some(name) = name else {
         // An Event that is made.
         if method == Method::POST {
+            server.stored().events.push(content.clone());
             return json_answer(201, &content);
         }
         let is_watch = uri.query().is_some_and(|query| query.contains("watch=true"));
