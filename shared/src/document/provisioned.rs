@@ -5,8 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What was provisioned last: what the spec said then. A difference between this and Azure is somebody's change in Azure, and stays. The seed's
-/// design names its fields as Go does, with capitals: those are read, too.
+/// What was provisioned last: what the spec said then. A difference between this and Azure is somebody's change in Azure, and stays.
+// The seed's design names its fields as Go does, with capitals: those are read, too.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedProvisionState {
