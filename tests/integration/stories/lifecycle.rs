@@ -30,6 +30,21 @@ async fn a_hub_server_that_lost_everything_is_filled_again() {
     end(fleet, [operator]).await;
 }
 
+/// All that is ours on the hub, once every database's groups list every partition: databases are changed side by side, and one may come later.
+async fn whole_content(fleet: &Fleet) -> Vec<String> {
+    let lists_all = |line: &&String| fleet.partitions.iter().all(|partition| line.contains(&partition.url));
+    let deadline = time::Instant::now() + SOON;
+    loop {
+        let content = hub_content(fleet).await;
+        let groups: Vec<_> = content.iter().filter(|line| line.contains("_Partitions\")")).collect();
+        if groups.len() == 2 * HUB_DATABASES.len() && groups.iter().all(lists_all) {
+            return content;
+        }
+        assert!(time::Instant::now() < deadline, "{content:#?}");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// The members of the hub's group of Logs, sorted.
 async fn group_members(fleet: &Fleet) -> Vec<String> {
     let shown = fleet.hub.command("Logs", ".show entity_group Logs_Partitions | project Entities").await;
@@ -48,7 +63,7 @@ async fn every_agent_may_be_killed_and_the_fleet_is_whole_again_and_so_is_a_grou
         agents.push(fleet.start_agent("agent-partition", &fleet.partition_document(region, server), &[]));
     }
     until_regions(&fleet, &["america", "asia", "europe"]).await;
-    let before = hub_content(&fleet).await;
+    let before = whole_content(&fleet).await;
     for (agent, (region, server)) in agents.iter_mut().zip(REGIONS.iter().zip(&fleet.partitions)) {
         agent.kill().await;
         *agent = fleet.start_agent("agent-partition", &fleet.partition_document(region, server), &[]);
