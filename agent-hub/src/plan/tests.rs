@@ -404,6 +404,26 @@ fn what_an_agent_with_another_heartbeat_database_keeps_is_left_alone() {
     assert!(plan.problems.iter().any(|problem| problem.contains("'Logs_Partitions' in 'Logs' was not made by us")));
 }
 
+/// In other words, over another body, with a longer hash of it.
+#[test]
+fn what_an_earlier_version_put_is_ours_and_is_brought_up_to_date() {
+    let both = fleet(&[("eu", 1, logs(&["A", "B"])), ("us", 1, logs(&["A", "B"]))]);
+    let hub = hub(&["Logs"]);
+    let mut hub = applied(hub.clone(), &planned(&both, &hub));
+    for (name, function) in &mut hub.databases.get_mut(&database("Logs")).unwrap().functions {
+        let (_, mark) = function.docstring.rsplit_once(" [").unwrap();
+        let (place, _) = mark.rsplit_once('-').unwrap();
+        let docstring = format!("The whole fleet's [{place}-{}]", "0".repeat(64));
+        *function = existing(name, &function.folder, &docstring);
+        assert!(function.is_ours());
+    }
+    let plan = planned(&fleet(&[("eu", 1, logs(&["A"])), ("us", 1, logs(&["A"]))]), &hub);
+    assert_eq!(shown(&plan), ["alter function federated_A in Logs", "drop function federated_B in Logs"]);
+    assert_eq!(plan.problems, Vec::<String>::new());
+    let hub = applied(hub, &plan);
+    assert_eq!(planned(&fleet(&[("eu", 1, logs(&["A"])), ("us", 1, logs(&["A"]))]), &hub), Plan::default());
+}
+
 #[test]
 fn groups_whose_record_was_lost_are_ours_by_the_functions_that_ask_them() {
     let everybody = fleet(&[("eu", 1, logs(&["A", "OnlyEu"])), ("us", 1, logs(&["A"]))]);

@@ -227,8 +227,7 @@ async fn no_fault_while_a_hub_is_set_up_or_a_partition_joins_removes_anybody_or_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_whose_record_is_lost_stays_ours_whatever_else_fails_in_that_pass() {
     let partition = tempfile::tempdir().expect("a temporary folder can be made");
-    let mut new = KustoServer::start(0, &["Logs"], &partition.path().join("partition.jsonl"), &[]).await;
-    new.command("Logs", ".create table A (a:long)").await.expect("the partition takes a table");
+    let mut new = new_partition(&partition).await;
     let world = World::start(new.url.clone()).await;
     let at = |text: &str, skip: usize| json!({"text": text, "skip": skip, "count": 1, "fault": {"status": 400}});
     for one in 0..3 {
