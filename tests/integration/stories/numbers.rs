@@ -18,6 +18,8 @@ use crate::{
 /// A partition that the hub's document blocks, and one that its pattern does not fit.
 const BLOCKED: usize = 98;
 const OUTSIDER: usize = 99;
+/// The rest are in the east.
+const WEST: std::ops::RangeInclusive<usize> = 9..=12;
 
 /// A hub of partitions `http://127.0.0.N:1`, which are rows and nothing else.
 struct Fleet {
@@ -46,7 +48,9 @@ impl Fleet {
             }
             let schema = json!(databases).to_string().replace('"', "\"\"");
             let net = usize::from(*host == OUTSIDER);
-            format!("2026-01-01T00:00:00Z,http://127.0.{net}.{host}:1,\"{schema}\",{{}}\n")
+            let zone = if WEST.contains(host) { "WEST" } else { "EAST" };
+            let metadata = json!({"geo": zone}).to_string().replace('"', "\"\"");
+            format!("2026-01-01T00:00:00Z,http://127.0.{net}.{host}:1,\"{schema}\",\"{metadata}\"\n")
         });
         let rows: String = rows.collect();
         if !rows.is_empty() {
@@ -205,6 +209,13 @@ async fn every_guard_of_a_removal_shows_while_it_holds_and_no_longer() {
     fleet.until(&url, &[guard!("mass_expiry", "1"), guard!("no_live_heartbeat", "0"), state!("live", "4")]).await;
     let guards = fleet.hub.server.query("Logs", "federation_status() | distinct Guards").await;
     assert_eq!(guards.expect("the hub answers").column("Guards"), ["mass_expiry"]);
+    fleet.beating.clone_from(&beating);
+    fleet.until(&url, &[guard!("mass_expiry", "0"), guard!("recovering", "0"), state!("live", "12")]).await;
+
+    // A third of the fleet, and all of a zone.
+    fleet.beating.retain(|host, _| !WEST.contains(host));
+    fleet.until(&url, &[guard!("mass_expiry", "1"), state!("live", "8")]).await;
+    assert!(agent.output().contains("'WEST'"), "{}", agent.output());
     fleet.beating = beating;
     fleet.until(&url, &[guard!("mass_expiry", "0"), state!("live", "12")]).await;
     fleet.end(agent).await;
