@@ -366,4 +366,15 @@ mod tests {
         assert!(desired.auto_scale.is_some());
         assert_eq!(applied_before_us(&cluster, &desired), Some(expected));
     }
+    #[test]
+    fn azure_takes_few_names() {
+        let longest = "a".repeat(22);
+        for name in ["abcd", "a123", &longest] {
+            assert!(is_azure_name(name), "{name}");
+        }
+        let too_long = format!("{longest}a");
+        for name in ["", "abc", "1abc", "Abcd", "abCd", "ab-c", "ab_c", "abcé", &too_long] {
+            assert!(!is_azure_name(name), "{name}");
+        }
+    }
 }

@@ -173,6 +173,10 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
             "clusterName must have 4 to 22 characters and begin with a letter",
         ),
         (
+            component("ADXCluster", "a", "clusterName: 1abc"),
+            "clusterName must have 4 to 22 characters and begin with a letter",
+        ),
+        (
             component("ADXCluster", "a", "clusterName: twenty-three-characters"),
             "clusterName must have 4 to 22 characters and begin with a letter",
         ),

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 use tests::cluster::{TestNamespace, condition_of};
 
-use crate::support::{CLUSTER, until_event};
+use crate::{
+    drift::change,
+    support::{CLUSTER, COMPONENTS, until_event, until_ready},
+};
 
 fn ingestor(name: &str, more: &str) -> String {
     format!(
@@ -209,6 +212,31 @@ async fn a_suspended_object_is_left_alone_until_it_goes_on() {
     test.apply(&ingestor("i", ", replicas: 3")).await;
     test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == 3).await;
     test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+    drop(operator);
+}
+
+#[tokio::test]
+async fn every_component_may_be_suspended() {
+    let test = TestNamespace::new("suspended").await;
+    let operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    until_ready(&test).await;
+    for (kind, name, workload) in
+        [("Ingestor", "i", "StatefulSet"), ("Collector", "c", "DaemonSet"), ("Alerter", "a", "Deployment")]
+    {
+        let workload = format!("apps/v1 {workload}");
+        let ours = test.get(&workload, name).await["metadata"]["labels"].clone();
+        change(&test, kind, name, json!({"spec": {"suspend": true}})).await;
+        test.until_condition(kind, name, "Ready", "Unknown", "Suspended").await;
+        let theirs = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "somebody"}}});
+        change(&test, &workload, name, theirs).await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let label = test.get(&workload, name).await["metadata"]["labels"]["app.kubernetes.io/managed-by"].clone();
+        assert_eq!(label, "somebody", "{kind}");
+        change(&test, kind, name, json!({"spec": {"suspend": false}})).await;
+        test.until(&workload, name, |object| object["metadata"]["labels"] == ours).await;
+    }
     drop(operator);
 }
 
