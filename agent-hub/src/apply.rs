@@ -153,3 +153,6 @@ fn script_results(table: &ResultTable, commands: usize) -> Result<Vec<Result<(),
         Err(format!("the script of {commands} command(s) was answered with {} result(s)", rows.len()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,8 +107,7 @@ impl Beat {
 const LATE_ALLOWANCE: f64 = 0.25;
 
 /// How many beats are missing in a time that began with a beat, and in which some more came.
-// Saturating float to integer is what is wanted: a negative number of beats is none.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // Saturating is the point: a negative number of beats is none.
 pub fn missed_beats(time: SignedDuration, came: u64, interval: SignedDuration) -> u64 {
     (time.as_secs_f64() / interval.as_secs_f64() - came as f64 - LATE_ALLOWANCE) as u64
 }

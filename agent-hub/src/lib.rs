@@ -30,8 +30,6 @@ pub mod observe;
 mod pass;
 pub mod plan;
 pub mod report;
-#[cfg(test)]
-mod script_answers;
 pub mod settings;
 pub mod setup;
 #[cfg(test)]

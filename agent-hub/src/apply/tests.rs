@@ -1,4 +1,4 @@
-//! What [`crate::apply`] makes of the rows with which a hub answers a script. Tests only: a hub on loopback that gives every request one answer.
+//! What is made of the rows with which a hub answers a script: a hub on loopback that gives every request one answer.
 
 use kql::{
     endpoint::ClusterEndpoint,
@@ -14,8 +14,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+use super::apply;
 use crate::{
-    apply::apply,
     plan::{Change, Plan},
     testing::{hub_config, now},
 };
