@@ -42,7 +42,7 @@ async fn edit(test: &TestNamespace, image: &str) {
 }
 
 /// Waits until each object was looked at since: what its controller counts has grown.
-async fn until_looked_at(operator: &Operator, kinds: &[&str], outcome: &str, before: &str) {
+pub(crate) async fn until_looked_at(operator: &Operator, kinds: &[&str], outcome: &str, before: &str) {
     let count = |text: &str, kind: &str| {
         let family = format!("adx_federation_reconciles_total{{kind=\"{kind}\",outcome=\"{outcome}\"}} ");
         text.lines().find_map(|line| line.strip_prefix(&family)?.parse().ok()).unwrap_or(0_u64)

@@ -7,6 +7,7 @@ mod deleting;
 mod deployment;
 mod drift;
 mod examples;
+mod expired;
 mod federation;
 mod killed;
 mod leading;

@@ -108,7 +108,7 @@ impl ApiProxy {
         std::mem::take(&mut self.notes().seen)
     }
 
-    /// The next `times` requests of this method whose path holds `containing` are answered with `status`; with 0, never.
+    /// The next `times` requests of this method whose path holds `containing` are answered with `status`; with 0, never. A watch is told 410 in its stream.
     pub fn answer(&self, method: &str, containing: &str, status: u16, times: usize) {
         self.notes().rule = Some(Rule { method: method.to_owned(), containing: containing.to_owned(), status, times });
     }
@@ -156,6 +156,7 @@ async fn forward(State(world): State<World>, method: Method, uri: Uri, headers: 
         // No answer at all.
         return std::future::pending().await;
     }
+    let is_watch = path.contains("watch=true") || path.contains("watch=1");
     if let Some(status) = spoilt {
         note(status);
         let reason = match status {
@@ -164,7 +165,13 @@ async fn forward(State(world): State<World>, method: Method, uri: Uri, headers: 
             429 => "TooManyRequests",
             _ => "InternalError",
         };
-        let body = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": "spoilt by the story", "code": status});
+        let mut body = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": "spoilt by the story", "code": status});
+        if is_watch && status == 410 {
+            // The API server takes every watch, and tells in its first event that the version is too old.
+            body["message"] = "too old resource version: 1 (2)".into();
+            let event = serde_json::json!({"type": "ERROR", "object": body});
+            return answer(StatusCode::OK, "application/json", Body::from(format!("{event}\n")));
+        }
         return answer(
             StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             "application/json",
@@ -202,7 +209,6 @@ async fn forward(State(world): State<World>, method: Method, uri: Uri, headers: 
         .and_then(|kind| kind.to_str().ok())
         .unwrap_or("application/json")
         .to_owned();
-    let is_watch = path.contains("watch=true") || path.contains("watch=1");
     if !is_watch {
         let bytes = upstream.bytes().await.unwrap_or_default();
         return answer(status, &kind, Body::from(bytes));
