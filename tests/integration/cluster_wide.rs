@@ -1,5 +1,6 @@
 //! An operator for the whole cluster, on a control plane of its own, since it would work on the objects of all other stories: ours, one of others' binaries
-//! (`KUBEBUILDER_ASSETS`), and one that runs already (`USE_EXISTING_CLUSTER`).
+//! (`KUBEBUILDER_ASSETS`), and one that runs already (`USE_EXISTING_CLUSTER`). And stories of definitions: one that
+//! changes, and all of them missing.
 
 use std::{
     env, fs,
@@ -11,6 +12,7 @@ use std::{
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, ValidationRule};
 use kube::{Api, api::PostParams};
+use nix::sys::signal::Signal;
 use serde_json::json;
 use tests::cluster::{ControlPlane, OperatorOptions, TestNamespace};
 use tokio::{sync::Mutex, time};
@@ -19,7 +21,7 @@ use tokio::{sync::Mutex, time};
 const STORY: &str = "an_operator_without_a_namespace_works_in_all_and_gives_agents_its_own_image";
 const IN_A_PROCESS_OF_ITS_OWN: &str = "ADX_FEDERATION_STORY_ALONE";
 
-/// One story installs the definitions anew, another changes one for a moment.
+/// One story installs the definitions anew, another changes one for a moment; and each control plane more takes half a gigabyte.
 static DEFINITIONS: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test]
@@ -161,4 +163,56 @@ async fn an_object_that_is_older_than_a_rule_about_names_is_told_of_it() {
     let told = test.until_condition("Ingestor", "with.dot", "Ready", "False", "Invalid").await;
     assert!(told["status"].to_string().contains("metadata.name = with.dot: must be"), "{told:#}");
     drop(operator);
+}
+
+/// On an API server that has never known the definitions.
+#[tokio::test]
+async fn an_operator_that_is_there_before_the_definitions_waits_and_goes_on_by_itself() {
+    if ControlPlane::own_binary().is_none() && env::var_os("KUBEBUILDER_ASSETS").is_none() {
+        println!("skipped: there are no programs to start a control plane without definitions with");
+        return;
+    }
+    let _alone = DEFINITIONS.lock().await;
+    let plane = ControlPlane::without_definitions().await;
+    let test = TestNamespace::on(plane, "before").await;
+    let mut operator = test.operator_with(&OperatorOptions::default()).await;
+    let admin = operator.admin().await;
+    let ask = async |path: &str| {
+        let answer = reqwest::get(format!("{admin}{path}")).await.expect("the admin port answers");
+        (answer.status().as_u16(), answer.text().await.expect("the answer is text"))
+    };
+    let waits = "waiting for the custom resource definitions";
+    let first = format!("{waits}: ADXCluster: ");
+    let started = Instant::now();
+    while !ask("/readyz").await.1.starts_with(&first) {
+        assert!(started.elapsed() < Duration::from_secs(10), "{}", operator.process.output());
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    // It looks every two seconds, and says what is missing once.
+    let told = Instant::now();
+    while told.elapsed() < Duration::from_secs(5) {
+        let (status, reason) = ask("/readyz").await;
+        assert!(status == 503 && reason.starts_with(&first), "{status} {reason}");
+        assert_eq!(ask("/livez").await.0, 200);
+        assert_eq!(operator.process.ended(), None, "{}", operator.process.output());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    let log = operator.process.output();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(waits)).collect();
+    assert!(matches!(lines[..], [line] if line.contains("WARN") && line.contains("ADXCluster: 404")), "{log}");
+    // Another one that waits stops when it is told to.
+    let mut other = test.operator_with(&OperatorOptions::default()).await;
+    while !other.process.output().contains(waits) {
+        assert!(told.elapsed() < Duration::from_secs(20), "{}", other.process.output());
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    other.process.signal(Signal::SIGTERM);
+    assert_eq!(other.process.exited_within(Duration::from_secs(5)).await.code(), Some(0));
+    plane.install_crds().await;
+    operator.until_leading().await;
+    assert_eq!(ask("/readyz").await.0, 200);
+    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: part}\nspec:\n  clusterName: part\n  endpoint: https://part.kusto.windows.net\n  federation:\n    federatedClusters: [{endpoint: 'https://hub.kusto.windows.net', heartbeatDatabase: D, heartbeatTable: T}]\n").await;
+    test.until_condition("ADXCluster", "part", "ClusterReady", "True", "Existing").await;
+    test.until("apps/v1 Deployment", "part-agent", |agent| !agent.is_null()).await;
+    assert_eq!(operator.process.ended(), None, "{}", operator.process.output());
 }

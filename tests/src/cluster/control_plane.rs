@@ -60,6 +60,14 @@ impl ControlPlane {
         SHARED.get().expect("it was just set")
     }
 
+    /// Another control plane: just an API server that has never known the CRDs, for one story. It ends with this test program.
+    ///
+    /// # Panics
+    /// If it cannot be started; with the reason.
+    pub async fn without_definitions() -> &'static Self {
+        Box::leak(Box::new(Self::start().await))
+    }
+
     /// The program that `make control-plane` builds, if it is there.
     pub fn own_binary() -> Option<PathBuf> {
         own_binary()
@@ -187,7 +195,11 @@ impl ControlPlane {
         }
     }
 
-    async fn install_crds(&self) {
+    /// Installs the CRDs that the operator prints, and waits until all are served.
+    ///
+    /// # Panics
+    /// If the API server refuses one, or does not come to serve it.
+    pub async fn install_crds(&self) {
         let definitions = Command::new(binary("operator")).arg("crds").output().expect("the operator prints its CRDs");
         let api: Api<CustomResourceDefinition> = Api::all(self.client().await);
         for definition in documents(&String::from_utf8_lossy(&definitions.stdout)) {

@@ -121,7 +121,14 @@ impl TestNamespace {
     /// # Panics
     /// If the API server refuses it.
     pub async fn new(name: &str) -> Self {
-        let plane = ControlPlane::shared().await;
+        Self::on(ControlPlane::shared().await, name).await
+    }
+
+    /// The same on a control plane that is not everybody's.
+    ///
+    /// # Panics
+    /// If the API server refuses it.
+    pub async fn on(plane: &'static ControlPlane, name: &str) -> Self {
         let client = plane.client().await;
         let name = format!("{name}-{:06x}", rand_suffix());
         let namespaces: Api<Namespace> = Api::all(client.clone());
