@@ -18,3 +18,4 @@ mod scope;
 mod support;
 mod unions;
 mod unready;
+mod upgrade;

@@ -1,4 +1,4 @@
-//! Edits in every phase, an upgrade, a bad API server, and many objects.
+//! Edits in every phase, a bad API server, and many objects.
 
 use std::time::{Duration, Instant};
 
@@ -65,47 +65,6 @@ async fn there_and_back_again_is_as_if_it_had_never_been_otherwise() {
     test.until("apps/v1 StatefulSet", "i", |set| !set.to_string().contains("moved.kusto")).await;
     until_ready(&test).await;
     assert_same(&made(&test).await, &expected);
-}
-
-#[tokio::test]
-async fn an_upgraded_operator_changes_what_an_earlier_one_made_and_leaves_nothing_over() {
-    let expected = undisturbed().await;
-    let test = TestNamespace::new("upgrade").await;
-    let operator = test.operator().await;
-    test.apply(CLUSTER).await;
-    test.apply(COMPONENTS).await;
-    until_ready(&test).await;
-    drop(operator);
-    // As an earlier version of ours would have left it: other arguments, a label and a port that are no longer wanted, its own mark.
-    let mut set = test.get("apps/v1 StatefulSet", "i").await;
-    let metadata = json!({"name": "i", "labels": set["metadata"]["labels"], "annotations": {"adx-mon.azure.com/applied": "earlier"}, "ownerReferences": set["metadata"]["ownerReferences"]});
-    let container = &mut set["spec"]["template"]["spec"]["containers"][0];
-    container["args"] = json!(["--of-an-earlier-version"]);
-    container["env"]
-        .as_array_mut()
-        .expect("it has variables")
-        .push(json!({"name": "OF_AN_EARLIER_VERSION", "value": "1"}));
-    set["spec"]["template"]["metadata"]["annotations"]["of-an-earlier/version"] = "1".into();
-    let earlier = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": set["spec"]});
-    let params = kube::api::PatchParams::apply("adx-federation-operator").force();
-    test.api("apps/v1 StatefulSet")
-        .patch("i", &params, &kube::api::Patch::Apply(&earlier))
-        .await
-        .expect("the API server takes it");
-    let _operator = test
-        .operator_with(&OperatorOptions {
-            arguments: vec!["--lease-name=upgraded".to_owned()],
-            ..OperatorOptions::default()
-        })
-        .await;
-    let is_new =
-        |set: &Value| !set.to_string().contains("earlier-version") && !set["spec"].to_string().contains("EARLIER");
-    test.until("apps/v1 StatefulSet", "i", is_new).await;
-    test.apply(PARTITION).await;
-    until_agent(&test).await;
-    until_ready(&test).await;
-    assert_same(&made(&test).await, &expected);
-    assert!(!test.events().await.iter().any(|(reason, _)| reason == "DriftReverted"), "an upgrade is no drift");
 }
 
 #[tokio::test]

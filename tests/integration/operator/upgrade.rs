@@ -1,0 +1,235 @@
+//! An operator that comes after an earlier version of itself: it makes of what that left the same as of an empty namespace.
+//!
+//! What the earlier one says otherwise has the word `earlier` in it, or is a number that the comparison sees.
+
+use std::time::{Duration, Instant};
+
+use kube::api::{Patch, PatchParams};
+use serde_json::{Map, Value, json};
+use tests::cluster::{Operator, OperatorOptions, TestNamespace};
+use tokio::time;
+
+use crate::support::{CLUSTER, COMPONENTS, KINDS, PARTITION, assert_same, made, until_agent, until_ready};
+
+/// Whoever applies in the name of every version.
+const MANAGER: &str = "adx-federation-operator";
+
+/// A hub, whose agents only seem to run.
+const HUB: &str = "
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {name: hub}
+spec:
+  clusterName: hub
+  endpoint: https://hub.kusto.windows.net
+  role: Federated
+  federation: {image: 'x/agent:1', heartbeatDatabase: D, heartbeatTable: T}
+";
+
+/// Objects of every kind, with everything that is made for them.
+async fn installed(name: &str) -> (TestNamespace, Operator) {
+    let test = TestNamespace::new(name).await;
+    let operator = test.operator().await;
+    test.apply(&[CLUSTER, COMPONENTS, PARTITION, HUB].join("---")).await;
+    until_ready(&test).await;
+    until_agent(&test).await;
+    test.until("apps/v1 Deployment", "hub-agent", |object| !object.is_null()).await;
+    (test, operator)
+}
+
+/// Everything that carries our mark, with its kind.
+async fn children(test: &TestNamespace) -> Vec<(&'static str, Value)> {
+    let mut children = Vec::new();
+    for kind in KINDS {
+        for name in test.ours(kind).await {
+            // Cluster-scoped objects of other stories come and go.
+            if name.starts_with("adx-mon:") && !name.contains(&format!(":{}:", test.name)) {
+                continue;
+            }
+            let child = test.api(kind).get_opt(&name).await.expect("the API server answers");
+            children.extend(child.map(|child| (kind, serde_json::to_value(child).expect("an object is JSON"))));
+        }
+    }
+    children
+}
+
+/// What the operator applied of an object, as its field manager owns it.
+fn applied(object: &Value) -> Value {
+    let managers = object["metadata"]["managedFields"].as_array().expect("an object has managers");
+    let own = managers.iter().find(|entry| entry["manager"] == MANAGER && entry["subresource"].is_null());
+    let mut applied = owned(&own.expect("the operator applied it")["fieldsV1"], object);
+    for field in ["apiVersion", "kind"] {
+        applied[field] = object[field].clone();
+    }
+    applied["metadata"]["name"] = object["metadata"]["name"].clone();
+    applied
+}
+
+/// The part of a value that a set of fields names.
+fn owned(fields: &Value, value: &Value) -> Value {
+    let named = fields.as_object().into_iter().flatten().filter(|(name, _)| *name != ".");
+    let named: Vec<(&String, &Value)> = named.collect();
+    if named.is_empty() {
+        return value.clone();
+    }
+    if let Value::Array(items) = value {
+        let own = |item: &Value| {
+            let (_, below) = named.iter().find(|(key, _)| is_entry(key, item))?;
+            Some(owned(below, item))
+        };
+        return items.iter().filter_map(own).collect();
+    }
+    let parts = named.into_iter().filter_map(|(name, below)| {
+        let name = name.strip_prefix("f:")?;
+        let part = owned(below, &value[name]);
+        (!part.is_null()).then(|| (name.to_owned(), part))
+    });
+    parts.collect()
+}
+
+/// Whether an item of a list is the one with this key: `k:{"name":"agent"}`.
+fn is_entry(key: &str, item: &Value) -> bool {
+    let key = key.strip_prefix("k:").and_then(|key| serde_json::from_str::<Map<String, Value>>(key).ok());
+    key.is_some_and(|key| key.iter().all(|(field, value)| item[field] == *value))
+}
+
+fn push(list: &mut Value, item: Value) {
+    list.as_array_mut().expect("it is a list").push(item);
+}
+
+/// A child as the earlier version applied it: with other content, and with some that nobody wants any more.
+fn of_earlier(mut child: Value) -> Value {
+    for marks in ["labels", "annotations"] {
+        child["metadata"][marks]["adx-mon.azure.com/earlier"] = "yes".into();
+    }
+    child["metadata"]["annotations"]["adx-mon.azure.com/applied"] = "earlier".into();
+    let kind = child["kind"].as_str().unwrap_or_default().to_owned();
+    match kind.as_str() {
+        "ServiceAccount" => {
+            child["metadata"]["annotations"]["azure.workload.identity/client-id"] = "earlier".into();
+            child["automountServiceAccountToken"] = true.into();
+        }
+        "ConfigMap" => {
+            let data = child["data"].as_object_mut().expect("it has files");
+            data.values_mut().for_each(|text| *text = "earlier".into());
+            data.insert("earlier".to_owned(), "yes".into());
+        }
+        "Service" => push(&mut child["spec"]["ports"], json!({"name": "earlier", "port": 1234, "protocol": "TCP"})),
+        // More than this version's operator may grant: it must take the right away before it binds the role.
+        "Role" | "ClusterRole" => push(
+            &mut child["rules"],
+            json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["earlier"], "verbs": ["get"]}),
+        ),
+        "RoleBinding" | "ClusterRoleBinding" => {
+            let mut subject = child["subjects"][0].clone();
+            subject["name"] = "earlier".into();
+            push(&mut child["subjects"], subject);
+        }
+        // Of the two there can be one.
+        "PodDisruptionBudget" => {
+            let spec = child["spec"].as_object_mut().expect("it has a spec");
+            spec.remove("maxUnavailable");
+            spec.insert("minAvailable".to_owned(), 1.into());
+        }
+        _ => {
+            if kind == "Deployment" {
+                child["spec"]["replicas"] = 3.into();
+            }
+            workload_of_earlier(&mut child["spec"]);
+        }
+    }
+    child
+}
+
+fn workload_of_earlier(spec: &mut Value) {
+    spec["revisionHistoryLimit"] = 3.into();
+    let template = &mut spec["template"];
+    template["metadata"]["labels"]["adx-mon.azure.com/earlier"] = "yes".into();
+    // The hash of a configuration, or a mark that its kind has no more.
+    template["metadata"]["annotations"]["adx-mon.azure.com/config"] = "earlier".into();
+    let pod = &mut template["spec"];
+    pod["terminationGracePeriodSeconds"] = 77.into();
+    push(&mut pod["volumes"], json!({"name": "earlier", "emptyDir": {}}));
+    let container = &mut pod["containers"][0];
+    container["image"] = "x/earlier:1".into();
+    container["args"] = json!(["--earlier"]);
+    push(&mut container["env"], json!({"name": "earlier", "value": "1"}));
+    push(&mut container["ports"], json!({"name": "earlier", "containerPort": 1234, "protocol": "TCP"}));
+    push(&mut container["volumeMounts"], json!({"name": "earlier", "mountPath": "/earlier"}));
+}
+
+async fn apply(test: &TestNamespace, kind: &str, child: &Value) {
+    let name = child["metadata"]["name"].as_str().expect("a child has a name");
+    let params = PatchParams::apply(MANAGER).force();
+    test.api(kind).patch(name, &params, &Patch::Apply(child)).await.expect("the API server takes the child");
+}
+
+/// Makes of what there is what an earlier version would have left.
+async fn go_back(test: &TestNamespace) {
+    let uid = async |name: &str| {
+        let object = test.get("ADXCluster", name).await;
+        object["metadata"]["uid"].as_str().expect("an object has an identity").to_owned()
+    };
+    let (part, eu) = (uid("part").await, uid("eu").await);
+    for (kind, child) in children(test).await {
+        let child = of_earlier(applied(&child));
+        apply(test, kind, &child).await;
+        if child["metadata"]["name"] == "part-agent" {
+            // It gave a cluster without a part in a federation an agent as well.
+            let text = child.to_string().replace("part-agent", "eu-agent");
+            let text = text.replace("\"part\"", "\"eu\"").replace(&part, &eu);
+            apply(test, kind, &serde_json::from_str(&text).expect("it was JSON")).await;
+        }
+        if kind == "apps/v1 StatefulSet" {
+            // It had an autoscaler beside a fixed number.
+            let scaler = "autoscaling/v2 HorizontalPodAutoscaler";
+            let scaled = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "i"});
+            let spec = json!({"scaleTargetRef": scaled, "minReplicas": 2, "maxReplicas": 4});
+            let object = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": child["metadata"], "spec": spec});
+            apply(test, scaler, &object).await;
+        }
+    }
+    // And it knew nothing of budgets for hubs.
+    test.delete("policy/v1 PodDisruptionBudget", "hub-agent").await;
+}
+
+#[tokio::test]
+async fn an_upgrade_ends_where_a_fresh_install_does() {
+    let fresh = async {
+        let (test, _operator) = installed("fresh").await;
+        made(&test).await
+    };
+    let upgraded = async {
+        let (test, mut operator) = installed("upgraded").await;
+        operator.process.kill().await;
+        go_back(&test).await;
+        let left = children(&test).await;
+        assert!(left.iter().all(|(_, child)| child.to_string().contains("earlier")), "{left:#?}");
+        // Nobody let go of the first one's lease.
+        let arguments = vec!["--lease-name=later".to_owned()];
+        let operator = test.operator_with(&OperatorOptions { arguments, ..OperatorOptions::default() }).await;
+        let started = Instant::now();
+        loop {
+            let children = children(&test).await;
+            let earlier = children.iter().filter(|(_, child)| child.to_string().contains("earlier"));
+            let earlier: Vec<String> =
+                earlier.map(|(kind, child)| format!("{kind} {}", child["metadata"]["name"])).collect();
+            if earlier.is_empty() {
+                break;
+            }
+            let log = operator.process.output();
+            assert!(started.elapsed() < Duration::from_secs(60), "as they were: {earlier:#?}\n{log}");
+            time::sleep(Duration::from_millis(100)).await;
+        }
+        until_ready(&test).await;
+        let events = test.events().await;
+        // A child that the earlier version did not make cannot be told from one that somebody deleted.
+        let is_drift = |(reason, note): &(String, String)| {
+            reason == "DriftReverted" && note != "PodDisruptionBudget 'hub-agent' was deleted"
+        };
+        assert!(!events.iter().any(is_drift), "an upgrade is no drift: {events:#?}");
+        made(&test).await
+    };
+    let (fresh, upgraded) = tokio::join!(fresh, upgraded);
+    assert_same(&upgraded, &fresh);
+}
