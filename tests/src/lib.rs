@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod docs;
 pub mod fleet;
 pub mod kusto;
+pub mod logs;
 pub mod metrics;
 pub mod oracle;
 pub mod process;

@@ -10,6 +10,7 @@ mod faulty_hub;
 mod hostile;
 mod identity;
 mod lifecycle;
+mod logs;
 mod membership;
 mod numbers;
 mod ownership;
