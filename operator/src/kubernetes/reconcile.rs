@@ -431,13 +431,14 @@ fn note_transition<K: Managed>(object: &K, conditions: &[Condition]) {
     };
     let (before, after) = (ready(object.conditions()), ready(conditions));
     if before != after {
-        let message = conditions
+        // A field called message would stand beside the line's own.
+        let told = conditions
             .iter()
             .find(|condition| condition.type_ == Phase::Ready.as_str())
             .map(|ready| ready.message.as_str());
         let (status, reason) = after.unwrap_or_default();
         let (name, namespace) = (object.name_any(), object.namespace());
-        tracing::info!(kind = K::KIND.as_str(), name, namespace, ready = status, reason, message, "readiness changed");
+        tracing::info!(kind = K::KIND.as_str(), name, namespace, ready = status, reason, told, "readiness changed");
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     fs, io,
     path::{Component, Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -15,7 +16,11 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use tests::cluster::{OperatorOptions, TestNamespace};
+use tests::{
+    cluster::{OperatorOptions, TestNamespace},
+    logs::assert_json,
+};
+use tokio::time;
 
 use crate::support::{CLUSTER, COMPONENTS, PARTITION};
 
@@ -152,11 +157,14 @@ async fn every_manifest_is_listed_and_taken_and_grants_no_more_than_is_said() {
     let own = arguments.into_iter().skip(1).filter(|argument| !argument.starts_with("--admin=")).collect();
     let operator = test.operator_with(&OperatorOptions { arguments: own, ..OperatorOptions::default() }).await;
     operator.until_leading().await;
-    let logs = operator.process.output();
-    let logs = logs.lines().filter(|line| !line.starts_with("admin "));
-    for line in logs {
-        assert!(serde_json::from_str::<Value>(line).is_ok(), "with --log-format=json: {line}");
+    // It is started with `--log-format=json`, and has something to tell.
+    test.apply(CLUSTER).await;
+    let started = Instant::now();
+    while !operator.process.output().contains("readiness changed") {
+        assert!(started.elapsed() < Duration::from_secs(30), "{}", operator.process.output());
+        time::sleep(Duration::from_millis(50)).await;
     }
+    assert_json(&operator.process.output());
 }
 
 /// The profile is enforced by the API server itself.
