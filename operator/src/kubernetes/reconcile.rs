@@ -4,6 +4,7 @@
 
 use std::{
     convert::Infallible,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -459,19 +460,30 @@ fn news<K: Managed>(object: &K, why: &Draft) -> Option<Event> {
     is_new.then(|| event(EventType::Warning, &why.reason, &why.message, None))
 }
 
+/// The most bytes of a note; the API takes 1024.
+const MAX_NOTE_BYTES: usize = 1000;
+
+/// An Event. For six minutes kube's recorder counts those that have type, reason, action and objects in common, and keeps the first one's words, which may be about
+/// another database, or tell a plan's hash that is none any more: so other words are another action.
 fn event(kind: EventType, reason: &str, note: &str, about: Option<ObjectReference>) -> Event {
+    let note = &note[..note.floor_char_boundary(MAX_NOTE_BYTES)];
     Event {
         type_: kind,
         reason: reason.to_owned(),
-        // The API's limit of a note.
-        note: Some(note.chars().take(1000).collect()),
-        action: "Reconcile".to_owned(),
+        note: Some(note.to_owned()),
+        action: format!("Reconcile-{:02x}", wording(note)),
         secondary: about,
     }
 }
 
-/// An Event for a child that somebody changed at a path, or deleted. Events that are about the same are counted and keep the first one's words, so that each path of
-/// each child has its own.
+/// A number for words. There are few of them, so that words that are never the same twice, with an id or a time in them, make no flood of Events.
+fn wording(note: &str) -> u8 {
+    let mut hasher = DefaultHasher::new();
+    note.hash(&mut hasher);
+    hasher.finish().to_le_bytes()[0]
+}
+
+/// An Event for a child that somebody changed at a path, or deleted; each path of each child has its own.
 fn drift_reverted((child, path): (ChildRef, Option<String>)) -> Event {
     let note = match &path {
         Some(path) => format!("{child} was changed at {path}"),

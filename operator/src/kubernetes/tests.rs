@@ -156,3 +156,31 @@ async fn what_an_agent_could_not_do_is_told_by_an_event_once() {
     assert!(told.contains(refused), "{told}");
     term.cancel();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_an_agent_tells_in_other_words_has_an_event_of_its_own_and_the_same_words_are_counted() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let key = ("adxclusters".to_owned(), "eu".to_owned());
+    let (one, other) =
+        ("the hub refused the function federated_Requests", "the hub refused the function federated_Errors");
+    let repaired =
+        ["the function 'a' in 'Logs' was removed by somebody", "the function 'b' in 'Logs' was removed by somebody"];
+    for (time, outcome, problems, repairs) in [
+        // Passes of this process's time.
+        ("2100-01-01T00:00:00Z", "partial", vec![one], vec![repaired[0]]),
+        ("2100-01-01T00:01:00Z", "unchanged", vec![], vec![]),
+        ("2100-01-01T00:02:00Z", "partial", vec![other], vec![repaired[1]]),
+        ("2100-01-01T00:03:00Z", "unchanged", vec![], vec![]),
+        ("2100-01-01T00:04:00Z", "partial", vec![one], vec![repaired[0]]),
+    ] {
+        let mut cluster = server.get(&key).expect("it was put there");
+        let pass = json!({"time": time, "outcome": outcome, "problems": problems, "repairs": repairs});
+        cluster["status"]["federation"] = json!({"lastPass": pass});
+        server.put(&key, cluster);
+        time::sleep(LATER).await;
+    }
+    assert_eq!(server.told("Partial"), [one, other]);
+    assert_eq!(server.told("HubDriftRepaired"), repaired);
+    term.cancel();
+}

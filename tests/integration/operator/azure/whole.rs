@@ -12,7 +12,10 @@ use tests::{
 use tokio::time;
 
 use super::support::{azure, name_for, operator, until, until_provisioned, with_spec, zero_config};
-use crate::{metrics::assert_as_in_the_readme, support::judge};
+use crate::{
+    metrics::assert_as_in_the_readme,
+    support::{judge, until_event},
+};
 
 #[tokio::test]
 async fn a_name_alone_becomes_a_running_cluster() {
@@ -23,6 +26,9 @@ async fn a_name_alone_becomes_a_running_cluster() {
     test.apply(&zero_config(&name)).await;
     let object = until_provisioned(&test, &name).await;
     assert_eq!(condition_of(&object, "Ready").expect("it is told")["status"], "True", "{object:#}");
+    for database in ["Metrics", "Logs"] {
+        until_event(&test, "CreatingDatabase", &format!("began to create the database '{database}'")).await;
+    }
     let status = &object["status"];
     assert_eq!(status["endpoint"], format!("https://{name}.eastus2.kusto.windows.net"));
     assert_eq!(status["provision"]["location"], "eastus2");
