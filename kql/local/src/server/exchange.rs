@@ -66,6 +66,16 @@ impl Endpoint {
         }
     }
 
+    /// What a request says of itself, as far as it can be read: in its body, or in the path of an ingestion, whose body is data.
+    fn said(&self, body: &[u8]) -> RawBody {
+        match self {
+            Self::Ingest(streaming) => RawBody { database: streaming.database.as_str().into(), ..RawBody::default() },
+            Self::Command | Self::QueryV1 | Self::QueryV2 | Self::Metadata | Self::Malformed(_) | Self::Unknown => {
+                RawBody::read(body).unwrap_or_default()
+            }
+        }
+    }
+
     const fn max_body_bytes(&self) -> usize {
         match self {
             Self::Ingest(_) => MAX_STREAMING_BYTES,
@@ -107,10 +117,13 @@ pub(super) async fn exchange(app: Arc<App>, endpoint: Endpoint, request: Request
         let sent = body::read(&parts.headers, request_body, max).await?;
         line.request_bytes = sent.len();
         let sent = ingest::inflate(sent, max)?;
-        fault = app.faults.as_ref().and_then(|faults| faults.next(&line.path, &sent));
-        if let (Some(_), Ok(raw)) = (&fault, RawBody::read(&sent)) {
-            // What is not done is recorded all the same.
-            RawBody { database: line.db, csl: line.csl, properties: line.properties } = raw;
+        if let Some(faults) = &app.faults {
+            let said = endpoint.said(&sent);
+            fault = faults.next(&line.path, &said, &sent);
+            if fault.is_some() {
+                // What is not done is recorded all the same.
+                RawBody { database: line.db, csl: line.csl, properties: line.properties } = said;
+            }
         }
         match &fault {
             Some(Fault::Status(status)) => {

@@ -2,12 +2,13 @@
 //! again when it changes, and then every rule counts anew. I/O: that file. Called by [`super::exchange`].
 //!
 //! ```json
-//! [{"path": "/v2/rest/query", "text": "Heartbeats", "skip": 1, "count": 2, "fault": {"status": 429}}]
+//! [{"path": "/v2/rest/query", "database": "Logs", "text": "Heartbeats", "skip": 1, "count": 2, "fault": {"status": 429}}]
 //! ```
 //!
 //! | field | what |
 //! |---|---|
 //! | `path` | how the request's path ends; absent: any |
+//! | `database` | which database it names, without regard to case: its body's `db`, or the one in the path of an ingestion; absent: any, or none |
 //! | `text` | what its KQL, or its data, contains; absent: any |
 //! | `skip` | how many requests that fit go through before |
 //! | `count` | how many fail then; absent: all |
@@ -17,6 +18,8 @@ use std::{io, path::PathBuf, sync::Mutex};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::wire::request::RawBody;
 
 /// How a request fails.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -54,12 +57,23 @@ struct Rule {
     #[serde(default)]
     path: String,
     #[serde(default)]
+    database: String,
+    #[serde(default)]
     text: String,
     #[serde(default)]
     skip: usize,
     #[serde(default)]
     count: Option<usize>,
     fault: Fault,
+}
+
+impl Rule {
+    /// Whether a request fits, however often its like did before.
+    fn fits(&self, path: &str, database: &str, text: &str) -> bool {
+        // As the catalog compares names of databases.
+        let is_named = self.database.is_empty() || self.database.to_lowercase() == database.to_lowercase();
+        is_named && path.ends_with(&self.path) && text.contains(&self.text)
+    }
 }
 
 /// The rules of a file.
@@ -94,17 +108,15 @@ impl Faults {
         Ok(())
     }
 
-    /// How this request fails, if it does. A file that is being written keeps the rules as they were.
-    pub(super) fn next(&self, path: &str, body: &[u8]) -> Option<Fault> {
+    /// How this request fails, if it does; `said` is what could be read of it, `body` all of it. A file that is being written keeps the rules as they were.
+    pub(super) fn next(&self, path: &str, said: &RawBody, body: &[u8]) -> Option<Fault> {
         if let Err(error) = self.reload() {
             tracing::warn!(%error, file = %self.path.display(), "the faults stay as they were");
         }
-        let parsed = serde_json::from_slice::<Value>(body).ok();
-        let csl = parsed.as_ref().and_then(|body| body["csl"].as_str());
-        let text = csl.map_or_else(|| String::from_utf8_lossy(body), Into::into);
+        let text = said.csl.as_str().map_or_else(|| String::from_utf8_lossy(body), Into::into);
+        let database = said.database.as_str().unwrap_or_default();
         let mut state = self.state.lock().expect("no holder of this lock panics");
-        let fitting =
-            state.rules.iter_mut().filter(|(rule, _)| path.ends_with(&rule.path) && text.contains(&rule.text));
+        let fitting = state.rules.iter_mut().filter(|(rule, _)| rule.fits(path, database, &text));
         for (rule, seen) in fitting {
             *seen += 1;
             let turn = seen.saturating_sub(rule.skip);

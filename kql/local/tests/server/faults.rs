@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::Local;
+use crate::support::{Local, answer};
 
 /// A file of rules that goes with the test.
 struct Rules(PathBuf);
@@ -72,6 +72,29 @@ async fn a_rule_fits_by_path_and_text_after_some_and_for_some_requests() {
     assert_eq!(statuses(&local, "/v1/rest/query", "print 1", 2).await, [429, 200]);
     rules.write(r#"[{"fault": {"sneeze": 1}}]"#);
     assert_eq!(statuses(&local, "/v1/rest/query", "print 1", 1).await, [200]);
+}
+
+#[tokio::test]
+async fn a_rule_fits_by_the_database_that_a_request_names_and_counts_its_requests_alone() {
+    let unavailable = json!({"status": 503});
+    let rules = Rules::new("database", &json!([{"database": "LOGS", "fault": unavailable}]));
+    let local = rules.server().await;
+    let asked = async |body: Value| local.send("/v1/rest/mgmt", body).await.0.as_u16();
+    let text = ".show databases | where DatabaseName != 'Logs'";
+    assert_eq!(asked(json!({"db": "Logs", "csl": text})).await, 503, "names of databases have no case");
+    assert_eq!(asked(json!({"db": "Metrics", "csl": text})).await, 200, "it is another's, whatever its text names");
+    assert_eq!(asked(json!({"csl": text})).await, 200, "it names none");
+    // An ingestion names it in its path; its data are data.
+    let streamed = async |path: &str, data: &'static str| answer(local.post(path).body(data)).await.0.as_u16();
+    assert_eq!(streamed("/v1/rest/ingest/Log%73/T?streamFormat=Csv", "1").await, 503);
+    assert_eq!(streamed("/v1/rest/ingest/Metrics/Logs?streamFormat=Json", r#"{"db": "Logs"}"#).await, 400, "no table");
+    rules
+        .write(&json!([{"database": "Logs", "text": "show", "skip": 1, "count": 1, "fault": unavailable}]).to_string());
+    for (database, status) in
+        [("Logs", 200), ("Metrics", 200), ("Metrics", 200), ("Logs", 503), ("Logs", 200), ("Metrics", 200)]
+    {
+        assert_eq!(asked(json!({"db": database, "csl": text})).await, status, "{database}");
+    }
 }
 
 #[tokio::test]
