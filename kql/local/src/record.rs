@@ -14,6 +14,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+use crate::server::Fault;
+
 /// One request.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Line {
@@ -38,6 +40,9 @@ pub(crate) struct Line {
     pub(crate) response_bytes: usize,
     /// As sent by the client, or made up.
     pub(crate) client_request_id: String,
+    /// What went wrong on purpose, as `--faults` has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fault: Option<Fault>,
 }
 
 /// The way to the file.

@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 use self::faults::Faults;
 use crate::{catalog::Catalog, engine::RemoteClusters, error::KustoError, record::Recorder};
 
+pub(crate) use self::faults::Fault;
+
 /// The database of requests that name none, as in Kusto; it is there when no other is asked for.
 pub const DEFAULT_DATABASE: &str = "NetDefaultDB";
 

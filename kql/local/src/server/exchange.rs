@@ -101,6 +101,7 @@ pub(super) async fn exchange(app: Arc<App>, endpoint: Endpoint, request: Request
         request_bytes: 0,
         response_bytes: 0,
         client_request_id: exchange.client_request_id.clone(),
+        fault: None,
     };
     if app.delay > Duration::ZERO {
         tokio::time::sleep(app.delay).await;
@@ -163,6 +164,7 @@ pub(super) async fn exchange(app: Arc<App>, endpoint: Endpoint, request: Request
     };
     line.status = status;
     line.response_bytes = json.len();
+    line.fault.clone_from(&fault);
     if let Some(recorder) = &app.recorder {
         recorder.write(&line).await;
     }

@@ -16,15 +16,15 @@
 
 use std::{io, path::PathBuf, sync::Mutex};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::wire::request::RawBody;
 
 /// How a request fails.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Nothing is done; an HTTP status with Kusto's error body: 401, 403, 429 and 5xx as transient or not as Kusto says.
     Status(u16),
     /// It takes this many milliseconds longer, and is done.

@@ -24,7 +24,11 @@ impl Recording {
     }
 
     async fn server(&self) -> Local {
-        Local::with(ServerOptions { record: Some(self.path.clone()), ..ServerOptions::default() }).await
+        self.server_with(ServerOptions::default()).await
+    }
+
+    async fn server_with(&self, options: ServerOptions) -> Local {
+        Local::with(ServerOptions { record: Some(self.path.clone()), ..options }).await
     }
 
     fn text(&self) -> String {
@@ -78,6 +82,39 @@ async fn ingestions_and_failures_are_recorded_and_tokens_are_not() {
     assert_eq!((&lines[0]["status"], &lines[0]["request_bytes"]), (&json!(400), &json!(4)));
     assert_eq!(lines[1]["db"], Value::Null);
     assert!(!recording.text().contains("very-secret"));
+}
+
+#[tokio::test]
+async fn a_request_that_fails_on_purpose_is_recorded_with_its_fault_done_or_not() {
+    let recording = Recording::new("faults");
+    let rules = std::env::temp_dir().join(format!("kusto-local-recorded-faults-{}.json", std::process::id()));
+    let faults =
+        json!([{"count": 1, "fault": {"status": 429}}, {"count": 1, "fault": "html"}, {"count": 1, "fault": "lost"}]);
+    std::fs::write(&rules, faults.to_string()).unwrap();
+    let local = recording.server_with(ServerOptions { faults: Some(rules.clone()), ..ServerOptions::default() }).await;
+    for _ in 0..4 {
+        let sent = local.post("/v1/rest/mgmt").json(&json!({ "db": "Logs", "csl": ".show tables" }));
+        // Not every answer is one that can be read.
+        let _ = sent.send().await;
+    }
+    // Of an ingestion too.
+    std::fs::write(&rules, json!([{"fault": {"status": 503}}]).to_string()).unwrap();
+    assert_eq!(answer(local.post("/v1/rest/ingest/Logs/T?streamFormat=Csv").body("1\n")).await.0, 503);
+    let lines = recording.lines();
+    let seen = |line: &Value| (line["fault"].clone(), line["status"].clone());
+    assert_eq!(
+        lines.iter().map(seen).collect::<Vec<_>>(),
+        [
+            (json!({"status": 429}), json!(429)),
+            (json!("html"), json!(200)),
+            (json!("lost"), json!(200)),
+            (Value::Null, json!(200)),
+            (json!({"status": 503}), json!(503)),
+        ]
+    );
+    assert!(lines.iter().all(|line| line["db"] == "Logs"), "{lines:?}");
+    assert!(lines[..4].iter().all(|line| line["csl"] == ".show tables"), "{lines:?}");
+    let _ = std::fs::remove_file(&rules);
 }
 
 #[tokio::test]
