@@ -1,6 +1,11 @@
 //! A hub whose requests can be made to fail, and what its agent makes of it, run after run. I/O: processes, loopback HTTP, a temporary folder.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs::{self, File},
+    io::{Read as _, Seek as _, SeekFrom},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -8,6 +13,9 @@ use tests::{kusto::KustoServer, process::Process};
 use tokio::time;
 
 use crate::support::judge;
+
+/// The databases of a hub.
+pub(crate) const DATABASES: [&str; 3] = ["FleetDiscovery", "Logs", "Metrics"];
 
 /// Each kind of fault that `kusto-local` can make at any request.
 pub(crate) fn faults() -> Vec<Value> {
@@ -27,6 +35,34 @@ pub(crate) fn faults() -> Vec<Value> {
         json!("failedScript"),
         json!({"redirect": "https://evil.example/"}),
     ]
+}
+
+/// A request of one of our agents, as the server has recorded it.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    /// The database that it names; empty where it names none.
+    pub(crate) database: String,
+    pub(crate) text: String,
+    /// Whether it failed on purpose.
+    pub(crate) is_struck: bool,
+}
+
+impl Sent {
+    /// Of a line of a recording; `None` where nobody of ours sent it.
+    fn read(line: &str) -> Option<Self> {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let text = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
+        text("client_request_id").starts_with("adx-federation.").then(|| Self {
+            database: text("db"),
+            text: text("csl"),
+            is_struck: !line["fault"].is_null(),
+        })
+    }
+
+    /// Whether it is a command that changes something.
+    pub(crate) fn writes(&self) -> bool {
+        self.text.starts_with('.') && !self.text.starts_with(".show ")
+    }
 }
 
 /// A hub server whose requests can be made to fail, and its agent's document.
@@ -53,7 +89,7 @@ impl Hub {
         fs::write(&rules, "[]").expect("the folder can be written");
         let record = folder.path().join("hub.jsonl");
         let faults = ["--faults", rules.to_str().expect("the path is text")];
-        let server = KustoServer::start(0, &["FleetDiscovery", "Logs", "Metrics"], &record, &faults).await;
+        let server = KustoServer::start(0, &DATABASES, &record, &faults).await;
         let document = folder.path().join("hub.yaml");
         Self { server, folder, document, rules }
     }
@@ -84,11 +120,26 @@ impl Hub {
 
     /// Whether all of a turn is there, and what must never go.
     pub(crate) async fn is_complete(&self, with: bool) -> Result<(), String> {
-        let content = self.content().await;
+        for database in DATABASES {
+            self.is_complete_in(database, with, !with).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether one database has all that it should have, with more or without; the third partition is a member or not.
+    pub(crate) async fn is_complete_in(&self, database: &str, with: bool, has_third: bool) -> Result<(), String> {
+        let content = self.content_of(database).await;
         let count = |text: &str| content.iter().filter(|line| line.contains(text)).count();
-        // Each group is in both databases, and has one of its geography.
+        let functions = match database {
+            "Logs" => 1 + usize::from(with),
+            "Metrics" => usize::from(with),
+            _ => 0,
+        };
+        // Each group is in every database, and has one of its geography.
+        let groups = 1 + usize::from(with);
+        let third = if has_third { 2 * groups } else { 0 };
         let found = [count("federated_"), count("_Partitions\""), count("_Partitions_EU\""), count("127.0.0.3")];
-        let expected = if with { [3, 4, 4, 0] } else { [1, 2, 2, 4] };
+        let expected = [functions, groups, groups, third];
         if found == expected { Ok(()) } else { Err(format!("{found:?} instead of {expected:?}: {content:#?}")) }
     }
 
@@ -107,10 +158,10 @@ impl Hub {
     /// All partitions beat with these tables of databases.
     pub(crate) async fn beat(&self, databases: &[(&str, &[&str])]) {
         let databases = databases.iter().filter(|(_, tables)| !tables.is_empty());
-        let tables: Value = databases.map(|(name, tables)| json!({"database": name, "tables": tables})).collect();
-        let tables = tables.to_string().replace('"', "\"\"");
+        let schema: Value = databases.map(|(name, tables)| json!({"database": name, "tables": tables})).collect();
+        let schema = schema.to_string().replace('"', "\"\"");
         let row = |host: &str| {
-            format!("2026-01-01T00:00:00Z,http://127.0.0.{host}:1,\"{tables}\",\"{{\"\"geo\"\":\"\"EU\"\"}}\"\n")
+            format!("2026-01-01T00:00:00Z,http://127.0.0.{host}:1,\"{schema}\",\"{{\"\"geo\"\":\"\"EU\"\"}}\"\n")
         };
         let rows: String = ["1", "2", "3"].map(row).concat();
         let command = format!(".ingest inline into table Heartbeats <|\n{rows}");
@@ -139,29 +190,42 @@ impl Hub {
         fs::rename(&half, &self.rules).expect("the folder can be written");
     }
 
-    /// Functions with their bodies, and groups with their members.
+    /// The names of functions, and groups with their members.
     pub(crate) async fn content(&self) -> Vec<String> {
-        let mut content = Vec::new();
-        for database in ["Logs", "Metrics"] {
-            for text in [
-                ".show functions | where Name != 'federation_status' | project Name",
-                ".show entity_groups | project Name, Entities",
-            ] {
-                let table = self.server.command(database, text).await.expect("the hub answers");
-                content.extend(table.rows.iter().map(|row| format!("{database} {row:?}")));
-            }
-        }
+        let mut content = [self.content_of("Logs").await, self.content_of("Metrics").await].concat();
         content.sort();
         content
     }
 
+    /// The same of one database.
+    async fn content_of(&self, database: &str) -> Vec<String> {
+        let mut content = Vec::new();
+        for text in [
+            ".show functions | where Name != 'federation_status' | project Name",
+            ".show entity_groups | project Name, Entities",
+        ] {
+            let table = self.server.command(database, text).await.expect("the hub answers");
+            content.extend(table.rows.iter().map(|row| format!("{database} {row:?}")));
+        }
+        content
+    }
+
+    /// What our agents have sent since the recording was as long as `read`, which is as long as it is then.
+    pub(crate) fn sent_since(&self, read: &mut u64) -> Vec<Sent> {
+        let mut recording = File::open(&self.server.recording).expect("the recording can be read");
+        recording.seek(SeekFrom::Start(*read)).expect("the recording can be read");
+        let mut bytes = Vec::new();
+        recording.read_to_end(&mut bytes).expect("the recording can be read");
+        // A line may be on its way.
+        bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+        *read += bytes.len() as u64;
+        let lines = String::from_utf8(bytes).expect("a recording is text");
+        lines.lines().filter_map(Sent::read).collect()
+    }
+
     /// The texts that our agents have sent so far.
     pub(crate) fn sent(&self) -> Vec<String> {
-        let lines = fs::read_to_string(&self.server.recording).expect("the recording can be read");
-        let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let ours =
-            lines.filter(|line| line["client_request_id"].as_str().is_some_and(|id| id.starts_with("adx-federation.")));
-        ours.map(|line| line["csl"].as_str().unwrap_or_default().to_owned()).collect()
+        self.sent_since(&mut 0).into_iter().map(|sent| sent.text).collect()
     }
 
     /// How many of them hold a text.
@@ -171,8 +235,7 @@ impl Hub {
 
     /// The commands among them that change something.
     pub(crate) fn written(&self) -> Vec<String> {
-        let writes = |text: &String| text.starts_with('.') && !text.starts_with(".show ");
-        self.sent().into_iter().filter(writes).collect()
+        self.sent_since(&mut 0).into_iter().filter(Sent::writes).map(|sent| sent.text).collect()
     }
 
     /// What was sent that holds none of these texts.

@@ -3,6 +3,7 @@
 mod admin;
 mod beat_faults;
 mod beats;
+mod database_faults;
 mod demo;
 mod every_fault;
 mod faults;

@@ -1,0 +1,78 @@
+//! What a hub agent sends to each database of its hub: a fault that one of them meets alone stays with it.
+
+use std::collections::BTreeSet;
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    every_fault,
+    faulty_hub::{DATABASES, Hub, Sent, faults},
+    support::judge_together,
+};
+
+/// Parts of the texts that a pass sends to each database; that all others go to one is part of the test.
+const TEXTS: [&str; 2] = [".show entity_groups", ".execute database script"];
+
+/// The databases that a text was sent to.
+fn databases_of<'a>(sent: &'a [Sent], text: &str) -> BTreeSet<&'a str> {
+    sent.iter().filter(|sent| sent.text.contains(text)).map(|sent| sent.database.as_str()).collect()
+}
+
+/// One kind of fault at each of these requests to each database, however often it is sent again.
+async fn at_every_database(fault: Value) -> TempDir {
+    let hub = Hub::start().await;
+    hub.turn(false).await;
+    hub.pass().await;
+    hub.is_complete(false).await.expect("the first pass makes everything");
+    let mut read = 0;
+    hub.sent_since(&mut read);
+    hub.turn(true).await;
+    hub.pass().await;
+    let sent = hub.sent_since(&mut read);
+    let several: Vec<&str> =
+        every_fault::REQUESTS.into_iter().filter(|text| databases_of(&sent, text).len() > 1).collect();
+    assert_eq!(several, TEXTS, "what is sent to several databases");
+    for text in TEXTS {
+        assert_eq!(databases_of(&sent, text), BTreeSet::from(DATABASES), "{text}");
+    }
+    let pairs = TEXTS.into_iter().flat_map(|text| DATABASES.map(|database| (text, database)));
+    for (round, (text, database)) in pairs.enumerate() {
+        let with = round % 2 == 1;
+        let what = format!("{fault} at {text} in {database}");
+        hub.turn(with).await;
+        hub.sent_since(&mut read);
+        hub.fail(&json!([{"database": database, "text": text, "fault": fault}]));
+        let (code, output) = hub.pass().await;
+        hub.fail(&json!([]));
+        let sent = hub.sent_since(&mut read);
+        let is_its = |sent: &Sent| sent.database == database && sent.text.contains(text);
+        assert!(sent.iter().any(is_its), "{what}: it is not sent: {output}");
+        assert!(sent.iter().all(|sent| sent.is_struck == is_its(sent)), "{what}: it is struck alone: {sent:#?}");
+        // A later answer is an answer, and what is no script cannot fail as one.
+        let is_harmless = fault["delay"].is_number() || (fault == "failedScript" && text == TEXTS[0]);
+        assert_eq!(code == Some(0), is_harmless, "{what}: {output}");
+        for other in DATABASES.into_iter().filter(|other| *other != database) {
+            assert_eq!(hub.is_complete_in(other, with, !with).await, Ok(()), "{what}: {other} waits for it: {output}");
+        }
+        assert_eq!(hub.has_kept_the_live().await, Ok(()), "{what}: {output}");
+        assert_eq!(hub.converges(|| hub.is_complete(with)).await, Ok(()), "{what}");
+    }
+    let mut agent = hub.agent();
+    assert_eq!(hub.stays_quiet(&agent).await, Ok(()), "after {fault}");
+    agent.stop().await;
+    let Hub { mut server, folder, .. } = hub;
+    server.process().stop().await;
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_that_one_database_meets_keeps_no_other_from_being_made_right_in_that_pass() {
+    let folders = join_all(faults().into_iter().map(|fault| tokio::spawn(at_every_database(fault)))).await;
+    let folders: Vec<TempDir> = folders
+        .into_iter()
+        .map(|story| story.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
+        .collect();
+    judge_together(folders.iter().map(TempDir::path));
+}
