@@ -1,8 +1,9 @@
-//! What a hub agent sends to each database of its hub: a fault that one of them meets alone stays with it.
+//! What a hub agent sends to each database of its hub: a fault that one of them meets alone stays with it, and all of them are looked at and changed side by side.
 
 use std::collections::BTreeSet;
 
 use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -14,6 +15,9 @@ use crate::{
 
 /// Parts of the texts that a pass sends to each database; that all others go to one is part of the test.
 const TEXTS: [&str; 2] = [".show entity_groups", ".execute database script"];
+
+/// How many databases an agent looks at, or changes, at once at most.
+const AT_ONCE: usize = 4;
 
 /// The databases that a text was sent to.
 fn databases_of<'a>(sent: &'a [Sent], text: &str) -> BTreeSet<&'a str> {
@@ -75,4 +79,36 @@ async fn a_fault_that_one_database_meets_keeps_no_other_from_being_made_right_in
         .map(|story| story.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
         .collect();
     judge_together(folders.iter().map(TempDir::path));
+}
+
+/// Each request takes this long at least from when it arrived, so that those that arrived within such a time were under way at once.
+#[tokio::test]
+async fn databases_are_looked_at_and_changed_side_by_side_and_not_all_at_once() {
+    const LONG: SignedDuration = SignedDuration::from_secs(1);
+    let more = ["More1", "More2", "More3", "More4", "More5", "More6"];
+    let databases = [DATABASES.as_slice(), &more].concat();
+    let hub = Hub::start_with_databases(&databases).await;
+    hub.document("entityGroups: [{by: geo}]");
+    hub.pass().await;
+    hub.beat(&[("Logs", &["A"])]).await;
+    let mut read = 0;
+    hub.sent_since(&mut read);
+    let slow = TEXTS.map(|text| json!({"text": text, "fault": {"delay": 1_000 * LONG.as_secs()}}));
+    hub.fail(&json!(slow));
+    let (code, output) = hub.pass().await;
+    hub.fail(&json!([]));
+    assert_eq!(code, Some(0), "{output}");
+    let sent = hub.sent_since(&mut read);
+    for text in TEXTS {
+        let mut arrived: Vec<Timestamp> =
+            sent.iter().filter(|sent| sent.text.contains(text)).map(|sent| sent.at).collect();
+        arrived.sort();
+        let reached = databases_of(&sent, text);
+        assert_eq!((arrived.len(), reached.len()), (9, 9), "{text} goes to each database once");
+        let are_at_once =
+            |count: usize| arrived.windows(count).any(|some| some[count - 1].duration_since(some[0]) < LONG);
+        assert!(are_at_once(2), "{text}: one database after the other: {arrived:?}");
+        assert!(!are_at_once(AT_ONCE + 1), "{text}: more than {AT_ONCE} at once: {arrived:?}");
+    }
+    hub.ends_quietly().await;
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{kusto::KustoServer, process::Process};
@@ -40,6 +41,8 @@ pub(crate) fn faults() -> Vec<Value> {
 /// A request of one of our agents, as the server has recorded it.
 #[derive(Debug)]
 pub(crate) struct Sent {
+    /// When it arrived.
+    pub(crate) at: Timestamp,
     /// The database that it names; empty where it names none.
     pub(crate) database: String,
     pub(crate) text: String,
@@ -53,6 +56,7 @@ impl Sent {
         let line: Value = serde_json::from_str(line).ok()?;
         let text = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
         text("client_request_id").starts_with("adx-federation.").then(|| Self {
+            at: text("time").parse().expect("a line has its time"),
             database: text("db"),
             text: text("csl"),
             is_struck: !line["fault"].is_null(),
@@ -84,12 +88,17 @@ impl Hub {
 
     /// A hub that no agent has seen, and no document yet.
     pub(crate) async fn start_without_tables() -> Self {
+        Self::start_with_databases(&DATABASES).await
+    }
+
+    /// The same, with these databases.
+    pub(crate) async fn start_with_databases(databases: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let rules = folder.path().join("faults.json");
         fs::write(&rules, "[]").expect("the folder can be written");
         let record = folder.path().join("hub.jsonl");
         let faults = ["--faults", rules.to_str().expect("the path is text")];
-        let server = KustoServer::start(0, &DATABASES, &record, &faults).await;
+        let server = KustoServer::start(0, databases, &record, &faults).await;
         let document = folder.path().join("hub.yaml");
         Self { server, folder, document, rules }
     }
