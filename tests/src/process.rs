@@ -129,6 +129,14 @@ impl Process {
         self.output.lock().expect("no holder of this lock panics").clone()
     }
 
+    /// The lines that it has printed after so many bytes of them.
+    ///
+    /// # Panics
+    /// If it has not printed so many.
+    pub fn output_after(&self, bytes: usize) -> String {
+        self.output.lock().expect("no holder of this lock panics")[bytes..].to_owned()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()

@@ -168,6 +168,11 @@ impl Hub {
     pub(crate) async fn beat(&self, databases: &[(&str, &[&str])]) {
         let databases = databases.iter().filter(|(_, tables)| !tables.is_empty());
         let schema: Value = databases.map(|(name, tables)| json!({"database": name, "tables": tables})).collect();
+        self.beat_with(&schema).await;
+    }
+
+    /// All partitions beat with this schema.
+    pub(crate) async fn beat_with(&self, schema: &Value) {
         let schema = schema.to_string().replace('"', "\"\"");
         let row = |host: &str| {
             format!("2026-01-01T00:00:00Z,http://127.0.0.{host}:1,\"{schema}\",\"{{\"\"geo\"\":\"\"EU\"\"}}\"\n")

@@ -17,6 +17,7 @@ mod numbers;
 mod ownership;
 mod plans;
 mod readme;
+mod running_faults;
 mod schemas;
 mod setup_faults;
 mod supervision;
