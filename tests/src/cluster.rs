@@ -11,6 +11,6 @@ mod versions;
 pub use control_plane::ControlPlane;
 pub use kubelet::{Kubelet, PodLife};
 pub use namespace::{Operator, OperatorOptions, TestNamespace, condition_of};
-pub use objects::{apply_yaml, objects_of};
+pub use objects::{apply_yaml, documents, objects_of};
 pub use proxy::{ApiProxy, Seen};
 pub use versions::Versions;

@@ -8,13 +8,13 @@ fn cluster(spec: &str) -> String {
     )
 }
 
+/// What the rules in CEL tell apart; that there is no rule which refuses nothing is seen in `schema.rs`.
 #[tokio::test]
 async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
     let test = TestNamespace::new("admission").await;
     let hub = "heartbeatDatabase: D, heartbeatTable: T";
     let target = "{endpoint: 'https://hub.kusto.windows.net', heartbeatDatabase: D, heartbeatTable: T}";
     let cases = [
-        ("role: Hub".to_owned(), "Unsupported value: \"Hub\""),
         (
             "role: Federated".to_owned(),
             "role Federated must have federation.heartbeatDatabase and federation.heartbeatTable",
@@ -24,8 +24,16 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
             "role Federated must have federation.heartbeatDatabase",
         ),
         (
+            "role: Federated, federation: {heartbeatTable: T}".to_owned(),
+            "role Federated must have federation.heartbeatDatabase",
+        ),
+        (
             format!("role: Federated, federation: {{{hub}, federatedClusters: [{target}]}}"),
             "role Federated must not have federatedClusters",
+        ),
+        (
+            format!("role: Federated, federation: {{{hub}, federatedTargets: [{target}]}}"),
+            "role Federated must not have federatedClusters, federatedTargets",
         ),
         ("federation: {partitioning: {geo: EU}}".to_owned(), "a federation of role Partition must name its hubs"),
         (
@@ -65,10 +73,6 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
             "federation: {federatedClusters: [{endpoint: 'http://x.example', heartbeatDatabase: D, heartbeatTable: T}]}".to_owned(),
             "an endpoint must be https:// and a full DNS name",
         ),
-        (
-            "federation: {federatedClusters: [{endpoint: 'https://x.example.com', heartbeatDatabase: \"a'b\", heartbeatTable: T}]}".to_owned(),
-            "heartbeatDatabase",
-        ),
         (format!("role: Federated, federation: {{{hub}, schemaInBeats: Always}}"), "role Federated must not have"),
         (format!("role: Federated, federation: {{{hub}, heartbeatSchedule: '* * * * *'}}"), "role Federated must not have"),
         (
@@ -83,26 +87,18 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
             format!("role: Federated, federation: {{{hub}, heartbeatTables: PerPartition, allowedPartitions: ['https://a.kusto.windows.net'], allowedPartitionPattern: '*'}}"),
             "heartbeatTables: PerPartition must have the partitions in allowedPartitions",
         ),
-        ("databases: [{databaseName: a, telemetryType: Logs, retentionInDays: 0}]".to_owned(), "retentionInDays"),
-        ("provision: {autoScaleMin: 1}".to_owned(), "autoScaleMin"),
-        (format!("role: Federated, federation: {{{hub}, membership: {{removalPercent: 101}}}}"), "removalPercent"),
-        (format!("criteriaExpression: '{}'", "a".repeat(1025)), "criteriaExpression"),
-        ("provision: {autoScaleMin: 9, autoScaleMax: 4}".to_owned(), "autoScaleMin must be at most autoScaleMax"),
-        ("databases: [{databaseName: 'a b', telemetryType: Logs}]".to_owned(), "databaseName"),
-        ("databases: [{databaseName: a, telemetryType: Smoke}]".to_owned(), "Unsupported value: \"Smoke\""),
         (
             format!("role: Federated, federation: {{{hub}, credential: {{azureCli: {{}}, workloadIdentity: {{}}}}}}"),
             "a credential must have exactly one of",
         ),
     ];
-    let mut seen = String::new();
     for (spec, message) in cases {
         let refused = test.refused(&cluster(&spec)).await;
-        seen += &refused;
         assert!(refused.contains(message), "{spec}:\n{refused}\nlacks: {message}");
     }
-    // Each of a hub's fields beside a partition's hubs.
-    for field in [
+    // Each of a hub's fields beside a partition's hubs, in the rule's order.
+    let fields = [
+        "heartbeatDatabase: D",
         "heartbeatTable: T",
         "heartbeatTables: Shared",
         "heartbeatRetention: 7d",
@@ -118,26 +114,19 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
         "canary: true",
         "entityGroups: [{by: geo}]",
         "schemaConflicts: Report",
-    ] {
+    ];
+    for field in fields {
         let refused = test.refused(&cluster(&format!("federation: {{federatedClusters: [{target}], {field}}}"))).await;
-        assert!(refused.contains("role Partition must not have"), "{field}:\n{refused}");
-        seen += &refused;
+        let rule = refused.split_once("role Partition must not have ").and_then(|(_, rest)| rest.split_once(" beside"));
+        let named = rule.map(|(named, _)| named.split(", ").flat_map(|names| names.split(" or ")).collect::<Vec<_>>());
+        let all = fields.map(|field| field.split(':').next().unwrap_or_default());
+        assert_eq!(named.unwrap_or_default(), all, "{field}:\n{refused}");
     }
     let component = |kind: &str, name: &str, spec: &str| {
         format!("apiVersion: adx-mon.azure.com/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n")
     };
     let selector = "adxClusterSelector: {matchLabels: {a: b}}";
     for (text, message) in [
-        (component("Ingestor", "i", ""), "adxClusterSelector: Required value"),
-        (component("Ingestor", "i", &format!("{selector}, replicas: -1")), "replicas"),
-        (
-            component("Ingestor", "i", &format!("{selector}, autoscaling: {{minReplicas: 5, maxReplicas: 2}}")),
-            "minReplicas must be at most maxReplicas",
-        ),
-        (
-            component("Ingestor", "i", &format!("{selector}, logDestination: Logs")),
-            "logDestination must be Database:Table",
-        ),
         (
             component("Ingestor", "i", &format!("{selector}, tls: {{}}")),
             "tls must have exactly one of secretRef and hostPath",
@@ -149,22 +138,6 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
         (
             component("Ingestor", "i", &format!("{selector}, tls: {{hostPath: /certs/../etc}}")),
             "hostPath must be absolute and without ..",
-        ),
-        (
-            component("Collector", "c", "podPolicy: {tolerations: [{value: x}]}"),
-            "a toleration without a key must have operator Exists",
-        ),
-        (
-            component("Collector", "c", "podPolicy: {tolerations: [{key: a, operator: Exists, value: x}]}"),
-            "a toleration with operator Exists must not have a value",
-        ),
-        (
-            component("Collector", "c", "podPolicy: {tolerations: [{key: a, operator: Exists, tolerationSeconds: 5}]}"),
-            "tolerationSeconds must have effect NoExecute beside it",
-        ),
-        (
-            component("Collector", "c", "podPolicy: {tolerations: [{key: a, operator: Like}]}"),
-            "Unsupported value: \"Like\"",
         ),
         (component("Ingestor", "with.dot", selector), "metadata.name must be at most 52 lower-case letters"),
         (component("Collector", &"c".repeat(53), ""), "metadata.name must be at most 52 lower-case letters"),
@@ -180,7 +153,6 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
             component("ADXCluster", "a", "clusterName: twenty-three-characters"),
             "clusterName must have 4 to 22 characters and begin with a letter",
         ),
-        (component("Alerter", "a", selector), "notificationEndpoint: Required value"),
         (
             component("Alerter", "with.dot", &format!("{selector}, notificationEndpoint: 'https://x.example'")),
             "metadata.name must be at most 52 lower-case letters",
@@ -193,41 +165,14 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
             ),
             "metadata.name must be at most 52 lower-case letters",
         ),
-        (component("ADXCluster", "a", "clusterName: a_b, endpoint: 'https://x.kusto.windows.net'"), "clusterName"),
-        (
-            component("Alerter", "a", &format!("{selector}, notificationEndpoint: 'mailto:me'")),
-            "notificationEndpoint must start with http",
-        ),
     ] {
         let refused = test.refused(&text).await;
         assert!(refused.contains(message), "{text}:\n{refused}\nlacks: {message}");
-        seen += &refused;
-    }
-    // Every rule of ours was broken once.
-    let rules = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds/crds.yaml"))
-        .expect("it is generated");
-    let rules: Vec<serde_json::Value> = serde_saphyr::from_multiple(&rules).expect("it is YAML");
-    let mut messages = std::collections::BTreeSet::new();
-    rules.iter().for_each(|definition| messages_of(definition, &mut messages));
-    assert!(messages.len() > 10, "{messages:?}");
-    let unbroken: Vec<_> = messages.into_iter().filter(|message| !seen.contains(message)).collect();
-    assert!(unbroken.is_empty(), "no object breaks: {unbroken:#?}");
-}
-
-/// What a definition's rules say.
-fn messages_of<'a>(value: &'a serde_json::Value, found: &mut std::collections::BTreeSet<&'a str>) {
-    for rule in value["x-kubernetes-validations"].as_array().into_iter().flatten() {
-        found.extend(rule["message"].as_str());
-    }
-    match value {
-        serde_json::Value::Object(object) => object.values().for_each(|value| messages_of(value, found)),
-        serde_json::Value::Array(items) => items.iter().for_each(|value| messages_of(value, found)),
-        _ => {}
     }
 }
 
 #[tokio::test]
-async fn valid_corners_are_taken_and_defaults_are_filled_in() {
+async fn valid_corners_are_taken() {
     let test = TestNamespace::new("corners").await;
     for spec in [
         "endpoint: 'https://X.kusto.windows.net/'",
@@ -239,22 +184,6 @@ async fn valid_corners_are_taken_and_defaults_are_filled_in() {
     ] {
         test.apply(&cluster(spec)).await;
     }
-    let made = test.apply(&cluster("databases: [{databaseName: a, telemetryType: Logs}], provision: {location: x}, endpoint: 'https://x.kusto.windows.net'")).await;
-    let spec = &made[0].data["spec"];
-    assert_eq!(
-        (&spec["role"], &spec["databases"][0]["retentionInDays"]),
-        (&"Partition".into(), &30.into()),
-        "{spec:#}"
-    );
-    assert_eq!(
-        spec["provision"],
-        serde_json::json!({"location": "x", "tier": "Standard", "autoScale": false, "autoScaleMin": 2, "autoScaleMax": 10}),
-        "{spec:#}"
-    );
-    let ingestor = "apiVersion: adx-mon.azure.com/v1\nkind: Ingestor\nmetadata: {name: i}\nspec: {adxClusterSelector: {matchLabels: {a: b}}}\n";
-    let made = test.apply(ingestor).await;
-    let spec = &made[0].data["spec"];
-    assert_eq!((&spec["replicas"], &spec["exposeExternally"]), (&1.into(), &false.into()), "{spec:#}");
 }
 
 /// Columns, short names and the category, as kubectl finds them.

@@ -14,6 +14,7 @@ mod leading;
 mod metrics;
 mod resilience;
 mod rest;
+mod schema;
 mod scope;
 mod support;
 mod unions;

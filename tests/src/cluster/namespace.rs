@@ -9,6 +9,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client,
     api::{DeleteParams, DynamicObject, ListParams, ObjectMeta, PostParams},
+    core::Status,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -180,6 +181,24 @@ impl TestNamespace {
         match apply_yaml(&self.client.0, &self.name, text).await {
             Ok(_) => panic!("the API server took\n{text}"),
             Err(error) => error.to_string(),
+        }
+    }
+
+    /// A new object of ours as the API server would store it; nothing is stored.
+    ///
+    /// # Errors
+    /// What the API server refuses.
+    ///
+    /// # Panics
+    /// If the value is no object, or the API server does not answer.
+    pub async fn rehearse(&self, object: &Value) -> Result<Value, Box<Status>> {
+        let kind = object["kind"].as_str().expect("an object names its kind");
+        let object: DynamicObject = serde_json::from_value(object.clone()).expect("it is an object");
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        match self.api(kind).create(&dry_run, &object).await {
+            Ok(made) => Ok(serde_json::to_value(made).expect("an object is JSON")),
+            Err(kube::Error::Api(status)) => Err(status),
+            Err(error) => panic!("the API server does not answer: {error}"),
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 ///
 /// # Panics
 /// If it is no YAML.
-pub(super) fn documents(text: &str) -> Vec<Value> {
+pub fn documents(text: &str) -> Vec<Value> {
     let values: Vec<Value> = serde_saphyr::from_multiple(text).expect("the text is YAML");
     values.into_iter().filter(|value| !value.is_null()).collect()
 }

@@ -1,0 +1,200 @@
+//! Objects with everything that their kind can have, and what breaks the rules in CEL in them; objects with the least that they must have. No I/O.
+
+use serde_json::{Value, json};
+
+/// Valid objects, in which every rule of the schemas has something to break. An ADXCluster cannot have all fields at once, nor a certificate.
+pub(super) const WHOLE: &str = "
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {name: partition}
+spec:
+  clusterName: partition
+  endpoint: https://partition.kusto.windows.net
+  criteriaExpression: region == 'eu'
+  databases: [{databaseName: Logs, telemetryType: Logs, retentionInDays: 30}]
+  provision: {autoScale: true, autoScaleMin: 2, autoScaleMax: 4}
+  role: Partition
+  federation:
+    federatedClusters:
+      - endpoint: https://hub.kusto.windows.net
+        heartbeatDatabase: Fleet
+        heartbeatTable: Beats
+        heartbeatTables: Shared
+        credential: {managedIdentity: {clientId: identity}}
+    heartbeatInterval: 10m
+    heartbeatTTL: 1h
+    schemaInBeats: OnChange
+    credential: {managedIdentity: {}}
+    podPolicy:
+      imagePullSecrets: [{name: registry}]
+      tolerations: [{key: pool, operator: Equal, value: infra, effect: NoExecute, tolerationSeconds: 5}]
+---
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {name: present}
+spec:
+  clusterName: present
+  endpoint: https://present.kusto.windows.net
+  federation:
+    federatedTargets:
+      - endpoint: https://hub.kusto.windows.net
+        heartbeatDatabase: Fleet
+        heartbeatTable: Beats
+        heartbeatTables: PerPartition
+        credential: {workloadIdentity: {}}
+---
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {name: hub}
+spec:
+  clusterName: hub
+  endpoint: https://hub.kusto.windows.net
+  role: Federated
+  federation:
+    heartbeatDatabase: Fleet
+    heartbeatTable: Beats
+    heartbeatTables: Shared
+    heartbeatInterval: 10m
+    heartbeatTTL: 1h
+    heartbeatRetention: 7d
+    reconcileInterval: 10m
+    mode: Apply
+    acknowledgedPlan: abcdefabcdef
+    membership:
+      joinAfterBeats: 1
+      returnAfterBeats: 2
+      suspectAfterMissedBeats: 1
+      flappingReturns: 3
+      flappingWindow: 6h
+      removalPercent: 15
+      massExpiryPercent: 55
+      massExpiryPartitions: 3
+      zoneAttribute: geo
+      guardTimeLimit: 1d
+    allowedPartitions: ['https://partition.kusto.windows.net']
+    allowedPartitionPattern: '*.kusto.windows.net'
+    blockedPartitions: ['https://blocked.kusto.windows.net']
+    entityGroups: [{by: geo}]
+    schemaConflicts: Coerce
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Ingestor
+metadata: {name: ingestor}
+spec:
+  replicas: 2
+  endpoint: https://ingestor.example.com
+  logDestination: Logs:Ingestor
+  tls: {secretRef: {name: certificate}}
+  adxClusterSelector: {matchLabels: {app: adx-mon}, matchExpressions: [{key: app, operator: In, values: [adx-mon]}]}
+  autoscaling: {minReplicas: 1, maxReplicas: 4, targetCPUUtilizationPercentage: 80}
+  criteriaExpression: region == 'eu'
+  podPolicy:
+    imagePullSecrets: [{name: registry}]
+    tolerations: [{key: pool, operator: Equal, value: infra, effect: NoExecute, tolerationSeconds: 5}]
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Ingestor
+metadata: {name: folder}
+spec:
+  adxClusterSelector: {matchLabels: {app: adx-mon}}
+  tls: {hostPath: /certificates}
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Collector
+metadata: {name: collector}
+spec:
+  ingestorEndpoint: https://ingestor.example.com
+  criteriaExpression: region == 'eu'
+  podPolicy:
+    imagePullSecrets: [{name: registry}]
+    tolerations: [{key: pool, operator: Equal, value: infra, effect: NoExecute, tolerationSeconds: 5}]
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Alerter
+metadata: {name: alerter}
+spec:
+  notificationEndpoint: https://alerts.example.com
+  adxClusterSelector: {matchLabels: {app: adx-mon}, matchExpressions: [{key: app, operator: In, values: [adx-mon]}]}
+  criteriaExpression: region == 'eu'
+  podPolicy:
+    imagePullSecrets: [{name: registry}]
+    tolerations: [{key: pool, operator: Equal, value: infra, effect: NoExecute, tolerationSeconds: 5}]
+";
+
+/// Objects with the least that they must have, and with every section that has defaults.
+pub(super) const LEAST: &str = "
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {name: partition}
+spec: {clusterName: partition}
+---
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {name: hub}
+spec:
+  clusterName: least
+  databases: [{databaseName: Logs, telemetryType: Logs}]
+  provision: {}
+  role: Federated
+  federation: {heartbeatDatabase: Fleet, heartbeatTable: Beats, macroExpand: {}, membership: {}}
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Ingestor
+metadata: {name: ingestor}
+spec: {adxClusterSelector: {}, autoscaling: {maxReplicas: 2}}
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Collector
+metadata: {name: collector}
+spec: {}
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Alerter
+metadata: {name: alerter}
+spec: {adxClusterSelector: {}, notificationEndpoint: 'https://alerts.example.com'}
+";
+
+/// What breaks a rule in CEL.
+pub(super) struct Breach {
+    /// How the rule's message begins.
+    pub(super) message: &'static str,
+    /// The object in which it is broken; any that has its place, if there is none.
+    pub(super) object: Option<&'static str>,
+    /// A merge patch of what is at its place.
+    pub(super) patch: Value,
+}
+
+/// One for each rule in CEL, wherever in the schemas it is.
+pub(super) fn breaches() -> Vec<Breach> {
+    let breach = |message, object, patch| Breach { message, object, patch };
+    let hub =
+        json!([{"endpoint": "https://hub.kusto.windows.net", "heartbeatDatabase": "Fleet", "heartbeatTable": "Beats"}]);
+    vec![
+        breach("metadata.name must be at most 52", None, json!({"metadata": {"name": "with.dot"}})),
+        breach("without an endpoint the cluster is", None, json!({"endpoint": null, "clusterName": "abc"})),
+        breach("role Federated must have", Some("hub"), json!({"federation": {"heartbeatDatabase": null}})),
+        breach("role Federated must not have", Some("hub"), json!({"federation": {"federatedTargets": hub}})),
+        breach(
+            "a federation of role Partition must name",
+            Some("partition"),
+            json!({"federation": {"federatedClusters": null}}),
+        ),
+        breach("role Partition must not have", Some("partition"), json!({"federation": {"mode": "Plan"}})),
+        breach("federation.heartbeatTTL must be", Some("hub"), json!({"federation": {"heartbeatTTL": "29m"}})),
+        breach("heartbeatSchedule must not be", Some("partition"), json!({"heartbeatSchedule": "0 * * * *"})),
+        breach("reconcileSchedule must not be", Some("hub"), json!({"reconcileSchedule": "0 * * * *"})),
+        breach("heartbeatTables: PerPartition must", Some("hub"), json!({"heartbeatTables": "PerPartition"})),
+        breach("an endpoint must be https://", None, json!("http://hub.kusto.windows.net")),
+        breach("must be a duration such as", None, json!("often")),
+        breach("a credential must have exactly one", None, json!({"azureCli": {}})),
+        breach("autoScaleMin must be at most", None, json!({"autoScaleMin": 5})),
+        breach("a toleration without a key must", None, json!({"key": null})),
+        breach("a toleration with operator Exists must", None, json!({"operator": "Exists"})),
+        breach("tolerationSeconds must have", None, json!({"effect": "NoSchedule"})),
+        breach("minReplicas must be at most", None, json!({"minReplicas": 5})),
+        breach("logDestination must be", None, json!("Logs")),
+        breach("tls must have exactly one", None, json!({"hostPath": "/certificates"})),
+        breach("hostPath must be absolute", None, json!("certificates")),
+        breach("notificationEndpoint must start", None, json!("mailto:alerts@example.com")),
+    ]
+}
