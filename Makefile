@@ -26,6 +26,10 @@ KUBERNETES := $(shell sed -n 's/^\tk8s.io\/kubernetes \(v[0-9.]*\)$$/\1/p' $(CON
 # A control plane that is there already is used instead: see CONTRIBUTING.md.
 EXISTING_CONTROL_PLANE := $(KUBEBUILDER_ASSETS)$(filter true,$(USE_EXISTING_CLUSTER))
 
+# kstatus, with which Flux and others wait for objects, as a program that judges ours.
+KSTATUS := tests/kstatus
+export ADX_FEDERATION_KSTATUS := $(ADX_FEDERATION_CACHE)/tools/kstatus-$(shell cat $(KSTATUS)/*.go $(KSTATUS)/go.* | sha256sum | cut -c1-12)
+
 # Stories wait more than they compute.
 STORY_THREADS ?= 4
 
@@ -42,7 +46,7 @@ demo: rust programs ## The main job on local Kusto servers; ONCE=1 exits after t
 
 .PHONY: test
 test: ## Everything, cheap things first
-	@.ci/steps toolchain format +control-plane kql lint build generated unit -- judges azure =control-plane stories
+	@.ci/steps toolchain format +kstatus +control-plane kql lint build generated unit -- judges azure =kstatus =control-plane stories
 
 .PHONY: rust
 rust:
@@ -92,7 +96,7 @@ azure: judges-install programs ## Microsoft's clients of Azure against our doubl
 	 for judge in oav prism-recordings; do node $(ARM)/$$judge.js $$recordings/*.jsonl || outcome=$$?; done; exit $$outcome
 
 .PHONY: stories
-stories: judges-install control-plane programs ## Integration tests: our programs as processes, the operator on a real control plane
+stories: judges-install control-plane kstatus programs ## Integration tests: our programs as processes, the operator on a real control plane
 	@recordings=$$(mktemp -d); trap 'rm -rf "$$recordings"' EXIT; outcome=0; \
 	 ADX_FEDERATION_RECORDINGS=$$recordings ADX_FEDERATION_WITNESS=$$recordings/witness \
 	   $(CARGO_TEST) --no-fail-fast --test '*' -- --test-threads=$(STORY_THREADS) || outcome=$$?; \
@@ -112,6 +116,15 @@ $(ADX_FEDERATION_CONTROL_PLANE):
 	@mkdir -p $(@D)
 	cd $(CONTROL_PLANE) && CGO_ENABLED=0 nice go build -trimpath -o $@ -ldflags "-s -w \
 	  -X k8s.io/component-base/version.gitVersion=$(KUBERNETES) -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(KUBERNETES)))" .
+
+.PHONY: kstatus
+kstatus: $(if $(shell command -v go),$(ADX_FEDERATION_KSTATUS)) ## Build kstatus, by which others wait for our objects, once
+	@[ -x $(ADX_FEDERATION_KSTATUS) ] || { echo "Skipped: kstatus judges nothing here, because there is no go to build it with."; [ -z "$(CI)" ]; }
+
+$(ADX_FEDERATION_KSTATUS):
+	@echo "Building kstatus from its Go modules (once: a minute, 300 MB of cache) ..."
+	@mkdir -p $(@D)
+	cd $(KSTATUS) && CGO_ENABLED=0 nice go build -trimpath -o $@ -ldflags "-s -w" .
 
 .PHONY: images
 images: rust ## An OCI image of the release build, for `podman load`, `skopeo copy` or `ctr images import`

@@ -1,7 +1,9 @@
 //! A real Kubernetes for stories: etcd, kube-apiserver and kube-controller-manager as processes, a namespace and an operator for each test, and a kubelet that
 //! runs our real agents. I/O: processes, a temporary folder, loopback HTTPS.
 
+mod built;
 mod control_plane;
+mod kstatus;
 mod kubelet;
 mod namespace;
 mod objects;
@@ -9,6 +11,7 @@ mod proxy;
 mod versions;
 
 pub use control_plane::ControlPlane;
+pub use kstatus::{Kstatus, Verdict};
 pub use kubelet::{Kubelet, PodLife};
 pub use namespace::{Operator, OperatorOptions, TestNamespace, condition_of};
 pub use objects::{apply_yaml, documents, objects_of};

@@ -10,6 +10,7 @@ mod examples;
 mod expired;
 mod federation;
 mod killed;
+mod kstatus;
 mod leading;
 mod metrics;
 mod resilience;

@@ -23,7 +23,7 @@ use serde_json::Value;
 use shared::runtime::PARENT_PIPE;
 use tokio::{sync::OnceCell, time};
 
-use super::objects::documents;
+use super::{built::built, objects::documents};
 use crate::{process::binary, witness};
 
 /// How long each part may take to get ready.
@@ -360,19 +360,8 @@ fn spawn(folder: &Path, name: &str, arguments: &[String]) -> Supervised {
     }
 }
 
-/// Where `make control-plane` puts it: the newest of them, unless make says which.
 fn own_binary() -> Option<PathBuf> {
-    if let Some(path) = env::var_os("ADX_FEDERATION_CONTROL_PLANE") {
-        return Some(PathBuf::from(path)).filter(|path| path.is_file());
-    }
-    let cache = env::var_os("ADX_FEDERATION_CACHE").map_or_else(
-        || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache/adx-federation"),
-        PathBuf::from,
-    );
-    let built = fs::read_dir(cache.join("tools")).into_iter().flatten().flatten().map(|entry| entry.path());
-    let built =
-        built.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("control-plane-")));
-    built.max_by_key(|path| path.metadata().and_then(|metadata| metadata.modified()).ok())
+    built("ADX_FEDERATION_CONTROL_PLANE", "control-plane-")
 }
 
 /// Ports that nobody listens on now.
