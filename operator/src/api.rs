@@ -24,6 +24,8 @@ const NAME_MESSAGE: &str = "metadata.name must be at most 52 lower-case letters,
 /// What the operator observed of a component.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+// As that of an ADXCluster.
+#[schemars(extend("default" = {"observedGeneration": -1}))]
 pub struct ComponentStatus {
     /// Standard Kubernetes conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

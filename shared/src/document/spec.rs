@@ -491,6 +491,8 @@ pub struct EmptySpec {}
 /// What the operator observed. Unknown fields are accepted, so that an older agent reads a newer operator's object.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+// No generation has been looked at: without this kstatus takes an object that nobody has seen for one that is as it should be.
+#[schemars(extend("default" = {"observedGeneration": -1}))]
 pub struct ADXClusterStatus {
     /// Standard Kubernetes conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -57,6 +57,10 @@ async fn kstatus_waits_for_what_is_on_its_way_and_gives_up_what_only_a_person_ca
     let test = TestNamespace::new("kstatus").await;
     test.apply(CLUSTER).await;
     test.apply(COMPONENTS).await;
+    for (kind, name) in ALL {
+        let verdict = kstatus.judge(&test.get(kind, name).await);
+        assert_eq!(verdict.status, "InProgress", "{kind}: nobody has looked at it, and {verdict:?}");
+    }
     let mut operator = test.operator().await;
     until_ready(&test).await;
     for (kind, name) in ALL {
