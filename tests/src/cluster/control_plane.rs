@@ -155,6 +155,9 @@ impl ControlPlane {
                 "--leader-elect=false".to_owned(),
                 "--use-service-account-credentials=false".to_owned(),
                 "--allocate-node-cidrs=false".to_owned(),
+                // All stories at once are its one cluster: 20 requests a second, as it comes, are for one.
+                "--kube-api-qps=1000".to_owned(),
+                "--kube-api-burst=2000".to_owned(),
                 // The node of the stories has no heartbeat.
                 "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller".to_owned(),
             ],

@@ -15,7 +15,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
     runtime::{WatchStreamExt as _, watcher},
 };
 use serde_json::{Value, json};
@@ -146,18 +146,21 @@ impl World {
         }
     }
 
+    /// The pod may be gone, and another be there under its name, as a StatefulSet makes them: whatever is written is for the one that was seen.
     async fn look_at(&self, pod: &Pod) {
-        let name = pod.name_any();
+        let (name, uid) = (pod.name_any(), pod.uid());
         if pod.metadata.deletion_timestamp.is_some() {
             let agent = self.agents.lock().expect("no holder of this lock panics").remove(&name);
             if let Some(mut agent) = agent {
                 agent.process.stop().await;
             }
-            let _ = self.pods.delete(&name, &DeleteParams::default().grace_period(0)).await;
+            let preconditions = Some(Preconditions { uid, ..Preconditions::default() });
+            let now = DeleteParams { preconditions, ..DeleteParams::default().grace_period(0) };
+            let _ = self.pods.delete(&name, &now).await;
             return;
         }
         if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none()) {
-            let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"apiVersion": "v1", "kind": "Node", "name": NODE}});
+            let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name, "uid": uid}, "target": {"apiVersion": "v1", "kind": "Node", "name": NODE}});
             let bound: Result<Value, _> =
                 self.pods.create_subresource("binding", &name, &PostParams::default(), &binding).await;
             drop(bound);
@@ -171,15 +174,15 @@ impl World {
         }
         if image == AGENT_IMAGE {
             self.start_agent(pod).await;
-            self.tell(&name, &container.name, &image, PodLife::Ready, false).await;
+            self.tell(pod, &container.name, &image, PodLife::Ready, false).await;
         } else if image.contains("missing") {
-            self.tell(&name, &container.name, &image, PodLife::ImageMissing, false).await;
+            self.tell(pod, &container.name, &image, PodLife::ImageMissing, false).await;
         } else {
-            self.tell(&name, &container.name, &image, PodLife::Ready, true).await;
+            self.tell(pod, &container.name, &image, PodLife::Ready, true).await;
         }
     }
 
-    async fn tell(&self, pod: &str, container: &str, image: &str, life: PodLife, is_ready: bool) {
+    async fn tell(&self, pod: &Pod, container: &str, image: &str, life: PodLife, is_ready: bool) {
         let ready = if is_ready { "True" } else { "False" };
         let state = match life {
             PodLife::Ready => json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}),
@@ -189,7 +192,7 @@ impl World {
         };
         let phase = if life == PodLife::Ready { "Running" } else { "Pending" };
         let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": null});
-        let status = json!({"status": {
+        let status = json!({"metadata": {"uid": pod.uid()}, "status": {
             "phase": phase,
             "podIP": "10.1.2.3", "podIPs": [{"ip": "10.1.2.3"}],
             "conditions": [condition("PodScheduled", "True"), condition("Initialized", "True"), condition("ContainersReady", ready), condition("Ready", ready)],
@@ -198,7 +201,7 @@ impl World {
                 "started": life == PodLife::Ready, "state": state,
             }],
         }});
-        let _ = self.pods.patch_status(pod, &PatchParams::default(), &Patch::Merge(&status)).await;
+        let _ = self.pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&status)).await;
     }
 
     /// Starts the program that the pod names, with its ConfigMaps as files.
@@ -270,7 +273,7 @@ impl World {
                 .and_then(|status| status.container_statuses.as_ref()?.first())
                 .is_some_and(|status| status.ready);
             if ready != was_ready {
-                self.tell(&pod, "agent", AGENT_IMAGE, PodLife::Ready, ready).await;
+                self.tell(&known, "agent", AGENT_IMAGE, PodLife::Ready, ready).await;
             }
         }
     }
