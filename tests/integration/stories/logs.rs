@@ -18,7 +18,9 @@ use tokio::time;
 use crate::support::{SOON, until_printed};
 
 /// Arguments, and what the log must be then.
-const FORMATS: [(&[&str], fn(&str)); 3] =
+type Format = (&'static [&'static str], fn(&str));
+
+const FORMATS: [Format; 3] =
     [(&[], assert_plain), (&["--log-format=plain"], assert_plain), (&["--log-format=json"], assert_json)];
 
 const HUB: &str = "

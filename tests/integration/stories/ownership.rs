@@ -1,11 +1,18 @@
 //! Whose an object on the hub is, where records are lost, where two agents keep one hub, and where people copy what is ours.
 
+use std::time::{Duration, Instant};
+
+use serde_json::json;
 use tests::{
     fleet::{Fleet, Pace},
     telemetry::REGIONS,
 };
+use tokio::time;
 
-use crate::support::{REGIONS_SEEN, SOON, end, hub_content};
+use crate::{
+    faulty_hub::Hub,
+    support::{REGIONS_SEEN, SOON, end, hub_content},
+};
 
 /// Runs an agent once with a document, and says how it ended and what it printed.
 async fn once(fleet: &Fleet, program: &str, document: &std::path::Path) -> (Option<i32>, String) {
@@ -108,4 +115,51 @@ async fn a_copy_that_a_person_makes_of_a_function_of_ours_is_the_persons() {
     let kept = fleet.hub.query("Logs", "MyErrors() | count").await.expect("it is still there");
     assert_eq!(kept.rows.len(), 1);
     end(fleet, []).await;
+}
+
+#[tokio::test]
+async fn what_a_person_makes_between_our_look_and_our_command_is_the_persons() {
+    let hub = Hub::start().await;
+    hub.document("entityGroups: [{by: geo}]");
+    hub.beat(&[("Logs", &["A"])]).await;
+    // The script to Logs is on its way for long enough.
+    hub.fail(&json!([{"database": "Logs", "text": ".execute database script", "fault": {"delay": 3_000}}]));
+    let mut agent = hub.agent();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    // Those to the other databases were sent with it.
+    while hub.sent_with(".execute database script") < 2 {
+        assert!(Instant::now() < deadline, "{}", agent.output());
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    let theirs = [
+        ".create entity_group Logs_Partitions (cluster('http://127.0.0.9:1').database('Logs'))",
+        ".create function with (folder='mine') federated_A() { print Mine = 1 }",
+    ];
+    for command in theirs {
+        hub.server.command("Logs", command).await.expect("a person may make it");
+    }
+    hub.fail(&json!([]));
+    let told = ["the entity group 'Logs_Partitions' in 'Logs'", "the function 'federated_A' in 'Logs'"];
+    while !told.iter().all(|what| agent.output().contains(&format!("{what} was not made by us and is left alone"))) {
+        assert!(Instant::now() < deadline, "{}", agent.output());
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(hub.stays_quiet(&agent).await, Ok(()));
+    agent.stop().await;
+    let members = async |database: &str, group: &str| {
+        let shown = format!(".show entity_groups | where Name == '{group}' | project Entities");
+        hub.server.command(database, &shown).await.expect("it is shown").column("Entities").concat()
+    };
+    let of_person = members("Logs", "Logs_Partitions").await;
+    assert!(of_person.contains("127.0.0.9") && !of_person.contains("127.0.0.1"), "{of_person}");
+    // What nobody else has made is ours, of the same script, too; our functions ask a group of their own.
+    for (database, group) in
+        [("Logs", "Logs_Partitions_EU"), ("Logs", "federated_Logs_Partitions"), ("Metrics", "Logs_Partitions")]
+    {
+        let ours = members(database, group).await;
+        assert!(ours.contains("127.0.0.1") && !ours.contains("127.0.0.9"), "{group} in {database}: {ours}");
+    }
+    let kept = hub.server.query("Logs", "federated_A").await.expect("it answers");
+    assert_eq!(kept.rows, [[json!(1)]]);
+    hub.end().await;
 }

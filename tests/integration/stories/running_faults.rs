@@ -230,7 +230,7 @@ impl Story {
 /// One kind of fault at its numbers of all that a pass with work has.
 async fn at_each_of_its_numbers(kind: usize, fault: Value) -> Story {
     // Of two kinds with the same numbers, one has more work where the other has less.
-    let mut story = Story::start(fault, kind / STRIDE % 2 == 0).await;
+    let mut story = Story::start(fault, (kind / STRIDE).is_multiple_of(2)).await;
     let requests = story.count().await.max(story.count().await);
     assert!(requests >= 14, "a pass with work has {requests} requests");
     for number in (kind % STRIDE..requests).step_by(STRIDE) {
