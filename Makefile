@@ -126,17 +126,26 @@ $(ADX_FEDERATION_KSTATUS):
 	@mkdir -p $(@D)
 	cd $(KSTATUS) && CGO_ENABLED=0 nice go build -trimpath -o $@ -ldflags "-s -w" .
 
+# What an image holds and figures are about is linked with all that it needs: an image has no library then, and a program in memory no page of one. For that cargo
+# must be told the target, or procedural macros would be linked so, too; and getrandom, which looks its function up by name where it is not told.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+STATIC = $(if $(wildcard $(shell cc -print-file-name=libc.a)),-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom")
+RELEASED = $(CARGO_TARGET_DIR)/$(HOST)/release
+FOR_RELEASE = --workspace --locked --target $(HOST)
+
+.PHONY: release
+release: rust
+	@echo "Building the programs for release into $(RELEASED) ..."
+	@$(if $(STATIC),,echo "They are linked with this machine's C library and what belongs to it: its static form (libc.a) is missing.")
+	@RUSTFLAGS='$(STATIC) '"$${RUSTFLAGS:-}" cargo build --release --bins $(FOR_RELEASE)
+
 .PHONY: images
-images: rust ## An OCI image of the release build, for `podman load`, `skopeo copy` or `ctr images import`
-	@echo "Building the programs for release into $(CARGO_TARGET_DIR) ..."
-	@cargo build --release --workspace --bins --locked
-	deploy/images/build $(CARGO_TARGET_DIR)/release $(ADX_FEDERATION_CACHE)/images/adx-federation.tar
+images: release ## An OCI image of the release build, for `podman load`, `skopeo copy` or `ctr images import`
+	deploy/images/build $(RELEASED) $(ADX_FEDERATION_CACHE)/images/adx-federation.tar
 
 .PHONY: bench
-bench: rust ## Figures of the release build; its first build takes a quarter of an hour
-	@echo "Building the programs for release into $(CARGO_TARGET_DIR) ..."
-	@cargo build --release --workspace --bins --locked
-	@cargo bench --workspace --bench figures --locked
+bench: release ## Figures of the release build, whose first one takes a quarter of an hour; PARTS="scale beat" takes some
+	@RUSTFLAGS='$(STATIC) '"$${RUSTFLAGS:-}" cargo bench --bench figures $(FOR_RELEASE) -- $(PARTS)
 
 .PHONY: generate
 generate: ## Write the files that are generated and committed

@@ -13,7 +13,7 @@ async fn main() {
     if cfg!(debug_assertions) {
         println!("note: this is a debug build; `make bench` builds for release");
     }
-    // `cargo bench --bench figures -- operator` runs one part; cargo adds `--bench` itself.
+    // `make bench PARTS=operator` runs one part; cargo adds `--bench` itself.
     let parts: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let is_asked = |part: &str| parts.is_empty() || parts.iter().any(|asked| asked == part);
     if is_asked("local-kusto") {
