@@ -523,12 +523,20 @@ async fn deletion_takes_everything_along_and_leaves_azure_alone() {
     test.apply(PARTITION).await;
     until_ready(&test).await;
     test.until("apps/v1 Deployment", "part-agent", |object| !object.is_null()).await;
-    // A part in the federation that ends takes its agent along.
+    let tells = |object: &Value| !object["status"]["federation"]["lastPass"].is_null();
+    test.until("ADXCluster", "part", tells).await;
+    test.until_condition("ADXCluster", "part", "Federated", "False", "Failed").await;
+    // A part in the federation that ends takes its agent along, and what it told.
     let plain = PARTITION.split("  federation:").next().expect("the text has that section");
     test.apply(plain).await;
     test.until("apps/v1 Deployment", "part-agent", Value::is_null).await;
     test.until("v1 ServiceAccount", "part-agent", Value::is_null).await;
     test.until_condition("ADXCluster", "part", "Ready", "True", "Ready").await;
+    let is_alone = |object: &Value| {
+        let of_agent = ["AgentReady", "Federated", "Guarded"];
+        object["status"]["federation"].is_null() && of_agent.iter().all(|phase| condition_of(object, phase).is_none())
+    };
+    test.until("ADXCluster", "part", is_alone).await;
     for (kind, name) in
         [("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a"), ("ADXCluster", "eu"), ("ADXCluster", "part")]
     {

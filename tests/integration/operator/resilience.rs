@@ -48,6 +48,14 @@ async fn there_and_back_again_is_as_if_it_had_never_been_otherwise() {
     test.apply(&hub).await;
     let is_hub = |object: &Value| object["spec"]["replicas"] == 2 && object.to_string().contains("/agent-hub");
     test.until("apps/v1 Deployment", "part-agent", is_hub).await;
+    test.until("ADXCluster", "part", |object| !object["status"]["federation"]["lastPass"].is_null()).await;
+    test.apply(PARTITION).await;
+    let is_partition =
+        |object: &Value| object["spec"]["replicas"] == 1 && object.to_string().contains("/agent-partition");
+    test.until("apps/v1 Deployment", "part-agent", is_partition).await;
+    test.until("ADXCluster", "part", |object| !object["status"]["federation"]["hubs"].is_null()).await;
+    test.apply(&hub).await;
+    test.until("apps/v1 Deployment", "part-agent", is_hub).await;
     // What is given back to nobody is taken away: server-side apply of the whole object.
     test.delete("ADXCluster", "part").await;
     test.until("apps/v1 Deployment", "part-agent", Value::is_null).await;

@@ -8,6 +8,7 @@ use shared::document::{
     self, ADXCluster, ClusterRole, Violation,
     provisioned::{AppliedProvisionState, ProvisionStatus},
     spec::FederationSpec,
+    status::FederationStatus,
 };
 
 use super::{given, invalid};
@@ -93,20 +94,20 @@ impl Managed for ADXCluster {
     }
 
     fn has_stale_agent_status(&self) -> bool {
-        self.spec.federation.is_none() && self.status.as_ref().is_some_and(|status| status.federation.is_some())
+        let has_status = self.status.as_ref().is_some_and(|status| status.federation.is_some());
+        has_status && told_by_agent(self).is_none()
     }
 
     /// What its agent tells decides on the condition `Federated`, and on which databases a hub gets.
     fn watched_status(&self) -> impl Hash {
         let drafts = [Some(federated(self)), guarded(self)];
         let repairs = self.agent_repairs().map(|(pass, repairs)| (pass, repairs.to_vec()));
-        let told = self.status.as_ref().and_then(|status| status.federation.as_ref());
-        let missing = told.map(|told| told.missing_databases.clone());
+        let missing = told_by_agent(self).map(|told| told.missing_databases.clone());
         (drafts.map(|draft| draft.map(|draft| (draft.is_true, draft.reason, draft.message))), repairs, missing)
     }
 
     fn agent_repairs(&self) -> Option<(Timestamp, &[String])> {
-        let pass = self.status.as_ref()?.federation.as_ref()?.last_pass.as_ref()?;
+        let pass = told_by_agent(self)?.last_pass.as_ref()?;
         (!pass.repairs.is_empty()).then_some((pass.time.0, &pass.repairs))
     }
 
@@ -200,9 +201,20 @@ fn agent_parts(cluster: &ADXCluster, federation: &FederationSpec, image: &str, a
     }
 }
 
+/// What the agent that the object has now tells. Where it has had another role, or a part in a federation, what was told then says nothing of it.
+fn told_by_agent(cluster: &ADXCluster) -> Option<&FederationStatus> {
+    cluster.spec.federation.as_ref()?;
+    let told = cluster.status.as_ref()?.federation.as_ref()?;
+    let is_of_this_role = match cluster.spec.role.unwrap_or_default() {
+        ClusterRole::Federated => told.hubs.is_empty(),
+        ClusterRole::Partition => told.live.is_none() && told.guard.is_none() && told.plan.is_none(),
+    };
+    is_of_this_role.then_some(told)
+}
+
 /// Which guard of the agent holds, and how to release it.
 fn guarded(cluster: &ADXCluster) -> Option<Draft> {
-    let told = cluster.status.as_ref()?.federation.as_ref()?;
+    let told = told_by_agent(cluster)?;
     let guard = told.guard.as_deref()?;
     let reason = reason_of_guard(guard);
     let held = told.last_pass.as_ref().and_then(|pass| pass.message.clone()).unwrap_or_default();
@@ -228,7 +240,7 @@ pub(crate) fn reason_of_guard(guard: &str) -> String {
 
 /// What the agent says of its last pass.
 fn federated(cluster: &ADXCluster) -> Draft {
-    let told = cluster.status.as_ref().and_then(|status| status.federation.as_ref());
+    let told = told_by_agent(cluster);
     let Some(pass) = told.and_then(|told| told.last_pass.as_ref()) else {
         return Draft::unknown(Phase::Federated, Reason::WaitingForAgent, "the agent has not told of a pass yet");
     };
@@ -258,7 +270,7 @@ mod tests {
     fn told(federation: &Value) -> ADXCluster {
         let cluster = json!({
             "apiVersion": "adx-mon.azure.com/v1", "kind": "ADXCluster", "metadata": {"name": "hub"},
-            "spec": {"clusterName": "hub", "role": "Federated"}, "status": {"federation": federation},
+            "spec": {"clusterName": "hub", "role": "Federated", "federation": {}}, "status": {"federation": federation},
         });
         serde_json::from_value(cluster).unwrap()
     }
@@ -295,5 +307,30 @@ mod tests {
         assert_eq!(guarded(&told(&json!({"lastPass": pass("done")}))), None);
         // A status that somebody else wrote breaks nothing.
         assert!(guarded(&told(&json!({"guard": "_,é"}))).is_some());
+    }
+
+    #[test]
+    fn what_was_told_in_another_role_or_in_a_federation_that_was_left_is_nothing_that_is_told() {
+        let (of_hub, of_partition) = (
+            json!({"live": "3/3", "guard": "mass_expiry", "lastPass": pass("done")}),
+            json!({"hubs": [{"endpoint": "https://hub.kusto.windows.net"}], "lastPass": pass("done")}),
+        );
+        let tells = |federation: &Value, role: ClusterRole, is_federated: bool| {
+            let mut cluster = told(federation);
+            cluster.spec.role = Some(role);
+            if !is_federated {
+                cluster.spec.federation = None;
+            }
+            let is_told = federated(&cluster).is_true.is_some();
+            assert_eq!(cluster.has_stale_agent_status(), !is_told, "{cluster:?}");
+            (is_told, guarded(&cluster).is_some(), cluster.agent_repairs().is_some())
+        };
+        let nothing = (false, false, false);
+        assert_eq!(tells(&of_hub, ClusterRole::Federated, true), (true, true, false));
+        assert_eq!(tells(&of_hub, ClusterRole::Partition, true), nothing);
+        assert_eq!(tells(&of_partition, ClusterRole::Partition, true), (true, false, false));
+        assert_eq!(tells(&of_partition, ClusterRole::Federated, true), nothing);
+        assert_eq!(tells(&of_hub, ClusterRole::Federated, false), nothing);
+        assert_eq!(tells(&of_partition, ClusterRole::Partition, false), nothing);
     }
 }
