@@ -118,20 +118,26 @@ impl Hub {
 
     /// Waits for so many more passes.
     async fn passes(&self, agent: &Process, passes: usize) {
-        let before = agent.output().matches("pass ended").count();
+        let before = pass_seconds(agent).len();
         let started = Instant::now();
-        while agent.output().matches("pass ended").count() < before + passes {
+        while pass_seconds(agent).len() < before + passes {
             assert!(started.elapsed() < Duration::from_secs(300), "{}", agent.output());
             time::sleep(Duration::from_millis(20)).await;
         }
     }
 }
 
-/// The seconds of the last pass, as its log says.
-fn last_pass_seconds(agent: &Process) -> f64 {
+/// The seconds of each pass, as its log says; a line may be on its way.
+fn pass_seconds(agent: &Process) -> Vec<f64> {
     let output = agent.output();
-    let last = output.lines().rfind(|line| line.contains("pass ended")).unwrap_or_default();
-    last.split("seconds=").nth(1).and_then(|rest| rest.trim().parse().ok()).unwrap_or(f64::NAN)
+    let whole = output.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let seconds =
+        whole.lines().filter(|line| line.contains("pass ended")).filter_map(|line| line.split("seconds=").nth(1));
+    seconds.map(|seconds| seconds.trim().parse().expect("seconds are a number")).collect()
+}
+
+fn last_pass_seconds(agent: &Process) -> f64 {
+    pass_seconds(agent).last().copied().expect("a pass has ended")
 }
 
 fn told(traffic: Traffic, passes: u64) -> String {

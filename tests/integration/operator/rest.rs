@@ -38,6 +38,19 @@ async fn at_rest_nothing_is_written_but_leases() {
     test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: tobe}\nspec: {clusterName: tobeprovisioned}\n").await;
     // And a partition whose agent beats all the time, to a hub that is not there.
     test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: nohub}\nspec: {clusterName: nohub, endpoint: 'http://127.0.0.1:9', federation: {heartbeatInterval: 3s, federatedClusters: [{endpoint: 'http://127.0.0.1:9', heartbeatDatabase: D, heartbeatTable: T}]}}\n").await;
+    // One under whose child's name there is somebody else's, which is looked at again and again; one that is suspended, and one that is for another operator.
+    test.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: taken-config}\ndata: {mine: 'yes'}\n").await;
+    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: Collector\nmetadata: {name: taken}\nspec: {ingestorEndpoint: 'https://x.example.com'}\n").await;
+    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: Collector\nmetadata: {name: stopped}\nspec: {suspend: true}\n")
+        .await;
+    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: Collector\nmetadata: {name: elsewhere}\nspec: {criteriaExpression: 'false'}\n").await;
+    for (name, status, reason) in [
+        ("taken", "False", "Conflict"),
+        ("stopped", "Unknown", "Suspended"),
+        ("elsewhere", "Unknown", "CriteriaNotMet"),
+    ] {
+        test.until_condition("Collector", name, "Ready", status, reason).await;
+    }
     test.until_condition("ADXCluster", "nohub", "Federated", "False", "Failed").await;
     test.until_condition("Ingestor", "bad", "Ready", "False", "ImagePullBackOff").await;
     test.until_condition("ADXCluster", "tobe", "Ready", "False", "ProvisioningDisabled").await;
