@@ -45,6 +45,9 @@ async fn there_and_back_again_is_as_if_it_had_never_been_otherwise() {
         + "  role: Federated\n  federation: {heartbeatDatabase: D, heartbeatTable: T}\n";
     test.apply(PARTITION).await;
     until_agent(&test).await;
+    // It runs: a program that found the next one's document would end, and the kubelet here starts none again.
+    let tells_of_hubs = |object: &Value| !object["status"]["federation"]["hubs"].is_null();
+    test.until("ADXCluster", "part", tells_of_hubs).await;
     test.apply(&hub).await;
     let is_hub = |object: &Value| object["spec"]["replicas"] == 2 && object.to_string().contains("/agent-hub");
     test.until("apps/v1 Deployment", "part-agent", is_hub).await;
@@ -53,7 +56,7 @@ async fn there_and_back_again_is_as_if_it_had_never_been_otherwise() {
     let is_partition =
         |object: &Value| object["spec"]["replicas"] == 1 && object.to_string().contains("/agent-partition");
     test.until("apps/v1 Deployment", "part-agent", is_partition).await;
-    test.until("ADXCluster", "part", |object| !object["status"]["federation"]["hubs"].is_null()).await;
+    test.until("ADXCluster", "part", tells_of_hubs).await;
     test.apply(&hub).await;
     test.until("apps/v1 Deployment", "part-agent", is_hub).await;
     // What is given back to nobody is taken away: server-side apply of the whole object.
