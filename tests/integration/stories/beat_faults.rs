@@ -3,7 +3,6 @@
 
 use std::{fs, time::Duration};
 
-use futures::future::join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{kusto::KustoServer, process::Process};
@@ -11,7 +10,7 @@ use tokio::time;
 
 use crate::{
     every_fault,
-    faulty_hub::{Hub, faults},
+    faulty_hub::{Hub, faults, side_by_side},
     setup_faults,
     support::judge_together,
 };
@@ -118,10 +117,6 @@ fn sent_without(server: &KustoServer, known: &[&str]) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_at_any_request_of_a_beat_keeps_the_next_ones_from_coming_or_takes_the_partition_away() {
-    let folders = join_all(faults().into_iter().map(|fault| tokio::spawn(at_every_request(fault)))).await;
-    let folders: Vec<_> = folders
-        .into_iter()
-        .map(|story| story.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
-        .collect();
+    let folders = side_by_side(faults().into_iter().map(at_every_request)).await;
     judge_together(folders.iter().map(TempDir::path));
 }

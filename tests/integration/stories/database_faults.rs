@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
     every_fault,
-    faulty_hub::{DATABASES, Hub, Sent, faults},
+    faulty_hub::{DATABASES, Hub, Sent, faults, side_by_side},
     support::judge_together,
 };
 
@@ -73,11 +72,7 @@ async fn at_every_database(fault: Value) -> TempDir {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fault_that_one_database_meets_keeps_no_other_from_being_made_right_in_that_pass() {
-    let folders = join_all(faults().into_iter().map(|fault| tokio::spawn(at_every_database(fault)))).await;
-    let folders: Vec<TempDir> = folders
-        .into_iter()
-        .map(|story| story.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
-        .collect();
+    let folders = side_by_side(faults().into_iter().map(at_every_database)).await;
     judge_together(folders.iter().map(TempDir::path));
 }
 

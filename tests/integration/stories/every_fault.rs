@@ -3,14 +3,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use futures::future::join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::process::Process;
 use tokio::time;
 
 use crate::{
-    faulty_hub::{Hub, faults},
+    faulty_hub::{Hub, faults, side_by_side},
     setup_faults,
     support::judge_together,
 };
@@ -108,12 +107,7 @@ async fn until(agent: &Process, what: &str, is_so: impl Fn() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_at_any_request_of_a_pass_removes_anything_or_leaves_a_trace() {
-    // Most of the time is spent in waiting before something is sent again.
-    let done = join_all(faults().into_iter().map(|fault| tokio::spawn(at_every_request(fault)))).await;
-    let done: Vec<_> = done
-        .into_iter()
-        .map(|story| story.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
-        .collect();
+    let done = side_by_side(faults().into_iter().map(at_every_request)).await;
     for request in REQUESTS {
         let is_met = |(_, met): &(TempDir, Vec<&str>)| met.contains(&request);
         assert!(done.iter().all(is_met), "a pass does not send {request}");

@@ -3,10 +3,12 @@
 use std::{
     fs::{self, File},
     io::{Read as _, Seek as _, SeekFrom},
+    panic::resume_unwind,
     path::PathBuf,
     time::Duration,
 };
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -36,6 +38,15 @@ pub(crate) fn faults() -> Vec<Value> {
         json!("failedScript"),
         json!({"redirect": "https://evil.example/"}),
     ]
+}
+
+/// Stories side by side: most of the time of each is spent in waiting before something is sent again. One that fails fails the test.
+pub(crate) async fn side_by_side<F>(stories: impl Iterator<Item = F>) -> Vec<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let done = join_all(stories.map(tokio::spawn)).await.into_iter();
+    done.map(|story| story.unwrap_or_else(|error| resume_unwind(error.into_panic()))).collect()
 }
 
 /// A request of one of our agents, as the server has recorded it.

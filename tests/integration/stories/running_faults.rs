@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::join_all;
 use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -16,7 +15,7 @@ use tokio::time;
 
 use crate::{
     every_fault,
-    faulty_hub::{DATABASES, Hub, Sent, faults},
+    faulty_hub::{DATABASES, Hub, Sent, faults, side_by_side},
     setup_faults,
     support::judge_together,
 };
@@ -242,11 +241,7 @@ async fn at_each_of_its_numbers(kind: usize, fault: Value) -> Story {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_goes_on_makes_nothing_more_of_a_request_that_fails_once_and_is_quiet_then() {
     let kinds = faults().into_iter().enumerate();
-    let stories = join_all(kinds.map(|(kind, fault)| tokio::spawn(at_each_of_its_numbers(kind, fault)))).await;
-    let mut stories: Vec<Story> = stories
-        .into_iter()
-        .map(|story| story.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
-        .collect();
+    let mut stories = side_by_side(kinds.map(|(kind, fault)| at_each_of_its_numbers(kind, fault))).await;
     let met: BTreeSet<&str> = stories.iter().flat_map(|story| story.met.iter().copied()).collect();
     // What is asked side by side has no fixed order: which of it no number has met is met by its text.
     for request in REQUESTS.into_iter().filter(|request| !met.contains(request)) {

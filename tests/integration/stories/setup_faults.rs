@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::kusto::KustoServer;
@@ -11,7 +10,7 @@ use tokio::time;
 
 use crate::{
     every_fault,
-    faulty_hub::{Hub, faults},
+    faulty_hub::{Hub, faults, side_by_side},
     support::judge_together,
 };
 
@@ -212,12 +211,7 @@ async fn an_agent_that_is_killed_at_any_request_while_it_sets_up_leaves_what_the
 async fn no_fault_while_a_hub_is_set_up_or_a_partition_joins_removes_anybody_or_leaves_a_trace() {
     let partition = tempfile::tempdir().expect("a temporary folder can be made");
     let mut new = new_partition(&partition).await;
-    let stories = faults().into_iter().map(|fault| tokio::spawn(at_every_request(fault, new.url.clone())));
-    let folders: Vec<TempDir> = join_all(stories)
-        .await
-        .into_iter()
-        .map(|story| story.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
-        .collect();
+    let folders = side_by_side(faults().into_iter().map(|fault| at_every_request(fault, new.url.clone()))).await;
     new.process().stop().await;
     judge_together(folders.iter().chain([&partition]).map(TempDir::path));
 }
