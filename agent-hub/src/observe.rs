@@ -4,7 +4,7 @@ mod heartbeats;
 mod members;
 mod objects;
 
-pub use heartbeats::{HeartbeatMemory, HeartbeatReading, read_heartbeats};
+pub use heartbeats::{HeartbeatMemory, HeartbeatReading, Known, read_heartbeats};
 pub use members::read_members;
 pub use objects::{ObjectMemory, read_hub};
 

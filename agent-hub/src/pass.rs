@@ -29,7 +29,7 @@ use crate::{
     guards::HoldReason,
     hub::Hub,
     membership::Membership,
-    observe::{HeartbeatMemory, ObjectMemory, ObserveError, read_heartbeats, read_hub, read_members},
+    observe::{HeartbeatMemory, Known, ObjectMemory, ObserveError, read_heartbeats, read_hub, read_members},
     plan::{Decision, Hold, Plan, plan},
     report::{Report, Work},
     settings::{self, Settings},
@@ -233,7 +233,12 @@ impl HubAgent {
                 || self.trust.failed_canaries.contains_key(endpoint)
                 || self.trust.admission(endpoint) == Admission::Admitted
         };
-        let reading = read_heartbeats(&self.hub, &self.config, &mut self.memory, trusted, admitted).await;
+        let known = || {
+            let listed = self.trust.allowed.iter().flatten().chain(self.membership.partitions.keys());
+            let endpoints = members.iter().chain(listed).cloned().collect();
+            Known { endpoints, pattern: self.trust.pattern.as_ref().map(|pattern| pattern.as_str().to_owned()) }
+        };
+        let reading = read_heartbeats(&self.hub, &self.config, &mut self.memory, known, trusted, admitted).await;
         let mut reading = reading.map_err(Blind::Incomplete)?;
         self.stale.extend(reading.changed);
         let hub = hub.map_err(Blind::Failed)?;

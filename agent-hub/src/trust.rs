@@ -83,6 +83,11 @@ impl HostPattern {
         Self(pattern.to_ascii_lowercase())
     }
 
+    /// In lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether a host, which endpoints have in lower case, is one of them.
     pub fn fits(&self, host: &str) -> bool {
         let parts: Vec<&str> = self.0.split('*').collect();

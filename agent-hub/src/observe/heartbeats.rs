@@ -59,7 +59,16 @@ pub struct HeartbeatReading {
 const HEARTBEATS: &str = "heartbeats";
 const SCHEMAS: &str = "the heartbeats' schemas";
 
-/// Reads all heartbeats of the retention period. `trusted` says which endpoints may be partitions: anyone who may write heartbeats may write any endpoint,
+/// Of whom a reading must tell, however many others beat: anyone who may write heartbeats may make endpoints up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// By name: whom we federate or watch, and whom the document lists.
+    pub endpoints: BTreeSet<ClusterEndpoint>,
+    /// By a pattern of their hosts.
+    pub pattern: Option<String>,
+}
+
+/// Reads all heartbeats of the retention period; where more endpoints beat than an answer may tell of, those of all who are `known` and of some others. `trusted` says which endpoints may be partitions: anyone who may write heartbeats may write any endpoint,
 /// and what gets into a group is asked with the rights of the hub's users. `admitted` says whose schemas are wanted: those of strangers would cost memory. An error means that nothing is known: a partial list is never returned.
 ///
 /// # Errors
@@ -68,15 +77,28 @@ pub async fn read_heartbeats(
     hub: &KustoClient,
     config: &HubConfig,
     memory: &mut HeartbeatMemory,
+    known: impl FnOnce() -> Known,
     trusted: impl Fn(&ClusterEndpoint) -> Result<(), &'static str>,
     admitted: impl Fn(&ClusterEndpoint) -> bool,
 ) -> Result<HeartbeatReading, ObserveError> {
     let (database, source, windows) = (&config.heartbeat_database, &config.heartbeats, windows(config));
     let since = memory.read_at.map_or(UNIX_EPOCH, SystemTime::from);
     let interval = config.heartbeat_interval;
-    let request = ReadHeartbeats { database, source, windows, since, interval }.request();
-    let answer = hub.send(&request).await.map_err(asking(HEARTBEATS))?;
-    let Rows { rows, now, mut problems, refused } = parse_rows(&answer, trusted).map_err(decoding(HEARTBEATS))?;
+    let query = ReadHeartbeats { database, source, windows, since, interval };
+    let mut answers = vec![hub.send(&query.request()).await.map_err(asking(HEARTBEATS))?];
+    // One row is the server's time.
+    let is_crowd = answers.iter().any(|answer| answer.rows().count() > ReadHeartbeats::ENOUGH + 1);
+    if is_crowd {
+        let Known { endpoints, pattern } = known();
+        let request = query.request_of(&endpoints, pattern.as_deref());
+        answers.push(hub.send(&request).await.map_err(asking(HEARTBEATS))?);
+    }
+    let Rows { rows, now, mut problems, refused } = parse_rows(&answers, trusted).map_err(decoding(HEARTBEATS))?;
+    drop(answers);
+    if is_crowd {
+        let enough = ReadHeartbeats::ENOUGH;
+        problems.insert(0, format!("more than {enough} endpoints beat: of those that are neither federated, nor listed, nor fit the pattern, only some are looked at"));
+    }
     let (mut changed, mut unread) = (BTreeSet::new(), BTreeSet::new());
     for endpoints in memory.wanted(&rows, admitted) {
         let request = ReadSchemas { database, source, windows, endpoints: &endpoints }.request();
@@ -155,7 +177,7 @@ const MAX_TOLD: usize = 20;
 /// The newest row of each endpoint: one cluster may be written in several spellings, as adx-mon and we write it.
 type Newest = BTreeMap<ClusterEndpoint, HeartbeatRow>;
 
-/// An answer to [`ReadHeartbeats`].
+/// Answers to [`ReadHeartbeats`].
 struct Rows {
     rows: Newest,
     /// The server's time.
@@ -167,7 +189,7 @@ struct Rows {
 
 /// Without the server's time the answer is not whole.
 fn parse_rows(
-    table: &ResultTable,
+    answers: &[ResultTable],
     trusted: impl Fn(&ClusterEndpoint) -> Result<(), &'static str>,
 ) -> Result<Rows, DecodeError> {
     let (mut rows, mut now, mut problems) = (Newest::new(), None, Vec::new());
@@ -176,7 +198,7 @@ fn parse_rows(
         *refused.entry(reason).or_default() += 1;
         problems.push(problem);
     };
-    for row in table.rows() {
+    for row in answers.iter().flat_map(ResultTable::rows) {
         let key = row.string("ClusterEndpoint")?;
         if let Some(time) = row.datetime("Now")? {
             now = Some(time);
@@ -351,7 +373,7 @@ mod tests {
         let trusted = |endpoint: &ClusterEndpoint| {
             if endpoint.host().ends_with(".kusto.windows.net") { Ok(()) } else { Err("it is foreign") }
         };
-        parse_rows(&answer(rows), trusted).unwrap().rows
+        parse_rows(&[answer(rows)], trusted).unwrap().rows
     }
 
     fn schemas(endpoint: &str, text: &str) -> ResultTable {
@@ -377,7 +399,7 @@ mod tests {
             if endpoint.host().ends_with(".kusto.windows.net") { Ok(()) } else { Err("it is foreign") }
         };
         let Rows { rows, problems, refused, .. } =
-            parse_rows(&answer(&endpoints.map(|endpoint| (endpoint, 1, "a", 1))), foreign).unwrap();
+            parse_rows(&[answer(&endpoints.map(|endpoint| (endpoint, 1, "a", 1)))], foreign).unwrap();
         assert_eq!(
             rows.values().map(|row| (row.endpoint.as_str(), row.skew)).collect::<Vec<_>>(),
             [(endpoints[3], None)]
@@ -397,7 +419,7 @@ mod tests {
     #[test]
     fn an_answer_without_the_servers_time_is_not_whole() {
         let names = ["ClusterEndpoint", "Received", "NewBeats", "Skew", "Hash", "SchemaBytes", "Now"];
-        assert!(parse_rows(&table(&names, Vec::new()), |_| Ok(())).is_err());
+        assert!(parse_rows(&[table(&names, Vec::new())], |_| Ok(())).is_err());
     }
 
     #[test]

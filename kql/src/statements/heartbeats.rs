@@ -258,16 +258,52 @@ pub struct ReadHeartbeats<'a> {
 }
 
 impl ReadHeartbeats<'_> {
-    /// Renders the query.
+    /// Of how many endpoints an answer tells at most. One that tells of more than [`Self::ENOUGH`] leaves some out.
+    const MOST: usize = Self::ENOUGH + 1;
+
+    /// Of how many endpoints an answer tells that leaves none out.
+    pub const ENOUGH: usize = 10_000;
+
+    /// Renders the query for all that beat.
     pub fn request(&self) -> Request {
+        self.render(true, &BTreeSet::new(), None)
+    }
+
+    /// Renders the query for those that are known, and for those whose host fits the pattern, in which `*` stands for any characters.
+    pub fn request_of(&self, known: &BTreeSet<ClusterEndpoint>, pattern: Option<&str>) -> Request {
+        self.render(false, known, pattern)
+    }
+
+    fn render(&self, all: bool, known: &BTreeSet<ClusterEndpoint>, pattern: Option<&str>) -> Request {
         let file = include_str!("../../text/read_heartbeats.kql");
-        let values = [("beats", &*self.source.render(None))];
+        // Without a pattern, one that fits no endpoint.
+        let hosts = literal::string(&pattern.map_or_else(|| "^$".to_owned(), hosts_like));
+        let values =
+            [("beats", &*self.source.render(None)), ("most", &Self::MOST.to_string()), ("hosts", hosts.as_str())];
+        let known = serde_json::Value::from_iter(known.iter().map(ClusterEndpoint::as_str));
         let mut request = request("read_heartbeats", RequestKind::Query, Some(self.database), file, &values);
         self.windows.set(&mut request);
         request.parameters.insert("_since", datetime_literal(self.since));
         request.parameters.insert("_beat", timespan_literal(self.interval / 2));
+        request.parameters.insert("_all", format!("bool({all})"));
+        request.parameters.insert("_known", format!("dynamic({known})"));
         request
     }
+}
+
+/// A regular expression of the endpoints of the hosts that a pattern fits, in which `*` stands for any characters.
+fn hosts_like(pattern: &str) -> String {
+    let plain = |text: &str| {
+        text.chars().fold(String::new(), |mut plain, character| {
+            if character.is_ascii_punctuation() {
+                plain.push('\\');
+            }
+            plain.push(character);
+            plain
+        })
+    };
+    let parts: Vec<_> = pattern.to_ascii_lowercase().split('*').map(plain).collect();
+    format!("^https?://{}(:[0-9]+)?/?$", parts.join(".*"))
 }
 
 /// The schema texts and attributes of some partitions. Columns, all strings: ClusterEndpoint, SchemaText, MetadataText.

@@ -113,6 +113,8 @@ fn every_statement_renders_as_reviewed() {
         AlterCaching { database, table, period: 24 * hour }.request(),
         IngestInline { database, table, records: "2025-05-03T12:34:56Z,x,[],{}\n" }.request(),
         ReadHeartbeats { database, source: &shared, windows, since: UNIX_EPOCH + hour, interval: hour }.request(),
+        ReadHeartbeats { database, source: &shared, windows, since: UNIX_EPOCH + hour, interval: hour }
+            .request_of(&[cluster.clone()].into(), Some("adx-*-prod.*")),
         ReadSchemas { database, source: &shared, windows, endpoints }.request(),
         ReadHeartbeats { database, source: &own, windows, since: UNIX_EPOCH + hour, interval: hour }.request(),
         ReadSchemas { database, source: &own, windows, endpoints }.request(),

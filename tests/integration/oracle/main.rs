@@ -317,6 +317,12 @@ fn statements_about(text: &str) -> Vec<About> {
             ReadHeartbeats { database, source: &tables, windows, since, interval: period }.request(),
             vec![own.as_str(), cluster.as_str()],
         ),
+        (
+            // A pattern becomes a literal of the text.
+            ReadHeartbeats { database, source: &shared, windows, since, interval: period }
+                .request_of(&[cluster.clone()].into(), Some(&text)),
+            vec![&text],
+        ),
         (ReadSchemas { database, source: &shared, windows, endpoints }.request(), vec![&text]),
         (ReadSchemas { database, source: &tables, windows, endpoints }.request(), vec![own.as_str(), cluster.as_str()]),
         (ReadOwnership { database, table: &table }.request(), vec![&text]),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use kql::{
+    endpoint::ClusterEndpoint,
     names::{DatabaseName, TableName},
     request::Request,
     statements::{HeartbeatSource, ReadHeartbeats, ReadSchemas, Windows},
@@ -65,6 +66,26 @@ fn what_our_queries_are_given_is_read_as_it_was_meant() {
         let (kind, inside, _) = read(&given["_since"]);
         let since = jiff::Timestamp::try_from(since).expect("it is a time");
         assert_eq!((&*kind, inside.parse().ok()), ("datetime", Some(since)));
+        let known = BTreeSet::from(
+            ["https://eu.kusto.windows.net", "http://127.0.0.1:1"]
+                .map(|text| ClusterEndpoint::parse(text).expect("it is an endpoint")),
+        );
+        for (request, all, known) in [
+            (request, "true", BTreeSet::new()),
+            (
+                ReadHeartbeats { database, source, windows, since: UNIX_EPOCH, interval }
+                    .request_of(&known, Some("a'b*")),
+                "false",
+                known,
+            ),
+        ] {
+            let given = sent(&request);
+            assert_eq!(oracle().wrong_parameter(request.text(), &given).expect("the oracle answers"), None);
+            assert_eq!(given["_all"], format!("bool({all})"));
+            let (kind, _, strings) = read(&given["_known"]);
+            let meant = known.iter().map(ToString::to_string).collect::<Vec<_>>();
+            assert_eq!((&*kind, strings), ("dynamic", meant));
+        }
         let endpoints = &hostile().into_iter().collect::<BTreeSet<_>>();
         let request = ReadSchemas { database, source, windows, endpoints }.request();
         let given = sent(&request);
