@@ -12,7 +12,7 @@ mod start;
 mod stop;
 
 pub use admin::{Admin, AdminServer};
-pub use args::{CommonArgs, LogFormat};
+pub use args::{CommonArgs, DOCUMENT_ENV, LogFormat};
 pub use backoff::Backoff;
 pub use cycle::{Cycle, Leadership};
 pub use logs::{chain, init as init_logs};

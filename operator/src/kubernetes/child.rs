@@ -9,7 +9,7 @@ use kube::{
     core::{ClusterResourceScope, NamespaceResourceScope},
 };
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use shared::document::fingerprint;
 
 /// Who made it.
 pub(crate) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "adx-federation");
@@ -198,8 +198,7 @@ impl Child {
         content["metadata"] = metadata;
         content["apiVersion"] = reference.resource.api_version.clone().into();
         content["kind"] = reference.resource.kind.clone().into();
-        let hash = hash(&content.to_string());
-        content["metadata"]["annotations"][APPLIED] = hash.into();
+        content["metadata"]["annotations"][APPLIED] = fingerprint(&content.to_string()).into();
         Self { reference, content, scaled_from: None }
     }
 
@@ -208,14 +207,9 @@ impl Child {
         self.scaled_from = Some(fewest);
         // Another bound is a change of ours.
         let mark = &mut self.content["metadata"]["annotations"][APPLIED];
-        *mark = hash(&format!("{mark} from {fewest}")).into();
+        *mark = fingerprint(&format!("{mark} from {fewest}")).into();
         self
     }
-}
-
-/// Sixteen hexadecimal digits of SHA-256.
-pub(crate) fn hash(text: &str) -> String {
-    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -253,7 +253,7 @@ async fn carry_out<K: Managed>(
         return Ok(Report { outcome, conditions, endpoint, is_stalled, provisioned, events });
     };
     let is_trouble = |draft: &&Draft| {
-        draft.phase == Phase::Guarded || (draft.phase == Phase::Federated && draft.is_true == Some(false))
+        matches!((draft.phase, draft.is_true), (Phase::Guarded, Some(true)) | (Phase::Federated, Some(false)))
     };
     events.extend(conditions.iter().filter(is_trouble).filter_map(|why| news(object, why)));
     if let Some((pass, repairs)) = object.agent_repairs()
@@ -402,19 +402,30 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
     }
 }
 
-/// An agent that is gone tells nothing any more: what it told goes, as if it had taken it back.
+/// An agent that is gone tells nothing any more: what it told goes, as if it had taken it back. The next agent may have told something since the watch showed this
+/// object, and it does not say it twice: so what is taken back is what is there now, and nothing that is told meanwhile.
 async fn clear_agent_status<K: Managed>(object: &K, context: &Context) -> Result<(), ReconcileError> {
-    let patch = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "metadata": {"name": object.name_any(), "uid": object.uid()},
-        "status": {},
-    });
-    let api: Api<PartialObjectMeta<K>> =
-        Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
+    let api = Api::<K>::namespaced(context.client.clone(), &namespace);
+    let statuses: Api<PartialObjectMeta<K>> = Api::namespaced(context.client.clone(), &namespace);
     let params = PatchParams::apply(AGENT_FIELD_MANAGER).force();
-    let cleared = api.patch_status(&object.name_any(), &params, &Patch::Apply(&patch)).await;
-    cleared.map(drop).map_err(ReconcileError::Status)
+    loop {
+        let now = api.get_opt(&name).await.map_err(ReconcileError::Read)?;
+        let Some(now) = now.filter(|now| now.uid() == object.uid() && now.has_stale_agent_status()) else {
+            return Ok(());
+        };
+        let patch = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"name": name, "uid": now.uid(), "resourceVersion": now.resource_version()},
+            "status": {},
+        });
+        match statuses.patch_status(&name, &params, &Patch::Apply(&patch)).await {
+            // Somebody has written since: that is looked at first.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            other => return other.map(drop).map_err(ReconcileError::Status),
+        }
+    }
 }
 
 /// Conditions of our phases; others may be there, of another operator's.

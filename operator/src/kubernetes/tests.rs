@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use kube::runtime::events::{Recorder, Reporter};
 use serde_json::{Value, json};
-use shared::runtime::Metrics;
+use shared::{
+    document::{ADXCluster, effective, fingerprint},
+    runtime::Metrics,
+};
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -138,6 +141,15 @@ async fn each_changed_path_of_a_child_is_told_in_words_of_its_own_and_counted_af
     term.cancel();
 }
 
+/// As an agent with the present document tells of a pass.
+async fn tell_of(server: &Server, key: &(String, String), pass: Value) {
+    let mut cluster = server.get(key).expect("it was put there");
+    let object: ADXCluster = serde_json::from_value(cluster.clone()).expect("it is one");
+    cluster["status"]["federation"] = json!({"lastPass": pass, "document": fingerprint(&effective(&object))});
+    server.put(key, cluster);
+    time::sleep(LATER).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_an_agent_could_not_do_is_told_by_an_event_once() {
     let (server, term) = (Server::default(), CancellationToken::new());
@@ -145,11 +157,7 @@ async fn what_an_agent_could_not_do_is_told_by_an_event_once() {
     let key = ("adxclusters".to_owned(), "eu".to_owned());
     let refused = "create function federated_Requests in Logs: the hub refused it";
     for time in ["2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"] {
-        let mut cluster = server.get(&key).expect("it was put there");
-        let pass = json!({"time": time, "outcome": "partial", "problems": [refused]});
-        cluster["status"]["federation"] = json!({"lastPass": pass});
-        server.put(&key, cluster);
-        time::sleep(LATER).await;
+        tell_of(&server, &key, json!({"time": time, "outcome": "partial", "problems": [refused]})).await;
         assert_eq!(server.told("Partial"), [refused]);
     }
     let told = server.get(&key).expect("it is there")["status"]["conditions"].to_string();
@@ -174,11 +182,8 @@ async fn what_an_agent_tells_in_other_words_has_an_event_of_its_own_and_the_same
         ("2100-01-01T00:03:00Z", "unchanged", vec![], vec![]),
         ("2100-01-01T00:04:00Z", "partial", vec![one], vec![repaired[0]]),
     ] {
-        let mut cluster = server.get(&key).expect("it was put there");
         let pass = json!({"time": time, "outcome": outcome, "problems": problems, "repairs": repairs});
-        cluster["status"]["federation"] = json!({"lastPass": pass});
-        server.put(&key, cluster);
-        time::sleep(LATER).await;
+        tell_of(&server, &key, pass).await;
     }
     assert_eq!(server.told("Partial"), [one, other]);
     assert_eq!(server.told("HubDriftRepaired"), repaired);

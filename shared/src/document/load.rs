@@ -15,6 +15,7 @@ use serde_json::Value;
 use serde_saphyr::Location;
 
 use super::{
+    effective::fingerprint,
     schema::wrong_types,
     spec::{ADXCluster, ADXClusterSpec, ADXClusterStatus},
     validate::Violation,
@@ -64,14 +65,23 @@ pub struct ParseError {
     line: Option<String>,
 }
 
+/// One document, and what tells its text from any other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// What it says.
+    pub cluster: ADXCluster,
+    /// The [`fingerprint`] of the file as it was read.
+    pub fingerprint: String,
+}
+
 /// Reads a file that holds exactly one document.
 ///
 /// # Errors
 /// See [`DocumentError`].
-pub fn load_document(path: &Path) -> Result<ADXCluster, DocumentError> {
-    let mut documents = load_documents(path)?;
+pub fn load_document(path: &Path) -> Result<Document, DocumentError> {
+    let (text, mut documents) = load(path)?;
     match (documents.pop(), documents.len()) {
-        (Some(document), 0) => Ok(document),
+        (Some(cluster), 0) => Ok(Document { cluster, fingerprint: fingerprint(&text) }),
         (last, others) => {
             Err(DocumentError::NotOne { path: path.to_owned(), count: others + usize::from(last.is_some()) })
         }
@@ -83,12 +93,16 @@ pub fn load_document(path: &Path) -> Result<ADXCluster, DocumentError> {
 /// # Errors
 /// See [`DocumentError`].
 pub fn load_documents(path: &Path) -> Result<Vec<ADXCluster>, DocumentError> {
+    load(path).map(|(_, documents)| documents)
+}
+
+fn load(path: &Path) -> Result<(String, Vec<ADXCluster>), DocumentError> {
     let text = fs::read_to_string(path).map_err(|source| DocumentError::Read { path: path.to_owned(), source })?;
     let documents = parse_documents(&text).map_err(|source| DocumentError::Parse { path: path.to_owned(), source })?;
     if documents.is_empty() {
         return Err(DocumentError::Empty(path.to_owned()));
     }
-    Ok(documents)
+    Ok((text, documents))
 }
 
 /// Reads documents from a YAML text.
@@ -366,7 +380,8 @@ spec:
         };
         assert_eq!(count(load_document(&path)), 0);
         file.write_all(MINIMAL.as_bytes()).unwrap();
-        assert_eq!(load_document(&path).unwrap().spec.cluster_name, "minimal");
+        let document = load_document(&path).unwrap();
+        assert_eq!((&*document.cluster.spec.cluster_name, document.fingerprint), ("minimal", fingerprint(MINIMAL)));
         file.write_all(format!("---{MINIMAL}").as_bytes()).unwrap();
         assert_eq!(count(load_document(&path)), 2);
         assert_eq!(load_documents(&path).unwrap().len(), 2);

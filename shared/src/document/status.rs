@@ -21,6 +21,9 @@ pub fn whole_seconds(time: Timestamp) -> Time {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FederationStatus {
+    /// Which document the agent that tells this works from: what the annotation `adx-mon.azure.com/config` of its pods says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<String>,
     /// Hub: live partitions of all that it knows, such as `3/4`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<String>,

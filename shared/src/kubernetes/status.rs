@@ -6,7 +6,7 @@ use kube::{
     Api, Client, Resource as _,
     api::{ApiResource, DynamicObject, PartialObjectMeta, Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -29,8 +29,11 @@ pub struct StatusWriter {
     api: Api<PartialObjectMeta<ADXCluster>>,
     object: Api<DynamicObject>,
     name: String,
+    document: String,
     written: Option<(FederationStatus, Instant)>,
     suspended: bool,
+    /// The time of the pass that the object told of when it was last looked at, until that was compared with ours.
+    found: Option<Value>,
 }
 
 impl std::fmt::Debug for StatusWriter {
@@ -40,31 +43,50 @@ impl std::fmt::Debug for StatusWriter {
 }
 
 impl StatusWriter {
-    /// Writes nothing yet.
-    pub fn new(client: Client, namespace: &str, name: &str) -> Self {
+    /// Writes nothing yet. `document`: the fingerprint of the one that the agent works from.
+    pub fn new(client: Client, namespace: &str, name: &str, document: String) -> Self {
         let object = Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<ADXCluster>(&()));
         let api = Api::namespaced(client, namespace);
-        Self { api, object, name: name.to_owned(), written: None, suspended: false }
+        Self { api, object, name: name.to_owned(), document, written: None, suspended: false, found: None }
     }
 
     /// Whether the ADXCluster says `suspend` now: the operator hands no new document to an object that does. Where it cannot be asked, the last answer counts.
     pub async fn is_suspended(&mut self) -> bool {
-        match timeout(PATIENCE, self.object.get(&self.name)).await {
-            Ok(Ok(object)) => self.suspended = object.data["spec"]["suspend"] == true,
-            Ok(Err(error)) => tracing::warn!(error = chain(&error), "the ADXCluster could not be read"),
-            Err(_) => tracing::warn!("the ADXCluster could not be read in time"),
-        }
+        self.look().await;
         self.suspended
     }
 
-    /// Writes the status within its bounds, if it is another than the one written last, or an old one of which only the times are. A failure is logged and tried again with the next pass: nothing depends on it.
+    async fn look(&mut self) {
+        match timeout(PATIENCE, self.object.get(&self.name)).await {
+            Ok(Ok(object)) => {
+                self.suspended = object.data["spec"]["suspend"] == true;
+                self.found = Some(time_of_pass(&object.data["status"]["federation"]));
+            }
+            Ok(Err(error)) => tracing::warn!(error = chain(&error), "the ADXCluster could not be read"),
+            Err(_) => tracing::warn!("the ADXCluster could not be read in time"),
+        }
+    }
+
+    /// Whether the object still tells what was written last, as far as is known: the operator takes back what an agent of another role told, and a person or a restored
+    /// backup may have done so.
+    async fn is_still_there(&mut self, written: &FederationStatus) -> bool {
+        if self.found.is_none() {
+            self.look().await;
+        }
+        let written = time_of_pass(&json!(written));
+        self.found.take().is_none_or(|found| found == written)
+    }
+
+    /// Writes the status within its bounds, if it is another than the one written last, or an old one of which only the times are, or is not there any more. A failure is logged and tried again with the next pass: nothing depends on it.
     pub async fn write(&mut self, status: FederationStatus) {
-        let status = status.bounded();
-        if let Some((written, at)) = &self.written
-            && (*written == status || (at.elapsed() < REST && written.timeless() == status.timeless()))
+        let status = FederationStatus { document: Some(self.document.clone()), ..status.bounded() };
+        if let Some((written, at)) = self.written.clone()
+            && (written == status || (at.elapsed() < REST && written.timeless() == status.timeless()))
+            && self.is_still_there(&written).await
         {
             return;
         }
+        self.found = None;
         let patch = json!({
             "apiVersion": ADXCluster::api_version(&()),
             "kind": ADXCluster::kind(&()),
@@ -78,6 +100,10 @@ impl StatusWriter {
             Err(_) => tracing::warn!("the ADXCluster's status could not be written in time"),
         }
     }
+}
+
+fn time_of_pass(federation: &Value) -> Value {
+    federation["lastPass"]["time"].clone()
 }
 
 #[cfg(test)]
@@ -117,16 +143,28 @@ mod tests {
         FederationStatus { last_pass: Some(pass), hubs: vec![hub], ..FederationStatus::default() }
     }
 
+    fn writer(server: Router) -> StatusWriter {
+        StatusWriter::new(Client::new(server, "monitoring"), "monitoring", "europe", "0123456789abcdef".to_owned())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn times_alone_are_written_once_in_five_minutes_and_all_else_at_once() {
         let (writes, is_up) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(true)));
-        let (counted, answers) = (Arc::clone(&writes), Arc::clone(&is_up));
-        let server = Router::new().fallback(move || {
-            counted.fetch_add(1, Ordering::Relaxed);
-            let status = if answers.load(Ordering::Relaxed) { StatusCode::OK } else { StatusCode::FORBIDDEN };
-            async move { (status, Json(json!({"metadata": {"name": "europe"}}))) }
+        let object = Arc::new(Mutex::new(json!({"metadata": {"name": "europe"}})));
+        let (counted, answers, kept) = (Arc::clone(&writes), Arc::clone(&is_up), Arc::clone(&object));
+        let server = Router::new().fallback(move |method: Method, body: Bytes| {
+            let is_write = method == Method::PATCH;
+            counted.fetch_add(usize::from(is_write), Ordering::Relaxed);
+            let is_up = answers.load(Ordering::Relaxed);
+            let mut object = kept.lock().expect("no holder of this lock panics");
+            if is_write && is_up {
+                *object = serde_json::from_slice(&body).expect("it is JSON");
+            }
+            let status = if is_up { StatusCode::OK } else { StatusCode::FORBIDDEN };
+            let answer = (status, Json(object.clone()));
+            async move { answer }
         });
-        let mut writer = StatusWriter::new(Client::new(server, "monitoring"), "monitoring", "europe");
+        let mut writer = writer(server);
         // A pass each ten seconds, for a quarter of an hour: the first, and then one in five minutes.
         for pass in 0..90 {
             writer.write(seen(pass * 10, "done")).await;
@@ -148,6 +186,19 @@ mod tests {
         is_up.store(true, Ordering::Relaxed);
         assert_eq!(written(&mut writer, 903, "done").await, 1);
         assert_eq!(written(&mut writer, 904, "done").await, 0);
+        // What somebody took back is told again, with what the hub's agent sees before its pass or without.
+        let taken_back = || object.lock().expect("no holder of this lock panics")["status"] = json!({});
+        taken_back();
+        assert_eq!(written(&mut writer, 905, "done").await, 1);
+        assert_eq!(written(&mut writer, 906, "done").await, 0);
+        taken_back();
+        assert!(!writer.is_suspended().await);
+        assert_eq!(written(&mut writer, 907, "done").await, 1);
+        assert!(!writer.is_suspended().await);
+        assert_eq!(written(&mut writer, 908, "done").await, 0);
+        // Nothing is known of what is there.
+        is_up.store(false, Ordering::Relaxed);
+        assert_eq!(written(&mut writer, 909, "done").await, 0);
     }
 
     /// A fleet of two thousand, in which everything that can be told is told, and at length.
@@ -190,14 +241,15 @@ mod tests {
             kept.lock().expect("no holder of this lock panics").push((method, body));
             async { Json(json!({"metadata": {"name": "europe"}})) }
         });
-        let mut writer = StatusWriter::new(Client::new(server, "monitoring"), "monitoring", "europe");
+        let mut writer = writer(server);
         writer.write(everything()).await;
         let sent = sent.lock().expect("no holder of this lock panics");
         let [(method, body)] = &sent[..] else { panic!("{} requests", sent.len()) };
         assert_eq!(method, Method::PATCH);
         assert!(body.len() < 200_000, "{}", body.len());
-        let patch: serde_json::Value = serde_json::from_slice(body).expect("it is JSON");
+        let patch: Value = serde_json::from_slice(body).expect("it is JSON");
         let told = &patch["status"]["federation"];
+        assert_eq!(told["document"], "0123456789abcdef");
         for (list, omitted, all) in [
             ("partitions", "partitionsOmitted", 2000),
             ("databases", "databasesOmitted", 3000),

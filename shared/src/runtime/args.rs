@@ -4,6 +4,9 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use crate::kusto::{Cloud, HostTrust, TrustedSuffix};
 
+/// The variable by which the operator tells an agent which document it is to find.
+pub const DOCUMENT_ENV: &str = "ADX_FEDERATION_DOCUMENT";
+
 /// Flattened into each agent's own arguments.
 #[derive(Debug, Clone, clap::Args)]
 // Without this, the line above would be the program's description.
@@ -24,6 +27,11 @@ pub struct CommonArgs {
     /// Run in a Kubernetes cluster: one of several replicas leads, by a lease, and the ADXCluster's status tells what this agent sees
     #[arg(long, conflicts_with = "once", env = "ADX_FEDERATION_KUBERNETES")]
     pub kubernetes: bool,
+
+    /// The fingerprint of the document that is expected; with another one the agent ends at once. The operator says it: what a new pod is given of a ConfigMap may be
+    /// older than the pod
+    #[arg(long, value_name = "FINGERPRINT", env = DOCUMENT_ENV, hide = true)]
+    pub document: Option<String>,
 
     /// How log lines are written to standard error; RUST_LOG chooses which
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t, env = "ADX_FEDERATION_LOG_FORMAT")]

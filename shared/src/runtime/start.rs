@@ -3,7 +3,6 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +16,7 @@ use super::{
     stop::stop_on_signals,
 };
 use crate::{
-    document::{ADXCluster, Schedule, Violations, load_document},
+    document::{ADXCluster, Document, Schedule, Violations, load_document},
     kubernetes::{self, Lease, StatusWriter},
     kusto::{ClientOptions, HostTrust},
 };
@@ -94,8 +93,9 @@ where
     };
     let common = args.as_ref().clone();
     logs::init(common.log_format);
-    let Some((object, config)) = configuration(&common.config, validate) else {
-        return ExitCode::from(Exit::BadConfiguration.code());
+    let (document, config) = match configuration(&common, validate) {
+        Ok(both) => both,
+        Err(exit) => return ExitCode::from(exit.code()),
     };
     // One thread: an agent waits for its hub, and a thread for each of a node's cores costs memory only.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -105,18 +105,33 @@ where
             return ExitCode::from(Exit::Failed.code());
         }
     };
-    let exit = runtime.block_on(surround(agent, &common, &object, |world| run(args, config, world)));
+    let exit = runtime.block_on(surround(agent, &common, &document, |world| run(args, config, world)));
     runtime.shutdown_timeout(Duration::from_millis(500));
     ExitCode::from(exit.code())
 }
 
 /// The document as a configuration; what is wrong with it is logged, each broken rule in its own line.
-fn configuration<C>(path: &Path, validate: fn(&ADXCluster) -> Result<C, Violations>) -> Option<(ObjectMeta, C)> {
-    let cluster = load_document(path)
-        .map_err(|error| tracing::error!(error = chain(&error), "the document cannot be used"))
-        .ok()?;
-    match validate(&cluster) {
-        Ok(config) => Some((cluster.metadata, config)),
+fn configuration<C>(
+    args: &CommonArgs,
+    validate: fn(&ADXCluster) -> Result<C, Violations>,
+) -> Result<(Document, C), Exit> {
+    let path: &Path = &args.config;
+    let document = load_document(path).map_err(|error| {
+        tracing::error!(error = chain(&error), "the document cannot be used");
+        Exit::BadConfiguration
+    })?;
+    if let Some(expected) = args.document.as_ref().filter(|expected| **expected != document.fingerprint) {
+        // A kubelet may start a pod with what it remembers of a ConfigMap; it mounts the present one soon, and starts us again.
+        tracing::error!(
+            document = %path.display(),
+            found = document.fingerprint,
+            expected,
+            "the document is another than this pod was made for, which will be here soon"
+        );
+        return Err(Exit::Failed);
+    }
+    match validate(&document.cluster) {
+        Ok(config) => Ok((document, config)),
         Err(Violations(violations)) => {
             for violation in violations {
                 tracing::error!(
@@ -127,13 +142,14 @@ fn configuration<C>(path: &Path, validate: fn(&ADXCluster) -> Result<C, Violatio
                     "the document breaks a rule"
                 );
             }
-            None
+            Err(Exit::BadConfiguration)
         }
     }
 }
 
 /// Takes part in the election of the ADXCluster's agent, and tells its status.
-async fn in_kubernetes(world: &mut World, object: &ObjectMeta) -> Result<Election, String> {
+async fn in_kubernetes(world: &mut World, document: &Document) -> Result<Election, String> {
+    let object = &document.cluster.metadata;
     let name = object.name.clone().unwrap_or_default();
     let Some(namespace) = object.namespace.clone() else {
         return Err("the document has no metadata.namespace".to_owned());
@@ -144,7 +160,7 @@ async fn in_kubernetes(world: &mut World, object: &ObjectMeta) -> Result<Electio
     let end = CancellationToken::new();
     let (standing, task) = kubernetes::lead(lease, end.clone());
     world.leadership = Some(Leadership::new(standing, world.admin.clone()));
-    world.status = Some(StatusWriter::new(client, &namespace, &name));
+    world.status = Some(StatusWriter::new(client, &namespace, &name, document.fingerprint.clone()));
     Ok(Election { end, task })
 }
 
@@ -157,7 +173,7 @@ struct Election {
 async fn surround<F: Future<Output = Exit>>(
     agent: &'static str,
     args: &CommonArgs,
-    object: &ObjectMeta,
+    document: &Document,
     run: impl FnOnce(World) -> F,
 ) -> Exit {
     let stop = match stop_on_signals() {
@@ -170,7 +186,7 @@ async fn surround<F: Future<Output = Exit>>(
     let mut world = World { stop, once: args.once, trust: args.trust(), ..World::new(agent) };
     let mut election = None;
     if args.kubernetes {
-        match in_kubernetes(&mut world, object).await {
+        match in_kubernetes(&mut world, document).await {
             Ok(task) => election = Some(task),
             Err(why) => {
                 tracing::error!(error = why, "--kubernetes needs a cluster");

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use kube::api::{Patch, PatchParams};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::cluster::{ApiProxy, Operator, OperatorOptions, TestNamespace};
@@ -51,7 +52,8 @@ async fn there_and_back_again_is_as_if_it_had_never_been_otherwise() {
     test.apply(&hub).await;
     let is_hub = |object: &Value| object["spec"]["replicas"] == 2 && object.to_string().contains("/agent-hub");
     test.until("apps/v1 Deployment", "part-agent", is_hub).await;
-    test.until("ADXCluster", "part", |object| !object["status"]["federation"]["lastPass"].is_null()).await;
+    let tells_of_partitions = |object: &Value| object["status"]["federation"]["live"] == "0/0";
+    test.until("ADXCluster", "part", tells_of_partitions).await;
     test.apply(PARTITION).await;
     let is_partition =
         |object: &Value| object["spec"]["replicas"] == 1 && object.to_string().contains("/agent-partition");
@@ -76,6 +78,49 @@ async fn there_and_back_again_is_as_if_it_had_never_been_otherwise() {
     test.until("apps/v1 StatefulSet", "i", |set| !set.to_string().contains("moved.kusto")).await;
     until_ready(&test).await;
     assert_same(&made(&test).await, &expected);
+}
+
+#[tokio::test]
+async fn what_the_next_agent_tells_is_not_taken_back_with_what_the_last_one_told() {
+    let test = TestNamespace::new("agents-words").await;
+    let proxy = ApiProxy::start(test.plane).await;
+    let operator = through(&test, &proxy, "agents-words").await;
+    operator.until_leading().await;
+    // Pods without a program in them: the story speaks for the agents.
+    let of_role = |role: &str| {
+        PARTITION.replace("  federation:", &format!("  role: {role}\n  federation:\n    image: x/silent:1"))
+    };
+    let hub = of_role("Federated").split("    federatedClusters:").next().expect("the text has that list").to_owned()
+        + "    heartbeatDatabase: D\n    heartbeatTable: T\n";
+    let tells = async |federation: Value| {
+        let status = json!({"apiVersion": "adx-mon.azure.com/v1", "kind": "ADXCluster", "metadata": {"name": "part"}, "status": {"federation": federation}});
+        let params = PatchParams::apply("adx-federation-agent").force();
+        let told = test.api("ADXCluster").patch_status("part", &params, &Patch::Apply(&status)).await;
+        told.expect("the API server takes the status");
+    };
+    let observed = |object: &Value| object["status"]["observedGeneration"] == object["metadata"]["generation"];
+    let hubs = json!([{"endpoint": "https://hub.kusto.windows.net", "outcome": "accepted"}]);
+    // Each time the next agent is sooner than the operator, which sees the last one's word; and, each second time, at the very moment of its write.
+    for round in 0..6 {
+        test.apply(&hub).await;
+        test.until("apps/v1 Deployment", "part-agent", |object| object["spec"]["replicas"] == 2).await;
+        tells(json!({"live": "1/1"})).await;
+        if round % 2 == 1 {
+            proxy.answer("PATCH", "/adxclusters/part/status", 409, 1);
+        }
+        test.apply(&of_role("Partition")).await;
+        tells(json!({"hubs": hubs})).await;
+        test.until("apps/v1 Deployment", "part-agent", |object| object["spec"]["replicas"] == 1).await;
+        let told = test.until("ADXCluster", "part", observed).await;
+        assert_eq!(told["status"]["federation"]["hubs"], hubs, "round {round}: {told:#}");
+    }
+    // What nobody has told in place of it goes.
+    tells(json!({"live": "1/1"})).await;
+    proxy.answer("PATCH", "/adxclusters/part/status", 409, 1);
+    test.apply(&of_role("Partition").replace("geo: EU", "geo: US")).await;
+    test.until("ADXCluster", "part", |object| observed(object) && object["status"]["federation"].is_null()).await;
+    assert_eq!(proxy.still_to_meet(), 0);
+    drop(operator);
 }
 
 #[tokio::test]
@@ -175,8 +220,8 @@ async fn an_unanswered_request_is_given_up_and_the_object_goes_on() {
     until_ready(&test).await;
     proxy.answer("GET", "/statefulsets/i", 0, 1);
     let scale = async |kind: &str, name: &str, replicas: i64| {
-        let patch = kube::api::Patch::Merge(json!({"spec": {"replicas": replicas}}));
-        test.api(kind).patch(name, &kube::api::PatchParams::default(), &patch).await.expect("the API server scales");
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        test.api(kind).patch(name, &PatchParams::default(), &patch).await.expect("the API server scales");
     };
     scale("apps/v1 StatefulSet", "i", 7).await;
     let asked = Instant::now();

@@ -5,13 +5,13 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::{ConfigMap, Node, Pod, ServiceAccount},
+    core::v1::{ConfigMap, EnvVar, Node, Pod, ServiceAccount},
 };
 use kube::{
     Api, Client, ResourceExt as _,
@@ -50,7 +50,12 @@ pub struct Kubelet {
 #[derive(Debug)]
 struct Agent {
     process: Process,
+    started: Instant,
     admin: Option<String>,
+    /// How often it was started again.
+    restarts: u32,
+    /// What those before it printed.
+    earlier: String,
 }
 
 impl Drop for Kubelet {
@@ -86,7 +91,7 @@ impl Kubelet {
     /// Never: no holder of the lock panics.
     pub fn output(&self) -> String {
         let agents = self.agents.lock().expect("no holder of this lock panics");
-        agents.iter().map(|(pod, agent)| format!("--- {pod}\n{}", agent.process.output())).collect()
+        agents.iter().map(|(pod, agent)| format!("--- {pod}\n{}{}", agent.earlier, agent.process.output())).collect()
     }
 
     /// The agents' process ids, by pod.
@@ -115,6 +120,20 @@ async fn make_node(client: &Client) {
         .expect("the API server takes its status");
 }
 
+/// What a container finds in a variable.
+fn value_of(variable: &EnvVar, pod: &Pod) -> String {
+    let field = variable.value_from.as_ref().and_then(|source| source.field_ref.as_ref());
+    let Some(field) = field else { return variable.value.clone().unwrap_or_default() };
+    let annotation = |key: &str| pod.annotations().get(key).cloned().unwrap_or_default();
+    match field.field_path.as_str() {
+        "metadata.name" => pod.name_any(),
+        path => match path.strip_prefix("metadata.annotations['").and_then(|path| path.strip_suffix("']")) {
+            Some(key) => annotation(key),
+            None => panic!("{}: the kubelet of the stories knows no field {path}", variable.name),
+        },
+    }
+}
+
 struct World {
     plane: &'static ControlPlane,
     client: Client,
@@ -133,6 +152,7 @@ impl World {
             tokio::select! {
                 pod = changed.try_next() => if let Ok(Some(pod)) = pod { self.look_at(&pod).await },
                 () = time::sleep(Duration::from_millis(200)) => {
+                    self.restart().await;
                     self.probe().await;
                     looks += 1;
                     // What the API server refused is tried again.
@@ -173,7 +193,14 @@ impl World {
             return;
         }
         if image == AGENT_IMAGE {
-            self.start_agent(pod).await;
+            // It may have been started for what was seen of the pod before.
+            let is_started = self.agents.lock().expect("no holder of this lock panics").contains_key(&name);
+            if !is_started {
+                let Some(process) = self.start_agent(pod).await else { return };
+                let agent =
+                    Agent { process, started: Instant::now(), admin: None, restarts: 0, earlier: String::new() };
+                self.agents.lock().expect("no holder of this lock panics").insert(name, agent);
+            }
             self.tell(pod, &container.name, &image, PodLife::Ready, false).await;
         } else if image.contains("missing") {
             self.tell(pod, &container.name, &image, PodLife::ImageMissing, false).await;
@@ -191,25 +218,26 @@ impl World {
             }
         };
         let phase = if life == PodLife::Ready { "Running" } else { "Pending" };
+        let restarts = {
+            let agents = self.agents.lock().expect("no holder of this lock panics");
+            agents.get(&pod.name_any()).map_or(0, |agent| agent.restarts)
+        };
         let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": null});
         let status = json!({"metadata": {"uid": pod.uid()}, "status": {
             "phase": phase,
             "podIP": "10.1.2.3", "podIPs": [{"ip": "10.1.2.3"}],
             "conditions": [condition("PodScheduled", "True"), condition("Initialized", "True"), condition("ContainersReady", ready), condition("Ready", ready)],
             "containerStatuses": [{
-                "name": container, "image": image, "imageID": image, "ready": is_ready, "restartCount": 0,
+                "name": container, "image": image, "imageID": image, "ready": is_ready, "restartCount": restarts,
                 "started": life == PodLife::Ready, "state": state,
             }],
         }});
         let _ = self.pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&status)).await;
     }
 
-    /// Starts the program that the pod names, with its ConfigMaps as files.
-    async fn start_agent(&self, pod: &Pod) {
+    /// Starts the program that the pod names, with its ConfigMaps as files, unless the API server gives not all that it needs.
+    async fn start_agent(&self, pod: &Pod) -> Option<Process> {
         let name = pod.name_any();
-        if self.agents.lock().expect("no holder of this lock panics").contains_key(&name) {
-            return;
-        }
         let spec = pod.spec.clone().unwrap_or_default();
         let container = spec.containers.first().cloned().unwrap_or_default();
         let folder = self.folder.join(&name);
@@ -218,7 +246,7 @@ impl World {
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         for volume in spec.volumes.iter().flatten() {
             let Some(map) = volume.config_map.as_ref().map(|source| source.name.clone()) else { continue };
-            let Ok(map) = maps.get(&map).await else { return };
+            let map = maps.get(&map).await.ok()?;
             for (file, text) in map.data.iter().flatten() {
                 std::fs::write(folder.join(file), text).expect("the temporary folder can be written");
             }
@@ -234,14 +262,39 @@ impl World {
         }
         let kubeconfig = folder.join("kubeconfig");
         let account = spec.service_account_name.clone().unwrap_or_default();
-        let Some(token) = self.token(&account).await else { return };
+        let token = self.token(&account).await?;
         let config = serde_json::to_string(&self.plane.kubeconfig_with(&token)).expect("a kubeconfig is JSON");
         std::fs::write(&kubeconfig, config).expect("the temporary folder can be written");
         let program = container.command.iter().flatten().next().cloned().unwrap_or_default();
-        let environment = [("KUBECONFIG", kubeconfig.display().to_string()), ("POD_NAME", name.clone())];
-        let process = Process::start_with_environment(program.trim_start_matches('/'), &arguments, &environment);
-        let agent = Agent { process, admin: None };
-        self.agents.lock().expect("no holder of this lock panics").insert(name, agent);
+        let variables = container.env.as_deref().unwrap_or_default();
+        let mut environment: Vec<_> =
+            variables.iter().map(|variable| (variable.name.as_str(), value_of(variable, pod))).collect();
+        environment.push(("KUBECONFIG", kubeconfig.display().to_string()));
+        Some(Process::start_with_environment(program.trim_start_matches('/'), &arguments, &environment))
+    }
+
+    /// A program that has ended is started again, as often as once a second.
+    async fn restart(&self) {
+        let ended: Vec<String> = {
+            let mut agents = self.agents.lock().expect("no holder of this lock panics");
+            let rested = agents.iter_mut().filter(|(_, agent)| agent.started.elapsed() > Duration::from_secs(1));
+            rested.filter_map(|(pod, agent)| agent.process.ended().map(|_| pod.clone())).collect()
+        };
+        for name in ended {
+            let Ok(Some(pod)) = self.pods.get_opt(&name).await else { continue };
+            if pod.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            let Some(process) = self.start_agent(&pod).await else { continue };
+            {
+                let mut agents = self.agents.lock().expect("no holder of this lock panics");
+                let Some(agent) = agents.get_mut(&name) else { continue };
+                let before = std::mem::replace(&mut agent.process, process);
+                agent.earlier.push_str(&before.output());
+                (agent.started, agent.admin, agent.restarts) = (Instant::now(), None, agent.restarts + 1);
+            }
+            self.tell(&pod, "agent", AGENT_IMAGE, PodLife::Ready, false).await;
+        }
     }
 
     async fn token(&self, account: &str) -> Option<String> {

@@ -7,12 +7,15 @@ use k8s_openapi::api::{
     rbac::v1::{Role, RoleBinding},
 };
 use serde_json::{Value, json};
-use shared::document::{ClusterRole, pods::PodPolicy};
+use shared::{
+    document::{ClusterRole, fingerprint, pods::PodPolicy},
+    runtime::DOCUMENT_ENV,
+};
 
 use super::{follow, identity, pod_labels, pull_policy, role, service_account};
 use crate::kubernetes::{
     apply::Build,
-    child::{Child, ChildRef, Owner, hash},
+    child::{Child, ChildRef, Owner},
 };
 
 /// The agent's admin port: probes, metrics, status.
@@ -20,6 +23,8 @@ const ADMIN_PORT: u16 = 9090;
 /// Where the document is in the container.
 const FOLDER: &str = "/etc/adx-federation";
 const FILE: &str = "cluster.yaml";
+/// The pods' annotation that tells which document they are made for.
+const DOCUMENT: &str = "adx-mon.azure.com/config";
 
 /// What an agent is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,6 +110,7 @@ fn deployment(owner: &Owner, name: &str, parts: &AgentParts, labels: &Value) -> 
     let mut arguments =
         vec![format!("--config={FOLDER}/{FILE}"), "--kubernetes".to_owned(), format!("--admin=0.0.0.0:{ADMIN_PORT}")];
     arguments.extend(parts.arguments.iter().cloned());
+    let field = |path: &str| json!({"fieldRef": {"apiVersion": "v1", "fieldPath": path}});
     let probe = |path: &str, period: u16| json!({"httpGet": {"path": path, "port": "metrics"}, "periodSeconds": period, "timeoutSeconds": 5});
     json!({"spec": {
         "replicas": replicas,
@@ -114,7 +120,7 @@ fn deployment(owner: &Owner, name: &str, parts: &AgentParts, labels: &Value) -> 
                 "labels": pod_labels(owner, labels),
                 "annotations": {
                     // It reads its document once.
-                    "adx-mon.azure.com/config": hash(&parts.document),
+                    DOCUMENT: fingerprint(&parts.document),
                     "adx-mon/scrape": "true", "adx-mon/port": ADMIN_PORT.to_string(), "adx-mon/path": "/metrics",
                     "prometheus.io/scrape": "true", "prometheus.io/port": ADMIN_PORT.to_string(), "prometheus.io/path": "/metrics",
                 },
@@ -134,7 +140,10 @@ fn deployment(owner: &Owner, name: &str, parts: &AgentParts, labels: &Value) -> 
                     "imagePullPolicy": pull_policy(&parts.image),
                     "command": [program],
                     "args": arguments,
-                    "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}],
+                    "env": [
+                        {"name": "POD_NAME", "valueFrom": field("metadata.name")},
+                        {"name": DOCUMENT_ENV, "valueFrom": field(&format!("metadata.annotations['{DOCUMENT}']"))},
+                    ],
                     "ports": [{"name": "metrics", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
                     "livenessProbe": probe("/livez", 10),
                     "readinessProbe": probe("/readyz", 5),

@@ -2,12 +2,12 @@
 
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::ConfigMap};
 use serde_json::{Value, json};
-use shared::document::pods::PodPolicy;
+use shared::document::{fingerprint, pods::PodPolicy};
 
 use super::{account_name, cluster_role, follow, pod_labels, pull_policy, service_account};
 use crate::kubernetes::{
     apply::Build,
-    child::{Child, Owner, hash},
+    child::{Child, Owner},
 };
 
 /// A valid Collector.
@@ -33,7 +33,7 @@ pub(crate) fn collector(owner: &Owner, parts: &CollectorParts) -> Build {
         Child::namespaced::<ConfigMap>(owner, &config_name, json!({"data": {"config.toml": config}})),
     ];
     supports.extend(cluster_role(owner, &account_name(owner), &cluster_rules()));
-    let mut workload = daemon_set(owner, parts, &config_name, &hash(&config));
+    let mut workload = daemon_set(owner, parts, &config_name, &fingerprint(&config));
     follow(parts.pods.as_ref(), &mut workload["spec"]["template"]["spec"]);
     let workload = Child::namespaced::<DaemonSet>(owner, name, workload);
     Build { supports, workload: Some(workload), unwanted: Vec::new() }

@@ -5,7 +5,7 @@ use std::{hash::Hash, time::Duration};
 use jiff::Timestamp;
 use kql::endpoint::ClusterEndpoint;
 use shared::document::{
-    self, ADXCluster, ClusterRole, Violation,
+    self, ADXCluster, ClusterRole, Violation, fingerprint,
     provisioned::{AppliedProvisionState, ProvisionStatus},
     spec::FederationSpec,
     status::FederationStatus,
@@ -100,10 +100,13 @@ impl Managed for ADXCluster {
 
     /// What its agent tells decides on the condition `Federated`, and on which databases a hub gets.
     fn watched_status(&self) -> impl Hash {
-        let drafts = [Some(federated(self)), guarded(self)];
         let repairs = self.agent_repairs().map(|(pass, repairs)| (pass, repairs.to_vec()));
-        let missing = told_by_agent(self).map(|told| told.missing_databases.clone());
-        (drafts.map(|draft| draft.map(|draft| (draft.is_true, draft.reason, draft.message))), repairs, missing)
+        let told = told_by_agent(self).map(|told| {
+            let drafts = [of_last_pass(told, self.spec.role.unwrap_or_default()), of_guard(told)];
+            let words = drafts.map(|draft| draft.map(|draft| (draft.is_true, draft.reason, draft.message)));
+            (words, told.document.clone(), told.missing_databases.clone())
+        });
+        (told, repairs)
     }
 
     fn agent_repairs(&self) -> Option<(Timestamp, &[String])> {
@@ -137,9 +140,11 @@ fn with_agent(
     let build = match (&cluster.spec.federation, &world.settings.images.agent) {
         (None, _) => Some(no_agent(owner)),
         (Some(federation), Some(image)) => {
-            conditions.push(federated(cluster));
-            conditions.extend(guarded(cluster));
-            Some(agent(owner, &agent_parts(cluster, federation, image, &world.settings.agent_arguments)))
+            let parts = agent_parts(cluster, federation, image, &world.settings.agent_arguments);
+            let document = fingerprint(&parts.document);
+            conditions.push(federated(cluster, &document));
+            conditions.extend(guarded(cluster, &document));
+            Some(agent(owner, &parts))
         }
         (Some(_), None) => {
             let message = "the operator does not know its own image: start it with --agent-image, or with POD_NAME and POD_NAMESPACE in its environment";
@@ -212,9 +217,19 @@ fn told_by_agent(cluster: &ADXCluster) -> Option<&FederationStatus> {
     is_of_this_role.then_some(told)
 }
 
-/// Which guard of the agent holds, and how to release it.
-fn guarded(cluster: &ADXCluster) -> Option<Draft> {
+/// Which guard of the agent holds, and how to release it; unknown while the agent has not told of a pass with the present document, which may have released it.
+fn guarded(cluster: &ADXCluster, document: &str) -> Option<Draft> {
     let told = told_by_agent(cluster)?;
+    let guard = of_guard(told)?;
+    if told.document.as_deref() == Some(document) {
+        return Some(guard);
+    }
+    let message = format!("with the document before, this was held: {}", guard.message);
+    Some(Draft::unknown(Phase::Guarded, Reason::WaitingForAgent, message))
+}
+
+/// The guard of which the agent tells.
+fn of_guard(told: &FederationStatus) -> Option<Draft> {
     let guard = told.guard.as_deref()?;
     let reason = reason_of_guard(guard);
     let held = told.last_pass.as_ref().and_then(|pass| pass.message.clone()).unwrap_or_default();
@@ -238,27 +253,36 @@ pub(crate) fn reason_of_guard(guard: &str) -> String {
     words.map(capital).collect()
 }
 
-/// What the agent says of its last pass.
-fn federated(cluster: &ADXCluster) -> Draft {
-    let told = told_by_agent(cluster);
-    let Some(pass) = told.and_then(|told| told.last_pass.as_ref()) else {
-        return Draft::unknown(Phase::Federated, Reason::WaitingForAgent, "the agent has not told of a pass yet");
-    };
+/// What the agent says of its last pass; of a pass with another document than the present one it says nothing of what the object is now to be.
+fn federated(cluster: &ADXCluster, document: &str) -> Draft {
+    let waiting = |why: &str| Draft::unknown(Phase::Federated, Reason::WaitingForAgent, why);
+    let Some(told) = told_by_agent(cluster) else { return waiting("the agent has not told of a pass yet") };
+    match (&told.document, of_last_pass(told, cluster.spec.role.unwrap_or_default())) {
+        (_, None) => waiting("the agent has not told of a pass yet"),
+        (Some(of), Some(draft)) if of == document => draft,
+        (Some(_), Some(_)) => waiting("the agent has not told of a pass with the present document yet"),
+        (None, Some(_)) => waiting(
+            "the agent does not tell which document its last pass was of: it, or the definition of ADXCluster that is installed, is of an earlier version",
+        ),
+    }
+}
+
+/// The pass of which the agent tells.
+fn of_last_pass(told: &FederationStatus, role: ClusterRole) -> Option<Draft> {
+    let pass = told.last_pass.as_ref()?;
     let message = pass.message.clone().or_else(|| pass.problems.first().cloned());
-    let message = message.unwrap_or_else(|| match cluster.spec.role.unwrap_or_default() {
-        ClusterRole::Federated => {
-            format!("{} partition(s) live", told.and_then(|told| told.live.clone()).unwrap_or_default())
-        }
+    let message = message.unwrap_or_else(|| match role {
+        ClusterRole::Federated => format!("{} partition(s) live", told.live.clone().unwrap_or_default()),
         ClusterRole::Partition => "every hub has accepted the last heartbeat".to_owned(),
     });
-    match pass.outcome.as_str() {
+    Some(match pass.outcome.as_str() {
         "done" | "unchanged" => Draft::yes(Phase::Federated, Reason::Federated, message),
         // What a person asked for: `mode: Plan`.
         "planned" => Draft::yes(Phase::Federated, Reason::Planned, message),
         "held" => Draft::no(Phase::Federated, Reason::Held, message),
         "partial" => Draft::no(Phase::Federated, Reason::Partial, message),
         _ => Draft::no(Phase::Federated, Reason::Failed, message),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -267,7 +291,16 @@ mod tests {
 
     use super::*;
 
+    /// The fingerprint of the present document.
+    const PRESENT: &str = "present";
+
     fn told(federation: &Value) -> ADXCluster {
+        told_of(&json!(PRESENT), federation)
+    }
+
+    fn told_of(document: &Value, federation: &Value) -> ADXCluster {
+        let mut federation = federation.clone();
+        federation["document"] = document.clone();
         let cluster = json!({
             "apiVersion": "adx-mon.azure.com/v1", "kind": "ADXCluster", "metadata": {"name": "hub"},
             "spec": {"clusterName": "hub", "role": "Federated", "federation": {}}, "status": {"federation": federation},
@@ -282,7 +315,7 @@ mod tests {
     #[test]
     fn a_pass_that_was_only_planned_is_no_failure() {
         let reasons = ["done", "unchanged", "planned", "held", "partial", "failed"].map(|outcome| {
-            let draft = federated(&told(&json!({"lastPass": pass(outcome)})));
+            let draft = federated(&told(&json!({"lastPass": pass(outcome)})), PRESENT);
             (draft.is_true, draft.reason)
         });
         let reason = |is_true, reason: &str| (Some(is_true), reason.to_owned());
@@ -301,12 +334,38 @@ mod tests {
     fn a_guard_is_a_condition_that_names_it_and_how_to_release_it() {
         let plan = json!({"hash": "0123456789ab", "changes": []});
         let held = json!({"guard": "mass_expiry,removal_budget", "lastPass": pass("held"), "plan": plan});
-        let draft = guarded(&told(&held)).unwrap();
+        let draft = guarded(&told(&held), PRESENT).unwrap();
         assert_eq!((draft.phase, draft.is_true, draft.reason.as_str()), (Phase::Guarded, Some(true), "MassExpiry"));
         assert!(draft.message.starts_with("3 of 4 are silent; spec.federation.acknowledgedPlan: 0123456789ab"));
-        assert_eq!(guarded(&told(&json!({"lastPass": pass("done")}))), None);
+        assert_eq!(guarded(&told(&json!({"lastPass": pass("done")})), PRESENT), None);
         // A status that somebody else wrote breaks nothing.
-        assert!(guarded(&told(&json!({"guard": "_,é"}))).is_some());
+        assert!(guarded(&told(&json!({"guard": "_,é"})), PRESENT).is_some());
+    }
+
+    #[test]
+    fn a_pass_with_another_document_says_nothing_of_the_present_one() {
+        let done = json!({"live": "3/3", "lastPass": pass("done")});
+        let held = json!({"live": "1/4", "guard": "mass_expiry", "lastPass": pass("held")});
+        let waits = |federation: &Value, document: &Value| {
+            let cluster = told_of(document, federation);
+            let drafts = [Some(federated(&cluster, PRESENT)), guarded(&cluster, PRESENT)];
+            drafts.into_iter().flatten().map(|draft| (draft.is_true, draft.reason)).collect::<Vec<_>>()
+        };
+        let waiting = || (None, "WaitingForAgent".to_owned());
+        for other in [json!("earlier"), Value::Null] {
+            assert_eq!(waits(&done, &other), [waiting()]);
+            assert_eq!(waits(&held, &other), [waiting(), waiting()]);
+        }
+        let told = |is_true, reason: &str| (Some(is_true), reason.to_owned());
+        assert_eq!(waits(&done, &json!(PRESENT)), [told(true, "Federated")]);
+        assert_eq!(waits(&held, &json!(PRESENT)), [told(false, "Held"), told(true, "MassExpiry")]);
+        // The watch goes by what is told, whatever the document: one that only the agent's word tells apart is looked at.
+        let hashed = |document: &Value| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            told_of(document, &done).watched_status().hash(&mut hasher);
+            std::hash::Hasher::finish(&hasher)
+        };
+        assert_ne!(hashed(&json!("earlier")), hashed(&json!(PRESENT)));
     }
 
     #[test]
@@ -321,9 +380,9 @@ mod tests {
             if !is_federated {
                 cluster.spec.federation = None;
             }
-            let is_told = federated(&cluster).is_true.is_some();
+            let is_told = federated(&cluster, PRESENT).is_true.is_some();
             assert_eq!(cluster.has_stale_agent_status(), !is_told, "{cluster:?}");
-            (is_told, guarded(&cluster).is_some(), cluster.agent_repairs().is_some())
+            (is_told, guarded(&cluster, PRESENT).is_some(), cluster.agent_repairs().is_some())
         };
         let nothing = (false, false, false);
         assert_eq!(tells(&of_hub, ClusterRole::Federated, true), (true, true, false));

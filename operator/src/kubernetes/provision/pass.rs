@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use shared::document::{
-    ADXCluster,
+    ADXCluster, fingerprint,
     provisioned::{AppliedProvisionState, FailureStatus, OperationStatus, ProvisionStatus},
     status::whole_seconds,
 };
@@ -524,8 +523,7 @@ fn written_first(phase: Phase, reason: Reason, message: &str, is_known: bool) ->
 }
 
 fn hash_of(request: &impl Serialize) -> String {
-    let text = serde_json::to_vec(request).expect("a body is JSON");
-    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    fingerprint(&serde_json::to_string(request).expect("a body is JSON"))
 }
 
 fn without_databases(state: &AppliedProvisionState) -> AppliedProvisionState {
