@@ -184,11 +184,16 @@ impl Hub {
 
     /// All partitions beat with this schema.
     pub(crate) async fn beat_with(&self, schema: &Value) {
+        self.beat_of(&["1", "2", "3"], schema).await;
+    }
+
+    /// Some partitions beat with this schema, each named by the end of its address.
+    pub(crate) async fn beat_of(&self, hosts: &[&str], schema: &Value) {
         let schema = schema.to_string().replace('"', "\"\"");
-        let row = |host: &str| {
+        let row = |host: &&str| {
             format!("2026-01-01T00:00:00Z,http://127.0.0.{host}:1,\"{schema}\",\"{{\"\"geo\"\":\"\"EU\"\"}}\"\n")
         };
-        let rows: String = ["1", "2", "3"].map(row).concat();
+        let rows: String = hosts.iter().map(row).collect();
         let command = format!(".ingest inline into table Heartbeats <|\n{rows}");
         self.server.command("FleetDiscovery", &command).await.expect("the hub takes heartbeats");
     }
