@@ -1,6 +1,6 @@
 //! From ADXCluster objects to federated rows: the operator, our real agents as pods under their own service accounts, and local Kusto servers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tests::{
     cluster::{OperatorOptions, TestNamespace, condition_of},
     fleet::{Fleet, Pace},
+    telemetry::REGIONS,
 };
 use tokio::time;
 
@@ -180,6 +181,81 @@ async fn from_four_objects_to_a_federated_row_and_back() {
             table.column("Count") == ["420"]
         })
         .await;
+    drop(operator);
+    end(test, fleet).await;
+}
+
+/// Writes the hash of a plan into the hub's object, and waits until an agent that has it in its document has made two passes.
+async fn acknowledge(test: &TestNamespace, fleet: &Fleet, hash: &str) {
+    const LEASE: &str = "coordination.k8s.io/v1 Lease";
+    // A pod's name without its end is that of all pods of one document.
+    let document = |lease: &Value| {
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        holder.rsplit_once('-').map(|(document, _)| document.to_owned()).unwrap_or_default()
+    };
+    let before = document(&test.get(LEASE, "hub-agent").await);
+    let patch = Patch::Merge(json!({"spec": {"federation": {"acknowledgedPlan": hash}}}));
+    let patched = test.api("ADXCluster").patch("hub", &PatchParams::default(), &patch).await;
+    patched.expect("the API server takes the field");
+    test.until(LEASE, "hub-agent", |lease| !document(lease).is_empty() && document(lease) != before).await;
+    // One may have been under way.
+    let passes = || fleet.hub.recorded("NewBeats");
+    let (made, started) = (passes(), Instant::now());
+    while passes() < made + 3 {
+        assert!(started.elapsed() < Duration::from_secs(30), "no agent passes:\n{}", test.kubelet.output());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_hold_is_released_by_the_hash_that_the_status_shows_and_by_no_other() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let europes = ".create table OnlyEurope (a:long)";
+    fleet.partitions[0].command("Logs", europes).await.expect("the partition takes a table");
+    let test = TestNamespace::new("released").await;
+    let operator = test.operator().await;
+    // Two of three are a mass.
+    let hub = std::fs::read_to_string(fleet.hub_document()).expect("just written");
+    let mass = "    membership: {massExpiryPartitions: 2}\n    macroExpand:";
+    test.apply(&hub.replace("    macroExpand:", mass)).await;
+    // The partitions' agents are no pods, so that two of them can fall silent at once.
+    let mut agents = Vec::new();
+    for (region, server) in REGIONS.iter().zip(&fleet.partitions) {
+        agents.push(fleet.start_agent("agent-partition", &fleet.partition_document(region, server), &[]));
+    }
+    test.until("ADXCluster", "hub", |object| object["status"]["federation"]["live"] == "3/3").await;
+    let (patience, shown) = (Duration::from_secs(20), ".show functions | where Name == 'federated_OnlyEurope'");
+    fleet.hub_until("Logs", shown, patience, |table| table.rows.len() == 1).await;
+    for agent in &mut agents[..2] {
+        agent.kill().await;
+    }
+    // Of those two, one may expire before the other, and then the plan is another.
+    let is_held = |object: &Value| {
+        let partitions = object["status"]["federation"]["partitions"].as_array();
+        let expired = partitions.into_iter().flatten().filter(|partition| partition["state"] == "expired");
+        let guarded = condition_of(object, "Guarded");
+        expired.count() == 2 && guarded.is_some_and(|told| told["status"] == "True" && told["reason"] == "MassExpiry")
+    };
+    test.until("ADXCluster", "hub", is_held).await;
+
+    acknowledge(&test, &fleet, "0123456789ab").await;
+    let held = test.until("ADXCluster", "hub", is_held).await;
+    assert_eq!(fleet.hub.command("Logs", shown).await.expect("the hub answers").rows.len(), 1, "{held:#}");
+    let all = fleet.hub.query("Logs", "federated_Requests() | count").await.expect("the hub answers");
+    assert_eq!(all.column("Count"), ["420"]);
+    let plan = &held["status"]["federation"]["plan"];
+    let changes = plan["changes"].to_string();
+    assert!(changes.contains("drop function federated_OnlyEurope in Logs"), "{plan:#}");
+
+    acknowledge(&test, &fleet, plan["hash"].as_str().expect("the status shows a hash")).await;
+    fleet.hub_until("Logs", shown, patience, |table| table.rows.is_empty()).await;
+    let regions = "federated_Requests() | distinct Region";
+    fleet.hub_until("Logs", regions, patience, |table| table.column("Region") == ["asia"]).await;
+    let is_released =
+        |object: &Value| condition_of(object, "Guarded").is_none() && object["status"]["federation"]["plan"].is_null();
+    test.until("ADXCluster", "hub", is_released).await;
+    test.until_condition("ADXCluster", "hub", "Federated", "True", "Federated").await;
+    agents[2].stop().await;
     drop(operator);
     end(test, fleet).await;
 }
