@@ -302,7 +302,9 @@ fn step(before: Option<&Remembered>, sight: &Sight, thresholds: &Thresholds) -> 
     if matches!(after.state, PartitionState::Live | PartitionState::Flapping | PartitionState::Joining) && !is_silent {
         after.silent_since = None;
     }
-    if after.state != state_before || before.is_none() {
+    // A member that beat while nobody saw it has expired anew: a guard's time limit is of one silence.
+    let is_anew = *is_member && after.state == PartitionState::Expired && *age < now.duration_since(after.since);
+    if after.state != state_before || before.is_none() || is_anew {
         after.since = *now;
     }
     after
@@ -466,6 +468,13 @@ mod tests {
         assert_eq!(seen(&silent, 40, 0).silent_since, Some(at(20)));
         // It beat while no agent ran, and is silent again.
         assert_eq!(seen(&silent, 130, 60).silent_since, Some(at(130)));
+        // So it is when it had expired before.
+        let expired = seen(&silent, 70, 0);
+        let after = |now, beat| {
+            let known = seen(&expired, now, beat);
+            (known.state, known.since)
+        };
+        assert_eq!([after(200, 0), after(200, 100)], [(Expired, at(70)), (Expired, at(200))]);
         let mut membership = Membership {
             partitions: [(ClusterEndpoint::parse("https://eu.kusto.windows.net").unwrap(), silent)].into(),
             ..Membership::default()
