@@ -34,11 +34,13 @@ const CRASHES: [Event; 3] = [Event::CrashAfterRecord, Event::CrashInApply, Event
 const WORDS: [Event; 6] =
     [Event::Block(0), Event::Unblock(0), Event::Unlist(1), Event::UnlistAll, Event::Relist, Event::Acknowledge];
 
-/// Every history of these events to this depth, once for each world it leads to; and each world comes to rest.
+/// Every history of these events to this depth, once for each world it leads to; and each world comes to rest. Where guards have a time limit, they keep
+/// nobody who is silent for ever.
 fn explore(world: &World, events: &[Event], depth: usize, seen: &mut HashMap<String, usize>, settings: &Settings) {
     let key = world.key();
     if !seen.contains_key(&key) {
         world.settles(settings);
+        world.lets_a_majority_go(settings);
     }
     let known = seen.entry(key).or_insert(0);
     if *known > depth {
@@ -142,6 +144,40 @@ fn no_history_of_two_zones_breaks_a_promise() {
         let worlds = worlds(&world, &events, depth, &settings);
         assert!(worlds > 1_000, "{worlds}");
     }
+}
+
+/// To depth five from a fleet whose majority has just expired and is held, to four from one that is dark. The majority is a zone besides.
+#[test]
+fn no_history_with_a_time_limit_of_guards_breaks_a_promise() {
+    let settings = settings("membership: {massExpiryPartitions: 2, guardTimeLimit: 20m}, ");
+    let zones = [Some("east"), Some("west"), Some("west")];
+    let events = [
+        [Event::ZoneBeats("east"), Event::ZoneBeats("west"), Event::Beat(1), Event::Silence, Event::AllBeat].as_slice(),
+        &[Event::ReadFails, Event::Outage, Event::Unseen, Event::Crash, Event::CrashAfterRecord, Event::RecordFails],
+        &[Event::OtherLeads, Event::StaleLeads],
+    ];
+    let events = events.concat();
+    for (beating, depth) in [([0].as_slice(), 5), (&[], 4)] {
+        let world = with_silent(complete_in(&zones, &settings), beating, &settings);
+        assert_eq!(world.members().len(), 3, "they are held");
+        let worlds = worlds(&world, &events, depth, &settings);
+        assert!(worlds > 1_000, "{worlds}");
+    }
+}
+
+/// A majority is held, beats while no pass sees it, and has expired once more when the hub answers again: the limit is of its second silence.
+#[test]
+fn a_time_limit_is_of_one_silence_also_where_nobody_saw_its_beginning() {
+    let settings = settings("membership: {massExpiryPartitions: 2, guardTimeLimit: 1h}, ");
+    let zones = [Some("east"), Some("west"), Some("west")];
+    let mut world = with_silent(complete_in(&zones, &settings), &[0], &settings);
+    let blind = [Event::Unseen, Event::Outage, Event::Outage, Event::Outage];
+    for event in [blind.as_slice(), &[Event::ZoneBeats("east"); 8]].concat() {
+        let before = world.clone();
+        let passed = world.step(event, &settings);
+        world.check(&before, event, &passed, &settings);
+    }
+    assert_eq!(world.members().len(), 1, "it is over");
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! What must never happen between two passes, and what must happen at last. Each promise's name is the text of its assertion. Pure.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
+use jiff::SignedDuration;
 use kql::endpoint::ClusterEndpoint;
 use shared::runtime::PartitionState;
 
 use super::world::{Event, INTERVAL, Passed, World};
 use crate::{
-    guards::HoldReason,
+    guards::{GuardSettings, HoldReason},
     membership::{Membership, Scope},
     settings::Settings,
     trust::Trust,
@@ -22,7 +23,7 @@ impl World {
         for partition in joined {
             assert!(self.is_admitted(partition), "nobody_joins_against_a_persons_word: {partition} after {event:?}");
         }
-        let sees_nothing = matches!(event, Event::ReadFails | Event::Outage | Event::GroupsUnread);
+        let sees_nothing = matches!(event, Event::ReadFails | Event::Outage | Event::Unseen | Event::GroupsUnread);
         assert!(!sees_nothing || was == is, "a_failed_reading_changes_nothing: {event:?}");
         if passed.is_applied && event != Event::GroupsUnread {
             let stays = (0..self.beats.len())
@@ -87,7 +88,9 @@ impl World {
             assert!(
                 of_zone.len() < settings.guards.mass_partitions
                     || !is_dark
-                    || !of_zone.iter().any(|partition| left.contains(partition)),
+                    || !of_zone
+                        .iter()
+                        .any(|partition| left.contains(partition) && !self.is_beyond_limit(**partition, settings)),
                 "nobody_leaves_a_zone_that_is_dark: {left:?} of {zone} after {event:?}"
             );
         }
@@ -96,7 +99,9 @@ impl World {
                 self.zones[*partition].map(|zone| Scope::Zone(zone.to_owned())).into_iter().chain([Scope::Fleet]);
             for held_at in scopes.filter_map(|scope| before.held_at.get(&scope)) {
                 assert!(
-                    event == Event::StaleLeads || self.now.duration_since(*held_at) > time_to_live,
+                    event == Event::StaleLeads
+                        || self.now.duration_since(*held_at) > time_to_live
+                        || self.is_beyond_limit(*partition, settings),
                     "after_a_guard_held_all_have_one_time_to_live: {partition} after {event:?}"
                 );
             }
@@ -119,6 +124,32 @@ impl World {
             "a_fresh_agent_removes_nobody_whose_silence_is_not_recorded: {left:?}"
         );
         assert!(left.is_empty() || passed.held.iter().all(|hold| !matches!(hold, HoldReason::IncompleteRead { .. })));
+        self.check_time_limit(before, left, event, settings);
+    }
+
+    /// Who leaves and would stay if the guards had no time limit, leaves by it.
+    fn check_time_limit(&self, before: &Self, left: &BTreeSet<usize>, event: Event, settings: &Settings) {
+        if settings.guards.time_limit.is_none() {
+            return;
+        }
+        let guards = GuardSettings { time_limit: None, ..settings.guards.clone() };
+        let mut without = before.clone();
+        without.step(event, &Settings { guards, ..settings.clone() });
+        let kept = without.members();
+        for partition in left.iter().filter(|partition| kept.contains(&Self::endpoint(**partition))) {
+            assert!(
+                self.is_beyond_limit(*partition, settings),
+                "a_time_limit_releases_nobody_before_it: {partition} after {event:?}"
+            );
+        }
+    }
+
+    /// Whether there is a time limit of guards, and a partition has been expired for longer.
+    fn is_beyond_limit(&self, partition: usize, settings: &Settings) -> bool {
+        let is_beyond = |limit: SignedDuration| {
+            self.age(partition).is_none_or(|age| age > settings.thresholds.time_to_live + limit)
+        };
+        settings.guards.time_limit.is_some_and(is_beyond)
     }
 
     fn check_watched(&self, before: &Self, partition: usize, event: Event, settings: &Settings) {
@@ -158,17 +189,36 @@ impl World {
 
     /// A guard that never ended would keep the dead for ever: one that stays silent leaves while the others beat, and then nothing holds.
     pub(super) fn lets_go(&self, settings: &Settings) {
+        let patience = settings.thresholds.flapping_window + settings.thresholds.time_to_live * 3;
+        let rest = 1..self.beats.len();
+        let expected: (BTreeSet<_>, _) = (rest.clone().map(Self::endpoint).collect(), Vec::new());
+        assert_eq!(self.when_only(rest, patience, settings), expected, "who_stays_silent_leaves");
+    }
+
+    /// Where guards have a time limit, also a majority that stays silent leaves. Nobody flaps in these worlds.
+    pub(super) fn lets_a_majority_go(&self, settings: &Settings) {
+        let Some(limit) = settings.guards.time_limit else { return };
+        let patience = settings.thresholds.time_to_live * 2 + limit + INTERVAL * 4;
+        let expected = (BTreeSet::from([Self::endpoint(0)]), Vec::new());
+        assert_eq!(self.when_only(0..1, patience, settings), expected, "a_silent_majority_leaves_after_the_time_limit");
+    }
+
+    /// Who is a member, and what holds, when these partitions alone have beaten for so long, and nobody objects to anyone.
+    fn when_only(
+        &self,
+        beating: Range<usize>,
+        time: SignedDuration,
+        settings: &Settings,
+    ) -> (BTreeSet<ClusterEndpoint>, Vec<HoldReason>) {
         let mut world = self.clone();
         world.trust = Trust::default();
         let mut held = Vec::new();
-        let patience = settings.thresholds.flapping_window + settings.thresholds.time_to_live * 3;
-        let until = world.now + patience;
+        let until = world.now + time;
         while world.now < until {
             world.now += INTERVAL;
-            (1..world.beats.len()).for_each(|partition| world.beat(partition));
+            beating.clone().for_each(|partition| world.beat(partition));
             held = world.pass(settings, Event::Silence).held;
         }
-        let rest: BTreeSet<_> = (1..world.beats.len()).map(Self::endpoint).collect();
-        assert_eq!((world.members(), held), (rest, Vec::new()), "who_stays_silent_leaves");
+        (world.members(), held)
     }
 }

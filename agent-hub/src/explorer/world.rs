@@ -44,6 +44,8 @@ pub(super) enum Event {
     ReadFails,
     /// An interval passes in which the hub takes no beats and answers no pass.
     Outage,
+    /// An interval passes in which all beat, and the hub answers no pass.
+    Unseen,
     /// All beat, and one database's groups cannot be read.
     GroupsUnread,
     /// The schema of this partition cannot be read by the pass that follows.
@@ -174,6 +176,10 @@ impl World {
             Event::ReadFails => return self.blind(),
             Event::Outage => {
                 self.now += INTERVAL;
+                return self.blind();
+            }
+            Event::Unseen => {
+                self.all_beat();
                 return self.blind();
             }
             Event::GroupsUnread => {
