@@ -148,7 +148,7 @@ async fn a_strangers_row_adds_no_foreign_cluster_runs_no_command_and_harms_no_ot
 }
 
 #[tokio::test]
-async fn a_strangers_zone_and_schema_are_recorded_once_whatever_is_in_them() {
+async fn a_strangers_zone_and_schema_are_recorded_once_and_told_whatever_is_in_them() {
     let hub = Hub::start().await;
     let long = "x".repeat(2000);
     let zones = [
@@ -173,13 +173,24 @@ async fn a_strangers_zone_and_schema_are_recorded_once_whatever_is_in_them() {
         let beat = format!(".ingest inline into table Heartbeats <|\n{row}");
         hub.server.command("FleetDiscovery", &beat).await.expect("the hub takes the row");
     }
+    let (wordless, partitions) = ("http://127.0.0.8:1", zones.len() + 1);
+    let null = format!(".ingest inline into table Heartbeats <|\n2026-01-01T00:00:00Z,{wordless},,{{}}\n");
+    hub.server.command("FleetDiscovery", &null).await.expect("the hub takes the row");
     let all_are_recorded = async || {
         let rows = hub.server.query("FleetDiscovery", "AdxFederationMembers | where Kind == 'Partition' | count").await;
         let rows = rows.map_err(|error| error.to_string())?.column("Count").remove(0);
         // A record for each, and no second one.
-        if rows == zones.len().to_string() { Ok(()) } else { Err(format!("{rows} records")) }
+        if rows == partitions.to_string() { Ok(()) } else { Err(format!("{rows} records")) }
     };
     assert_eq!(hub.converges(all_are_recorded).await, Ok(()));
+    // Whoever asks in Kusto is told what is refused of a partition that is federated all the same.
+    let status = hub.server.query("Logs", "federation_status() | project Partition, State, Reason").await;
+    let status = status.expect("the hub answers").text_rows();
+    assert_eq!(status.len(), partitions, "{status:#?}");
+    for row in &status {
+        let told = if row[0] == wordless { "no recent heartbeat has a schema: " } else { "Logs.tables[1]: " };
+        assert!(row[1] == "live" && row[2].starts_with(told), "{row:?}");
+    }
     hub.ends_quietly().await;
 }
 
