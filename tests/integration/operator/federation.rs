@@ -164,6 +164,18 @@ async fn from_four_objects_to_a_federated_row_and_back() {
     )
     .await;
 
+    // What a person has made under a name of ours is left to them, and the status says so.
+    let theirs = ".create function every_Theirs() { print Mine = 1 }";
+    fleet.hub.command("Logs", theirs).await.expect("a person may make it");
+    fleet.partitions[1].command("Logs", ".create table Theirs (a:long)").await.expect("the partition takes a table");
+    test.until("ADXCluster", "hub", |object| {
+        let problems = object["status"]["federation"]["lastPass"]["problems"].to_string();
+        problems.contains("the function 'every_Theirs' in 'Logs' was not made by us and is left alone")
+    })
+    .await;
+    let kept = fleet.hub.query("Logs", "every_Theirs").await.expect("it answers");
+    assert_eq!(kept.rows, [[json!(1)]]);
+
     // When the others go, too, the guard holds: a condition, an Event, a column.
     test.delete("ADXCluster", "america").await;
     test.delete("ADXCluster", "asia").await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{
     fleet::{Fleet, Pace},
     telemetry::REGIONS,
@@ -10,6 +10,7 @@ use tests::{
 use tokio::time;
 
 use crate::{
+    admin::{admin_url, until},
     faulty_hub::Hub,
     support::{REGIONS_SEEN, SOON, end, hub_content},
 };
@@ -140,10 +141,18 @@ async fn what_a_person_makes_between_our_look_and_our_command_is_the_persons() {
     }
     hub.fail(&json!([]));
     let told = ["the entity group 'Logs_Partitions' in 'Logs'", "the function 'federated_A' in 'Logs'"];
-    while !told.iter().all(|what| agent.output().contains(&format!("{what} was not made by us and is left alone"))) {
+    let told = told.map(|what| format!("{what} was not made by us and is left alone"));
+    while !told.iter().all(|what| agent.output().contains(what)) {
         assert!(Instant::now() < deadline, "{}", agent.output());
         time::sleep(Duration::from_millis(20)).await;
     }
+    // A line of a log is told once; the status goes on to tell it, also when all is quiet.
+    let is_told = |_: u16, status: &str| {
+        let status: Value = serde_json::from_str(status).expect("status is JSON");
+        let pass = &status["lastPass"];
+        pass["outcome"] == "unchanged" && told.iter().all(|what| pass["problems"].to_string().contains(what))
+    };
+    until(&admin_url(&agent).await, "/status", is_told).await;
     assert_eq!(hub.stays_quiet(&agent).await, Ok(()));
     agent.stop().await;
     let members = async |database: &str, group: &str| {
