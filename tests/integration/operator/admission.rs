@@ -267,3 +267,32 @@ async fn what_no_schema_can_say_is_said_in_a_condition() {
     }
     drop(operator);
 }
+
+/// The operators of other stories have `--allow-loopback`.
+#[tokio::test]
+async fn without_its_flag_an_operator_makes_nothing_for_an_endpoint_on_its_own_machine() {
+    let test = TestNamespace::new("loopback").await;
+    let options = tests::cluster::OperatorOptions {
+        without: vec!["--allow-loopback"],
+        ..tests::cluster::OperatorOptions::default()
+    };
+    let operator = test.operator_with(&options).await;
+    operator.until_leading().await;
+    let (here, elsewhere) = ("http://127.0.0.1:1", "https://x.kusto.windows.net");
+    for (name, endpoint, hub, path) in [
+        ("ownhere", here, elsewhere, "spec.endpoint"),
+        ("hubhere", elsewhere, here, "spec.federation.federatedClusters[0].endpoint"),
+    ] {
+        let hubs = format!("federatedClusters: [{{endpoint: '{hub}', heartbeatDatabase: D, heartbeatTable: T}}]");
+        let text = cluster(&format!("endpoint: '{endpoint}', federation: {{{hubs}}}"));
+        test.apply(&text.replace("{name: wrong}", &format!("{{name: {name}}}"))).await;
+        let object = test.until_condition("ADXCluster", name, "Ready", "False", "Invalid").await;
+        let rule = format!("{path} = {here}: must be a Kusto endpoint of the operator's cloud (public)");
+        let told = tests::cluster::condition_of(&object, "ClusterReady").expect("it is judged");
+        let message = told["message"].as_str().unwrap_or_default();
+        assert!(told["status"] == "False" && told["reason"] == "Invalid" && message.contains(&rule), "{object:#}");
+    }
+    let made = crate::support::made(&test).await;
+    assert!(made.is_empty(), "{made:#?}");
+    drop(operator);
+}
