@@ -15,7 +15,7 @@ struct Args {
     #[command(flatten)]
     common: CommonArgs,
 
-    /// Print the ordered changes with their reasons, and make none
+    /// Print the ordered changes with their reasons and commands, and make none
     #[arg(long, conflicts_with = "once")]
     plan: bool,
 }

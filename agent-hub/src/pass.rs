@@ -30,7 +30,7 @@ use crate::{
     hub::Hub,
     membership::Membership,
     observe::{HeartbeatMemory, Known, ObjectMemory, ObserveError, read_heartbeats, read_hub, read_members},
-    plan::{Decision, Hold, Plan, plan},
+    plan::{Change, Decision, Hold, Plan, plan},
     report::{Report, Work},
     settings::{self, Settings},
     setup::{self, Missing, SetUp, Setup, SetupError},
@@ -421,7 +421,7 @@ fn may_be_partition<'a>(
     }
 }
 
-/// Prints what a pass would do and why, and changes nothing.
+/// Prints what a pass would do and why, with the commands, and changes nothing.
 pub async fn preview(config: HubConfig, world: World) -> Exit {
     let Some(agent) = HubAgent::of_document(config, world.clone()) else { return Exit::BadConfiguration };
     let preview = tokio::select! {
@@ -466,7 +466,7 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
         Decision::Hold(Hold { reason, released, .. }) => (vec![reason], released),
         Decision::Apply(plan) => {
             lines.extend(plan.acknowledged.iter().map(|reason| format!("acknowledged: {reason}")));
-            lines.extend(plan.changes.iter().map(|change| format!("{change}: {}", change.reason())));
+            lines.extend(plan.changes.iter().map(Change::in_full));
             if !plan.changes.is_empty() {
                 lines.push(format!("plan {}", plan.hash()));
             }
@@ -478,7 +478,7 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
     lines.extend(held.iter().map(|reason| format!("held: {reason}")));
     if let Some(released) = released {
         lines.push(format!("without the hold (acknowledgedPlan: \"{}\"):", released.hash));
-        lines.extend(released.changes.iter().map(|change| format!("  {change}: {}", change.reason())));
+        lines.extend(released.changes.iter().map(|change| format!("  {}", change.in_full().replace('\n', "\n  "))));
     }
     if lines.is_empty() {
         lines.push("Nothing has to change.".to_owned());
@@ -495,7 +495,6 @@ mod tests {
     use super::*;
     use crate::{
         hub::HubDatabase,
-        plan::Change,
         testing::{applied, cluster, fleet, hub_config, now},
     };
 

@@ -259,6 +259,12 @@ impl Change {
             Self::DropGroup { .. } => "no federated partition has its database".to_owned(),
         }
     }
+
+    /// For a person who checks a plan before it is made: what changes and why, and under it, indented, the whole command.
+    pub fn in_full(&self) -> String {
+        let command: String = self.request().text().lines().map(|line| format!("\n    {line}")).collect();
+        format!("{self}: {}{command}", self.reason())
+    }
 }
 
 impl fmt::Display for Change {

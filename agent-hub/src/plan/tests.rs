@@ -97,6 +97,22 @@ fn an_empty_hub_gets_groups_in_every_database_and_functions_in_the_one_of_the_sa
 }
 
 #[test]
+fn a_change_in_full_has_its_reason_and_under_it_every_line_of_its_command() {
+    let fleet = fleet(&[("eu", 1, logs(&["A"]))]);
+    let settings = Settings::from(&crate::testing::hub_config(""));
+    let Decision::Apply(plan) = decided(&fleet, &hub(&["Logs"]), &settings) else { panic!("one beats") };
+    let group = "create entity group Logs_Partitions in Logs: 1 partition(s) have the database\n    .create entity_group ['Logs_Partitions'] (cluster('https://eu.kusto.windows.net').database('Logs'))";
+    assert_eq!(plan.changes[0].in_full(), group);
+    // `federation_status` has many lines.
+    for change in &plan.changes {
+        let text = change.in_full();
+        let command: Vec<_> = text.lines().skip(1).map(|line| line.strip_prefix("    ").unwrap()).collect();
+        assert_eq!(command.join("\n"), change.request().text());
+    }
+    assert!(plan.changes.iter().any(|change| change.in_full().lines().count() > 10));
+}
+
+#[test]
 fn a_second_run_plans_nothing() {
     let fleet = fleet(&[("eu", 1, logs(&["Requests", "Traces"])), ("us", 1, logs(&["Requests"]))]);
     let hub = hub(&["FleetDiscovery", "Logs"]);

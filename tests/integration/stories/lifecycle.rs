@@ -143,6 +143,20 @@ async fn agents_work_by_cron_and_exit_0_when_they_are_asked_to_stop() {
     end(fleet, []).await;
 }
 
+/// The command under each change of a plan that was printed.
+fn printed_commands(output: &str) -> Vec<String> {
+    let mut commands = Vec::<String>::new();
+    for line in output.lines() {
+        if ["create ", "alter ", "drop "].iter().any(|action| line.starts_with(action)) {
+            commands.push(String::new());
+        } else if let (Some(command), Some(part)) = (commands.last_mut(), line.strip_prefix("    ")) {
+            command.push_str(if command.is_empty() { "" } else { "\n" });
+            command.push_str(part);
+        }
+    }
+    commands
+}
+
 #[tokio::test]
 async fn once_and_plan_tell_by_their_exit_codes_what_happened() {
     let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
@@ -173,7 +187,17 @@ async fn once_and_plan_tell_by_their_exit_codes_what_happened() {
     let function = output.find("create function federated_Requests in Logs").expect("the plan shows the function");
     assert!(group < function, "groups come before functions:\n{output}");
     assert!(hub_content(&fleet).await.is_empty(), "a plan changes nothing");
+    // Two groups in each of three databases, a function of each table, and `federation_status`.
+    let commands = printed_commands(&output);
+    assert_eq!(commands.len(), 12, "{output}");
     assert_eq!(run(&["--once"]).await.0, Some(0));
+    let recording = std::fs::read_to_string(&fleet.hub.recording).expect("the file is there");
+    let sent = recording.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a line is JSON"));
+    let sent: Vec<String> = sent.map(|line| line["csl"].as_str().unwrap_or_default().to_owned()).collect();
+    for command in commands {
+        let is_sent = command.starts_with('.') && sent.iter().any(|text| text.contains(&command));
+        assert!(is_sent, "what was made is what was shown: {command}");
+    }
     let (code, output) = run(&["--plan"]).await;
     assert_eq!((code, output.contains("Nothing has to change.")), (Some(0), true), "{output}");
     // A pod may be given an older document than it was made for: it is started again until it has the right one, and does nothing with another.

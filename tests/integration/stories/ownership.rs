@@ -60,7 +60,7 @@ async fn with_the_tables_of_the_heartbeat_database_lost_no_partition_leaves_and_
     let record =
         "AdxFederationObjects | where State == 'Made' | summarize Groups = dcount(Name), Databases = dcount(Database)";
     let record = fleet.hub.query("FleetDiscovery", record).await.expect("the record is there");
-    assert_eq!(record.rows, [[2, 3].map(serde_json::Value::from)], "{output}");
+    assert_eq!(record.rows, [[2, 3].map(Value::from)], "{output}");
     for (region, server) in REGIONS.iter().zip(&fleet.partitions) {
         once(&fleet, "agent-partition", &fleet.partition_document(region, server)).await;
     }
