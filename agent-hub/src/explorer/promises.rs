@@ -161,7 +161,10 @@ impl World {
             let since = known.partitions.get(&Self::endpoint(partition))?.silent_since?;
             self.beats[partition].is_none_or(|beat| beat <= since).then_some(since)
         };
-        let known = before.agents[0].as_ref().unwrap_or(&before.recorded);
+        // Whom only a guard keeps may be judged by another process before a gap of sight is recorded: it goes by the record, which says that their silence was watched.
+        let is_another = matches!(event, Event::Crash | Event::OtherLeads) && self.is_beyond_limit(partition, settings);
+        let agent = before.agents[0].as_ref().filter(|_| !is_another);
+        let known = agent.unwrap_or(&before.recorded);
         let was_seen = self.sight_since.is_some_and(|since| self.beats[partition].is_some_and(|beat| since <= beat));
         assert!(
             event == Event::StaleLeads || was_seen || is_long(self.sight_since) || is_long(silent_since(known)),
