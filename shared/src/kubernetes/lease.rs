@@ -4,9 +4,20 @@
 use std::{pin::pin, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::coordination::v1::{Lease as Object, LeaseSpec};
-use kube::{Api, Client, Config};
+use k8s_openapi::{
+    api::{
+        authentication::v1::SelfSubjectReview,
+        coordination::v1::{Lease as Object, LeaseSpec},
+        core::v1::ServiceAccount,
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use kube::{
+    Api, Client, Config, Resource as _,
+    api::{Patch, PatchParams, PostParams},
+};
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
+use serde_json::json;
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -14,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::ConnectError;
+use super::{AGENT_FIELD_MANAGER, ConnectError};
 use crate::runtime::chain;
 
 /// How long a lease lasts that is not renewed, in seconds.
@@ -41,6 +52,8 @@ pub struct Lease {
     pub name: String,
     /// Who holds it when we do; of its own for each replica.
     pub identity: String,
+    /// Whether it goes when the ServiceAccount goes that we run under.
+    pub goes_with_account: bool,
 }
 
 /// How this process stands in the election.
@@ -127,6 +140,7 @@ async fn take_part(
     standing: &watch::Sender<Standing>,
     stop: &CancellationToken,
 ) -> String {
+    let account = if lease.goes_with_account { account(&client, &lease.namespace).await } else { None };
     let leases: Api<Object> = Api::namespaced(client, &lease.namespace);
     let mut failing = Failing::default();
     loop {
@@ -136,7 +150,12 @@ async fn take_part(
                 changed = &mut changed => break changed,
                 () = stop.cancelled() => {
                     // Others need not wait for its end.
-                    let _ = timeout(RELEASE, manager.release()).await;
+                    let released = async {
+                        let _ = manager.release().await;
+                        // Perhaps the release made it anew.
+                        bind(&leases, &lease.name, account.as_ref()).await;
+                    };
+                    let _ = timeout(RELEASE, released).await;
                     return "it was asked to stop".to_owned();
                 }
                 // The manager tells when this process begins and ceases to lead, and nothing of others.
@@ -148,6 +167,9 @@ async fn take_part(
         match changed {
             Ok(true) => {
                 standing.send_replace(Standing::Leads);
+                let (leases, name, account) = (leases.clone(), lease.name.clone(), account.clone());
+                // The lease must be renewed meanwhile.
+                tokio::spawn(async move { bind(&leases, &name, account.as_ref()).await });
             }
             Ok(false) => {
                 standing.send_replace(seeks(lease, "it has just been lost"));
@@ -161,6 +183,35 @@ async fn take_part(
                 sleep(PAUSE).await;
             }
         }
+    }
+}
+
+/// The ServiceAccount that this process runs under, if it is one of this namespace and the API server tells.
+async fn account(client: &Client, namespace: &str) -> Option<OwnerReference> {
+    let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
+    let user = match reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await {
+        Ok(review) => review.status?.user_info?,
+        Err(error) => {
+            tracing::debug!(error = chain(&error), "the API server does not say who this process is");
+            return None;
+        }
+    };
+    let name = user.username?.strip_prefix(&format!("system:serviceaccount:{namespace}:"))?.to_owned();
+    let (api_version, kind) = (ServiceAccount::api_version(&()).into_owned(), ServiceAccount::kind(&()).into_owned());
+    Some(OwnerReference { api_version, kind, name, uid: user.uid?, ..OwnerReference::default() })
+}
+
+/// Has Kubernetes collect a lease when its owner is gone, also one that was written anew after that. Where a cluster forbids it to who may not delete the lease, it stays.
+async fn bind(leases: &Api<Object>, name: &str, owner: Option<&OwnerReference>) {
+    let Some(owner) = owner else { return };
+    let patch = json!({
+        "apiVersion": Object::api_version(&()),
+        "kind": Object::kind(&()),
+        "metadata": {"name": name, "ownerReferences": [owner]},
+    });
+    let params = PatchParams::apply(AGENT_FIELD_MANAGER).force();
+    if let Err(error) = leases.patch_metadata(name, &params, &Patch::Apply(&patch)).await {
+        tracing::debug!(lease = name, error = chain(&error), "the lease will stay when its agent goes");
     }
 }
 

@@ -155,7 +155,12 @@ async fn in_kubernetes(world: &mut World, document: &Document) -> Result<Electio
         return Err("the document has no metadata.namespace".to_owned());
     };
     let client = kubernetes::connect().await.map_err(|error| chain(&error))?;
-    let lease = Lease { namespace: namespace.clone(), name: format!("{name}-agent"), identity: kubernetes::identity() };
+    let lease = Lease {
+        namespace: namespace.clone(),
+        name: format!("{name}-agent"),
+        identity: kubernetes::identity(),
+        goes_with_account: true,
+    };
     // The lease is held until the last pass has ended, which is after the stop.
     let end = CancellationToken::new();
     let (standing, task) = kubernetes::lead(lease, end.clone());

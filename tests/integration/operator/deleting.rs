@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use kube::api::ListParams;
 use serde_json::{Value, json};
 use tests::cluster::{ApiProxy, Operator, TestNamespace};
 use tokio::time;
@@ -154,4 +155,46 @@ async fn until_no_roles(test: &TestNamespace) {
         test.until("rbac.authorization.k8s.io/v1 ClusterRole", &role, Value::is_null).await;
         test.until("rbac.authorization.k8s.io/v1 ClusterRoleBinding", &role, Value::is_null).await;
     }
+}
+
+#[tokio::test]
+async fn an_agents_lease_goes_with_the_agent_and_stays_while_its_pods_are_replaced() {
+    const LEASE: &str = "coordination.k8s.io/v1 Lease";
+    let test = TestNamespace::new("leases").await;
+    let operator = test.operator().await;
+    let is_bound = |lease: &Value| {
+        let owner = &lease["metadata"]["ownerReferences"][0];
+        (owner["kind"] == "ServiceAccount" && owner["name"] == "part-agent")
+            && !lease["spec"]["holderIdentity"].is_null()
+    };
+    let no_pods = async || {
+        let started = Instant::now();
+        while !test.api("v1 Pod").list(&ListParams::default()).await.expect("the API server lists").items.is_empty() {
+            assert!(started.elapsed() < Duration::from_secs(30), "pods stay");
+            time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    // Twice: a federation that is left, and an object that goes.
+    for is_left in [true, false] {
+        test.apply(PARTITION).await;
+        let lease = test.until(LEASE, "part-agent", is_bound).await;
+        let uid = |lease: &Value| lease["metadata"]["uid"].clone();
+        let replaced = PARTITION.replace("geo: EU", "geo: US");
+        let before = test.get("v1 ConfigMap", "part-agent").await;
+        test.apply(&replaced).await;
+        test.until("v1 ConfigMap", "part-agent", |map| map["data"] != before["data"]).await;
+        test.until(LEASE, "part-agent", |now| now["spec"]["holderIdentity"] != lease["spec"]["holderIdentity"]).await;
+        let now = test.until(LEASE, "part-agent", is_bound).await;
+        assert_eq!(uid(&now), uid(&lease), "it is the same lease");
+        if is_left {
+            let alone = PARTITION.split("  federation:").next().expect("the text has that section");
+            test.apply(alone).await;
+        } else {
+            test.delete("ADXCluster", "part").await;
+        }
+        // Whoever stops last may write it once more: it is bound again.
+        no_pods().await;
+        test.until(LEASE, "part-agent", Value::is_null).await;
+    }
+    drop(operator);
 }
