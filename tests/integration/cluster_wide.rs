@@ -1,5 +1,5 @@
 //! An operator for the whole cluster, on a control plane of its own, since it would work on the objects of all other stories: ours, one of others' binaries
-//! (`KUBEBUILDER_ASSETS`), and one that runs already (`USE_EXISTING_CLUSTER`). And stories of definitions: one that
+//! (`KUBEBUILDER_ASSETS`), and one that runs already (`USE_EXISTING_CLUSTER`). One as its Deployment has it, in the image's root. And stories of definitions: one that
 //! changes, and all of them missing.
 
 use std::{
@@ -10,11 +10,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, ValidationRule};
-use kube::{Api, api::PostParams};
+use k8s_openapi::{
+    api::core::v1::Pod,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, ValidationRule},
+};
+use kube::{
+    Api, ResourceExt as _,
+    api::{ListParams, PostParams},
+};
 use nix::sys::signal::Signal;
-use serde_json::json;
-use tests::cluster::{ControlPlane, OperatorOptions, TestNamespace};
+use serde_json::{Value, json};
+use tests::{
+    cluster::{ControlPlane, ImageRoot, Operator, OperatorOptions, TestNamespace},
+    docs,
+};
 use tokio::{sync::Mutex, time};
 
 /// The story, by itself in a process whose environment says where the control plane is.
@@ -120,6 +129,49 @@ fn assets(folder: &Path, program: &Path) -> std::path::PathBuf {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the script is ours");
     }
     assets
+}
+
+/// The first pod with these labels.
+async fn pod_with(test: &TestNamespace, labels: &str) -> Pod {
+    let (pods, started) = (Api::<Pod>::namespaced(test.client(), &test.name), Instant::now());
+    loop {
+        let listed = pods.list(&ListParams::default().labels(labels)).await.expect("the API server lists");
+        if let Some(pod) = listed.items.into_iter().next() {
+            return pod;
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "no pod has {labels}");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// By the Deployment's own arguments and environment, the token and certificate that are mounted, and the address of the service: in other stories a kubeconfig says
+/// all that. The operator makes the agent's pod.
+#[tokio::test]
+async fn in_pods_of_the_image_the_operator_and_an_agent_find_the_api_server_and_lead() {
+    if env::var_os(IN_A_PROCESS_OF_ITS_OWN).is_some() || ControlPlane::is_missing() {
+        return;
+    }
+    let Some(image) = ImageRoot::lay_out() else { return };
+    let _alone = DEFINITIONS.lock().await;
+    let test = TestNamespace::new("pods").await;
+    let held_by = |pod: &Pod| {
+        let holder = pod.name_any();
+        move |lease: &Value| lease["spec"]["holderIdentity"] == holder.as_str()
+    };
+    let deployment = docs::read("deploy/kustomize/deployment.yaml");
+    test.apply(&deployment.replace("namespace: adx-federation", &format!("namespace: {}", test.name))).await;
+    let pod = pod_with(&test, "app.kubernetes.io/name=adx-federation-operator").await;
+    let operator = Operator { process: image.run(&test, &pod).await };
+    operator.until_leading().await;
+    test.until("coordination.k8s.io/v1 Lease", "adx-federation-operator", held_by(&pod)).await;
+    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: hub}\nspec: {clusterName: hub, endpoint: 'https://hub.kusto.windows.net', role: Federated, federation: {heartbeatDatabase: D, heartbeatTable: T}}\n").await;
+    let pod = pod_with(&test, "app.kubernetes.io/name=federation-agent,app.kubernetes.io/instance=hub").await;
+    let agent = image.run(&test, &pod).await;
+    test.until("coordination.k8s.io/v1 Lease", "hub-agent", held_by(&pod)).await;
+    // There is no such hub, of which it tells in its ADXCluster.
+    let tells = |hub: &Value| !hub["status"]["federation"]["lastPass"].is_null();
+    test.until("ADXCluster", "hub", tells).await;
+    drop((operator, agent));
 }
 
 /// Here, as it changes a definition under everybody.

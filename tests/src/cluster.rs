@@ -3,6 +3,7 @@
 
 mod built;
 mod control_plane;
+mod image;
 mod kstatus;
 mod kubelet;
 mod namespace;
@@ -11,6 +12,7 @@ mod proxy;
 mod versions;
 
 pub use control_plane::ControlPlane;
+pub use image::ImageRoot;
 pub use kstatus::{Kstatus, Verdict};
 pub use kubelet::{Kubelet, PodLife};
 pub use namespace::{Operator, OperatorOptions, TestNamespace, condition_of};

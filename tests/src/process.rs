@@ -80,6 +80,16 @@ impl Process {
         Self::spawn(name, binary_name, arguments, &[])
     }
 
+    /// Starts a command that is a binary of ours in surroundings of its own, such as another root. Both its streams are collected.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_command(name: &str, command: Command) -> Self {
+        let (mut process, stdout) = Self::spawn_command(name, command);
+        process.collect(stdout);
+        process
+    }
+
     fn spawn(
         name: &str,
         binary_name: &str,
@@ -91,16 +101,20 @@ impl Process {
             binary_name != "kusto-local" || is_recorded,
             "Microsoft's parser is to read what {name} is sent: --record"
         );
-        let mut child = Command::new(binary(binary_name))
-            .args(arguments)
-            .envs(environment.iter().map(|(name, value)| (*name, value)))
+        let mut command = Command::new(binary(binary_name));
+        command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value)));
+        Self::spawn_command(name, command)
+    }
+
+    fn spawn_command(name: &str, mut command: Command) -> (Self, ChildStdout) {
+        let mut child = command
             .env(PARENT_PIPE, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|error| panic!("failed to start {binary_name}: {error}"));
+            .unwrap_or_else(|error| panic!("failed to start {name}: {error}"));
         // Not left in the child: waiting for it would close the pipe.
         let stdin = child.stdin.take().expect("stdin is piped");
         let stdout = child.stdout.take().expect("stdout is piped");
