@@ -1,7 +1,7 @@
 //! Makes the cluster hold the children that an owner should have, and no others of its own. I/O: the API server.
 //!
-//! Everything is looked at before anything is written: what a person made under a name of ours stops all writing for that owner. Nothing is sent for a child that
-//! is as it should be.
+//! Everything is looked at before anything is written: what a person made under a name of ours stops all writing for that owner. What a person makes after that look
+//! is not written to either. Nothing is sent for a child that is as it should be.
 
 mod room;
 
@@ -238,13 +238,22 @@ async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written
             };
             Ok(Written { object, changed: false, created: None, drift: None })
         }
-        Need::Create => {
-            // Without force: what somebody made since we looked has other values, and stays.
-            let made = api.patch(&reference.name, &params, &Patch::Apply(&child.content)).await;
-            let made = made.map_err(api_error("create", reference))?;
-            tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, "created");
-            Ok(Written { object: Some(made), changed: true, created: Some(reference.clone()), drift: None })
-        }
+        Need::Create => match api.patch(&reference.name, &params, &Patch::Apply(&as_new(&child))).await {
+            Ok(made) => {
+                tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, "created");
+                Ok(Written { object: Some(made), changed: true, created: Some(reference.clone()), drift: None })
+            }
+            // Somebody has made one since we looked, and whose it is decides.
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let newer = self::look(client, owner, child.clone()).await?;
+                match newer.live {
+                    // Ours: the answer to the request that made it was lost.
+                    Some(_) => Box::pin(write(client, owner, newer)).await,
+                    None => Err(api_error("create", reference)(kube::Error::Api(status))),
+                }
+            }
+            Err(error) => Err(api_error("create", reference)(error)),
+        },
         Need::Update { drift } => {
             let update = async {
                 let live = live.unwrap_or_else(|| DynamicObject::new(&reference.name, &reference.resource));
@@ -265,6 +274,17 @@ async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written
             Ok(Written { object: Some(changed), changed: true, created: None, drift })
         }
     }
+}
+
+/// The version of no object: etcd counts from one before anything is stored, so that the first object has the second.
+const NO_VERSION: &str = "1";
+
+/// What to apply where nothing is. To what is there the API server takes no change that is meant for another version; without one it would take ours beside what
+/// somebody else has in it.
+fn as_new(child: &Child) -> Value {
+    let mut content = child.content.clone();
+    content["metadata"]["resourceVersion"] = json!(NO_VERSION);
+    content
 }
 
 /// What to apply to the very object that was looked at; and where a number of replicas was taken over, as it was then.

@@ -12,6 +12,7 @@ mod federation;
 mod killed;
 mod kstatus;
 mod leading;
+mod meanwhile;
 mod metrics;
 mod resilience;
 mod rest;

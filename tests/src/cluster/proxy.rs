@@ -160,6 +160,7 @@ async fn forward(State(world): State<World>, method: Method, uri: Uri, headers: 
     if let Some(status) = spoilt {
         note(status);
         let reason = match status {
+            404 => "NotFound",
             409 => "Conflict",
             410 => "Expired",
             429 => "TooManyRequests",
