@@ -36,6 +36,8 @@ async fn at_rest_nothing_is_written_but_leases() {
     )
     .await;
     test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: tobe}\nspec: {clusterName: tobeprovisioned}\n").await;
+    // And one that is exposed and scaled by load: its autoscaler, which finds no metrics here, is written and told of by others for as long as it is there.
+    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: Ingestor\nmetadata: {name: scaled}\nspec: {adxClusterSelector: {matchLabels: {app: adx-mon}}, exposeExternally: true, autoscaling: {minReplicas: 2, maxReplicas: 4}}\n").await;
     // And a partition whose agent beats all the time, to a hub that is not there.
     test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: nohub}\nspec: {clusterName: nohub, endpoint: 'http://127.0.0.1:9', federation: {heartbeatInterval: 3s, federatedClusters: [{endpoint: 'http://127.0.0.1:9', heartbeatDatabase: D, heartbeatTable: T}]}}\n").await;
     // One under whose child's name there is somebody else's, which is looked at again and again; one that is suspended, and one that is for another operator.
@@ -55,6 +57,9 @@ async fn at_rest_nothing_is_written_but_leases() {
     test.until_condition("Ingestor", "bad", "Ready", "False", "ImagePullBackOff").await;
     test.until_condition("ADXCluster", "tobe", "Ready", "False", "ProvisioningDisabled").await;
     test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+    test.until_condition("Ingestor", "scaled", "Ready", "True", "Ready").await;
+    let is_looked_at = |scaler: &Value| scaler["status"]["conditions"].is_array();
+    test.until("autoscaling/v2 HorizontalPodAutoscaler", "scaled", is_looked_at).await;
     test.until_condition("Alerter", "a", "Ready", "True", "Ready").await;
     let rests = |hub: &Value| {
         let told = &hub["status"]["federation"];
@@ -67,7 +72,11 @@ async fn at_rest_nothing_is_written_but_leases() {
     time::sleep(Duration::from_secs(120)).await;
     let writes: Vec<_> = proxy.take().into_iter().filter(|seen| seen.is_write() && !seen.is_lease()).collect();
     assert!(writes.is_empty(), "{writes:#?}\n{}", operator.process.output());
-    let moved = before.moved(&test.versions().await);
+    let by_the_autoscaler = |told: &String| {
+        ["HorizontalPodAutoscaler 'scaled'", "Event 'scaled."].iter().any(|whose| told.starts_with(whose))
+    };
+    let mut moved = before.moved(&test.versions().await);
+    moved.retain(|told| !by_the_autoscaler(told));
     assert!(moved.is_empty(), "{moved:#?}\n{}", test.kubelet.output());
     assert!(self::beats(&fleet).await > beats + 30, "the agents did no work");
     drop(operator);
