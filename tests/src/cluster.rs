@@ -9,6 +9,7 @@ mod kubelet;
 mod namespace;
 mod objects;
 mod proxy;
+mod rights;
 mod versions;
 
 pub use control_plane::ControlPlane;
@@ -18,4 +19,5 @@ pub use kubelet::{Kubelet, PodLife};
 pub use namespace::{Operator, OperatorOptions, TestNamespace, condition_of};
 pub use objects::{apply_yaml, documents, objects_of};
 pub use proxy::{ApiProxy, Seen};
+pub use rights::rights_of;
 pub use versions::Versions;

@@ -16,6 +16,7 @@ mod meanwhile;
 mod metrics;
 mod resilience;
 mod rest;
+mod rights;
 mod schema;
 mod scope;
 mod support;

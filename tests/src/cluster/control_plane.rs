@@ -2,6 +2,7 @@
 //! `USE_EXISTING_CLUSTER=true` with `KUBECONFIG` names a running throw-away cluster without nodes. I/O: processes, files.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     fs::File,
     net::TcpListener,
@@ -23,7 +24,11 @@ use serde_json::Value;
 use shared::runtime::PARENT_PIPE;
 use tokio::{sync::OnceCell, time};
 
-use super::{built::built, objects::documents};
+use super::{
+    built::built,
+    objects::documents,
+    rights::{AUDIT_POLICY, rights_used},
+};
 use crate::{process::binary, witness};
 
 /// How long each part may take to get ready.
@@ -107,6 +112,7 @@ impl ControlPlane {
         let token = uuid::Uuid::new_v4().to_string();
         fs::write(folder.join("tokens.csv"), format!("{token},admin,admin,system:masters\n"))
             .expect("the folder can be written");
+        fs::write(folder.join("audit.json"), AUDIT_POLICY).expect("the folder can be written");
         let file = |name: &str| folder.join(name).display().to_string();
         children.push(spawn(
             &folder,
@@ -127,6 +133,10 @@ impl ControlPlane {
                 "--authorization-mode=RBAC".to_owned(),
                 "--allow-privileged=true".to_owned(),
                 "--profiling=false".to_owned(),
+                format!("--audit-policy-file={}", file("audit.json")),
+                format!("--audit-log-path={}", file("audit.log")),
+                // In megabytes: one file, whatever there is to note.
+                "--audit-log-maxsize=100000".to_owned(),
             ],
         ));
         let url = format!("https://127.0.0.1:{secure}");
@@ -294,6 +304,17 @@ impl ControlPlane {
         let authority = base64::engine::general_purpose::STANDARD.decode(authority).expect("the certificate is base64");
         let authority = reqwest::Certificate::from_pem(&authority).expect("the certificate is PEM");
         reqwest::Client::builder().tls_certs_only([authority]).build().expect("the client can be built")
+    }
+
+    /// The rights that a service account has used, as [`rights_of`](super::rights_of) gives those that it has; `None` where the API server is not ours and tells
+    /// nobody.
+    ///
+    /// # Panics
+    /// If the API server has not begun to note them.
+    pub fn rights_used_by(&self, namespace: &str, account: &str) -> Option<BTreeSet<String>> {
+        let (folder, _) = self.folder.as_ref()?;
+        let log = fs::read(folder.join("audit.log")).expect("the API server notes who asks for what");
+        Some(rights_used(&String::from_utf8_lossy(&log), &format!("system:serviceaccount:{namespace}:{account}")))
     }
 
     fn log(&self, name: &str) -> String {
