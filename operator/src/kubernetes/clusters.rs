@@ -68,10 +68,13 @@ pub(crate) fn is_elsewhere(criteria: Option<&str>, world: &World<'_>) -> bool {
     criteria::is_met(criteria.unwrap_or_default(), &world.settings.cluster_labels) == Ok(false)
 }
 
-/// What Kubernetes would refuse of a selector: `NotIn` nothing would be everything.
+/// What Kubernetes would refuse of a selector: `NotIn` nothing would be everything, as would `NotIn` of a label that is not named.
 fn violation(selector: &LabelSelector) -> Option<String> {
     let expressions = selector.match_expressions.iter().flatten().enumerate();
     let mut violations = expressions.filter_map(|(index, expression)| {
+        if expression.key.is_empty() {
+            return Some(format!("spec.adxClusterSelector.matchExpressions[{index}].key = \"\": must be given"));
+        }
         let (operator, values) = (expression.operator.as_str(), expression.values.as_deref().unwrap_or_default());
         let rule = match operator {
             "In" | "NotIn" if values.is_empty() => "must have values",
@@ -199,6 +202,10 @@ mod tests {
             let told = format!("Invalid: spec.adxClusterSelector.matchExpressions[1].operator = {operator}: {rule}");
             assert_eq!(select(&clusters, wrong).unwrap_err(), told);
         }
+        // A label that is not named is on no object, so that all would be selected.
+        let keyless = json!({"matchExpressions": [{"operator": "NotIn", "values": ["x"]}]});
+        let told = "Invalid: spec.adxClusterSelector.matchExpressions[0].key = \"\": must be given";
+        assert_eq!(select(&clusters, keyless).unwrap_err(), told);
         let right = json!({"matchExpressions": [{"key": "other", "operator": "NotIn", "values": ["x"]}, {"key": "app", "operator": "Exists"}]});
         assert_eq!(select(&clusters, right).unwrap(), (vec!["a".to_owned()], None));
     }

@@ -7,6 +7,8 @@ mod ingestor;
 mod targets;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod twins;
 
 use std::fmt;
 

@@ -3,6 +3,7 @@
 
 #![allow(clippy::panic)] // A failed expectation is what a story is for.
 
+mod breaking;
 mod objects;
 mod rules;
 
@@ -16,7 +17,8 @@ use tests::{
 };
 
 use self::{
-    objects::{Breach, LEAST, WHOLE, breaches},
+    breaking::broken,
+    objects::{LEAST, WHOLE, breaches, foreign},
     rules::{Rule, defaults_of, fill_in, patch, rules_of, schema_of},
 };
 
@@ -46,14 +48,7 @@ async fn every_rule_of_the_schemas_refuses_an_object_that_breaks_it_alone() {
     let rules: Vec<Rule> = definitions().iter().flat_map(rules_of).collect();
     assert!(rules.len() > 150, "{} rules", rules.len());
     for rule in &rules {
-        let breach = breach_of(rule);
-        let object = whole_object(rule, breach.as_ref(), &whole);
-        let place = rule.pointer();
-        let mut broken = object.clone();
-        match &breach {
-            Some(breach) => patch(broken.pointer_mut(&place).expect("it was looked for"), &breach.patch),
-            None => rule.break_in(&mut broken),
-        }
+        let (object, broken) = broken(rule, &whole);
         let causes = why_refused(&test, &broken).await;
         let said = causes.iter().any(|cause| cause.message.contains(&rule.message()));
         assert!(said, "{rule:?}\n{causes:#?}\nlacks: {}", rule.message());
@@ -63,6 +58,7 @@ async fn every_rule_of_the_schemas_refuses_an_object_that_breaks_it_alone() {
         let alone = |place: &str| place == field || other.is_some_and(|(_, _, other)| place == *other);
         assert!(causes.iter().all(|cause| alone(&cause.field)), "{rule:?}\n{causes:#?}");
         // Whatever else it may break.
+        let place = rule.pointer();
         for corner in rule.corners(object.pointer(&place).expect("it was looked for")) {
             let mut kept = object.clone();
             *kept.pointer_mut(&place).expect("it was looked for") = corner;
@@ -77,30 +73,35 @@ async fn every_rule_of_the_schemas_refuses_an_object_that_breaks_it_alone() {
     assert!(idle.is_empty(), "no rule says {idle:?}");
 }
 
-/// What breaks a rule in CEL; there must be something.
-fn breach_of(rule: &Rule) -> Option<Breach> {
-    let is_in_cel = rule.key == "x-kubernetes-validations";
-    let breach = breaches().into_iter().find(|breach| is_in_cel && rule.message().starts_with(breach.message));
-    assert!(breach.is_some() == is_in_cel, "nobody knows how to break {rule:?}");
-    breach
-}
-
-/// The object in which a rule is to be broken.
-fn whole_object<'a>(rule: &Rule, breach: Option<&Breach>, whole: &'a [Value]) -> &'a Value {
-    let name = breach.and_then(|breach| breach.object);
-    let fits = |object: &&Value| {
-        object["kind"] == rule.kind.as_str()
-            && object.pointer(&rule.pointer()).is_some()
-            && name.is_none_or(|name| object["metadata"]["name"] == name)
-    };
-    whole.iter().find(fits).unwrap_or_else(|| panic!("no whole object has the place of {rule:?}"))
-}
-
 /// Why the API server refuses an object; nothing, if it takes it.
 async fn why_refused(test: &TestNamespace, object: &Value) -> Vec<StatusCause> {
     let refusal = test.rehearse(object).await.err();
     let causes = refusal.and_then(|refusal| refusal.details).map(|details| details.causes).unwrap_or_default();
     causes.into_iter().filter(|cause| !cause.message.contains(NOT_CHECKED)).collect()
+}
+
+/// One rule for each role names them all.
+#[tokio::test]
+async fn every_field_of_the_other_role_is_refused_by_itself() {
+    let test = TestNamespace::new("roles").await;
+    let messages: Vec<String> = definitions().iter().flat_map(rules_of).map(|rule| rule.message()).collect();
+    let whole = documents(WHOLE);
+    for (role, name) in [("Federated", "hub"), ("Partition", "partition")] {
+        let begin = format!("role {role} must not have ");
+        let message = messages.iter().find(|message| message.starts_with(&begin)).expect("there is such a rule");
+        let (named, _) = message[begin.len()..].split_once(": they belong to").expect("it says whose they are");
+        let named = named.replace(" or ", ", ").replace(" beside its hubs", "");
+        let mut refused = Vec::new();
+        for (_, field, changes) in foreign().into_iter().filter(|(object, ..)| *object == name) {
+            let object = whole.iter().find(|object| object["metadata"]["name"] == name);
+            let mut object = object.expect("it is one of them").clone();
+            patch(&mut object["spec"]["federation"], &changes);
+            let causes = why_refused(&test, &object).await;
+            assert!(matches!(&causes[..], [cause] if cause.message.contains(message)), "{field}: {causes:#?}");
+            refused.push(field);
+        }
+        assert_eq!(refused, named.split(", ").collect::<Vec<_>>(), "what is refused, and what the rule names");
+    }
 }
 
 #[tokio::test]

@@ -198,3 +198,37 @@ pub(super) fn breaches() -> Vec<Breach> {
         breach("notificationEndpoint must start", None, json!("mailto:alerts@example.com")),
     ]
 }
+
+/// What a federation of the other role has, field by field: the object that must not have it, the field, and the merge patch of that object's federation.
+pub(super) fn foreign() -> Vec<(&'static str, &'static str, Value)> {
+    let target =
+        json!([{"endpoint": "https://hub.kusto.windows.net", "heartbeatDatabase": "Fleet", "heartbeatTable": "Beats"}]);
+    let of_partitions = [
+        ("federatedClusters", target.clone()),
+        ("federatedTargets", target),
+        ("heartbeatSchedule", json!("0 * * * *")),
+        ("schemaInBeats", json!("Always")),
+    ];
+    let of_hubs = [
+        ("heartbeatDatabase", json!("Fleet")),
+        ("heartbeatTable", json!("Beats")),
+        ("heartbeatTables", json!("Shared")),
+        ("heartbeatRetention", json!("7d")),
+        ("reconcileInterval", json!("10m")),
+        ("reconcileSchedule", json!("0 * * * *")),
+        ("macroExpand", json!({})),
+        ("mode", json!("Apply")),
+        ("acknowledgedPlan", json!("abcdefabcdef")),
+        ("membership", json!({})),
+        ("allowedPartitions", json!(["https://partition.kusto.windows.net"])),
+        ("allowedPartitionPattern", json!("*.kusto.windows.net")),
+        ("blockedPartitions", json!(["https://blocked.kusto.windows.net"])),
+        ("canary", json!(true)),
+        ("entityGroups", json!([{"by": "geo"}])),
+        ("schemaConflicts", json!("Coerce")),
+    ];
+    // Beside its interval a schedule would break another rule.
+    let in_hub = of_partitions.map(|(field, value)| ("hub", field, json!({field: value, "heartbeatInterval": null})));
+    let in_partition = of_hubs.map(|(field, value)| ("partition", field, json!({field: value})));
+    in_hub.into_iter().chain(in_partition).collect()
+}
