@@ -26,7 +26,7 @@ KUBERNETES := $(shell sed -n 's/^\tk8s.io\/kubernetes \(v[0-9.]*\)$$/\1/p' $(CON
 # A control plane that is there already is used instead: see CONTRIBUTING.md.
 EXISTING_CONTROL_PLANE := $(KUBEBUILDER_ASSETS)$(filter true,$(USE_EXISTING_CLUSTER))
 
-# kstatus, with which Flux and others wait for objects, as a program that judges ours.
+# kstatus, with which Flux and others wait for objects, as a program that judges ours; kubectl is in it, too.
 KSTATUS := tests/kstatus
 export ADX_FEDERATION_KSTATUS := $(ADX_FEDERATION_CACHE)/tools/kstatus-$(shell cat $(KSTATUS)/*.go $(KSTATUS)/go.* | sha256sum | cut -c1-12)
 
@@ -118,11 +118,11 @@ $(ADX_FEDERATION_CONTROL_PLANE):
 	  -X k8s.io/component-base/version.gitVersion=$(KUBERNETES) -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(word 2,$(subst ., ,$(KUBERNETES)))" .
 
 .PHONY: kstatus
-kstatus: $(if $(shell command -v go),$(ADX_FEDERATION_KSTATUS)) ## Build kstatus, by which others wait for our objects, once
-	@[ -x $(ADX_FEDERATION_KSTATUS) ] || { echo "Skipped: kstatus judges nothing here, because there is no go to build it with."; [ -z "$(CI)" ]; }
+kstatus: $(if $(shell command -v go),$(ADX_FEDERATION_KSTATUS)) ## Build kstatus, by which others wait for our objects, and kubectl, once
+	@[ -x $(ADX_FEDERATION_KSTATUS) ] || { echo "Skipped: kstatus judges nothing here and kubectl shows nothing, because there is no go to build them with."; [ -z "$(CI)" ]; }
 
 $(ADX_FEDERATION_KSTATUS):
-	@echo "Building kstatus from its Go modules (once: a minute, 300 MB of cache) ..."
+	@echo "Building kstatus and kubectl from their Go modules (once: two minutes, 600 MB of cache) ..."
 	@mkdir -p $(@D)
 	cd $(KSTATUS) && CGO_ENABLED=0 nice go build -trimpath -o $@ -ldflags "-s -w" .
 

@@ -1,5 +1,5 @@
 // Command kstatus says what kstatus, the library by which Flux, kpt and others wait for objects, makes of objects: JSON objects on standard input, and for
-// each a line of JSON with status and message on standard output.
+// each a line of JSON with status and message on standard output. Called with "kubectl" as its first argument it is kubectl.
 package main
 
 import (
@@ -43,6 +43,10 @@ func judge(in io.Reader, out io.Writer) error {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "kubectl" {
+		kubectl(os.Args[1:])
+		return
+	}
 	if err := judge(os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -4,9 +4,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs,
     path::{Component, Path, PathBuf},
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -17,7 +16,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tests::{
-    cluster::{OperatorOptions, TestNamespace, rights_of},
+    cluster::{Kubectl, OperatorOptions, TestNamespace, rights_of},
     logs::assert_json,
 };
 use tokio::time;
@@ -60,15 +59,8 @@ fn objects(text: &str) -> Vec<Value> {
 /// By kubectl's own kustomize, which asks no API server.
 #[test]
 fn kubectl_renders_every_manifest_with_this_versions_image() {
-    let rendered = match Command::new("kubectl").arg("kustomize").arg(folder()).output() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            println!("skipped: there is no kubectl");
-            return;
-        }
-        rendered => rendered.expect("kubectl starts"),
-    };
-    assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
-    let rendered = objects(&String::from_utf8(rendered.stdout).expect("YAML is text"));
+    let Some(kubectl) = Kubectl::find() else { return };
+    let rendered = objects(&kubectl.run(&["kustomize", &folder().display().to_string()], ""));
     let names = |objects: &[Value]| -> BTreeSet<String> {
         objects.iter().map(|object| format!("{} {}", object["kind"], object["metadata"]["name"])).collect()
     };

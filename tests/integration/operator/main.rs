@@ -11,6 +11,7 @@ mod expired;
 mod federation;
 mod killed;
 mod kstatus;
+mod kubectl;
 mod leading;
 mod meanwhile;
 mod metrics;

@@ -34,12 +34,7 @@ impl Kstatus {
     /// # Panics
     /// In CI, if it has not been built.
     pub fn find() -> Option<Self> {
-        let program = built("ADX_FEDERATION_KSTATUS", "kstatus-");
-        if program.is_none() {
-            assert!(env::var_os("CI").is_none(), "kstatus is not built: run `make kstatus` first");
-            println!("skipped: kstatus is not built (`make kstatus`)");
-        }
-        Some(Self { program: program? })
+        program().map(|program| Self { program })
     }
 
     /// What it makes of an object.
@@ -59,4 +54,14 @@ impl Kstatus {
         assert!(output.status.success(), "kstatus refuses\n{object:#}");
         serde_json::from_slice(&output.stdout).expect("a verdict is JSON")
     }
+}
+
+/// The program, which is kubectl as well; where there is none that is said, and in CI it is a failure.
+pub(super) fn program() -> Option<PathBuf> {
+    let program = built("ADX_FEDERATION_KSTATUS", "kstatus-");
+    if program.is_none() {
+        assert!(env::var_os("CI").is_none(), "kstatus and kubectl are not built: run `make kstatus` first");
+        println!("skipped: kstatus and kubectl are not built (`make kstatus`)");
+    }
+    program
 }
