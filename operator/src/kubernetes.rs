@@ -121,8 +121,10 @@ pub async fn run(mut settings: Settings, environment: Environment) {
     let (mut standing, election) = lead(lease, end.clone());
     loop {
         let leads = tokio::select! {
-            leads = until_leading(&mut standing, &admin) => leads,
+            // This process holds the lease to its end, and must not begin to work by it again.
+            biased;
             () = stop.cancelled() => false,
+            leads = until_leading(&mut standing, &admin) => leads,
         };
         if !leads {
             break;

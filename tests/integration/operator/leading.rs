@@ -68,10 +68,14 @@ async fn of_two_operators_one_leads_and_a_paused_one_gives_way() {
         .unwrap_or_default()
         .to_owned();
     assert!(!before.is_empty());
+    let terms = |operator: &Operator| operator.process.output().matches(": leading").count();
+    let led = terms(&second);
+    assert!(led > 0, "{}", second.process.output());
     let (mut second, asked) = (second, Instant::now());
     second.process.signal(Signal::SIGTERM);
     assert_eq!(second.process.exited_within(Duration::from_secs(5)).await.code(), Some(0));
     assert!(asked.elapsed() < Duration::from_secs(5));
+    assert_eq!(terms(&second), led, "it began to work again: {}", second.process.output());
     // Others need not wait for its end: nobody holds it, or the other does already.
     let lease = test.get("coordination.k8s.io/v1 Lease", "adx-federation-operator").await;
     let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
