@@ -13,12 +13,15 @@ use std::{
 use http::Uri;
 use k8s_openapi::api::{
     authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
-    core::v1::{ConfigMap, ObjectFieldSelector, Pod, PodSpec, ServiceAccount, Volume},
+    core::v1::{ConfigMap, Pod, PodSpec, ServiceAccount, Volume},
 };
 use kube::{Api, ResourceExt as _, api::PostParams};
 use tempfile::TempDir;
 
-use super::namespace::TestNamespace;
+use super::{
+    kubelet::{text_of, value_of},
+    namespace::TestNamespace,
+};
 use crate::{
     docs::root,
     process::{Process, binary},
@@ -90,9 +93,7 @@ impl ImageRoot {
         environment.insert("KUBERNETES_SERVICE_HOST", server.host().expect("with a host").to_owned());
         environment.insert("KUBERNETES_SERVICE_PORT", server.port_u16().unwrap_or(443).to_string());
         for variable in container.env.iter().flatten() {
-            let field = variable.value_from.as_ref().and_then(|source| source.field_ref.as_ref());
-            let value = field.map_or_else(|| variable.value.clone().unwrap_or_default(), |field| text_of(pod, field));
-            environment.insert(&variable.name, value);
+            environment.insert(&variable.name, value_of(variable, pod));
         }
         let arguments = container.args.iter().flatten();
         // Pods have addresses of their own; these processes share one.
@@ -169,13 +170,4 @@ async fn token_of(test: &TestNamespace, pod: &Pod, expiration_seconds: Option<i6
     let token = made.expect("the API server gives a token").status.expect("with a status").token;
     witness::secret(&token);
     token
-}
-
-/// What a field of a pod says.
-fn text_of(pod: &Pod, field: &ObjectFieldSelector) -> String {
-    match field.field_path.as_str() {
-        "metadata.name" => pod.name_any(),
-        "metadata.namespace" => pod.namespace().unwrap_or_default(),
-        other => panic!("no pod of ours has asked for {other} yet"),
-    }
 }

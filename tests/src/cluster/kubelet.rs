@@ -11,7 +11,7 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::{ConfigMap, EnvVar, Node, Pod, ServiceAccount},
+    core::v1::{ConfigMap, EnvVar, Node, ObjectFieldSelector, Pod, ServiceAccount},
 };
 use kube::{
     Api, Client, ResourceExt as _,
@@ -121,15 +121,19 @@ async fn make_node(client: &Client) {
 }
 
 /// What a container finds in a variable.
-fn value_of(variable: &EnvVar, pod: &Pod) -> String {
+pub(super) fn value_of(variable: &EnvVar, pod: &Pod) -> String {
     let field = variable.value_from.as_ref().and_then(|source| source.field_ref.as_ref());
-    let Some(field) = field else { return variable.value.clone().unwrap_or_default() };
-    let annotation = |key: &str| pod.annotations().get(key).cloned().unwrap_or_default();
+    field.map_or_else(|| variable.value.clone().unwrap_or_default(), |field| text_of(pod, field))
+}
+
+/// What a field of a pod says.
+pub(super) fn text_of(pod: &Pod, field: &ObjectFieldSelector) -> String {
     match field.field_path.as_str() {
         "metadata.name" => pod.name_any(),
+        "metadata.namespace" => pod.namespace().unwrap_or_default(),
         path => match path.strip_prefix("metadata.annotations['").and_then(|path| path.strip_suffix("']")) {
-            Some(key) => annotation(key),
-            None => panic!("{}: the kubelet of the stories knows no field {path}", variable.name),
+            Some(key) => pod.annotations().get(key).cloned().unwrap_or_default(),
+            None => panic!("no pod of ours has asked for {path} yet"),
         },
     }
 }
