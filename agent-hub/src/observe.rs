@@ -21,6 +21,14 @@ pub enum ObserveError {
         /// Why.
         source: KustoError,
     },
+    /// We must be told of more partitions than an answer tells of.
+    #[error("{needed} partitions are federated or listed, and the hub tells of {most} at most")]
+    Crowded {
+        /// How many we must be told of.
+        needed: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// It answered in another form than documented.
     #[error("failed to understand {what} that the hub sent")]
     Decode {

@@ -234,9 +234,10 @@ impl HubAgent {
                 || self.trust.admission(endpoint) == Admission::Admitted
         };
         let known = || {
-            let listed = self.trust.allowed.iter().flatten().chain(self.membership.partitions.keys());
-            let endpoints = members.iter().chain(listed).cloned().collect();
-            Known { endpoints, pattern: self.trust.pattern.as_ref().map(|pattern| pattern.as_str().to_owned()) }
+            let needed = members.iter().chain(self.trust.allowed.iter().flatten()).cloned().collect();
+            let watched = self.membership.partitions.keys().cloned().collect();
+            let pattern = self.trust.pattern.as_ref().map(|pattern| pattern.as_str().to_owned());
+            Known { needed, watched, pattern }
         };
         let reading = read_heartbeats(&self.hub, &self.config, &mut self.memory, known, trusted, admitted).await;
         let mut reading = reading.map_err(Blind::Incomplete)?;

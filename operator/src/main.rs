@@ -333,7 +333,7 @@ async fn reconcile(args: RunArgs) -> Exit {
         namespace: args.lease_namespace.or_else(own_namespace).unwrap_or_else(|| client.default_namespace().to_owned()),
         name: args.lease_name,
         identity: shared::kubernetes::identity(),
-        // It may be in another namespace than we are.
+        // Its namespace goes with the operator.
         goes_with_account: false,
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = settings.namespace, "started");

@@ -1,7 +1,7 @@
 //! The newest heartbeat of every partition. I/O: one query; a second one only for schemas whose hash is new.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -59,16 +59,31 @@ pub struct HeartbeatReading {
 const HEARTBEATS: &str = "heartbeats";
 const SCHEMAS: &str = "the heartbeats' schemas";
 
-/// Of whom a reading must tell, however many others beat: anyone who may write heartbeats may make endpoints up.
+/// Whom a reading asks for, where more beat than it can tell of: anyone who may write heartbeats may make endpoints up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
-    /// By name: whom we federate or watch, and whom the document lists.
-    pub endpoints: BTreeSet<ClusterEndpoint>,
-    /// By a pattern of their hosts.
+    /// Of whom it must tell: whom we federate, and whom the document lists.
+    pub needed: BTreeSet<ClusterEndpoint>,
+    /// Whom we watch besides.
+    pub watched: BTreeSet<ClusterEndpoint>,
+    /// A pattern of hosts.
     pub pattern: Option<String>,
 }
 
-/// Reads all heartbeats of the retention period; where more endpoints beat than an answer may tell of, those of all who are `known` and of some others. `trusted` says which endpoints may be partitions: anyone who may write heartbeats may write any endpoint,
+impl Known {
+    /// All that are needed, and as many others as there is room for.
+    fn endpoints(self) -> Result<BTreeSet<ClusterEndpoint>, ObserveError> {
+        if self.needed.len() > ReadHeartbeats::ENOUGH {
+            return Err(ObserveError::Crowded { needed: self.needed.len(), most: ReadHeartbeats::ENOUGH });
+        }
+        let room = ReadHeartbeats::ENOUGH - self.needed.len();
+        let others: Vec<_> = self.watched.difference(&self.needed).take(room).cloned().collect();
+        Ok(self.needed.into_iter().chain(others).collect())
+    }
+}
+
+/// Reads all heartbeats of the retention period; where more endpoints beat than an answer may tell of, those of all that are needed by `known`, and of some others.
+/// `trusted` says which endpoints may be partitions: anyone who may write heartbeats may write any endpoint,
 /// and what gets into a group is asked with the rights of the hub's users. `admitted` says whose schemas are wanted: those of strangers would cost memory. An error means that nothing is known: a partial list is never returned.
 ///
 /// # Errors
@@ -89,15 +104,17 @@ pub async fn read_heartbeats(
     // One row is the server's time.
     let is_crowd = answers.iter().any(|answer| answer.rows().count() > ReadHeartbeats::ENOUGH + 1);
     if is_crowd {
-        let Known { endpoints, pattern } = known();
-        let request = query.request_of(&endpoints, pattern.as_deref());
-        answers.push(hub.send(&request).await.map_err(asking(HEARTBEATS))?);
+        let known = known();
+        let pattern = known.pattern.clone();
+        let request = query.request_of(&known.endpoints()?, pattern.as_deref());
+        // What it tells counts; of those that were seen before it, the others.
+        answers.insert(0, hub.send(&request).await.map_err(asking(HEARTBEATS))?);
     }
     let Rows { rows, now, mut problems, refused } = parse_rows(&answers, trusted).map_err(decoding(HEARTBEATS))?;
     drop(answers);
     if is_crowd {
         let enough = ReadHeartbeats::ENOUGH;
-        problems.insert(0, format!("more than {enough} endpoints beat: of those that are neither federated, nor listed, nor fit the pattern, only some are looked at"));
+        problems.insert(0, format!("more than {enough} endpoints beat: all that are federated or listed are looked at, and of the others only some"));
     }
     let (mut changed, mut unread) = (BTreeSet::new(), BTreeSet::new());
     for endpoints in memory.wanted(&rows, admitted) {
@@ -193,7 +210,7 @@ fn parse_rows(
     trusted: impl Fn(&ClusterEndpoint) -> Result<(), &'static str>,
 ) -> Result<Rows, DecodeError> {
     let (mut rows, mut now, mut problems) = (Newest::new(), None, Vec::new());
-    let mut refused = BTreeMap::new();
+    let (mut refused, mut keys) = (BTreeMap::new(), HashSet::new());
     let mut refuse = |reason, problem| {
         *refused.entry(reason).or_default() += 1;
         problems.push(problem);
@@ -201,7 +218,11 @@ fn parse_rows(
     for row in answers.iter().flat_map(ResultTable::rows) {
         let key = row.string("ClusterEndpoint")?;
         if let Some(time) = row.datetime("Now")? {
-            now = Some(time);
+            now = now.max(Some(time));
+            continue;
+        }
+        // It is in two answers.
+        if !keys.insert(key.to_owned()) {
             continue;
         }
         if key.starts_with(FALSE_CLAIM) {

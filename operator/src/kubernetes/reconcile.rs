@@ -402,6 +402,9 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
     }
 }
 
+/// How often a write is tried that others come before.
+const MOST_TRIES: usize = 5;
+
 /// An agent that is gone tells nothing any more: what it told goes, as if it had taken it back. The next agent may have told something since the watch showed this
 /// object, and it does not say it twice: so what is taken back is what is there now, and nothing that is told meanwhile.
 async fn clear_agent_status<K: Managed>(object: &K, context: &Context) -> Result<(), ReconcileError> {
@@ -409,7 +412,9 @@ async fn clear_agent_status<K: Managed>(object: &K, context: &Context) -> Result
     let api = Api::<K>::namespaced(context.client.clone(), &namespace);
     let statuses: Api<PartialObjectMeta<K>> = Api::namespaced(context.client.clone(), &namespace);
     let params = PatchParams::apply(AGENT_FIELD_MANAGER).force();
+    let mut tries = 0;
     loop {
+        tries += 1;
         let now = api.get_opt(&name).await.map_err(ReconcileError::Read)?;
         let Some(now) = now.filter(|now| now.uid() == object.uid() && now.has_stale_agent_status()) else {
             return Ok(());
@@ -422,7 +427,9 @@ async fn clear_agent_status<K: Managed>(object: &K, context: &Context) -> Result
         });
         match statuses.patch_status(&name, &params, &Patch::Apply(&patch)).await {
             // Somebody has written since: that is looked at first.
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(kube::Error::Api(status)) if status.code == 409 && tries < MOST_TRIES => {}
+            // Deleted since we looked.
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
             other => return other.map(drop).map_err(ReconcileError::Status),
         }
     }

@@ -140,36 +140,39 @@ async fn take_part(
     standing: &watch::Sender<Standing>,
     stop: &CancellationToken,
 ) -> String {
-    let account = if lease.goes_with_account { account(&client, &lease.namespace).await } else { None };
-    let leases: Api<Object> = Api::namespaced(client, &lease.namespace);
+    let leases: Api<Object> = Api::namespaced(client.clone(), &lease.namespace);
     let mut failing = Failing::default();
     loop {
-        let mut changed = pin!(manager.changed());
-        let changed = loop {
-            tokio::select! {
-                changed = &mut changed => break changed,
-                () = stop.cancelled() => {
-                    // Others need not wait for its end.
-                    let released = async {
-                        let _ = manager.release().await;
-                        // Perhaps the release made it anew.
-                        bind(&leases, &lease.name, account.as_ref()).await;
-                    };
-                    let _ = timeout(RELEASE, released).await;
-                    return "it was asked to stop".to_owned();
-                }
-                // The manager tells when this process begins and ceases to lead, and nothing of others.
-                seen = look(&leases, lease, standing) => {
-                    standing.send_if_modified(|standing| *standing != seen && { *standing = seen; true });
+        let changed = {
+            let mut changed = pin!(manager.changed());
+            loop {
+                tokio::select! {
+                    changed = &mut changed => break Some(changed),
+                    () = stop.cancelled() => break None,
+                    // The manager tells when this process begins and ceases to lead, and nothing of others.
+                    seen = look(&leases, lease, standing) => {
+                        standing.send_if_modified(|standing| *standing != seen && { *standing = seen; true });
+                    }
                 }
             }
+        };
+        // A renewal under way, which holds the manager's lock, is given up by now.
+        let Some(changed) = changed else {
+            let released = async {
+                // Others need not wait for its end.
+                let _ = manager.release().await;
+                // The last renewal may have made it anew.
+                bind(&client, lease).await;
+            };
+            let _ = timeout(RELEASE, released).await;
+            return "it was asked to stop".to_owned();
         };
         match changed {
             Ok(true) => {
                 standing.send_replace(Standing::Leads);
-                let (leases, name, account) = (leases.clone(), lease.name.clone(), account.clone());
+                let (client, lease) = (client.clone(), lease.clone());
                 // The lease must be renewed meanwhile.
-                tokio::spawn(async move { bind(&leases, &name, account.as_ref()).await });
+                tokio::spawn(async move { bind(&client, &lease).await });
             }
             Ok(false) => {
                 standing.send_replace(seeks(lease, "it has just been lost"));
@@ -186,33 +189,38 @@ async fn take_part(
     }
 }
 
-/// The ServiceAccount that this process runs under, if it is one of this namespace and the API server tells.
-async fn account(client: &Client, namespace: &str) -> Option<OwnerReference> {
-    let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
-    let user = match reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await {
-        Ok(review) => review.status?.user_info?,
-        Err(error) => {
-            tracing::debug!(error = chain(&error), "the API server does not say who this process is");
-            return None;
-        }
+/// Has Kubernetes collect the lease when the ServiceAccount is gone that this process runs under, also where that is so already and the lease was just made anew.
+/// Where a cluster forbids that to those who may not delete the lease, it stays.
+async fn bind(client: &Client, lease: &Lease) {
+    if !lease.goes_with_account {
+        return;
+    }
+    let bound = async {
+        let Some(owner) = account(client, &lease.namespace).await? else { return Ok(()) };
+        let patch = json!({
+            "apiVersion": Object::api_version(&()),
+            "kind": Object::kind(&()),
+            "metadata": {"name": lease.name, "ownerReferences": [owner]},
+        });
+        let leases: Api<Object> = Api::namespaced(client.clone(), &lease.namespace);
+        let params = PatchParams::apply(AGENT_FIELD_MANAGER).force();
+        leases.patch_metadata(&lease.name, &params, &Patch::Apply(&patch)).await.map(drop)
     };
-    let name = user.username?.strip_prefix(&format!("system:serviceaccount:{namespace}:"))?.to_owned();
-    let (api_version, kind) = (ServiceAccount::api_version(&()).into_owned(), ServiceAccount::kind(&()).into_owned());
-    Some(OwnerReference { api_version, kind, name, uid: user.uid?, ..OwnerReference::default() })
+    if let Err(error) = bound.await {
+        tracing::info!(lease = lease.name, error = chain(&error), "the lease will stay when its agent goes");
+    }
 }
 
-/// Has Kubernetes collect a lease when its owner is gone, also one that was written anew after that. Where a cluster forbids it to who may not delete the lease, it stays.
-async fn bind(leases: &Api<Object>, name: &str, owner: Option<&OwnerReference>) {
-    let Some(owner) = owner else { return };
-    let patch = json!({
-        "apiVersion": Object::api_version(&()),
-        "kind": Object::kind(&()),
-        "metadata": {"name": name, "ownerReferences": [owner]},
-    });
-    let params = PatchParams::apply(AGENT_FIELD_MANAGER).force();
-    if let Err(error) = leases.patch_metadata(name, &params, &Patch::Apply(&patch)).await {
-        tracing::debug!(lease = name, error = chain(&error), "the lease will stay when its agent goes");
-    }
+/// The ServiceAccount that this process runs under, if it is one of this namespace.
+async fn account(client: &Client, namespace: &str) -> Result<Option<OwnerReference>, kube::Error> {
+    let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
+    let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
+    let user = review.status.and_then(|status| status.user_info).unwrap_or_default();
+    let name =
+        user.username.as_deref().and_then(|name| name.strip_prefix(&format!("system:serviceaccount:{namespace}:")));
+    let (Some(name), Some(uid)) = (name.map(str::to_owned), user.uid) else { return Ok(None) };
+    let (api_version, kind) = (ServiceAccount::api_version(&()).into_owned(), ServiceAccount::kind(&()).into_owned());
+    Ok(Some(OwnerReference { api_version, kind, name, uid, ..OwnerReference::default() }))
 }
 
 /// Looks after a while who leads, unless it is this process.

@@ -77,7 +77,8 @@ impl StatusWriter {
         self.found.take().is_none_or(|found| found == written)
     }
 
-    /// Writes the status within its bounds, if it is another than the one written last, or an old one of which only the times are, or is not there any more. A failure is logged and tried again with the next pass: nothing depends on it.
+    /// Writes the status within its bounds, unless it equals what was written last, or differs from what was written a while ago in times only, and that is still there.
+    /// A failure is logged and tried again with the next pass: nothing depends on it.
     pub async fn write(&mut self, status: FederationStatus) {
         let status = FederationStatus { document: Some(self.document.clone()), ..status.bounded() };
         if let Some((written, at)) = self.written.clone()

@@ -120,13 +120,15 @@ fn configuration<C>(
         tracing::error!(error = chain(&error), "the document cannot be used");
         Exit::BadConfiguration
     })?;
-    if let Some(expected) = args.document.as_ref().filter(|expected| **expected != document.fingerprint) {
-        // A kubelet may start a pod with what it remembers of a ConfigMap; it mounts the present one soon, and starts us again.
+    let expected = args.document.as_ref().filter(|expected| !expected.is_empty());
+    if let Some(expected) = expected.filter(|expected| **expected != document.fingerprint) {
+        // A kubelet may start a pod with what it remembers of a ConfigMap: it mounts the present one soon, and starts us again. Or the document is newer than the pod:
+        // the operator, which writes it first, is about to replace the pod.
         tracing::error!(
             document = %path.display(),
             found = document.fingerprint,
             expected,
-            "the document is another than this pod was made for, which will be here soon"
+            "this is not the document that the pod was made for: either will be replaced"
         );
         return Err(Exit::Failed);
     }

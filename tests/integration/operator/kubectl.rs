@@ -106,6 +106,6 @@ async fn kubectl_get_adx_mon_shows_every_kind_in_columns_of_its_own() {
         let [_, row] = &table[..] else { panic!("one {kind}: {printed}") };
         let (age, values) = row[1..].split_last().expect("it has columns");
         assert_eq!(values, shown, "{printed}");
-        assert!(age.ends_with('s'), "{printed}");
+        assert!(age.starts_with(|c: char| c.is_ascii_digit()), "{printed}");
     }
 }

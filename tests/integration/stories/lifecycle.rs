@@ -203,7 +203,10 @@ async fn once_and_plan_tell_by_their_exit_codes_what_happened() {
     // A pod may be given an older document than it was made for: it is started again until it has the right one, and does nothing with another.
     let (code, output) = run(&["--once", "--document=0123456789abcdef"]).await;
     assert_eq!(code, Some(1), "{output}");
-    assert!(output.contains("another than this pod was made for") && output.contains("0123456789abcdef"), "{output}");
+    assert!(
+        output.contains("not the document that the pod was made for") && output.contains("0123456789abcdef"),
+        "{output}"
+    );
     let (_, output) = run(&["--once", "--log-format", "json"]).await;
     let is_json = |line: &str| serde_json::from_str::<serde_json::Value>(line).is_ok_and(|line| line.is_object());
     assert!(output.lines().count() > 0 && output.lines().all(is_json), "{output}");

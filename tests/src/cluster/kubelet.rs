@@ -290,12 +290,17 @@ impl World {
                 continue;
             }
             let Some(process) = self.start_agent(&pod).await else { continue };
-            {
+            let mut before = {
                 let mut agents = self.agents.lock().expect("no holder of this lock panics");
                 let Some(agent) = agents.get_mut(&name) else { continue };
                 let before = std::mem::replace(&mut agent.process, process);
-                agent.earlier.push_str(&before.output());
                 (agent.started, agent.admin, agent.restarts) = (Instant::now(), None, agent.restarts + 1);
+                before
+            };
+            // All of its last lines.
+            before.exited_within(Duration::from_secs(5)).await;
+            if let Some(agent) = self.agents.lock().expect("no holder of this lock panics").get_mut(&name) {
+                agent.earlier.push_str(&before.output());
             }
             self.tell(&pod, "agent", AGENT_IMAGE, PodLife::Ready, false).await;
         }

@@ -261,9 +261,9 @@ fn federated(cluster: &ADXCluster, document: &str) -> Draft {
         (_, None) => waiting("the agent has not told of a pass yet"),
         (Some(of), Some(draft)) if of == document => draft,
         (Some(_), Some(_)) => waiting("the agent has not told of a pass with the present document yet"),
-        (None, Some(_)) => {
-            waiting("the agent does not tell which document its last pass was of: it is of an earlier version")
-        }
+        (None, Some(_)) => waiting(
+            "the agent does not tell which document its last pass was of: it, or the definition of ADXCluster that is installed, is of an earlier version",
+        ),
     }
 }
 
