@@ -27,6 +27,8 @@ pub struct Beat {
     pub metadata: BTreeMap<String, Value>,
     /// What was wrong with the row, in sentences.
     pub problems: Vec<String>,
+    /// Tells its schema and attributes from any others.
+    pub hash: Option<String>,
 }
 
 /// What is known of a partition's databases and tables.
@@ -99,6 +101,7 @@ impl Beat {
             inventory: Inventory::Unknown,
             metadata: BTreeMap::new(),
             problems: Vec::new(),
+            hash: None,
         }
     }
 }

@@ -18,7 +18,7 @@ use kql::endpoint::ClusterEndpoint;
 use shared::runtime::{GuardReason, PartitionState};
 
 use crate::{
-    fleet::{Beat, Fleet, Partition, clock_problem, missed_beats},
+    fleet::{Beat, Fleet, Inventory, Partition, clock_problem, missed_beats},
     hub::Hub,
     trust::{Admission, Trust},
 };
@@ -61,6 +61,8 @@ pub struct Remembered {
     pub counted: Timestamp,
     /// How many it needs to join.
     pub needs: u64,
+    /// Tells the schema and attributes since which the hub remembers none of its columns as they were.
+    pub schema_hash: Option<String>,
     /// Its zone, for the guards: also while its attributes cannot be read, or its rows are gone.
     pub zone: Option<String>,
     /// Why, where the state alone does not tell.
@@ -192,6 +194,21 @@ impl Membership {
         (after, fleet)
     }
 
+    /// Whose columns the hub may remember as they were, with what tells their schemas now. Of who is new there is nothing to remember.
+    pub fn outdated(&mut self, fleet: &Fleet) -> BTreeMap<ClusterEndpoint, String> {
+        let mut outdated = BTreeMap::new();
+        for (endpoint, partition) in fleet {
+            let (Inventory::Known(_), Some(now)) = (&partition.beat.inventory, &partition.beat.hash) else { continue };
+            let Some(known) = self.partitions.get_mut(endpoint) else { continue };
+            match &known.schema_hash {
+                None => known.schema_hash = Some(now.clone()),
+                Some(before) if before != now => drop(outdated.insert(endpoint.clone(), now.clone())),
+                Some(_) => {}
+            }
+        }
+        outdated
+    }
+
     /// Takes in which guards hold now: what was dark and is no longer gets new clocks.
     pub fn note(&mut self, held: &BTreeSet<Scope>, now: Timestamp, time_to_live: SignedDuration) {
         for scope in held {
@@ -276,6 +293,7 @@ fn step(before: Option<&Remembered>, sight: &Sight, thresholds: &Thresholds) -> 
         beats: 0,
         counted: Timestamp::UNIX_EPOCH,
         needs: thresholds.join_after,
+        schema_hash: None,
         zone: None,
         reason: None,
         problem: None,

@@ -67,6 +67,8 @@ struct HubAgent {
     rewritten: BTreeMap<String, String>,
     /// Partition databases whose columns changed, and of which the hub has not been told yet.
     stale: BTreeSet<(ClusterEndpoint, DatabaseName)>,
+    /// Their partitions, with what tells the schemas that they have now.
+    outdated: BTreeMap<ClusterEndpoint, String>,
     left: Left,
     report: Report,
     world: World,
@@ -130,7 +132,7 @@ impl HubAgent {
         let report = Report::new(world.clone(), &config);
         let (settings, trust) = (Settings::from(&config), settings::trust(&config));
         let (setup, memory, objects, membership, recorded) = Default::default();
-        let (seen_at, canaries, put, rewritten, stale, left) = Default::default();
+        let (seen_at, canaries, put, rewritten, stale, outdated, left) = Default::default();
         Ok(Self {
             hub,
             config,
@@ -146,6 +148,7 @@ impl HubAgent {
             put,
             rewritten,
             stale,
+            outdated,
             left,
             report,
             world,
@@ -189,6 +192,7 @@ impl HubAgent {
         let applied = apply(&self.hub, &self.config, plan.clone(), now).await;
         self.put.extend(applied.iter().filter_map(Applied::put_docstring));
         self.clear_remote_schemas().await;
+        self.remember_columns(server_now).await;
         let repairs = self.left.repairs(&applied);
         self.left.remember(&hub, &applied);
         applied.iter().for_each(|applied| self.objects.forget(applied.change.database()));
@@ -255,6 +259,13 @@ impl HubAgent {
         let (membership, fleet) =
             self.membership.step(reading.beats, &hub, &self.trust, reading.now, thresholds, &guards.zone_attribute);
         self.membership = membership;
+        self.outdated = self.membership.outdated(&fleet);
+        for endpoint in self.outdated.keys().filter(|endpoint| reading.first.contains(*endpoint)) {
+            // Another process saw other columns, and was not there to tell the hub of these: which database they are of is not known.
+            if let Some(Inventory::Known(inventory)) = fleet.get(endpoint).map(|partition| &partition.beat.inventory) {
+                self.stale.extend(inventory.0.keys().map(|database| (endpoint.clone(), database.clone())));
+            }
+        }
         self.seen_at = Some(reading.now);
         Ok(Seen { now: reading.now, fleet, hub, problems: reading.problems, refused: reading.refused })
     }
@@ -376,6 +387,18 @@ impl HubAgent {
             Some((cluster, remote_database))
         });
         self.stale = clears.buffer_unordered(CONCURRENT_PARTITIONS).filter_map(future::ready).collect().await;
+    }
+
+    /// Records of which partitions the hub remembers no columns as they were: of those another process need not tell it.
+    async fn remember_columns(&mut self, now: Timestamp) {
+        for (endpoint, hash) in mem::take(&mut self.outdated) {
+            if !self.stale.iter().any(|(stale, _)| *stale == endpoint)
+                && let Some(known) = self.membership.partitions.get_mut(&endpoint)
+            {
+                known.schema_hash = Some(hash);
+            }
+        }
+        self.record(now).await;
     }
 
     /// A hub that does not answer may not be set up any more.

@@ -18,6 +18,7 @@ pub struct MemberRecord {
     beats: u64,
     counted: Option<Timestamp>,
     zone: String,
+    schema_hash: String,
 }
 
 impl Membership {
@@ -28,8 +29,8 @@ impl Membership {
             let is_recorded = before.is_some_and(|before| {
                 // Where beats decide what comes next, each counts; else they would be recorded one by one for nothing.
                 let counts = [PartitionState::Joining, PartitionState::Suspect].contains(&after.state);
-                (before.state, before.since, before.silent_since, &before.returns, &before.zone)
-                    == (after.state, after.since, after.silent_since, &after.returns, &after.zone)
+                (before.state, before.since, before.silent_since, &before.returns, &before.zone, &before.schema_hash)
+                    == (after.state, after.since, after.silent_since, &after.returns, &after.zone, &after.schema_hash)
                     && (!counts || before.beats == after.beats)
                     && (after.reason.is_some() || before.told() == after.told())
             });
@@ -44,6 +45,7 @@ impl Membership {
                 beats: after.beats,
                 counted: Some(after.counted),
                 zone: after.zone.clone().unwrap_or_default(),
+                schema_hash: after.schema_hash.clone().unwrap_or_default(),
             })
         });
         let darkness = self.darkness.iter().filter(|(scope, after)| recorded.darkness.get(scope) != Some(after));
@@ -81,7 +83,7 @@ impl Scope {
 
 impl MemberRecord {
     fn of(kind: &'static str, name: String, since: Timestamp) -> Self {
-        let (state, reason, zone) = (String::new(), String::new(), String::new());
+        let (state, reason, zone, schema_hash) = Default::default();
         Self {
             kind,
             name,
@@ -93,12 +95,13 @@ impl MemberRecord {
             beats: 0,
             counted: None,
             zone,
+            schema_hash,
         }
     }
 
     /// The line with its end. Zones and reasons are strangers' texts.
     pub fn csv_line(&self, now: Timestamp) -> String {
-        let Self { kind, name, state, since, silent_since, returns, reason, beats, counted, zone } = self;
+        let Self { kind, name, state, since, silent_since, returns, reason, beats, counted, zone, schema_hash } = self;
         let field = |text: &str| {
             let text: String = text.chars().take(512).map(|c| if c.is_control() { ' ' } else { c }).collect();
             format!("\"{}\"", text.replace('"', "\"\""))
@@ -107,7 +110,9 @@ impl MemberRecord {
         let [silent_since, counted] = [silent_since, counted].map(|at| at.map(|at| at.to_string()).unwrap_or_default());
         let returns = format!("\"[{}]\"", returns.join(",").replace('"', "\"\""));
         let [name, reason, zone] = [name, reason, zone].map(|text| field(text));
-        format!("{now},{kind},{name},{state},{since},{silent_since},{returns},{reason},{beats},{counted},{zone}\n")
+        format!(
+            "{now},{kind},{name},{state},{since},{silent_since},{returns},{reason},{beats},{counted},{zone},{schema_hash}\n"
+        )
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    mem,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -27,6 +28,8 @@ use crate::fleet::{Beat, Inventory};
 #[derive(Debug, Default)]
 pub struct HeartbeatMemory {
     partitions: BTreeMap<ClusterEndpoint, Remembered>,
+    /// Of whom a schema was read for the first time, since the last reading that was whole.
+    first: BTreeSet<ClusterEndpoint>,
     interner: Interner,
     /// The hub server's clock at the last complete reading.
     read_at: Option<Timestamp>,
@@ -50,6 +53,8 @@ pub struct HeartbeatReading {
     pub beats: Vec<Beat>,
     /// Databases whose content differs from what this process read before: the hub may remember their old columns.
     pub changed: BTreeSet<(ClusterEndpoint, DatabaseName)>,
+    /// Partitions of which this process knew no schema before.
+    pub first: BTreeSet<ClusterEndpoint>,
     /// Rows that are of no partition, in sentences.
     pub problems: Vec<String>,
     /// How many of those there are.
@@ -139,7 +144,7 @@ pub async fn read_heartbeats(
         }
     });
     let beats = beats.collect();
-    Ok(HeartbeatReading { now, beats, changed, problems, refused })
+    Ok(HeartbeatReading { now, beats, changed, first: mem::take(&mut memory.first), problems, refused })
 }
 
 /// Schemas are large, and whoever is not expired has sent one within the time to live; twice that leaves room.
@@ -334,6 +339,9 @@ impl HeartbeatMemory {
                 );
             }
             let before = before.inventory;
+            if before.is_none() {
+                self.first.insert(endpoint.clone());
+            }
             let inventory = inventory.map(|inventory| Arc::new(self.interner.share(inventory)));
             if let (Some(before), Some(after)) = (&before, &inventory) {
                 changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));
@@ -346,11 +354,11 @@ impl HeartbeatMemory {
 
     /// The beat of a row, with its own schema or, if that was left out or could not be stored, the last one that was read.
     fn beat(&self, row: HeartbeatRow) -> Beat {
-        let HeartbeatRow { endpoint, received, new_beats, skew, .. } = row;
+        let HeartbeatRow { endpoint, received, new_beats, skew, hash, .. } = row;
         let Remembered { inventory, metadata, problems, .. } =
             self.partitions.get(&endpoint).cloned().unwrap_or_default();
         let inventory = inventory.map_or(Inventory::Unknown, Inventory::Known);
-        Beat { endpoint, received, new_beats, skew, inventory, metadata, problems }
+        Beat { endpoint, received, new_beats, skew, inventory, metadata, problems, hash: Some(hash) }
     }
 }
 

@@ -44,6 +44,7 @@ fn parse(config: &HubConfig, table: &ResultTable) -> Result<Membership, DecodeEr
                     beats: row.long("Beats")?.and_then(|beats| u64::try_from(beats).ok()).unwrap_or(0),
                     counted: row.datetime("Counted")?.unwrap_or(Timestamp::UNIX_EPOCH),
                     zone: Some(row.string("Zone")?.to_owned()).filter(|zone| !zone.is_empty()),
+                    schema_hash: Some(row.string("SchemaHash")?.to_owned()).filter(|hash| !hash.is_empty()),
                     // Which of the two it was joining by is not recorded.
                     needs: match state {
                         PartitionState::Joining => {
@@ -103,6 +104,7 @@ mod tests {
             ("Beats", ScalarType::Long),
             ("Counted", ScalarType::DateTime),
             ("Zone", ScalarType::String),
+            ("SchemaHash", ScalarType::String),
         ];
         let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(lines.as_bytes());
         let rows = reader.records().map(|record| {
@@ -140,10 +142,10 @@ mod tests {
             (since, silent_since) in (times(), option::of(times())),
             returns in vec(times(), 0..5),
             (beats, counted) in (0..u64::from(u32::MAX), times()),
-            (zone, problem) in (option::of(texts()), option::of(texts())),
+            (zone, problem, schema_hash) in (option::of(texts()), option::of(texts()), option::of("[0-9a-f]{16}")),
         ) -> Remembered {
             let needs = if state == PartitionState::Joining { 5 } else { 3 };
-            Remembered { state, since, silent_since, returns, beats, counted, needs, zone, reason: None, problem }
+            Remembered { state, since, silent_since, returns, beats, counted, needs, schema_hash, zone, reason: None, problem }
         }
     }
 

@@ -225,6 +225,7 @@ fn other_text(pointer: &str, text: &str) -> String {
         ("protocol", "TCP") => "UDP",
         ("scheme", "HTTPS") => "HTTP",
         ("fieldPath", "metadata.name") => "metadata.uid",
+        ("fieldPath", "metadata.annotations['adx-mon.azure.com/config']") => "metadata.annotations['other']",
         ("fieldPath", "spec.nodeName") => "spec.serviceAccountName",
         ("fieldPath", "status.hostIP") => "status.podIP",
         _ => "",

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tests::fleet::{Fleet, Pace};
 use tokio::time;
 
-use crate::support::{SOON, end, federated, hub_content, until_printed, until_regions};
+use crate::{
+    every_fault::CLEAR,
+    faulty_hub::Hub,
+    support::{SOON, end, federated, hub_content, until_printed, until_regions},
+};
 
 #[tokio::test]
 async fn a_table_of_one_partition_only_is_asked_there_only() {
@@ -135,4 +140,41 @@ async fn a_missing_heartbeat_database_is_named_and_made_by_nobody() {
         assert!(hub.output().contains("the hub has no database 'Nowhere'"), "{}", hub.output());
     }
     end(fleet, []).await;
+}
+
+#[tokio::test]
+async fn columns_that_changed_unseen_or_untold_the_hub_is_told_to_forget_by_the_next_agent() {
+    let hub = Hub::start().await;
+    let pass = async |tables: &[&str]| {
+        hub.beat(&[("Logs", tables)]).await;
+        let before = hub.sent_with(CLEAR);
+        let (_, output) = hub.pass().await;
+        (hub.sent_with(CLEAR) - before, output)
+    };
+    // Three partitions have the database; each pass is another agent's.
+    assert_eq!(pass(&["A"]).await.0, 0, "of new partitions the hub remembers nothing");
+    assert_eq!(pass(&["A"]).await.0, 0, "nothing has changed");
+    let (told, output) = pass(&["A", "B"]).await;
+    assert_eq!(told, 3, "{output}");
+    // An agent that is killed in between has told nothing.
+    hub.fail(&json!([{"text": CLEAR, "fault": {"delay": 600_000}}]));
+    hub.beat(&[("Logs", &["A", "B", "C"])]).await;
+    let before = hub.sent_with(CLEAR);
+    let mut agent = hub.agent();
+    let deadline = time::Instant::now() + SOON;
+    let has_c = async || hub.content().await.iter().any(|line| line.contains("federated_C"));
+    while !has_c().await {
+        assert!(time::Instant::now() < deadline, "{}", agent.output());
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    // It tells the hub when the functions are there.
+    time::sleep(Duration::from_millis(500)).await;
+    agent.kill().await;
+    hub.fail(&json!([]));
+    assert!(!agent.output().contains("pass ended"), "{}", agent.output());
+    let struck = hub.sent_with(CLEAR) - before;
+    let (told, output) = pass(&["A", "B", "C"]).await;
+    assert_eq!(told, 3, "after {struck} that were not answered: {output}");
+    assert_eq!(pass(&["A", "B", "C"]).await.0, 0, "it has been told");
+    hub.ends_quietly().await;
 }

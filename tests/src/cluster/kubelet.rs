@@ -131,6 +131,7 @@ pub(super) fn text_of(pod: &Pod, field: &ObjectFieldSelector) -> String {
     match field.field_path.as_str() {
         "metadata.name" => pod.name_any(),
         "metadata.namespace" => pod.namespace().unwrap_or_default(),
+        "metadata.uid" => pod.uid().unwrap_or_default(),
         path => match path.strip_prefix("metadata.annotations['").and_then(|path| path.strip_suffix("']")) {
             Some(key) => pod.annotations().get(key).cloned().unwrap_or_default(),
             None => panic!("no pod of ours has asked for {path} yet"),

@@ -233,6 +233,7 @@ fn an_agent_that_has_not_watched_for_a_time_to_live_removes_nobody() {
         beats: 0,
         counted: Timestamp::UNIX_EPOCH,
         needs: 1,
+        schema_hash: None,
         zone: None,
         reason: None,
         problem: None,
