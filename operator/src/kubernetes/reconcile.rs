@@ -31,7 +31,7 @@ use super::{
     managed::{Managed, Plan},
     provision::Provisioned,
     reason::Reason,
-    workload::{pods_of, progress, refusal, told_refusal, trouble},
+    workload::{progress, refusal, told_refusal, told_trouble},
 };
 
 /// How a reconcile ended: what a person who watches the metric should conclude.
@@ -302,8 +302,8 @@ async fn carry_out<K: Managed>(
         } else if is_told {
             outcome = Outcome::Progressing;
         } else {
-            let pods = pods_of(&context.client, owner).await.unwrap_or_default();
-            let trouble = match trouble(&pods).or_else(|| refusal(&workload)) {
+            let trouble = told_trouble(&context.client, owner).await.unwrap_or_default();
+            let trouble = match trouble.or_else(|| refusal(&workload)) {
                 None => told_refusal(&context.client, owner, &workload).await.unwrap_or_default(),
                 trouble => trouble,
             };

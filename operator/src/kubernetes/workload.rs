@@ -1,10 +1,13 @@
-//! Whether a workload's pods run, and if not, why: in the pods' own words. I/O: [`pods_of`] lists pods; the rest is pure.
+//! Whether a workload's pods run, and if not, why: in the pods' own words. I/O: [`told_trouble`] lists pods, [`told_refusal`] Events; the rest is pure.
+
+use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::{
     Api, Client,
     api::{DynamicObject, ListParams},
 };
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::child::Owner;
@@ -70,26 +73,63 @@ pub(crate) async fn told_refusal(
     }
     let events: Api<Event> = Api::namespaced(client.clone(), &owner.namespace);
     let refused = format!("involvedObject.uid={uid},reason=FailedCreate");
-    let events = events.list(&ListParams::default().fields(&refused).limit(MOST_PODS)).await?.items;
+    let events = events.list(&ListParams::default().fields(&refused).limit(PAGE)).await?.items;
     let newest = events.into_iter().max_by_key(|event| event.metadata.resource_version.clone());
     Ok(newest.map(|event| ("FailedCreate".to_owned(), event.message.unwrap_or_default())))
 }
 
-/// Enough to find one in trouble; a DaemonSet may have thousands.
-const MOST_PODS: u32 = 50;
-
-/// Some pods of an owner.
+/// The first pod of an owner that is in trouble: reason and sentence. All are looked at, as a DaemonSet has one on each node and a single one may be bad.
 ///
 /// # Errors
 /// If they cannot be listed.
-pub(crate) async fn pods_of(client: &Client, owner: &Owner) -> Result<Vec<Pod>, kube::Error> {
+pub(crate) async fn told_trouble(client: &Client, owner: &Owner) -> Result<Option<(String, String)>, kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &owner.namespace);
     let labels: Vec<String> = owner.selector().iter().map(|(label, value)| format!("{label}={value}")).collect();
-    Ok(pods.list(&ListParams::default().labels(&labels.join(",")).limit(MOST_PODS)).await?.items)
+    let labels = labels.join(",");
+    // Those that have not begun to run are few, and mostly it is one of them. What crashes again and again has begun.
+    for phase in ["status.phase!=Running", "status.phase=Running"] {
+        let mut found = None;
+        each_page(&pods, ListParams::default().labels(&labels).fields(phase), |page| {
+            found = trouble(&page);
+            found.is_none()
+        })
+        .await?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
-/// The first pod that is in trouble: reason and sentence.
-pub(crate) fn trouble(pods: &[Pod]) -> Option<(String, String)> {
+/// So many are in memory at once.
+const PAGE: u32 = 250;
+/// As many pages as hold a pod on each node of the largest cluster that Kubernetes is made for, of 5000 nodes.
+const MOST_PAGES: usize = 20;
+
+/// Lists page after page, for as long as `goes_on` says so.
+async fn each_page<K>(
+    api: &Api<K>,
+    params: ListParams,
+    mut goes_on: impl FnMut(Vec<K>) -> bool,
+) -> Result<(), kube::Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let mut params = params.limit(PAGE);
+    for _ in 0..MOST_PAGES {
+        let page = api.list(&params).await?;
+        let rest = page.metadata.continue_.filter(|token| !token.is_empty());
+        let goes_on = goes_on(page.items);
+        match rest {
+            Some(token) if goes_on => params = params.continue_token(&token),
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+/// The first of these pods that is in trouble.
+fn trouble(pods: &[Pod]) -> Option<(String, String)> {
     pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).find_map(|pod| {
         let (reason, message) = trouble_of(pod)?;
         let name = pod.metadata.name.as_deref().unwrap_or_default();
@@ -127,9 +167,40 @@ fn waiting_reason(container: &ContainerStatus) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::{Arc, Mutex},
+    };
+
+    use axum::{Json, Router, extract::Query};
     use serde_json::json;
 
     use super::*;
+    use crate::kubernetes::child::Kind;
+
+    /// An API server that lists these objects to whoever asks, as they are selected by `selects`, in pages; and how many pages it was asked for.
+    fn lists(objects: Vec<Value>, selects: fn(&Value, fields: &str) -> bool) -> (Client, Arc<Mutex<usize>>) {
+        let asked = Arc::<Mutex<usize>>::default();
+        let counted = Arc::clone(&asked);
+        let answer = move |Query(query): Query<BTreeMap<String, String>>| {
+            *counted.lock().unwrap() += 1;
+            let text = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
+            let (from, limit) = (text("continue").parse().unwrap_or(0), text("limit").parse().unwrap_or(usize::MAX));
+            let selected: Vec<&Value> =
+                objects.iter().filter(|object| selects(object, text("fieldSelector"))).collect();
+            let page: Vec<&Value> = selected.iter().skip(from).take(limit).copied().collect();
+            let end = from + page.len();
+            let token = if end < selected.len() { end.to_string() } else { String::new() };
+            let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {"continue": token}, "items": page});
+            async move { Json(list) }
+        };
+        (Client::new(Router::<()>::new().fallback(answer), "monitoring"), asked)
+    }
+
+    fn owner() -> Owner {
+        let text = str::to_owned;
+        Owner { kind: Kind::Collector, name: text("c"), namespace: text("monitoring"), uid: text("1") }
+    }
 
     fn workload(kind: &str, generation: i64, spec: &Value, status: &Value) -> DynamicObject {
         let object = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "w", "generation": generation}, "spec": spec, "status": status});
@@ -224,5 +295,34 @@ mod tests {
         );
         assert_eq!(trouble(&[lonely]).unwrap().0, "Unschedulable");
         assert_eq!(trouble(&[pod(container(json!({"waiting": {"reason": "ContainerCreating"}}), json!({})))]), None);
+    }
+
+    #[tokio::test]
+    async fn one_bad_pod_among_a_thousand_is_found() {
+        let pod = |number: usize, phase: &str, state: Value| {
+            let container = json!({"name": "collector", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+            json!({"metadata": {"name": format!("c-{number}")}, "status": {"phase": phase, "containerStatuses": [container]}})
+        };
+        let runs = |number| pod(number, "Running", json!({"running": {}}));
+        let waits = |number, phase, reason| pod(number, phase, json!({"waiting": {"reason": reason}}));
+        let selects = |pod: &Value, fields: &str| match fields.split_once("!=") {
+            Some((_, phase)) => pod["status"]["phase"] != phase,
+            None => fields.split_once('=').is_some_and(|(_, phase)| pod["status"]["phase"] == phase),
+        };
+        let found = async |pods: Vec<Value>| {
+            let (client, asked) = lists(pods, selects);
+            let found = told_trouble(&client, &owner()).await.unwrap();
+            (found.map(|(reason, message)| format!("{reason}, {message}")), *asked.lock().unwrap())
+        };
+        let mut pods: Vec<Value> = (0..1000).map(runs).collect();
+        assert_eq!(found(pods.clone()).await, (None, 1 + 4));
+        // The last one that would be listed.
+        pods.push(waits(1000, "Running", "CrashLoopBackOff"));
+        let crash = "CrashLoopBackOff, pod c-1000: CrashLoopBackOff".to_owned();
+        assert_eq!(found(pods.clone()).await, (Some(crash), 1 + 5));
+        // One that does not run is found at once.
+        pods.push(waits(1001, "Pending", "InvalidImageName"));
+        let image = "InvalidImageName, pod c-1001: InvalidImageName".to_owned();
+        assert_eq!(found(pods).await, (Some(image), 1));
     }
 }
