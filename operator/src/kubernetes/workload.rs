@@ -73,9 +73,18 @@ pub(crate) async fn told_refusal(
     }
     let events: Api<Event> = Api::namespaced(client.clone(), &owner.namespace);
     let refused = format!("involvedObject.uid={uid},reason=FailedCreate");
-    let events = events.list(&ListParams::default().fields(&refused).limit(PAGE)).await?.items;
-    let newest = events.into_iter().max_by_key(|event| event.metadata.resource_version.clone());
+    let mut newest: Option<Event> = None;
+    each_page(&events, ListParams::default().fields(&refused), |page| {
+        newest = newest.take().into_iter().chain(page).max_by_key(version);
+        true
+    })
+    .await?;
     Ok(newest.map(|event| ("FailedCreate".to_owned(), event.message.unwrap_or_default())))
+}
+
+/// When an Event was written last, among others: its times are whole seconds, and several of one look of a controller have the same.
+fn version(event: &Event) -> Option<u64> {
+    event.metadata.resource_version.as_ref()?.parse().ok()
 }
 
 /// The first pod of an owner that is in trouble: reason and sentence. All are looked at, as a DaemonSet has one on each node and a single one may be bad.
@@ -324,5 +333,19 @@ mod tests {
         pods.push(waits(1001, "Pending", "InvalidImageName"));
         let image = "InvalidImageName, pod c-1001: InvalidImageName".to_owned();
         assert_eq!(found(pods).await, (Some(image), 1));
+    }
+
+    #[tokio::test]
+    async fn of_many_refusals_the_newest_is_told() {
+        // As text, 99999 is more than 100001; and they are on several pages.
+        let refusal = |version: usize| json!({"metadata": {"name": format!("e-{version}"), "resourceVersion": version.to_string()}, "involvedObject": {}, "reason": "FailedCreate", "message": format!("refusal {version}")});
+        let versions = (99_000..100_000).chain([100_001]).chain(98_000..99_000);
+        let set = json!({"replicas": 1});
+        let mut set = workload("StatefulSet", 1, &set, &json!({}));
+        set.metadata.uid = Some("7".to_owned());
+        let selects = |_: &Value, fields: &str| fields == "involvedObject.uid=7,reason=FailedCreate";
+        let (client, _) = lists(versions.map(refusal).collect(), selects);
+        let told = told_refusal(&client, &owner(), &set).await.unwrap();
+        assert_eq!(told, Some(("FailedCreate".to_owned(), "refusal 100001".to_owned())));
     }
 }
