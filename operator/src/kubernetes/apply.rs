@@ -221,9 +221,23 @@ struct Written {
     drift: Option<(ChildRef, String)>,
 }
 
+/// Writes what a look asks for. Where somebody has written, made or removed the object since, a second look decides, and no third.
 async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written, ApplyError> {
+    let tried = try_write(client, owner, &mut look).await;
+    match tried {
+        // What there is may be ours all the same: the answer to the request that made it was lost, or its controller wrote its status.
+        Err(ApplyError::Api { source: kube::Error::Api(status), .. }) if status.code == 409 => {
+            let mut newer = self::look(client, owner, look.child).await?;
+            try_write(client, owner, &mut newer).await
+        }
+        tried => tried,
+    }
+}
+
+async fn try_write(client: &Client, owner: &Owner, look: &mut Look) -> Result<Written, ApplyError> {
     let need = look.need();
     let Look { child, live } = look;
+    let (child, live) = (&*child, live.take());
     let reference = &child.reference;
     let api = reference.api(client);
     // Strict: a field that the kind does not have would be dropped without a word, and be missing in every comparison.
@@ -238,30 +252,20 @@ async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written
             };
             Ok(Written { object, changed: false, created: None, drift: None })
         }
-        Need::Create => match api.patch(&reference.name, &params, &Patch::Apply(&as_new(&child))).await {
-            Ok(made) => {
-                tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, "created");
-                Ok(Written { object: Some(made), changed: true, created: Some(reference.clone()), drift: None })
-            }
-            // Somebody has made one since we looked, and whose it is decides.
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                let newer = self::look(client, owner, child.clone()).await?;
-                match newer.live {
-                    // Ours: the answer to the request that made it was lost.
-                    Some(_) => Box::pin(write(client, owner, newer)).await,
-                    None => Err(api_error("create", reference)(kube::Error::Api(status))),
-                }
-            }
-            Err(error) => Err(api_error("create", reference)(error)),
-        },
+        Need::Create => {
+            let made = api.patch(&reference.name, &params, &Patch::Apply(&as_new(child))).await;
+            let made = made.map_err(api_error("create", reference))?;
+            tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, "created");
+            Ok(Written { object: Some(made), changed: true, created: Some(reference.clone()), drift: None })
+        }
         Need::Update { drift } => {
             let update = async {
                 let live = live.unwrap_or_else(|| DynamicObject::new(&reference.name, &reference.resource));
                 let params = params.force();
-                let changed = match api.patch(&reference.name, &params, &Patch::Apply(&as_seen(&child, &live))).await {
+                let changed = match api.patch(&reference.name, &params, &Patch::Apply(&as_seen(child, &live))).await {
                     Err(kube::Error::Api(status)) if status.code == 422 => {
                         let live = make_room(&api, &child.content, &live).await?;
-                        api.patch(&reference.name, &params, &Patch::Apply(&as_seen(&child, &live))).await?
+                        api.patch(&reference.name, &params, &Patch::Apply(&as_seen(child, &live))).await?
                     }
                     changed => changed?,
                 };

@@ -81,3 +81,25 @@ async fn what_is_ours_all_the_same_is_gone_on_with() {
     assert!(!events.iter().any(|(reason, _)| reason == "ApplyFailed"), "{events:#?}");
     drop(operator);
 }
+
+/// As where the StatefulSet's controller writes its status between the operator's look and its write, which is for the very version that it saw: the autoscaler's number is in it.
+#[tokio::test]
+async fn what_is_not_as_it_was_is_looked_at_again_and_no_failure() {
+    let test = TestNamespace::new("again").await;
+    let proxy = ApiProxy::start(test.plane).await;
+    let operator = through(&test, &proxy, "again").await;
+    operator.until_leading().await;
+    test.apply(CLUSTER).await;
+    let scaled = COMPONENTS.replace("replicas: 2", "autoscaling: {minReplicas: 2, maxReplicas: 4}");
+    test.apply(&scaled).await;
+    until_ready(&test).await;
+    proxy.answer("PATCH", "/statefulsets/i", 409, 1);
+    test.apply(&scaled.replace("autoscaling:", "image: 'x/ingestor:7', autoscaling:")).await;
+    let set = test.until("apps/v1 StatefulSet", "i", |set| set.to_string().contains("x/ingestor:7")).await;
+    assert_eq!(proxy.still_to_meet(), 0, "it was not written to");
+    assert_eq!(set["spec"]["replicas"], 2);
+    // An Event of the first try would be there before a later one.
+    let events = test.events().await;
+    assert!(!events.iter().any(|(reason, _)| reason == "ApplyFailed"), "{events:#?}");
+    drop(operator);
+}
