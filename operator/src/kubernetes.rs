@@ -11,6 +11,7 @@
 //! | [`reclaim`] | room for ours where somebody left none | none |
 //! | [`workload`] | whether pods run, and why not | lists pods |
 //! | [`conditions`] | what the status says | none |
+//! | [`events`] | what people are told besides, once | the API server |
 
 mod apply;
 mod build;
@@ -20,6 +21,7 @@ mod compare;
 mod conditions;
 mod context;
 mod criteria;
+mod events;
 mod kinds;
 mod managed;
 mod metrics;

@@ -135,18 +135,18 @@ pub(crate) fn merged(
             last_transition_time: since.map_or(Time(now), |condition| condition.last_transition_time.clone()),
             observed_generation: generation,
             reason: draft.reason,
-            message: shortened(draft.message),
+            message: shortened(&draft.message),
         }
     };
     drafts.into_iter().map(merge).collect()
 }
 
-fn shortened(mut text: String) -> String {
-    if text.len() > MAX_MESSAGE_BYTES {
-        text.truncate(text.floor_char_boundary(MAX_MESSAGE_BYTES));
-        text.push('…');
+/// As a condition says it.
+pub(crate) fn shortened(text: &str) -> String {
+    match text.len() {
+        0..=MAX_MESSAGE_BYTES => text.to_owned(),
+        _ => format!("{}…", &text[..text.floor_char_boundary(MAX_MESSAGE_BYTES)]),
     }
-    text
 }
 
 #[cfg(test)]

@@ -4,13 +4,12 @@
 
 use std::{
     convert::Infallible,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, ResourceExt as _,
     api::{PartialObjectMeta, Patch, PatchParams},
@@ -28,10 +27,11 @@ use super::{
     conditions::{Draft, Phase, merged, with_summary},
     context::Context,
     criteria,
+    events::{drift_reverted, event, news, publish},
     managed::{Managed, Plan},
     provision::Provisioned,
     reason::Reason,
-    workload::{progress, refusal, told_refusal, told_trouble},
+    workload::{progress, refusal, settled, told_refusal, told_trouble},
 };
 
 /// How a reconcile ended: what a person who watches the metric should conclude.
@@ -217,7 +217,7 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
         }
         Err(why) => {
             let ready = Draft::no(Phase::Ready, Reason::InvalidCriteria, format!("spec.criteriaExpression: {why}"));
-            let events = news(object, &ready).into_iter().collect();
+            let events = news(object.conditions(), &ready).into_iter().collect();
             let stalled = Draft { phase: Phase::Stalled, is_true: Some(true), ..ready.clone() };
             let endpoint = object.status_endpoint().map(str::to_owned);
             let (outcome, conditions) = (Outcome::NotMine, vec![ready, stalled]);
@@ -238,7 +238,7 @@ async fn carry_out<K: Managed>(
         let begun = provisioned.events.iter();
         events.extend(begun.map(|(reason, note)| event(EventType::Normal, reason, note, None)));
         let troubles = conditions.iter().filter(|why| provisioned.troubles.contains(&why.phase));
-        events.extend(troubles.filter_map(|why| news(object, why)));
+        events.extend(troubles.filter_map(|why| news(object.conditions(), why)));
     }
     let Some(build) = build else {
         let outcome = if is_stalled { Outcome::Invalid } else { Outcome::Waiting };
@@ -246,7 +246,7 @@ async fn carry_out<K: Managed>(
             conditions
                 .iter()
                 .filter(|why| is_stalled && why.is_true == Some(false) && provisioned.is_none())
-                .filter_map(|why| news(object, why)),
+                .filter_map(|why| news(object.conditions(), why)),
         );
         // What runs goes on with the endpoint that it has.
         let endpoint = endpoint.or_else(|| object.status_endpoint().map(str::to_owned));
@@ -255,7 +255,7 @@ async fn carry_out<K: Managed>(
     let is_trouble = |draft: &&Draft| {
         matches!((draft.phase, draft.is_true), (Phase::Guarded, Some(true)) | (Phase::Federated, Some(false)))
     };
-    events.extend(conditions.iter().filter(is_trouble).filter_map(|why| news(object, why)));
+    events.extend(conditions.iter().filter(is_trouble).filter_map(|why| news(object.conditions(), why)));
     if let Some((pass, repairs)) = object.agent_repairs()
         && context.is_new_repair(owner, pass)
     {
@@ -272,7 +272,7 @@ async fn carry_out<K: Managed>(
             let outcome =
                 if matches!(error, ApplyError::Conflict { .. }) { Outcome::Conflict } else { Outcome::Failed };
             let why = Draft::no(workload_phase, error.reason(), chain(&error));
-            events.extend(news(object, &why));
+            events.extend(news(object.conditions(), &why));
             conditions.retain(|draft| draft.phase != workload_phase);
             conditions.push(why);
             return Ok(Report { outcome, conditions, endpoint, is_stalled, provisioned, events });
@@ -309,8 +309,9 @@ async fn carry_out<K: Managed>(
             };
             let why = match trouble {
                 Some((reason, message)) => {
+                    let message = settled(object.conditions(), workload_phase, &reason, message);
                     let why = Draft::in_words_of_others(workload_phase, Some(false), &reason, message);
-                    events.extend(news(object, &why));
+                    events.extend(news(object.conditions(), &why));
                     why
                 }
                 None => Draft::no(workload_phase, Reason::Progressing, progress.message),
@@ -469,58 +470,4 @@ async fn finish<K: Managed>(object: &K, owner: &Owner, context: &Context) -> Res
         set_finalizer(&context.client, owner, &reference, false).await?;
     }
     Ok(Outcome::CleanedUp)
-}
-
-/// An Event for what a condition is about to say, unless it says so already.
-fn news<K: Managed>(object: &K, why: &Draft) -> Option<Event> {
-    let said = object.conditions().iter().find(|condition| condition.type_ == why.phase.as_str());
-    let is_new = said.is_none_or(|said| said.reason != why.reason);
-    is_new.then(|| event(EventType::Warning, &why.reason, &why.message, None))
-}
-
-/// The most bytes of a note; the API takes 1024.
-const MAX_NOTE_BYTES: usize = 1000;
-
-/// An Event. For six minutes kube's recorder counts those that have type, reason, action and objects in common, and keeps the first one's words, which may be about
-/// another database, or tell a plan's hash that is none any more: so other words are another action.
-fn event(kind: EventType, reason: &str, note: &str, about: Option<ObjectReference>) -> Event {
-    let note = &note[..note.floor_char_boundary(MAX_NOTE_BYTES)];
-    Event {
-        type_: kind,
-        reason: reason.to_owned(),
-        note: Some(note.to_owned()),
-        action: format!("Reconcile-{:02x}", wording(note)),
-        secondary: about,
-    }
-}
-
-/// A number for words. There are few of them, so that words that are never the same twice, with an id or a time in them, make no flood of Events.
-fn wording(note: &str) -> u8 {
-    let mut hasher = DefaultHasher::new();
-    note.hash(&mut hasher);
-    hasher.finish().to_le_bytes()[0]
-}
-
-/// An Event for a child that somebody changed at a path, or deleted; each path of each child has its own.
-fn drift_reverted((child, path): (ChildRef, Option<String>)) -> Event {
-    let note = match &path {
-        Some(path) => format!("{child} was changed at {path}"),
-        None => format!("{child} was deleted"),
-    };
-    let about = ObjectReference {
-        api_version: Some(child.resource.api_version),
-        kind: Some(child.resource.kind),
-        namespace: child.namespace,
-        name: Some(child.name),
-        field_path: path,
-        ..ObjectReference::default()
-    };
-    event(EventType::Normal, "DriftReverted", &note, Some(about))
-}
-
-/// An Event on the object. One that cannot be written is only logged: Events are for people, and never decide.
-async fn publish<K: Managed>(object: &K, context: &Context, event: &Event) {
-    if let Err(error) = context.recorder.publish(event, &object.object_ref(&())).await {
-        tracing::warn!(error = chain(&error), reason = event.reason, "an Event could not be written");
-    }
 }

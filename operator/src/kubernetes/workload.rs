@@ -2,7 +2,10 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
+use k8s_openapi::{
+    api::core::v1::{ContainerStatus, Event, Pod},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
 use kube::{
     Api, Client,
     api::{DynamicObject, ListParams},
@@ -10,7 +13,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::child::Owner;
+use super::{child::Owner, conditions::Phase};
 
 /// How far a workload is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,11 +170,34 @@ fn trouble_of(pod: &Pod) -> Option<(String, String)> {
 fn waiting_reason(container: &ContainerStatus) -> Option<(String, String)> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.clone()?;
-    let is_normal = matches!(reason.as_str(), "ContainerCreating" | "PodInitializing");
-    let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    let exit = last.map(|last| format!("it ended with exit code {}", last.exit_code));
-    let parts: Vec<String> = waiting.message.clone().into_iter().chain(exit).collect();
-    (!is_normal).then(|| (reason, parts.join("; ")))
+    let said = waiting.message.clone();
+    match reason.as_str() {
+        "ContainerCreating" | "PodInitializing" => None,
+        BACK_OFF => Some((reason, said.unwrap_or_default())),
+        // Each try ends with one of these, and the wait for the next one is `ImagePullBackOff`: one trouble, told in the kubelet's words for the wait.
+        "ErrImagePull" | "RegistryUnavailable" | "SignatureValidationFailed" => {
+            let image = &container.image;
+            let why = said.map(|said| format!(": {said}")).unwrap_or_default();
+            Some((BACK_OFF.to_owned(), format!("Back-off pulling image \"{image}\": {reason}{why}")))
+        }
+        _ => {
+            let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+            let exit = last.map(|last| format!("it ended with exit code {}", last.exit_code));
+            let parts: Vec<String> = said.into_iter().chain(exit).collect();
+            Some((reason, parts.join("; ")))
+        }
+    }
+}
+
+/// While a kubelet waits to pull an image again.
+const BACK_OFF: &str = "ImagePullBackOff";
+
+/// The message that the condition keeps: an older kubelet tells why an image could not be pulled with each try, and not while it waits for the next one.
+pub(crate) fn settled(said: &[Condition], phase: Phase, reason: &str, message: String) -> String {
+    let said = said.iter().find(|condition| condition.type_ == phase.as_str() && condition.reason == reason);
+    let told = said.map(|said| said.message.as_str()).unwrap_or_default();
+    let has_more = told.strip_prefix(message.as_str()).is_some_and(|why| why.starts_with(": "));
+    if reason == BACK_OFF && has_more { told.to_owned() } else { message }
 }
 
 #[cfg(test)]
@@ -182,10 +208,14 @@ mod tests {
     };
 
     use axum::{Json, Router, extract::Query};
+    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
-    use crate::kubernetes::child::Kind;
+    use crate::kubernetes::{
+        child::Kind,
+        conditions::{Draft, merged},
+    };
 
     /// An API server that lists these objects to whoever asks, as they are selected by `selects`, in pages; and how many pages it was asked for.
     fn lists(objects: Vec<Value>, selects: fn(&Value, fields: &str) -> bool) -> (Client, Arc<Mutex<usize>>) {
@@ -304,6 +334,40 @@ mod tests {
         );
         assert_eq!(trouble(&[lonely]).unwrap().0, "Unschedulable");
         assert_eq!(trouble(&[pod(container(json!({"waiting": {"reason": "ContainerCreating"}}), json!({})))]), None);
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_is_one_trouble_whether_it_is_tried_or_waited_for() {
+        let told = |said: &[Condition], reason: &str, message: &str| {
+            let state = json!({"waiting": {"reason": reason, "message": message}});
+            let container = json!({"name": "c", "image": "x/i:7", "imageID": "", "ready": false, "restartCount": 0, "state": state, "lastState": {"terminated": {"exitCode": 2}}});
+            let pod = json!({"metadata": {"name": "p-0"}, "status": {"containerStatuses": [container]}});
+            let pod: Pod = serde_json::from_value(pod).unwrap();
+            let (reason, message) = trouble(&[pod]).unwrap();
+            let message = settled(said, Phase::WorkloadReady, &reason, message);
+            let why = Draft::in_words_of_others(Phase::WorkloadReady, Some(false), &reason, message);
+            merged(said, vec![why], Some(1), Timestamp::UNIX_EPOCH)
+        };
+        let (waits, why) = ("Back-off pulling image \"x/i:7\"", "not found");
+        let tried = told(&[], "ErrImagePull", why);
+        let expected = "pod p-0: ImagePullBackOff: Back-off pulling image \"x/i:7\": ErrImagePull: not found";
+        assert_eq!((tried[0].reason.as_str(), tried[0].message.as_str()), ("ImagePullBackOff", expected));
+        // A kubelet of today tells why while it waits, an older one does not.
+        for waited in [
+            told(&tried, "ImagePullBackOff", &format!("{waits}: ErrImagePull: {why}")),
+            told(&tried, "ImagePullBackOff", waits),
+        ] {
+            assert_eq!(waited, tried);
+            assert_eq!(told(&waited, "ErrImagePull", why), tried);
+        }
+        // Another cause, and another image, are told.
+        for (reason, message) in [
+            ("ErrImagePull", "unauthorized"),
+            ("RegistryUnavailable", why),
+            ("ImagePullBackOff", "Back-off pulling image \"x/i:8\""),
+        ] {
+            assert_ne!(told(&tried, reason, message), tried, "{reason} {message}");
+        }
     }
 
     #[tokio::test]
