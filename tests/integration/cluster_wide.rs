@@ -1,6 +1,6 @@
 //! An operator for the whole cluster, on a control plane of its own, since it would work on the objects of all other stories: ours, one of others' binaries
-//! (`KUBEBUILDER_ASSETS`), and one that runs already (`USE_EXISTING_CLUSTER`). One as its Deployment has it, in the image's root. And stories of definitions: one that
-//! changes, and all of them missing.
+//! (`KUBEBUILDER_ASSETS`), and one that runs already (`USE_EXISTING_CLUSTER`). One as its Deployment has it, in the image's root, and one under what `deploy/kustomize`
+//! makes as it is. And stories of definitions: one that changes, and all of them missing.
 
 use std::{
     env, fs,
@@ -21,7 +21,7 @@ use kube::{
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::{
-    cluster::{ControlPlane, ImageRoot, Operator, OperatorOptions, TestNamespace},
+    cluster::{ControlPlane, ImageRoot, Kubectl, Operator, OperatorOptions, TestNamespace},
     docs,
 };
 use tokio::{sync::Mutex, time};
@@ -217,15 +217,19 @@ async fn an_object_that_is_older_than_a_rule_about_names_is_told_of_it() {
     drop(operator);
 }
 
-/// On an API server that has never known the definitions.
-#[tokio::test]
-async fn an_operator_that_is_there_before_the_definitions_waits_and_goes_on_by_itself() {
+/// An API server that has never known the definitions, for one story; where none can be started that is said.
+async fn without_definitions() -> Option<&'static ControlPlane> {
     if ControlPlane::own_binary().is_none() && env::var_os("KUBEBUILDER_ASSETS").is_none() {
         println!("skipped: there are no programs to start a control plane without definitions with");
-        return;
+        return None;
     }
+    Some(ControlPlane::without_definitions().await)
+}
+
+#[tokio::test]
+async fn an_operator_that_is_there_before_the_definitions_waits_and_goes_on_by_itself() {
     let _alone = DEFINITIONS.lock().await;
-    let plane = ControlPlane::without_definitions().await;
+    let Some(plane) = without_definitions().await else { return };
     let test = TestNamespace::on(plane, "before").await;
     let mut operator = test.operator_with(&OperatorOptions::default()).await;
     let admin = operator.admin().await;
@@ -267,4 +271,41 @@ async fn an_operator_that_is_there_before_the_definitions_waits_and_goes_on_by_i
     test.until_condition("ADXCluster", "part", "ClusterReady", "True", "Existing").await;
     test.until("apps/v1 Deployment", "part-agent", |agent| !agent.is_null()).await;
     assert_eq!(operator.process.ended(), None, "{}", operator.process.output());
+}
+
+/// In other stories the rights are bound in a namespace of the story's, and the definitions are there before.
+#[tokio::test]
+async fn what_readme_says_to_apply_is_all_that_an_operator_needs_to_make_what_an_object_asks_for() {
+    let Some(kubectl) = Kubectl::find() else { return };
+    let _alone = DEFINITIONS.lock().await;
+    let Some(plane) = without_definitions().await else { return };
+    let test = TestNamespace::of_others(plane, "adx-federation").await;
+    let kubectl = kubectl.of(&test);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize").display().to_string();
+    let apply = || kubectl.run(&["apply", "--server-side", "-k", &folder], "");
+    let applied = apply();
+    assert!(applied.contains("deployment.apps/adx-federation-operator serverside-applied"), "{applied}");
+    let options = OperatorOptions {
+        // As the Deployment says. No controller makes its pod here, which would tell the image.
+        without: vec!["--namespace", "--lease-namespace", "--allow-loopback"],
+        environment: vec![("POD_NAME", "operator-0".to_owned()), ("POD_NAMESPACE", test.name.clone())],
+        ..OperatorOptions::default()
+    };
+    let operator = test.operator_with(&options).await;
+    operator.until_leading().await;
+    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: eu, labels: {app: x}}\nspec: {clusterName: eu, endpoint: 'https://eu.kusto.windows.net', databases: [{databaseName: Metrics, telemetryType: Metrics}]}\n").await;
+    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: Ingestor\nmetadata: {name: i}\nspec: {adxClusterSelector: {matchLabels: {app: x}}}\n").await;
+    // The last one that is made.
+    test.until("apps/v1 StatefulSet", "i", |set| !set.is_null()).await;
+    for (kind, name) in [
+        ("v1 ServiceAccount", "i-ingestor"),
+        ("v1 Service", "i"),
+        ("rbac.authorization.k8s.io/v1 RoleBinding", "i-ingestor"),
+        ("rbac.authorization.k8s.io/v1 ClusterRoleBinding", "adx-mon:adx-federation:ingestor:i"),
+    ] {
+        test.get(kind, name).await;
+    }
+    // As for an upgrade: nobody has made a field his own meanwhile.
+    assert_eq!(apply(), applied);
+    drop(operator);
 }

@@ -132,15 +132,23 @@ impl TestNamespace {
     pub async fn on(plane: &'static ControlPlane, name: &str) -> Self {
         let client = plane.client().await;
         let name = format!("{name}-{:06x}", rand_suffix());
-        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let namespaces: Api<Namespace> = Api::all(client);
         let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
         let namespace = Namespace { metadata, ..Namespace::default() };
         namespaces.create(&PostParams::default(), &namespace).await.expect("the API server takes the namespace");
-        let kubelet = Kubelet::start(plane, &name).await;
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let test = Self { name, plane, kubelet, client: Shown(client), folder };
+        let test = Self::of_others(plane, &name).await;
         test.install_rbac().await;
         test
+    }
+
+    /// A namespace that somebody else makes, and the operator's service account in it.
+    ///
+    /// # Panics
+    /// If the API server does not answer.
+    pub async fn of_others(plane: &'static ControlPlane, name: &str) -> Self {
+        let kubelet = Kubelet::start(plane, name).await;
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        Self { name: name.to_owned(), plane, kubelet, client: Shown(plane.client().await), folder }
     }
 
     /// The operator's service account in this namespace, with exactly the rights that `deploy/kustomize` grants.
