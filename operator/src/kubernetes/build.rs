@@ -185,6 +185,7 @@ mod tests {
             image: "x/alerter:2".to_owned(),
             notification_endpoint: "https://alerts.example.com".to_owned(),
             kusto_endpoints: vec!["M=https://eu.kusto.windows.net".to_owned()],
+            replicas: 1,
             client_id: Some("client-3".to_owned()),
             region: None,
             pods: Some(policy()),

@@ -23,23 +23,24 @@ pub(crate) struct Selected {
     pub(crate) ready: Vec<Arc<ADXCluster>>,
     /// Those that cannot be yet, or cannot be now.
     pub(crate) unready: Vec<Arc<ADXCluster>>,
-    /// What is waited for, in a sentence; without it all are ready, and there is at least one.
-    pub(crate) waiting: Option<String>,
+    /// What is waited for, as the condition that says so; without it all are ready, and at least one has a database.
+    pub(crate) waiting: Option<Draft>,
+    /// Whether only another selector can help.
+    pub(crate) is_stalled: bool,
 }
 
 /// Selects.
 ///
 /// # Errors
-/// The condition that says what is wrong with the selector.
+/// The condition that says why the selector is none.
 pub(crate) fn selected(world: &World<'_>, namespace: &str, selector: &LabelSelector) -> Result<Selected, Draft> {
     let no = |reason: Reason, message: String| Draft::no(Phase::ClusterReady, reason, message);
     let is_empty = selector.match_labels.as_ref().is_none_or(std::collections::BTreeMap::is_empty)
         && selector.match_expressions.as_ref().is_none_or(Vec::is_empty);
     if is_empty {
-        return Err(no(
-            Reason::SelectsNothing,
-            "spec.adxClusterSelector is empty, and an empty selector selects nothing".to_owned(),
-        ));
+        let message = "spec.adxClusterSelector is empty, and an empty selector selects nothing".to_owned();
+        let waiting = Some(no(Reason::SelectsNothing, message));
+        return Ok(Selected { ready: Vec::new(), unready: Vec::new(), waiting, is_stalled: true });
     }
     if let Some(violation) = violation(selector) {
         return Err(no(Reason::Invalid, violation));
@@ -53,14 +54,26 @@ pub(crate) fn selected(world: &World<'_>, namespace: &str, selector: &LabelSelec
     matching.retain(|cluster| cluster.spec.role.unwrap_or_default() != ClusterRole::Federated);
     matching.retain(|cluster| !is_elsewhere(cluster.spec.criteria_expression.as_deref(), world));
     matching.sort_by_key(|cluster| cluster.name_any());
-    let waiting = if matching.is_empty() {
-        Some(format!("no ADXCluster of role Partition in namespace '{namespace}' matches spec.adxClusterSelector"))
+    let (ready, unready): (Vec<_>, Vec<_>) = matching.into_iter().partition(|cluster| not_there(cluster).is_none());
+    let missing: Vec<String> = unready.iter().filter_map(|cluster| not_there(cluster)).collect();
+    let waiting = if ready.is_empty() && unready.is_empty() {
+        let none =
+            format!("no ADXCluster of role Partition in namespace '{namespace}' matches spec.adxClusterSelector");
+        Some(no(Reason::WaitingForCluster, none))
+    } else if !missing.is_empty() {
+        Some(no(Reason::WaitingForCluster, missing.join("; ")))
+    } else if ready.iter().all(|cluster| cluster.spec.databases.is_empty()) {
+        let message = format!("no database is listed in spec.databases of ADXCluster {}", names(&ready));
+        Some(Draft::no(Phase::DatabasesReady, Reason::NoDatabases, message))
     } else {
-        let missing: Vec<String> = matching.iter().filter_map(|cluster| not_there(cluster)).collect();
-        (!missing.is_empty()).then(|| missing.join("; "))
+        None
     };
-    let (ready, unready) = matching.into_iter().partition(|cluster| not_there(cluster).is_none());
-    Ok(Selected { ready, unready, waiting })
+    Ok(Selected { ready, unready, waiting, is_stalled: false })
+}
+
+/// The clusters' names, in a sentence.
+pub(crate) fn names(clusters: &[Arc<ADXCluster>]) -> String {
+    clusters.iter().map(|cluster| cluster.name_any()).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether an object is meant for operators of other Kubernetes clusters alone: nobody here looks after it, so nothing here waits for it.
@@ -132,7 +145,7 @@ mod tests {
         let cluster = json!({
             "apiVersion": "adx-mon.azure.com/v1", "kind": "ADXCluster",
             "metadata": {"name": name, "namespace": namespace, "labels": {"app": "adx-mon"}},
-            "spec": {"clusterName": name, "role": role},
+            "spec": {"clusterName": name, "role": role, "databases": [{"databaseName": "Logs", "telemetryType": "Logs"}]},
             "status": {"endpoint": format!("https://{name}.kusto.windows.net"), "conditions": [condition("ClusterReady"), condition("DatabasesReady")]},
         });
         Arc::new(serde_json::from_value(cluster).unwrap())
@@ -149,7 +162,7 @@ mod tests {
         }
     }
 
-    /// The names of those that are ready, and what is waited for; or the condition.
+    /// The names of those that are ready, and what is waited for; or why the selector is none.
     fn select(
         clusters: &[Arc<ADXCluster>],
         selector: serde_json::Value,
@@ -157,7 +170,8 @@ mod tests {
         let selector = serde_json::from_value(selector).unwrap();
         let found = selected(&world(&settings(), clusters), "here", &selector);
         let found = found.map_err(|draft| format!("{}: {}", draft.reason, draft.message))?;
-        Ok((found.ready.iter().map(|cluster| cluster.name_any()).collect(), found.waiting))
+        let waiting = found.waiting.map(|why| why.message);
+        Ok((found.ready.iter().map(|cluster| cluster.name_any()).collect(), waiting))
     }
 
     fn all_of(names: [&str; 2]) -> (Vec<String>, Option<String>) {
@@ -181,7 +195,8 @@ mod tests {
     fn selecting_nothing_is_not_selecting_everything() {
         let clusters = [cluster("a", "here", "Partition", "True")];
         for empty in [json!({}), json!({"matchLabels": {}}), json!({"matchExpressions": []})] {
-            assert!(select(&clusters, empty).unwrap_err().starts_with("SelectsNothing"));
+            let (found, waiting) = select(&clusters, empty).unwrap();
+            assert!(found.is_empty() && waiting.unwrap().ends_with("an empty selector selects nothing"));
         }
         let (found, waiting) = select(&clusters, json!({"matchLabels": {"app": "other"}})).unwrap();
         assert!(found.is_empty() && waiting.unwrap().starts_with("no ADXCluster"));

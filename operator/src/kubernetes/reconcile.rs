@@ -240,14 +240,10 @@ async fn carry_out<K: Managed>(
         let troubles = conditions.iter().filter(|why| provisioned.troubles.contains(&why.phase));
         events.extend(troubles.filter_map(|why| news(object.conditions(), why)));
     }
+    let for_a_person = |why: &&Draft| is_stalled && why.is_true == Some(false) && provisioned.is_none();
+    events.extend(conditions.iter().filter(for_a_person).filter_map(|why| news(object.conditions(), why)));
     let Some(build) = build else {
         let outcome = if is_stalled { Outcome::Invalid } else { Outcome::Waiting };
-        events.extend(
-            conditions
-                .iter()
-                .filter(|why| is_stalled && why.is_true == Some(false) && provisioned.is_none())
-                .filter_map(|why| news(object.conditions(), why)),
-        );
         // What runs goes on with the endpoint that it has.
         let endpoint = endpoint.or_else(|| object.status_endpoint().map(str::to_owned));
         return Ok(Report { outcome, conditions, endpoint, is_stalled, provisioned, events });
@@ -292,7 +288,8 @@ async fn carry_out<K: Managed>(
         // What the plan itself says of that phase stands.
         let is_told = conditions.iter().any(|draft| draft.phase == workload_phase);
         if progress.is_ready {
-            let waits = |draft: &Draft| draft.phase == Phase::ClusterReady && draft.is_true == Some(false);
+            let needed = [Phase::ClusterReady, Phase::DatabasesReady];
+            let waits = |draft: &Draft| needed.contains(&draft.phase) && draft.is_true == Some(false);
             if is_told || conditions.iter().any(waits) {
                 outcome = Outcome::Waiting;
             }

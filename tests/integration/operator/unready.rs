@@ -47,6 +47,27 @@ async fn is_defended(test: &TestNamespace) {
     }
 }
 
+/// Adds an argument, and puts one in the place of all: both are reverted where a cluster is ready, by which right ones are told from others.
+async fn arguments_are_defended(test: &TestNamespace) {
+    for (kind, name, container, flag) in [
+        ("apps/v1 StatefulSet", "i", "ingestor", "--logs-kusto-endpoints"),
+        ("apps/v1 Deployment", "a", "alerter", "--kusto-endpoint"),
+    ] {
+        let place = "/spec/template/spec/containers/0/args";
+        let right = test.get(kind, name).await.pointer(place).cloned().expect("it has arguments");
+        let evil = json!(format!("{flag}=X=https://evil.kusto.windows.net"));
+        let mut one_more = right.clone();
+        one_more.as_array_mut().expect("arguments are a list").push(evil.clone());
+        for wrong in [one_more, json!([evil])] {
+            let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": container, "args": wrong}]}}}});
+            let patch = kube::api::Patch::Strategic(patch);
+            let params = kube::api::PatchParams::default();
+            test.api(kind).patch(name, &params, &patch).await.expect("the API server takes it");
+            reverted(test, kind, name, |object| object.pointer(place) == Some(&right)).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_runs_is_looked_after_while_a_cluster_or_an_ingestor_is_not_ready() {
     let test = TestNamespace::new("unready").await;
@@ -65,6 +86,7 @@ async fn what_runs_is_looked_after_while_a_cluster_or_an_ingestor_is_not_ready()
     }
     test.until_condition("Collector", "c", "Ready", "False", "AmbiguousIngestor").await;
     is_defended(&test).await;
+    arguments_are_defended(&test).await;
     // The first time all clusters are waited for.
     test.until_condition("Ingestor", "other", "Ready", "False", "WaitingForCluster").await;
     assert_eq!(test.ours("apps/v1 StatefulSet").await, ["i"]);
@@ -81,6 +103,15 @@ async fn what_runs_is_looked_after_while_a_cluster_or_an_ingestor_is_not_ready()
     test.until_condition("Alerter", "a", "Ready", "False", "WaitingForCluster").await;
     is_defended(&test).await;
     test.apply(CLUSTER).await;
+    until_ready(&test).await;
+    // A selector that is empty by a slip.
+    test.apply(&COMPONENTS.replace("adxClusterSelector: {matchLabels: {app: adx-mon}}", "adxClusterSelector: {}"))
+        .await;
+    for (kind, name) in [("Ingestor", "i"), ("Alerter", "a")] {
+        test.until_condition(kind, name, "Stalled", "True", "SelectsNothing").await;
+    }
+    is_defended(&test).await;
+    test.apply(COMPONENTS).await;
     until_ready(&test).await;
 }
 

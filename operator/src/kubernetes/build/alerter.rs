@@ -23,6 +23,7 @@ pub(crate) struct AlerterParts {
     pub(crate) notification_endpoint: String,
     /// `Database=https://cluster`, in order.
     pub(crate) kusto_endpoints: Vec<String>,
+    pub(crate) replicas: i32,
     pub(crate) client_id: Option<String>,
     pub(crate) region: Option<String>,
     /// Where its pods run.
@@ -62,7 +63,7 @@ fn deployment(owner: &Owner, parts: &AlerterParts, identity_labels: &Value) -> V
     let mut environment = vec![json!({"name": "GODEBUG", "value": "http2client=0"})];
     environment.extend(parts.client_id.iter().map(|id| json!({"name": "AZURE_CLIENT_ID", "value": id})));
     json!({"spec": {
-        "replicas": 1,
+        "replicas": parts.replicas,
         "selector": {"matchLabels": owner.selector()},
         "template": {
             "metadata": {

@@ -41,24 +41,26 @@ impl Managed for Alerter {
         if let Some(violation) = address_violation("spec.notificationEndpoint", notification_endpoint) {
             return invalid(Phase::WorkloadReady, &[violation]);
         }
-        let targets = match targets(world, owner, &self.spec.adx_cluster_selector, "asks") {
+        let targets = match targets(world, owner, &self.spec.adx_cluster_selector, "asks", &[KUSTO_FLAG]) {
             Ok(targets) => targets,
             Err(nothing) => return *nothing,
         };
         let kinds = [TelemetryType::Metrics, TelemetryType::Logs, TelemetryType::Traces];
         let kusto_endpoints = targets.endpoints(&kinds, KUSTO_FLAG);
-        if kusto_endpoints.is_empty() && targets.wait() {
-            return Plan::nothing(targets.condition, false);
+        let has_databases = !kusto_endpoints.is_empty();
+        if !has_databases && !targets.runs {
+            return Plan::nothing(targets.condition, targets.is_stalled);
         }
         let parts = AlerterParts {
             image: given(&self.spec.image).unwrap_or_else(|| world.settings.images.alerter.clone()),
             notification_endpoint: notification_endpoint.clone(),
             kusto_endpoints,
+            replicas: i32::from(has_databases),
             pods: self.spec.pod_policy.clone(),
             client_id: given(&self.spec.managed_identity_client_id),
             region: world.settings.cluster_labels.get("region").cloned(),
         };
-        let mut condition = targets.condition;
+        let mut condition = if has_databases { targets.condition } else { targets.without_databases() };
         if let Some(unasked) = unasked(&parts.kusto_endpoints) {
             condition.message = format!("{}; {unasked}", condition.message);
         }
@@ -67,7 +69,7 @@ impl Managed for Alerter {
             build: Some(alerter(owner, &parts)),
             workload_phase: Phase::WorkloadReady,
             endpoint: None,
-            is_stalled: false,
+            is_stalled: targets.is_stalled,
             provisioned: None,
             again: None,
         }

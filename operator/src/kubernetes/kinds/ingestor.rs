@@ -19,9 +19,8 @@ use crate::{
             ingestor::{Certificate, IngestorParts, LOGS_FLAG, METRICS_FLAG, Scale, ingestor},
         },
         child::{ChildRef, Kind, Owner},
-        conditions::{Draft, Phase},
+        conditions::Phase,
         managed::{Managed, Plan, World, spec_and_status},
-        reason::Reason,
     },
 };
 
@@ -35,28 +34,28 @@ impl Managed for Ingestor {
         if !violations.is_empty() {
             return invalid(Phase::WorkloadReady, &violations);
         }
-        let targets = match targets(world, owner, &self.spec.adx_cluster_selector, "writes to") {
+        let flags = [METRICS_FLAG, LOGS_FLAG];
+        let targets = match targets(world, owner, &self.spec.adx_cluster_selector, "writes to", &flags) {
             Ok(targets) => targets,
             Err(nothing) => return *nothing,
         };
         let metrics = targets.endpoints(&[TelemetryType::Metrics], METRICS_FLAG);
         // The ingestor takes traces as it takes logs.
         let logs = targets.endpoints(&[TelemetryType::Logs, TelemetryType::Traces], LOGS_FLAG);
-        if metrics.is_empty() && logs.is_empty() && targets.wait() {
-            return Plan::nothing(targets.condition, false);
+        let has_databases = !metrics.is_empty() || !logs.is_empty();
+        if !has_databases && !targets.runs {
+            return Plan::nothing(targets.condition, targets.is_stalled);
         }
-        if metrics.is_empty() && logs.is_empty() {
-            let message = format!("no database is listed in spec.databases of ADXCluster {}", targets.names());
-            return Plan::nothing(Draft::no(Phase::DatabasesReady, Reason::NoDatabases, message), false);
-        }
+        let scale = match &self.spec.autoscaling {
+            // adx-mon's ingestor lets go of what it takes where it is told of no database; collectors keep what nobody takes.
+            _ if !has_databases => Scale::Fixed(0),
+            Some(autoscaling) => Scale::Auto(autoscaling.clone()),
+            None => Scale::Fixed(self.spec.replicas.unwrap_or(1)),
+        };
         let labels = &world.settings.cluster_labels;
         let parts = IngestorParts {
             image: given(&self.spec.image).unwrap_or_else(|| world.settings.images.ingestor.clone()),
-            scale: self
-                .spec
-                .autoscaling
-                .clone()
-                .map_or_else(|| Scale::Fixed(self.spec.replicas.unwrap_or(1)), Scale::Auto),
+            scale,
             expose_externally: self.spec.expose_externally,
             metrics,
             logs,
@@ -69,13 +68,13 @@ impl Managed for Ingestor {
         };
         let endpoint = given(&self.spec.endpoint).map(with_scheme);
         Plan {
-            conditions: vec![targets.condition],
+            conditions: vec![if has_databases { targets.condition } else { targets.without_databases() }],
             build: Some(ingestor(owner, &parts)),
             workload_phase: Phase::WorkloadReady,
             endpoint: Some(
                 endpoint.unwrap_or_else(|| format!("https://{}.{}.svc.cluster.local", owner.name, owner.namespace)),
             ),
-            is_stalled: false,
+            is_stalled: targets.is_stalled,
             provisioned: None,
             again: None,
         }

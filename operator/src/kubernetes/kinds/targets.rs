@@ -2,28 +2,39 @@
 //!
 //! The first time a component waits until all clusters that it selects are ready: it would otherwise start once for each, and one that takes minutes in Azure is
 //! the normal case. One that runs goes on with what is ready, and says what it waits for. A cluster that was ready once keeps its place among the arguments:
-//! what was taken for it would be lost. Without any that is ready, what runs keeps the arguments that it has.
+//! what was taken for it would be lost. What is of no selected cluster is taken away. Only where the address of none is known, as where nothing is selected by a
+//! slip, there is nothing to tell right arguments by, and what runs keeps those that it has but a hub's.
 
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt as _;
-use shared::document::{ADXCluster, spec::TelemetryType};
+use shared::document::{ADXCluster, ClusterRole, spec::TelemetryType};
 
 use crate::kubernetes::{
     child::Owner,
-    clusters::{Selected, selected},
+    clusters::{Selected, names, selected},
     conditions::{Draft, Phase},
     managed::{Plan, World},
     reason::Reason,
 };
 
+/// All kinds of telemetry.
+const ALL: [TelemetryType; 3] = [TelemetryType::Metrics, TelemetryType::Logs, TelemetryType::Traces];
+
 /// What a component works with.
 pub(super) struct Targets<'a> {
-    /// That it does, and what it waits for.
+    /// That it does, or what it waits for.
     pub(super) condition: Draft,
+    /// Whether only a change of the object can help.
+    pub(super) is_stalled: bool,
+    /// Whether there is a workload.
+    pub(super) runs: bool,
     selected: Selected,
-    running: &'a [String],
+    /// The addresses of the namespace's hubs.
+    hubs: Vec<&'a str>,
+    /// What runs is told of these: flag and `Database=https://cluster`.
+    running: Vec<(&'a str, &'a str)>,
 }
 
 /// Whether a plan depends on what runs already.
@@ -31,7 +42,7 @@ pub(super) fn depend_on_what_runs(world: &World<'_>, owner: &Owner, selector: &L
     selected(world, &owner.namespace, selector).is_ok_and(|selected| selected.waiting.is_some())
 }
 
-/// Decides. `does`: what the component does with clusters.
+/// Decides. `does`: what the component does with clusters. `flags`: its arguments that tell of a database.
 ///
 /// # Errors
 /// The plan to do nothing, and why.
@@ -40,35 +51,41 @@ pub(super) fn targets<'a>(
     owner: &Owner,
     selector: &LabelSelector,
     does: &str,
+    flags: &[&str],
 ) -> Result<Targets<'a>, Box<Plan>> {
     let nothing = |why: Draft, is_stalled: bool| Box::new(Plan::nothing(why, is_stalled));
     let selected = selected(world, &owner.namespace, selector).map_err(|why| nothing(why, true))?;
-    let waits = |message: String| Draft::no(Phase::ClusterReady, Reason::WaitingForCluster, message);
     let at_work = format!("{does} ADXCluster {}", names(&selected.ready));
     let condition = match (&selected.waiting, &world.running) {
         (None, _) => Draft::yes(Phase::ClusterReady, Reason::Ready, at_work),
-        (Some(waiting), None) => return Err(nothing(waits(waiting.clone()), false)),
-        (Some(waiting), Some(_)) if selected.ready.is_empty() => {
-            waits(format!("{waiting}; what runs keeps its clusters"))
+        (Some(waiting), None) => return Err(nothing(waiting.clone(), selected.is_stalled)),
+        (Some(waiting), Some(_)) if selected.unready.is_empty() || selected.ready.is_empty() => {
+            and(waiting, "what runs keeps its clusters")
         }
-        (Some(waiting), Some(_)) => waits(format!("{waiting}; meanwhile it {at_work}")),
+        (Some(waiting), Some(_)) => and(waiting, &format!("meanwhile it {at_work}")),
     };
-    Ok(Targets { condition, selected, running: world.running.as_deref().unwrap_or_default() })
+    let running = world.running.as_deref().unwrap_or_default();
+    let told = running.iter().filter_map(|argument| argument.split_once('='));
+    Ok(Targets {
+        condition,
+        is_stalled: selected.is_stalled,
+        runs: !running.is_empty(),
+        selected,
+        hubs: hubs(world, owner),
+        running: told.filter(|(flag, _)| flags.contains(flag)).collect(),
+    })
 }
 
 impl Targets<'_> {
     /// `Database=https://cluster` of all databases that hold one of these kinds of telemetry, in order. `flag`: the argument that tells the component of them.
     pub(super) fn endpoints(&self, kinds: &[TelemetryType], flag: &str) -> Vec<String> {
-        let Selected { ready, unready, waiting } = &self.selected;
+        let Selected { ready, unready, waiting, .. } = &self.selected;
         let mut endpoints = databases(ready, kinds);
         if waiting.is_some() {
-            let known = databases(unready, kinds);
-            let running = self.running.iter().filter_map(|argument| argument.strip_prefix(flag)?.strip_prefix('='));
-            let kept = running.filter(|endpoint| known.is_empty() || known.iter().any(|known| known == endpoint));
-            endpoints.extend(kept.map(str::to_owned));
-            // Somebody deleted the workload, or took its arguments away.
-            if !self.running.iter().any(|argument| argument.starts_with(flag)) {
-                endpoints.extend(known);
+            let running = self.running.iter().filter(|(of, _)| *of == flag).map(|(_, endpoint)| *endpoint);
+            endpoints.extend(running.filter(|endpoint| self.keeps(endpoint, kinds)).map(str::to_owned));
+            if self.is_bare() {
+                endpoints.extend(databases(unready, kinds));
             }
         }
         endpoints.sort();
@@ -76,27 +93,64 @@ impl Targets<'_> {
         endpoints
     }
 
-    /// Whether it waits for a cluster.
-    pub(super) const fn wait(&self) -> bool {
-        self.selected.waiting.is_some()
+    /// What is said of a component that runs and has no database left to work with.
+    pub(super) fn without_databases(&self) -> Draft {
+        and(self.selected.waiting.as_ref().unwrap_or(&self.condition), "without a database it is scaled to none")
     }
 
-    /// The clusters' names.
-    pub(super) fn names(&self) -> String {
-        names(&self.selected.ready)
+    /// Whether what runs keeps a database among its arguments.
+    fn keeps(&self, endpoint: &str, kinds: &[TelemetryType]) -> bool {
+        let Selected { ready, unready, .. } = &self.selected;
+        let mut clusters = ready.iter().chain(unready);
+        if clusters.clone().any(|cluster| address(cluster).is_some()) {
+            return clusters.any(|cluster| is_of(cluster, endpoint, kinds));
+        }
+        let at = endpoint.split_once('=').map_or(endpoint, |(_, at)| at).trim_end_matches('/');
+        !self.hubs.iter().any(|hub| hub.trim_end_matches('/').eq_ignore_ascii_case(at))
     }
+
+    /// Whether somebody deleted the workload, or took its arguments away or put others in their place. Beside a cluster that is ready one that never was has no
+    /// argument either.
+    fn is_bare(&self) -> bool {
+        let is_left = |(_, endpoint): &(&str, &str)| !self.selected.ready.is_empty() || self.keeps(endpoint, &ALL);
+        !self.running.iter().any(is_left)
+    }
+}
+
+/// A condition that says something more.
+fn and(why: &Draft, more: &str) -> Draft {
+    Draft { message: format!("{}; {more}", why.message), ..why.clone() }
+}
+
+/// Whether `Database=https://cluster` is a cluster's and of one of these kinds. Of one that lists no database any may be.
+fn is_of(cluster: &ADXCluster, endpoint: &str, kinds: &[TelemetryType]) -> bool {
+    let listed = &cluster.spec.databases;
+    endpoint.split_once('=').is_some_and(|(name, at)| {
+        let mut named = listed.iter().filter(|database| database.database_name == name);
+        address(cluster) == Some(at)
+            && (listed.is_empty() || named.any(|database| kinds.contains(&database.telemetry_type)))
+    })
 }
 
 fn databases(clusters: &[Arc<ADXCluster>], kinds: &[TelemetryType]) -> Vec<String> {
     let of_cluster = |cluster: &Arc<ADXCluster>| -> Vec<String> {
-        let endpoint = cluster.status.as_ref().and_then(|status| status.endpoint.clone());
-        let Some(endpoint) = endpoint else { return Vec::new() };
+        let Some(endpoint) = address(cluster) else { return Vec::new() };
         let databases = cluster.spec.databases.iter().filter(|database| kinds.contains(&database.telemetry_type));
         databases.map(|database| format!("{}={endpoint}", database.database_name)).collect()
     };
     clusters.iter().flat_map(of_cluster).collect()
 }
 
-fn names(clusters: &[Arc<ADXCluster>]) -> String {
-    clusters.iter().map(|cluster| cluster.name_any()).collect::<Vec<_>>().join(", ")
+fn address(cluster: &ADXCluster) -> Option<&str> {
+    cluster.status.as_ref()?.endpoint.as_deref()
+}
+
+/// The addresses of a namespace's hubs.
+fn hubs<'a>(world: &'a World<'_>, owner: &Owner) -> Vec<&'a str> {
+    let is_hub = |cluster: &&Arc<ADXCluster>| {
+        cluster.namespace().as_deref() == Some(owner.namespace.as_str())
+            && cluster.spec.role == Some(ClusterRole::Federated)
+    };
+    let hubs = world.clusters.iter().filter(is_hub);
+    hubs.flat_map(|hub| [hub.spec.endpoint.as_deref(), address(hub)]).flatten().collect()
 }

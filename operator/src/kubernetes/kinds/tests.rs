@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kube::Resource as _;
 use serde_json::{Value, json};
-use shared::document::ADXCluster;
+use shared::document::{ADXCluster, ClusterRole, spec::TelemetryType};
 
 use crate::{
     api::{Alerter, Collector, Ingestor},
@@ -164,6 +164,11 @@ fn what_is_missing_is_waited_for_and_named() {
     let reason = |plan: Plan| plan.conditions.first().map(|why| (why.reason.clone(), plan.is_stalled));
     assert_eq!(reason(plan(&ingestor, vec![], vec![])), Some(("WaitingForCluster".to_owned(), false)));
     assert_eq!(reason(plan(&ingestor, vec![cluster(&json!([]))], vec![])), Some(("NoDatabases".to_owned(), false)));
+    let asks = json!({"adxClusterSelector": selector(), "notificationEndpoint": "https://x"});
+    let alerter: Alerter = object("Alerter", "a", &asks, &json!(null));
+    let without_databases = plan(&alerter, vec![cluster(&json!([]))], vec![]);
+    assert!(without_databases.build.is_none(), "{without_databases:?}");
+    assert_eq!(reason(without_databases), Some(("NoDatabases".to_owned(), false)));
     let collector: Collector = object("Collector", "c", &json!({}), &json!(null));
     assert_eq!(reason(plan(&collector, vec![], vec![])), Some(("WaitingForIngestor".to_owned(), false)));
     let two = [ingestor.clone(), object("Ingestor", "j", &json!({"adxClusterSelector": selector()}), &json!(null))];
@@ -305,6 +310,116 @@ fn what_runs_goes_on_with_the_clusters_that_are_ready_and_says_what_it_waits_for
     assert!(why.ends_with("; what runs keeps its clusters"), "{why}");
     let gone = plan_while_running(&ingestor, vec![], vec![], Some(vec![logs("eu")]));
     assert_eq!(told(gone).0, [logs("eu")]);
+}
+
+fn logs(cluster: &str) -> String {
+    format!("--logs-kusto-endpoints=Logs=https://{cluster}.kusto.windows.net")
+}
+
+/// The databases that an Ingestor is told of which runs with these arguments, and the first condition.
+fn kept(clusters: Vec<ADXCluster>, running: Vec<String>) -> (Vec<String>, String) {
+    let ingestor: Ingestor = object("Ingestor", "i", &json!({"adxClusterSelector": selector()}), &json!(null));
+    told(plan_while_running(&ingestor, clusters, vec![], Some(running)))
+}
+
+/// `eu`, which is ready, and `us`, which is being made and whose address nobody knows.
+fn one_to_be_made() -> Vec<ADXCluster> {
+    let mut clusters = two_clusters(&["us"]);
+    clusters[1].status.as_mut().expect("it has one").endpoint = None;
+    clusters
+}
+
+#[test]
+fn an_argument_that_somebody_adds_while_a_new_cluster_is_waited_for_goes() {
+    assert_eq!(kept(one_to_be_made(), vec![logs("eu"), logs("evil")]).0, [logs("eu")]);
+    assert_eq!(kept(one_to_be_made(), vec![logs("evil")]).0, [logs("eu")]);
+    // One that is new and holds metrics alone says nothing of logs, and has no place before it is ready.
+    let mut other_kind = two_clusters(&["us"]);
+    other_kind[1].spec.databases.truncate(1);
+    other_kind[1].spec.databases[0].telemetry_type = TelemetryType::Metrics;
+    assert_eq!(kept(other_kind, vec![logs("eu"), logs("evil"), logs("us")]).0, [logs("eu")]);
+}
+
+#[test]
+fn a_cluster_that_is_not_selected_any_more_is_not_written_to_until_a_new_one_is_ready() {
+    let mut clusters = one_to_be_made();
+    let mut old = cluster(&json!([{"databaseName": "Logs", "telemetryType": "Logs"}]));
+    old.metadata.name = Some("old".to_owned());
+    old.metadata.labels = None;
+    old.status.as_mut().expect("it has one").endpoint = Some("https://old.kusto.windows.net".to_owned());
+    clusters.push(old.clone());
+    assert_eq!(kept(clusters.clone(), vec![logs("eu"), logs("old")]).0, [logs("eu")]);
+    // Nor where the other is not ready, but known.
+    let unready = vec![two_clusters(&["eu"]).remove(0), old.clone()];
+    assert_eq!(kept(unready.clone(), vec![logs("eu"), logs("old")]).0, [logs("eu")]);
+    assert_eq!(kept(unready, vec![logs("old")]).0, [logs("eu")]);
+    // With no address known there is nothing else to write to.
+    let unknown = vec![clusters.remove(1), old];
+    assert_eq!(kept(unknown, vec![logs("old")]).0, [logs("old")]);
+}
+
+#[test]
+fn a_cluster_that_lists_no_database_keeps_those_that_it_had_and_no_others() {
+    let empty = || cluster(&json!([]));
+    let (databases, why) = kept(vec![empty()], vec![logs("eu"), logs("evil")]);
+    assert_eq!(databases, [logs("eu")]);
+    let expected =
+        "NoDatabases: no database is listed in spec.databases of ADXCluster eu; what runs keeps its clusters";
+    assert_eq!(why, expected);
+    let and_one_to_be_made = vec![empty(), one_to_be_made().remove(1)];
+    assert_eq!(kept(and_one_to_be_made, vec![logs("eu"), logs("evil")]).0, [logs("eu")]);
+}
+
+/// How many of a workload are planned, and who else may scale it.
+fn scale(plan: &Plan) -> (Value, Option<i32>) {
+    let workload = plan.build.as_ref().and_then(|build| build.workload.as_ref()).expect("it is looked after");
+    (workload.content["spec"]["replicas"].clone(), workload.scaled_from)
+}
+
+#[test]
+fn what_wrote_to_a_cluster_that_became_a_hub_is_scaled_to_none() {
+    let hub = || {
+        let mut hub = two_clusters(&[]).remove(0);
+        hub.spec.role = Some(ClusterRole::Federated);
+        hub
+    };
+    let fixed = || "--storage-dir=/mnt/data".to_owned();
+    for more in [json!({"replicas": 3}), json!({"autoscaling": {"minReplicas": 2, "maxReplicas": 4}})] {
+        let mut spec = json!({"adxClusterSelector": selector()});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let ingestor: Ingestor = object("Ingestor", "i", &spec, &json!(null));
+        // Also once its arguments are gone.
+        for running in [vec![fixed(), logs("eu")], vec![fixed()]] {
+            let plan = plan_while_running(&ingestor, vec![hub()], vec![], Some(running));
+            assert_eq!(scale(&plan), (json!(0), None));
+            let (databases, why) = told(plan);
+            assert_eq!(databases, Vec::<String>::new());
+            assert!(why.ends_with("matches spec.adxClusterSelector; without a database it is scaled to none"), "{why}");
+        }
+        let again =
+            plan_while_running(&ingestor, vec![hub(), two_clusters(&[]).remove(1)], vec![], Some(vec![fixed()]));
+        assert_ne!(scale(&again).0, json!(0));
+    }
+    // What it wrote to besides stays.
+    assert_eq!(kept(vec![hub()], vec![logs("eu"), logs("gone")]).0, [logs("gone")]);
+    let spec = json!({"adxClusterSelector": selector(), "notificationEndpoint": "https://x"});
+    let alerter: Alerter = object("Alerter", "a", &spec, &json!(null));
+    let asks = || vec!["--kusto-endpoint=Logs=https://eu.kusto.windows.net".to_owned()];
+    assert_eq!(scale(&plan_while_running(&alerter, vec![hub()], vec![], Some(asks()))), (json!(0), None));
+    assert_eq!(scale(&plan_while_running(&alerter, vec![], vec![], Some(asks()))), (json!(1), None));
+}
+
+#[test]
+fn an_empty_selector_selects_nothing_and_takes_nothing_from_what_runs() {
+    let ingestor: Ingestor = object("Ingestor", "i", &json!({"adxClusterSelector": {}}), &json!(null));
+    let first = plan(&ingestor, two_clusters(&[]), vec![]);
+    assert!(first.build.is_none() && first.is_stalled, "{first:?}");
+    let running = plan_while_running(&ingestor, two_clusters(&[]), vec![], Some(vec![logs("old")]));
+    assert!(running.is_stalled, "only a person can help");
+    let (databases, why) = told(running);
+    assert_eq!(databases, [logs("old")]);
+    let expected = "SelectsNothing: spec.adxClusterSelector is empty, and an empty selector selects nothing; what runs keeps its clusters";
+    assert_eq!(why, expected);
 }
 
 #[test]
