@@ -37,4 +37,7 @@ pub struct ComponentStatus {
     /// Ingestor: where collectors send to. Collector: where it sends to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// Ingestor: how many are to run, by its spec or its autoscaler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
 }

@@ -82,6 +82,8 @@ pub(crate) trait Managed:
     + 'static
 {
     const KIND: Kind;
+    /// Whether the status tells how many of the workload are to run.
+    const TELLS_REPLICAS: bool = false;
 
     fn suspended(&self) -> bool;
     fn criteria(&self) -> Option<&str>;
@@ -124,6 +126,11 @@ pub(crate) trait Managed:
 
     /// What the object's agent undid in its last pass of what somebody had done to the hub, and when that pass was.
     fn agent_repairs(&self) -> Option<(Timestamp, &[String])> {
+        None
+    }
+
+    /// How many the status says are to run, of a kind that tells it.
+    fn status_replicas(&self) -> Option<i32> {
         None
     }
 

@@ -31,7 +31,7 @@ use super::{
     managed::{Managed, Plan},
     provision::Provisioned,
     reason::Reason,
-    workload::{progress, refusal, settled, told_refusal, told_trouble},
+    workload::{progress, refusal, scale_of, settled, told_refusal, told_trouble},
 };
 
 /// How a reconcile ended: what a person who watches the metric should conclude.
@@ -82,6 +82,7 @@ struct Report {
     outcome: Outcome,
     conditions: Vec<Draft>,
     endpoint: Option<String>,
+    replicas: Option<i32>,
     is_stalled: bool,
     /// What was done in Azure; without it what the status says of that stays.
     provisioned: Option<Provisioned>,
@@ -196,6 +197,7 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
             outcome,
             conditions: vec![draft],
             endpoint: object.status_endpoint().map(str::to_owned),
+            replicas: object.status_replicas(),
             is_stalled: false,
             provisioned: None,
             events: Vec::new(),
@@ -219,9 +221,9 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
             let ready = Draft::no(Phase::Ready, Reason::InvalidCriteria, format!("spec.criteriaExpression: {why}"));
             let events = news(object.conditions(), &ready).into_iter().collect();
             let stalled = Draft { phase: Phase::Stalled, is_true: Some(true), ..ready.clone() };
-            let endpoint = object.status_endpoint().map(str::to_owned);
+            let (endpoint, replicas) = (object.status_endpoint().map(str::to_owned), object.status_replicas());
             let (outcome, conditions) = (Outcome::NotMine, vec![ready, stalled]);
-            Some(Report { outcome, conditions, endpoint, is_stalled: true, provisioned: None, events })
+            Some(Report { outcome, conditions, endpoint, replicas, is_stalled: true, provisioned: None, events })
         }
     }
 }
@@ -234,6 +236,8 @@ async fn carry_out<K: Managed>(
 ) -> Result<Report, ReconcileError> {
     let Plan { mut conditions, build, workload_phase, endpoint, is_stalled, provisioned, again: _ } = plan;
     let mut events = Vec::new();
+    // Where the workload is not looked at, what was told last is the last that is known.
+    let mut replicas = object.status_replicas();
     if let Some(provisioned) = &provisioned {
         let begun = provisioned.events.iter();
         events.extend(begun.map(|(reason, note)| event(EventType::Normal, reason, note, None)));
@@ -246,7 +250,7 @@ async fn carry_out<K: Managed>(
         let outcome = if is_stalled { Outcome::Invalid } else { Outcome::Waiting };
         // What runs goes on with the endpoint that it has.
         let endpoint = endpoint.or_else(|| object.status_endpoint().map(str::to_owned));
-        return Ok(Report { outcome, conditions, endpoint, is_stalled, provisioned, events });
+        return Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events });
     };
     let is_trouble = |draft: &&Draft| {
         matches!((draft.phase, draft.is_true), (Phase::Guarded, Some(true)) | (Phase::Federated, Some(false)))
@@ -271,7 +275,7 @@ async fn carry_out<K: Managed>(
             events.extend(news(object.conditions(), &why));
             conditions.retain(|draft| draft.phase != workload_phase);
             conditions.push(why);
-            return Ok(Report { outcome, conditions, endpoint, is_stalled, provisioned, events });
+            return Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events });
         }
     };
     if object.has_stale_agent_status() {
@@ -284,6 +288,9 @@ async fn carry_out<K: Managed>(
     events.extend(changes.chain(deleted.into_iter().map(|child| (child, None))).map(drift_reverted));
     let mut outcome = if changed > 0 { Outcome::Changed } else { Outcome::Unchanged };
     if let Some(workload) = workload.filter(|_| has_workload) {
+        if K::TELLS_REPLICAS {
+            replicas = scale_of(&workload);
+        }
         let progress = progress(&workload);
         // What the plan itself says of that phase stands.
         let is_told = conditions.iter().any(|draft| draft.phase == workload_phase);
@@ -317,7 +324,7 @@ async fn carry_out<K: Managed>(
             outcome = Outcome::Progressing;
         }
     }
-    Ok(Report { outcome, conditions, endpoint, is_stalled, provisioned, events })
+    Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events })
 }
 
 /// Whether everything of this very object was made before: what is missing now, somebody deleted.
@@ -337,7 +344,7 @@ fn was_complete<K: Managed>(object: &K, workload_phase: Phase) -> bool {
 
 /// Writes the status where it differs.
 async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Result<Outcome, ReconcileError> {
-    let Report { outcome, conditions, endpoint, is_stalled, provisioned, events: _ } = report;
+    let Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events: _ } = report;
     let has_summary = conditions.iter().any(|draft| draft.phase == Phase::Ready);
     let drafts = if has_summary { conditions } else { with_summary(conditions, is_stalled) };
     let generation = object.meta().generation;
@@ -365,6 +372,7 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
     };
     let same = sorted(conditions.clone()) == sorted(ours(object.conditions()).cloned().collect())
         && endpoint.as_deref() == object.status_endpoint()
+        && replicas == object.status_replicas()
         && generation == object.observed_generation()
         && (provision.as_ref(), applied.as_ref()) == (known_status, known_applied);
     if same {
@@ -374,6 +382,9 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
     let mut status = json!({"conditions": conditions, "observedGeneration": generation});
     if let Some(endpoint) = endpoint {
         status["endpoint"] = endpoint.into();
+    }
+    if let Some(replicas) = replicas {
+        status["replicas"] = replicas.into();
     }
     if let Some(provision) = provision {
         status["provision"] = json!(provision);

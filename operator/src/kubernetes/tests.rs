@@ -141,6 +141,24 @@ async fn each_changed_path_of_a_child_is_told_in_words_of_its_own_and_counted_af
     term.cancel();
 }
 
+#[tokio::test(start_paused = true)]
+async fn how_many_an_autoscaler_lets_run_is_told_once() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let ingestor = || server.get(&("ingestors".to_owned(), "i".to_owned())).expect("it was put there");
+    assert_eq!(ingestor()["status"]["replicas"], 2, "the fewest");
+    let key = ("statefulsets".to_owned(), "i".to_owned());
+    let mut scaled = server.get(&key).expect("it was made");
+    scaled["spec"]["replicas"] = 4.into();
+    server.put(&key, scaled);
+    time::sleep(LATER).await;
+    let told = ingestor();
+    assert_eq!(told["status"]["replicas"], 4);
+    time::sleep(LATER).await;
+    assert_eq!(ingestor(), told, "it is not written again");
+    term.cancel();
+}
+
 /// As an agent with the present document tells of a pass.
 async fn tell_of(server: &Server, key: &(String, String), pass: Value) {
     let mut cluster = server.get(key).expect("it was put there");

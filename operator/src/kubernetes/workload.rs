@@ -49,6 +49,12 @@ pub(crate) fn progress(workload: &DynamicObject) -> Progress {
     Progress { is_ready, message }
 }
 
+/// How many pods of a workload that can be scaled are to run.
+pub(crate) fn scale_of(workload: &DynamicObject) -> Option<i32> {
+    let replicas = workload.data.pointer("/spec/replicas").and_then(Value::as_i64)?;
+    i32::try_from(replicas).ok()
+}
+
 /// Why a Deployment's pods cannot even be made: reason and sentence.
 pub(crate) fn refusal(workload: &DynamicObject) -> Option<(String, String)> {
     let conditions = workload.data.pointer("/status/conditions")?.as_array()?;

@@ -84,8 +84,8 @@ async fn kubectl_get_adx_mon_shows_every_kind_in_columns_of_its_own() {
     test.apply(&[CLUSTER, COMPONENTS].join("---")).await;
     until_ready(&test).await;
     let printed = kubectl.run(&["get", "adx-mon"], "");
-    let tables = tables(&printed);
-    assert_eq!(tables.len(), 4, "{printed}");
+    let all = tables(&printed);
+    assert_eq!(all.len(), 4, "{printed}");
     let ingestor = format!("https://i.{}.svc.cluster.local", test.name);
     for definition in documents(&docs::read("deploy/crds/crds.yaml")) {
         let kind = definition["spec"]["names"]["singular"].as_str().expect("a definition has names");
@@ -101,11 +101,23 @@ async fn kubectl_get_adx_mon_shows_every_kind_in_columns_of_its_own() {
         let columns = columns.filter_map(|column| column["name"].as_str()).map(str::to_uppercase);
         let names: Vec<String> = ["NAME".to_owned()].into_iter().chain(columns).collect();
         let first = format!("{kind}.adx-mon.azure.com/{name}");
-        let table = tables.iter().find(|table| table.iter().any(|row| row[0] == first)).expect(&printed);
+        let table = all.iter().find(|table| table.iter().any(|row| row[0] == first)).expect(&printed);
         assert_eq!(table[0], names, "{printed}");
         let [_, row] = &table[..] else { panic!("one {kind}: {printed}") };
         let (age, values) = row[1..].split_last().expect("it has columns");
         assert_eq!(values, shown, "{printed}");
         assert!(age.starts_with(|c: char| c.is_ascii_digit()), "{printed}");
     }
+    // An autoscaler decides how many run, whatever number the schema fills into the spec.
+    test.apply(&COMPONENTS.replace("replicas: 2", "autoscaling: {minReplicas: 3, maxReplicas: 9}")).await;
+    let is_shown = async |replicas: i32| {
+        test.until("Ingestor", "i", |ingestor| ingestor["status"]["replicas"] == replicas).await;
+        let printed = kubectl.run(&["get", "ingestor", "i"], "");
+        assert_eq!(tables(&printed)[0][1][1], replicas.to_string(), "{printed}");
+    };
+    is_shown(3).await;
+    let scale = kube::api::Patch::Merge(json!({"spec": {"replicas": 5}}));
+    let sets = test.api("apps/v1 StatefulSet");
+    sets.patch_scale("i", &kube::api::PatchParams::default(), &scale).await.expect("the API server scales");
+    is_shown(5).await;
 }

@@ -26,6 +26,8 @@ use crate::{
 
 impl Managed for Ingestor {
     const KIND: Kind = Kind::Ingestor;
+    /// An autoscaler may decide on it, of which the spec says nothing.
+    const TELLS_REPLICAS: bool = true;
 
     spec_and_status!();
 
@@ -87,6 +89,10 @@ impl Managed for Ingestor {
 
     fn cluster_scoped(owner: &Owner) -> Vec<ChildRef> {
         cluster_role_refs(owner)
+    }
+
+    fn status_replicas(&self) -> Option<i32> {
+        self.status.as_ref()?.replicas
     }
 
     /// Collectors follow the endpoint and wait for it to be ready.
