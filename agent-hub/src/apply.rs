@@ -43,13 +43,13 @@ impl Applied {
     }
 }
 
-/// Makes all changes; each database's in the plan's order, databases side by side.
-pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Timestamp) -> Vec<Applied> {
+/// Makes all changes; each database's in the plan's order, databases side by side. Also says, in sentences, which records could not be written.
+pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Timestamp) -> (Vec<Applied>, Vec<String>) {
     let Plan { mut changes, records, .. } = plan;
-    let mut applied = Vec::new();
+    let (mut applied, mut unrecorded) = (Vec::new(), Vec::new());
     // Recorded before it is made: a group without a record would never be ours to change again. A record without a group does no harm.
     if let Err(why) = write_records(hub, config, &records, now).await {
-        tracing::error!(error = why, "failed to record what becomes of entity groups");
+        unrecorded.push(format!("failed to record what becomes of entity groups, which is tried again: {why}"));
         let why = format!("not tried, because the record of our groups could not be written: {why}");
         let untried = changes.extract_if(.., |change| needs_record(change, &records));
         applied.extend(untried.map(|change| Applied { change, result: Err(why.clone()) }));
@@ -65,9 +65,9 @@ pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Times
     let outcomes: Vec<Record> = applied.iter().filter_map(outcome).collect();
     if let Err(why) = write_records(hub, config, &outcomes, now).await {
         // The next pass sees what is there, and settles the record by it.
-        tracing::warn!(error = why, "failed to record what became of entity groups");
+        unrecorded.push(format!("failed to record what became of entity groups, which the next pass settles: {why}"));
     }
-    applied
+    (applied, unrecorded)
 }
 
 /// Whether these records are of a group that a change is about, in whatever database: one whose record was lost is known by its copies, which must stay equal until
@@ -138,6 +138,21 @@ async fn run_scripts(hub: &KustoClient, database: &DatabaseName, changes: Vec<Ch
         });
     }
     changes.into_iter().zip(results).map(|(change, result)| Applied { change, result }).collect()
+}
+
+/// The answer to a command that makes the hub forget a partition's columns: a row for each of its nodes. Microsoft's example of one that succeeded is a sentence, its
+/// word for one that failed is this.
+///
+/// # Errors
+/// In a sentence.
+pub fn all_nodes_forgot(nodes: &ResultTable) -> Result<(), String> {
+    for node in nodes.rows() {
+        let status = node.string("Status").map_err(|error| chain(&error))?;
+        if status.to_ascii_lowercase().starts_with("failed") {
+            return Err(format!("a node of the hub answered: {status}"));
+        }
+    }
+    Ok(())
 }
 
 /// One result for each command of a script, in their order. A script answers success even when its commands failed.

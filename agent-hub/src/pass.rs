@@ -22,7 +22,7 @@ use shared::{
 
 use crate::{
     adopt::adopt,
-    apply::{Applied, apply, write_members},
+    apply::{Applied, all_nodes_forgot, apply, write_members},
     canary::Canaries,
     drift::Left,
     fleet::{Beat, Fleet, Inventory},
@@ -170,33 +170,35 @@ impl HubAgent {
         if missing.heartbeat_table {
             return self.report.planned(now, &missing, &Plan::default());
         }
+        let mut failures: Vec<String> = set_up.iter().filter_map(|set_up| set_up.result.clone().err()).collect();
         let Seen { now: server_now, fleet, hub, problems, refused } = match self.see(&missing).await {
             Ok(seen) => seen,
-            Err(blind) => return self.blind(now, blind),
+            Err(blind) => return self.blind(now, blind, failures),
         };
         self.report.fleet(&fleet, &refused);
         self.memory.count_from(server_now);
         let decision = plan(&fleet, &hub, &self.membership, server_now, &self.settings);
         self.note(&decision, server_now);
         if !is_plan_only {
-            self.record(server_now).await;
+            failures.extend(self.record(server_now).await);
         }
         let mut plan = match decision {
             Decision::Apply(plan) => plan,
-            Decision::Hold(hold) => return self.report.held(now, &hold, problems),
+            Decision::Hold(hold) => return self.report.held(now, &hold, [failures, problems].concat()),
         };
         plan.problems.extend(problems);
         if is_plan_only {
             return self.report.planned(now, &missing, &plan);
         }
-        let applied = apply(&self.hub, &self.config, plan.clone(), now).await;
+        let (applied, unrecorded) = apply(&self.hub, &self.config, plan.clone(), now).await;
+        failures.extend(unrecorded);
         self.put.extend(applied.iter().filter_map(Applied::put_docstring));
-        self.clear_remote_schemas().await;
-        self.remember_columns(server_now).await;
+        failures.extend(self.clear_remote_schemas().await);
+        failures.extend(self.remember_columns(server_now).await);
         let repairs = self.left.repairs(&applied);
         self.left.remember(&hub, &applied);
         applied.iter().for_each(|applied| self.objects.forget(applied.change.database()));
-        let work = Work { set_up: &set_up, plan: &plan, applied: &applied, repairs: &repairs };
+        let work = Work { set_up: &set_up, plan: &plan, applied: &applied, repairs: &repairs, failures: &failures };
         self.report.done(now, &hub, &self.settings.folder, &work)
     }
 
@@ -349,16 +351,17 @@ impl HubAgent {
         self.membership.note_guards(&active, now, self.settings.thresholds.time_to_live);
     }
 
-    /// Records what a restart must not lose.
-    async fn record(&mut self, now: Timestamp) {
+    /// Records what a restart must not lose. Says in a sentence if that failed.
+    async fn record(&mut self, now: Timestamp) -> Option<String> {
         let changed = self.membership.changed_since(&self.recorded);
         if changed.is_empty() {
-            return;
+            return None;
         }
-        match write_members(&self.hub, &self.config, &changed, now).await {
-            Ok(()) => self.recorded.clone_from(&self.membership),
-            Err(why) => tracing::warn!(error = why, "failed to record the membership, which is tried again"),
+        let written = write_members(&self.hub, &self.config, &changed, now).await;
+        if written.is_ok() {
+            self.recorded.clone_from(&self.membership);
         }
+        written.err().map(|why| format!("failed to record the membership, which is tried again: {why}"))
     }
 
     /// In Kubernetes: whether a person has suspended this agent's ADXCluster.
@@ -376,21 +379,29 @@ impl HubAgent {
         }
     }
 
-    /// The hub remembers partitions' columns; where they changed, it must ask again, or queries go on with the old ones.
-    async fn clear_remote_schemas(&mut self) {
+    /// The hub remembers partitions' columns; where they changed, it must ask again, or queries go on with the old ones. Says in a sentence if that failed.
+    async fn clear_remote_schemas(&mut self) -> Option<String> {
         let (hub, database) = (&self.hub, &self.config.heartbeat_database);
         let clears = stream::iter(mem::take(&mut self.stale)).map(async |(cluster, remote_database)| {
             let request =
                 ClearRemoteSchema { database, cluster: &cluster, remote_database: &remote_database }.request();
-            let error = hub.send(&request).await.err()?;
-            tracing::warn!(error = chain(&error), "failed to clear a remote schema, which is tried again");
-            Some((cluster, remote_database))
+            let answer = hub.send(&request).await.map_err(|error| chain(&error));
+            let why = answer.and_then(|nodes| all_nodes_forgot(&nodes)).err()?;
+            Some(((cluster, remote_database), why))
         });
-        self.stale = clears.buffer_unordered(CONCURRENT_PARTITIONS).filter_map(future::ready).collect().await;
+        let failed = clears.buffer_unordered(CONCURRENT_PARTITIONS).filter_map(future::ready);
+        let failed: BTreeMap<(ClusterEndpoint, DatabaseName), String> = failed.collect().await;
+        // One sentence for all: they mostly fail alike.
+        let problem = failed.first_key_value().map(|((cluster, database), why)| {
+            let count = failed.len();
+            format!("failed to clear a remote schema, {count} in all, which is tried again: '{database}' of {cluster}: {why}")
+        });
+        self.stale = failed.into_keys().collect();
+        problem
     }
 
     /// Records of which partitions the hub remembers no columns as they were: of those another process need not tell it.
-    async fn remember_columns(&mut self, now: Timestamp) {
+    async fn remember_columns(&mut self, now: Timestamp) -> Option<String> {
         for (endpoint, hash) in mem::take(&mut self.outdated) {
             if !self.stale.iter().any(|(stale, _)| *stale == endpoint)
                 && let Some(known) = self.membership.partitions.get_mut(&endpoint)
@@ -398,17 +409,17 @@ impl HubAgent {
                 known.schema_hash = Some(hash);
             }
         }
-        self.record(now).await;
+        self.record(now).await
     }
 
     /// A hub that does not answer may not be set up any more.
-    fn blind(&mut self, now: Timestamp, blind: Blind) -> PassOutcome {
+    fn blind(&mut self, now: Timestamp, blind: Blind, failures: Vec<String>) -> PassOutcome {
         self.setup.doubt();
         self.membership.lose_sight();
         match blind {
             Blind::Incomplete(error) => {
                 let reason = HoldReason::IncompleteRead { why: chain(&error) };
-                self.report.held(now, &Hold { reason, released: None, kept: BTreeMap::new() }, Vec::new())
+                self.report.held(now, &Hold { reason, released: None, kept: BTreeMap::new() }, failures)
             }
             Blind::Failed(error) => self.failed(now, &error),
         }

@@ -45,6 +45,8 @@ pub struct Work<'a> {
     pub applied: &'a [Applied],
     /// Those of them that undid what somebody else did, in sentences.
     pub repairs: &'a [String],
+    /// Commands beside the plan that the hub refused, in sentences: of the set-up, of records, of what it remembers.
+    pub failures: &'a [String],
 }
 
 /// The missed beats that were counted since a partition's newest beat.
@@ -227,19 +229,19 @@ impl Report {
 
     /// The pass did what it could.
     pub fn done(&mut self, at: Timestamp, hub: &Hub, folder: &str, work: &Work<'_>) -> PassOutcome {
-        let Work { set_up, plan, applied, repairs } = *work;
+        let Work { set_up, plan, applied, repairs, failures } = *work;
         for applied in applied {
             self.change(applied);
         }
         for repair in repairs {
             tracing::warn!(repair, "what somebody did to our objects is undone");
         }
-        self.log_new_problems(&plan.problems);
+        let problems: Vec<String> = failures.iter().chain(&plan.problems).cloned().collect();
+        self.log_new_problems(&problems);
         self.keep(&plan.kept);
         self.status.objects = objects(hub, folder, applied);
-        let refused = set_up.iter().filter(|set_up| set_up.outcome == ChangeOutcome::Failed).count();
-        let failed = applied.iter().filter(|applied| applied.result.is_err()).count() + plan.unread_databases + refused;
-        let outcome = match failed {
+        let refused = applied.iter().filter(|applied| applied.result.is_err()).count();
+        let outcome = match refused + plan.unread_databases + failures.len() {
             1.. => PassOutcome::Partial,
             0 if !plan.held.is_empty() => PassOutcome::Held,
             0 if applied.len() + set_up.len() > 0 => PassOutcome::Done,
@@ -252,7 +254,7 @@ impl Report {
             planned: plan.released.as_ref().map(planned_of),
             changes: applied.iter().map(change_status).collect(),
             repairs: repairs.to_vec(),
-            problems: plan.problems.clone(),
+            problems,
             missing_databases: names(&plan.missing_databases),
             ..LastPass::new(at, outcome)
         };
@@ -309,8 +311,7 @@ impl Report {
 
     fn change(&self, Applied { change, result }: &Applied) {
         let (object, action) = change.kind();
-        let outcome = if result.is_ok() { ChangeOutcome::Applied } else { ChangeOutcome::Failed };
-        self.world.metrics.change(object, action, outcome);
+        self.world.metrics.change(object, action, change_outcome(result));
         let (change, reason) = (change.to_string(), change.reason());
         match result {
             Ok(()) => tracing::info!(change, reason, "hub changed"),
@@ -320,8 +321,8 @@ impl Report {
 
     /// The set-up sent commands.
     pub fn set_up(&self, commands: &[SetUp]) {
-        for SetUp { action, outcome } in commands {
-            self.world.metrics.change(ChangeObject::Table, *action, *outcome);
+        for SetUp { action, result } in commands {
+            self.world.metrics.change(ChangeObject::Table, *action, change_outcome(result));
         }
     }
 
@@ -424,6 +425,10 @@ impl LastPass {
         let missing_databases = Vec::new();
         Self { at, outcome, held, planned: None, failure: None, changes, repairs, problems, missing_databases }
     }
+}
+
+const fn change_outcome(result: &Result<(), String>) -> ChangeOutcome {
+    if result.is_ok() { ChangeOutcome::Applied } else { ChangeOutcome::Failed }
 }
 
 fn names(databases: &[DatabaseName]) -> Vec<String> {

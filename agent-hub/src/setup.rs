@@ -16,7 +16,7 @@ use serde_json::Value;
 use shared::{
     document::HubConfig,
     kusto::{Failure, KustoClient, KustoError},
-    runtime::{ChangeAction, ChangeOutcome, chain},
+    runtime::{ChangeAction, chain},
 };
 
 /// How often the tables and policies are looked at. They change only when a person changes them, so not every pass pays for the look.
@@ -48,12 +48,12 @@ pub struct Setup {
 }
 
 /// A command of the set-up: what it does to a table, and whether the hub did it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetUp {
     /// Makes a table, or changes a policy of it.
     pub action: ChangeAction,
-    /// A policy may be refused: heartbeats arrive and are read without it.
-    pub outcome: ChangeOutcome,
+    /// In a sentence if the hub refused: a policy, without which heartbeats arrive and are read.
+    pub result: Result<(), String>,
 }
 
 /// What the set-up lacks.
@@ -86,8 +86,8 @@ pub enum SetupError {
 }
 
 impl Setup {
-    /// Makes tables and policies as they should be, if it is time to look. Returns what was done. A policy that the hub refuses is logged and
-    /// tried again in the next pass: heartbeats arrive and are read without it.
+    /// Makes tables and policies as they should be, if it is time to look. Returns what was done. A policy that the hub refuses is tried again in the
+    /// next pass: heartbeats arrive and are read without it.
     ///
     /// # Errors
     /// [`SetupError`] if there is no table to read; the next pass looks again.
@@ -102,19 +102,20 @@ impl Setup {
             let action = if creates { ChangeAction::Create } else { ChangeAction::Alter };
             match hub.send(command).await {
                 Ok(_) => {
-                    done.push(SetUp { action, outcome: ChangeOutcome::Applied });
+                    done.push(SetUp { action, result: Ok(()) });
                     tracing::info!(command = command.text(), "heartbeat table set up");
                 }
                 Err(source) if creates => {
                     return Err(SetupError::Command { command: command.name(), source });
                 }
                 Err(error) => {
-                    done.push(SetUp { action, outcome: ChangeOutcome::Failed });
-                    tracing::warn!(error = chain(&error), "a policy of the heartbeat table was refused");
+                    let (text, error) = (command.text(), chain(&error));
+                    let why = format!("the hub refused a policy, which is tried again: {text}: {error}");
+                    done.push(SetUp { action, result: Err(why) });
                 }
             }
         }
-        let is_right = done.iter().all(|set_up| set_up.outcome == ChangeOutcome::Applied);
+        let is_right = done.iter().all(|set_up| set_up.result.is_ok());
         self.right_since = is_right.then(Instant::now);
         Ok(done)
     }

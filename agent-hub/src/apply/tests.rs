@@ -3,18 +3,19 @@
 use kql::{
     endpoint::ClusterEndpoint,
     names::{DatabaseName, FunctionName},
+    types::ScalarType,
 };
 use serde_json::{Value, json};
 use shared::{
     credential::CredentialConfig,
-    kusto::{ClientOptions, KustoClient},
+    kusto::{ClientOptions, ColumnInfo, KustoClient, ResultTable},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
 
-use super::apply;
+use super::{all_nodes_forgot, apply};
 use crate::{
     plan::{Change, Plan},
     testing::{hub_config, now},
@@ -67,7 +68,7 @@ async fn outcomes(columns: [&str; 5], rows: &[(&str, &str)]) -> Vec<Result<(), S
         texts.zip(rows).map(|(text, (result, reason))| json!(["id", "DropFunction", text, result, reason])).collect();
     let hub = hub(json!({"Tables": [{"TableName": "Table_0", "Columns": columns, "Rows": rows}]})).await;
     let plan = Plan { changes: changes.to_vec(), ..Plan::default() };
-    let applied = apply(&hub, &hub_config(""), plan, now()).await;
+    let (applied, _) = apply(&hub, &hub_config(""), plan, now()).await;
     assert_eq!(applied.iter().map(|applied| applied.change.clone()).collect::<Vec<_>>(), changes);
     applied.into_iter().map(|applied| applied.result).collect()
 }
@@ -98,4 +99,18 @@ async fn an_answer_without_results_or_reasons_tells_of_none() {
         let names_it = |result: &Result<(), String>| result.as_ref().is_err_and(|why| why.contains(wrong));
         assert!(results.iter().all(names_it), "{results:?}");
     }
+}
+
+#[test]
+fn a_hub_has_forgotten_columns_when_no_node_of_it_failed_to() {
+    let answer = |column: &str, statuses: &[&str]| {
+        let column = ColumnInfo { name: column.to_owned(), scalar_type: ScalarType::String };
+        all_nodes_forgot(&ResultTable::new(vec![column], statuses.iter().map(|status| vec![json!(status)]).collect()))
+    };
+    for statuses in [&["Succeeded", "Succeeded"][..], &["Cache cleared for database Logs"], &[]] {
+        assert_eq!(answer("Status", statuses), Ok(()), "{statuses:?}");
+    }
+    let why = Err("a node of the hub answered: Failed".to_owned());
+    assert_eq!(answer("Status", &["Succeeded", "Failed"]), why);
+    assert!(answer("Unknown", &["Succeeded"]).is_err(), "it tells nothing");
 }

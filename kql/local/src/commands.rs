@@ -118,7 +118,8 @@ fn execute<'a>(
             }
             Command::ClearRemoteSchema { cluster, database } => {
                 context.query.remote.clear(&cluster, &database);
-                Ok(answer::empty(&["Status"]))
+                let status = format!("Cache cleared for database {database}");
+                Ok(answer::strings(["NodeId", "Status"], [["0".to_owned(), status]]))
             }
         }
     })

@@ -18,6 +18,7 @@ mod numbers;
 mod ownership;
 mod plans;
 mod readme;
+mod refusals;
 mod running_faults;
 mod schemas;
 mod setup_faults;

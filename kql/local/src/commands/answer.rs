@@ -20,9 +20,3 @@ pub(super) fn strings<const N: usize>(columns: [&str; N], rows: impl IntoIterato
     let columns = columns.map(|name| (name, ScalarType::String));
     table(&columns, rows.into_iter().map(|row| row.into_iter().map(Value::from).collect()))
 }
-
-/// A table of strings without rows.
-pub(super) fn empty(columns: &[&str]) -> Rows {
-    let columns: Vec<_> = columns.iter().map(|name| (*name, ScalarType::String)).collect();
-    table(&columns, [])
-}

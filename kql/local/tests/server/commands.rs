@@ -298,7 +298,8 @@ async fn an_unknown_command_is_refused_with_its_name_and_position() {
 #[tokio::test]
 async fn commands_without_an_effect_here_answer_as_kusto_does() {
     let local = Local::start().await;
-    local.command(".clear cache remote-schema cluster('https://c.example').database('D')").await;
+    let cleared = local.records(".clear cache remote-schema cluster('https://c.example').database('D')").await;
+    assert_eq!(cleared, [json!({ "NodeId": "0", "Status": "Cache cleared for database D" })]);
     assert_eq!(local.records(".show version").await[0]["ServiceType"], "Engine");
     assert_eq!(local.command(".show cluster").await.len(), 1);
     assert_eq!(local.records(".show diagnostics").await[0]["IsHealthy"], true);

@@ -1,0 +1,109 @@
+//! What the hub refuses beside the changes of a plan is told as those are: in the status and the log, and by how the pass ends.
+
+use serde_json::{Value, json};
+
+use crate::{
+    admin::{admin_url, until},
+    faulty_hub::Hub,
+    support::until_printed,
+};
+
+/// An error that is final: nothing is sent again in that pass.
+fn refuse(text: &str, skip: usize) -> Value {
+    json!([{"text": text, "skip": skip, "fault": {"status": 400}}])
+}
+
+/// Whether an agent's last pass ended so, and told of this among its problems.
+fn tells(status: &str, outcome: &str, told: &str) -> bool {
+    let status: Value = serde_json::from_str(status).unwrap_or_default();
+    let pass = &status["lastPass"];
+    let mut problems = pass["problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    pass["outcome"] == outcome && problems.any(|problem| problem.contains(told))
+}
+
+/// Whether all is well again.
+fn is_quiet(status: &str) -> bool {
+    let status: Value = serde_json::from_str(status).unwrap_or_default();
+    status["lastPass"]["outcome"] == "unchanged" && status["lastPass"]["problems"] == json!([])
+}
+
+/// An agent that runs once and one that goes on meet what the hub refuses, and tell of it until it is refused no more.
+async fn is_told(hub: &Hub, rules: &Value, told: &str) {
+    hub.fail(rules);
+    let (code, output) = hub.pass().await;
+    assert_eq!(code, Some(1), "{rules}: {output}");
+    assert!(output.contains(told), "{rules}: {output}");
+    let mut agent = hub.agent();
+    let url = admin_url(&agent).await;
+    until(&url, "/status", |_, status| tells(status, "partial", told)).await;
+    hub.fail(&json!([]));
+    until(&url, "/status", |_, status| is_quiet(status)).await;
+    agent.stop().await;
+}
+
+const CLEAR: &str = ".clear cache remote-schema";
+
+#[tokio::test]
+async fn a_membership_that_cannot_be_recorded_is_a_problem_of_a_pass_that_is_partial() {
+    let hub = Hub::start().await;
+    hub.turn(false).await;
+    let rules = refuse("into table ['AdxFederationMembers']", 0);
+    is_told(&hub, &rules, "failed to record the membership, which is tried again").await;
+    hub.end().await;
+}
+
+#[tokio::test]
+async fn a_policy_that_is_refused_is_a_problem_of_a_pass_that_is_partial_and_of_one_that_is_held() {
+    let hub = Hub::start().await;
+    let other = ".alter table Heartbeats policy caching hot = 2d";
+    hub.server.command("FleetDiscovery", other).await.expect("anybody may");
+    let (rules, told) =
+        (refuse("policy caching hot", 0), "the hub refused a policy, which is tried again: .alter table");
+    // Nobody has beaten.
+    hub.fail(&rules);
+    let (code, output) = hub.pass().await;
+    assert_eq!(code, Some(3), "{output}");
+    assert!(output.contains(told), "{output}");
+    let mut agent = hub.agent();
+    let url = admin_url(&agent).await;
+    until(&url, "/status", |_, status| tells(status, "held", told)).await;
+    agent.stop().await;
+
+    hub.turn(false).await;
+    is_told(&hub, &rules, told).await;
+    hub.end().await;
+}
+
+#[tokio::test]
+async fn a_group_whose_making_cannot_be_recorded_is_a_problem_of_a_pass_that_is_partial() {
+    let hub = Hub::start().await;
+    hub.turn(false).await;
+    // What is to be made is recorded, and that it was made is not.
+    hub.fail(&refuse("into table ['AdxFederationObjects']", 1));
+    let (code, output) = hub.pass().await;
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("failed to record what became of entity groups"), "{output}");
+    assert_eq!(hub.is_complete(false).await, Ok(()), "{output}");
+    hub.fail(&json!([]));
+    assert_eq!(hub.converges(|| hub.is_complete(false)).await, Ok(()));
+    hub.end().await;
+}
+
+#[tokio::test]
+async fn columns_that_the_hub_does_not_forget_are_a_problem_of_a_pass_that_is_partial() {
+    let hub = Hub::start().await;
+    hub.turn(false).await;
+    let mut agent = hub.agent();
+    let url = admin_url(&agent).await;
+    until(&url, "/status", |_, status| is_quiet(status)).await;
+    hub.fail(&refuse(CLEAR, 0));
+    // What each of the three says of a database is another than before.
+    hub.beat(&[("Logs", &["A", "C"])]).await;
+    let told = "failed to clear a remote schema, 3 in all, which is tried again: 'Logs' of http://127.0.0.1:1: ";
+    until(&url, "/status", |_, status| tells(status, "partial", told)).await;
+    until_printed(&agent, told).await;
+    hub.fail(&json!([]));
+    until(&url, "/status", |_, status| is_quiet(status)).await;
+    agent.stop().await;
+    hub.end().await;
+}
