@@ -7,7 +7,7 @@ use tests::{fleet::Fleet, fleet::Pace, telemetry::REGIONS};
 use tokio::time;
 
 use crate::{
-    admin::{admin_url, until},
+    admin::{admin_url, get, until},
     faulty_hub::Hub,
     support::{SOON, end, hub_content, until_printed, until_regions},
 };
@@ -24,6 +24,14 @@ async fn write_row_at(fleet: &Fleet, time: &str, endpoint: &str, schema: &str, m
     let url = format!("{}/v1/rest/ingest/FleetDiscovery/Heartbeats?streamFormat=Csv", fleet.hub.url);
     let answer = client.post(url).body(row).send().await.expect("the hub answers");
     assert!(answer.status().is_success(), "{:?}", answer.text().await);
+}
+
+/// A partition's state in a hub agent's status; empty where it is not told of.
+fn state_of(status: &str, endpoint: &str) -> String {
+    let status: Value = serde_json::from_str(status).unwrap_or_default();
+    let mut partitions = status["partitions"].as_array().into_iter().flatten();
+    let partition = partitions.find(|partition| partition["endpoint"] == endpoint);
+    partition.and_then(|partition| partition["state"].as_str()).unwrap_or_default().to_owned()
 }
 
 #[tokio::test]
@@ -64,9 +72,24 @@ async fn a_strangers_row_adds_no_foreign_cluster_runs_no_command_and_harms_no_ot
     write_row(&fleet, "https://stranger.kusto.windows.net", &hostile.to_string(), &attributes).await;
     write_row(&fleet, "https://odd.kusto.windows.net", &deep, "[1,2]").await;
     write_row(&fleet, "https://empty.kusto.windows.net", "", "").await;
-    // Times that nobody's clock has, and none at all.
-    for (number, time) in ["1970-01-01T00:00:00Z", "2100-01-01T00:00:00Z", ""].into_iter().enumerate() {
-        write_row_at(&fleet, time, &format!("https://clock-{number}.kusto.windows.net"), "[]", "{}").await;
+    let all = |_: u16, body: &str| body.matches("\"admin\":\"http://127.0.0.1:").count() == 4;
+    let agents: Value =
+        serde_json::from_str(&until(&admin_url(&operator).await, "/status", all).await).expect("status is JSON");
+    let hub_agent = agents["hub"]["admin"].as_str().expect("the hub agent has an admin port");
+    // Times that nobody's clock has, and none at all. Whoever writes them is live: what counts is when the hub received it.
+    let times = ["1970-01-01T00:00:00Z", "2100-01-01T00:00:00Z", ""];
+    let clocks = [0, 1, 2].map(|number| format!("https://clock-{number}.kusto.windows.net"));
+    let deadline = time::Instant::now() + SOON;
+    loop {
+        for (time, endpoint) in times.iter().zip(&clocks) {
+            write_row_at(&fleet, time, endpoint, "[]", "{}").await;
+        }
+        let (_, status) = get(hub_agent, "/status").await;
+        if clocks.iter().all(|endpoint| state_of(&status, endpoint) == "live") {
+            break;
+        }
+        assert!(time::Instant::now() < deadline, "they beat, and are not live: {status}");
+        time::sleep(Duration::from_millis(500)).await;
     }
     // Attributes and an endpoint beyond all reason; five megabytes of names that Kusto refuses.
     write_row(&fleet, "https://wordy.kusto.windows.net", "[]", &json!({"geo": "x".repeat(300_000)}).to_string()).await;
@@ -124,10 +147,6 @@ async fn a_strangers_row_adds_no_foreign_cluster_runs_no_command_and_harms_no_ot
     ] {
         until_printed(&operator, told).await;
     }
-    let all = |_: u16, body: &str| body.matches("\"admin\":\"http://127.0.0.1:").count() == 4;
-    let agents: Value =
-        serde_json::from_str(&until(&admin_url(&operator).await, "/status", all).await).expect("status is JSON");
-    let hub_agent = agents["hub"]["admin"].as_str().expect("the hub agent has an admin port");
     // Two hosts that are no Kusto cluster's, and the hub; of the texts above, those that are no endpoint, the empty and the long one among them.
     for sample in ["refused_heartbeats{reason=\"foreign\"} 3", "refused_heartbeats{reason=\"no_endpoint\"} 8"] {
         let sample = format!("adx_federation_{sample}");
@@ -139,6 +158,10 @@ async fn a_strangers_row_adds_no_foreign_cluster_runs_no_command_and_harms_no_ot
         "is not a cluster endpoint: the host must be a DNS name, not an IP address",
     ] {
         until(hub_agent, "/status", |_, status| status.contains(told)).await;
+    }
+    // They are silent since: a time that is still to come keeps nobody live.
+    for endpoint in &clocks {
+        until(hub_agent, "/status", |_, status| state_of(status, endpoint) == "expired").await;
     }
     let agent = |line: &Value| line["client_request_id"].as_str().is_some_and(|id| id.starts_with("adx-federation."));
     let recording = std::fs::read_to_string(&fleet.hub.recording).expect("the file is there");
