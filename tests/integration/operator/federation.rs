@@ -96,14 +96,16 @@ async fn from_four_objects_to_a_federated_row_and_back() {
     fleet.hub_until("Logs", "federated_After() | count", Duration::from_secs(40), |table| table.rows.len() == 1).await;
 
     // A suspended hub is watched and not changed; its status shows what it would be given.
-    let suspend = async |suspended: bool| {
-        let api = test.api("ADXCluster");
-        let patch = Patch::Merge(json!({"spec": {"suspend": suspended}}));
-        api.patch("hub", &PatchParams::default(), &patch).await.expect("the API server takes the field");
+    let specify = async |spec: Value| {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        let patched = test.api("ADXCluster").patch("hub", &PatchParams::default(), &patch).await;
+        patched.expect("the API server takes the field");
     };
-    suspend(true).await;
+    specify(json!({"suspend": true})).await;
     // The agent asks before each pass.
     time::sleep(Duration::from_secs(2)).await;
+    let before = hub_writes(&fleet);
+    assert!(!before.is_empty(), "what was made so far is in the recording");
     fleet.partitions[0].command("Logs", ".create table Later (a:long)").await.expect("the partition takes a table");
     test.until("ADXCluster", "hub", |object| {
         object["status"]["federation"]["plan"]["changes"]
@@ -114,13 +116,29 @@ async fn from_four_objects_to_a_federated_row_and_back() {
     .await;
     let later = ".show functions | where Name == 'federated_Later'";
     assert_eq!(fleet.hub.command("Logs", later).await.expect("the hub answers").rows.len(), 0);
-    suspend(false).await;
+    assert_eq!(hub_writes(&fleet)[before.len()..], [""; 0], "a suspended hub is not written to");
+    specify(json!({"suspend": false})).await;
     fleet.hub_until("Logs", later, Duration::from_secs(20), |table| table.rows.len() == 1).await;
 
-    // A changed document rolls the agent.
+    // Nor is one whose document only asks for a plan.
     let mark =
         |object: &Value| object["spec"]["template"]["metadata"]["annotations"]["adx-mon.azure.com/config"].clone();
-    let before = mark(&deployment);
+    let applying = mark(&deployment);
+    specify(json!({"federation": {"mode": "Plan"}})).await;
+    let planning = test.until("apps/v1 Deployment", "hub-agent", |object| mark(object) != applying).await;
+    let is_planning = |object: &Value| object["status"]["federation"]["document"] == mark(&planning);
+    test.until("ADXCluster", "hub", is_planning).await;
+    let before = hub_writes(&fleet);
+    fleet.partitions[0].command("Logs", ".create table Shown (a:long)").await.expect("the partition takes a table");
+    test.until_condition("ADXCluster", "hub", "Federated", "True", "Planned").await;
+    assert_eq!(hub_writes(&fleet)[before.len()..], [""; 0], "a plan writes nothing");
+    specify(json!({"federation": {"mode": null}})).await;
+    let shown = ".show functions | where Name == 'federated_Shown'";
+    fleet.hub_until("Logs", shown, Duration::from_secs(40), |table| table.rows.len() == 1).await;
+
+    // A changed document rolls the agent.
+    let before = mark(&test.get("apps/v1 Deployment", "hub-agent").await);
+    assert_eq!(before, applying, "the same document has the same mark");
     let text = std::fs::read_to_string(fleet.hub_document())
         .expect("just written")
         .replace("functionPrefix: federated_", "functionPrefix: every_");
@@ -195,6 +213,17 @@ async fn from_four_objects_to_a_federated_row_and_back() {
         .await;
     drop(operator);
     end(test, fleet).await;
+}
+
+/// The commands that change something at the hub, as it has recorded them of its agent. Partitions' agents send beats.
+fn hub_writes(fleet: &Fleet) -> Vec<String> {
+    let recording = std::fs::read_to_string(&fleet.hub.recording).expect("the file is there");
+    let lines = recording.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let ours =
+        lines.filter(|line| line["client_request_id"].as_str().is_some_and(|id| id.starts_with("adx-federation.")));
+    let texts = ours.filter_map(|line| line["csl"].as_str().map(str::to_owned));
+    let writes = |text: &String| text.starts_with('.') && !text.starts_with(".show ");
+    texts.filter(|text| writes(text) && !text.contains("into table ['Heartbeats']")).collect()
 }
 
 /// Writes the hash of a plan into the hub's object, and waits until an agent that has it in its document has made two passes.
