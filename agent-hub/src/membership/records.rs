@@ -109,7 +109,7 @@ impl MemberRecord {
         let returns: Vec<String> = returns.iter().map(|at| format!("\"{at}\"")).collect();
         let [silent_since, counted] = [silent_since, counted].map(|at| at.map(|at| at.to_string()).unwrap_or_default());
         let returns = format!("\"[{}]\"", returns.join(",").replace('"', "\"\""));
-        let [name, reason, zone] = [name, reason, zone].map(|text| field(text));
+        let [name, reason, zone, schema_hash] = [name, reason, zone, schema_hash].map(|text| field(text));
         format!(
             "{now},{kind},{name},{state},{since},{silent_since},{returns},{reason},{beats},{counted},{zone},{schema_hash}\n"
         )
@@ -142,6 +142,10 @@ mod tests {
         assert_eq!(first.changed_since(&Membership::default()).len(), 1);
         let second = step(&first, 5);
         assert_eq!(second.changed_since(&first), []);
+        let mut told = second.clone();
+        told.partitions.values_mut().for_each(|known| known.schema_hash = Some("0123456789abcdef".to_owned()));
+        let line = told.changed_since(&second).remove(0).csv_line(at(5));
+        assert!(line.ends_with(",\"0123456789abcdef\"\n"), "{line}");
         // What was refused of a heartbeat is told as long as it is.
         let mut refused = second.clone();
         refused
@@ -157,8 +161,8 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "2023-11-14T22:33:20Z,Partition,\"https://eu.kusto.windows.net\",suspect,2023-11-14T22:33:20Z,2023-11-14T22:33:20Z,\"[]\",\"\",0,2023-11-14T22:13:20Z,\"\"\n",
-                "2023-11-14T22:33:20Z,Darkness,\"zone a\"\", .drop\",dark,2023-11-14T22:33:20Z,,\"[]\",\"\",0,,\"\"\n",
+                "2023-11-14T22:33:20Z,Partition,\"https://eu.kusto.windows.net\",suspect,2023-11-14T22:33:20Z,2023-11-14T22:33:20Z,\"[]\",\"\",0,2023-11-14T22:13:20Z,\"\",\"\"\n",
+                "2023-11-14T22:33:20Z,Darkness,\"zone a\"\", .drop\",dark,2023-11-14T22:33:20Z,,\"[]\",\"\",0,,\"\",\"\"\n",
             ]
         );
     }

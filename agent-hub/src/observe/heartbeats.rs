@@ -76,14 +76,11 @@ pub struct Known {
 }
 
 impl Known {
-    /// All that are needed, and as many others as there is room for.
-    fn endpoints(self) -> Result<BTreeSet<ClusterEndpoint>, ObserveError> {
-        if self.needed.len() > ReadHeartbeats::ENOUGH {
-            return Err(ObserveError::Crowded { needed: self.needed.len(), most: ReadHeartbeats::ENOUGH });
-        }
-        let room = ReadHeartbeats::ENOUGH - self.needed.len();
+    /// All that are needed, and as many others as there is room for. `None`: not even they have room.
+    fn endpoints(self) -> Option<BTreeSet<ClusterEndpoint>> {
+        let room = ReadHeartbeats::ENOUGH.checked_sub(self.needed.len())?;
         let others: Vec<_> = self.watched.difference(&self.needed).take(room).cloned().collect();
-        Ok(self.needed.into_iter().chain(others).collect())
+        Some(self.needed.into_iter().chain(others).collect())
     }
 }
 
@@ -110,8 +107,9 @@ pub async fn read_heartbeats(
     let is_crowd = answers.iter().any(|answer| answer.rows().count() > ReadHeartbeats::ENOUGH + 1);
     if is_crowd {
         let known = known();
-        let pattern = known.pattern.clone();
-        let request = query.request_of(&known.endpoints()?, pattern.as_deref());
+        let (needed, pattern) = (known.needed.len(), known.pattern.clone());
+        let crowded = ObserveError::Crowded { needed, most: ReadHeartbeats::ENOUGH };
+        let request = query.request_of(&known.endpoints().ok_or(crowded)?, pattern.as_deref());
         // What it tells counts; of those that were seen before it, the others.
         answers.insert(0, hub.send(&request).await.map_err(asking(HEARTBEATS))?);
     }
@@ -443,6 +441,33 @@ mod tests {
         );
         let expected = [RefusalReason::NoEndpoint, RefusalReason::FalseClaim, RefusalReason::Foreign];
         assert_eq!(refused, BTreeMap::from(expected.map(|reason| (reason, 1))));
+    }
+
+    #[test]
+    fn a_crowd_leaves_room_for_all_that_are_federated_or_listed_and_takes_none_from_them() {
+        let some = |prefix: &str, count: usize| -> BTreeSet<ClusterEndpoint> {
+            let name = |number| format!("https://{prefix}{number}.kusto.windows.net");
+            (0..count).map(|number| ClusterEndpoint::parse(&name(number)).unwrap()).collect()
+        };
+        let asked = |needed, watched| {
+            let known = Known { needed: some("z", needed), watched: some("a", watched), pattern: None };
+            let endpoints = known.endpoints()?;
+            Some((endpoints.len(), some("z", needed).is_subset(&endpoints)))
+        };
+        let enough = ReadHeartbeats::ENOUGH;
+        assert_eq!(asked(3, 5), Some((8, true)));
+        assert_eq!(asked(3, 2 * enough), Some((enough, true)));
+        assert_eq!(asked(enough, 5), Some((enough, true)));
+        assert_eq!(asked(enough + 1, 5), None);
+    }
+
+    #[test]
+    fn what_is_in_two_answers_counts_once() {
+        let (eu, foreign) = ("https://eu.kusto.windows.net", "https://evil.example");
+        let both = [answer(&[(eu, 1, "a", 1), (foreign, 1, "a", 1)]), answer(&[(foreign, 1, "a", 1), (eu, 1, "a", 1)])];
+        let trusted = |endpoint: &ClusterEndpoint| if endpoint.host() == "evil.example" { Err("no") } else { Ok(()) };
+        let Rows { rows, problems, refused, .. } = parse_rows(&both, trusted).unwrap();
+        assert_eq!((rows.len(), problems.len(), refused), (1, 1, [(RefusalReason::Foreign, 1)].into()));
     }
 
     #[test]
