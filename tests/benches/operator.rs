@@ -1,8 +1,10 @@
 //! The operator on a real control plane: from a change to its children, requests for each change, memory.
 
 use std::{
+    env,
     fmt::Write as _,
     fs,
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -17,10 +19,9 @@ use tokio::time;
 
 use crate::figures::{line, millis, own_mib, resident_mib};
 
-/// How many changes are timed.
-const CHANGES: usize = 200;
-/// How many objects there are at last.
-const OBJECTS: usize = 200;
+/// How many changes are timed, and how many ADXClusters there are at last; `BENCH_OBJECTS` for a run that only shows that the benchmark works.
+static OBJECTS: LazyLock<usize> =
+    LazyLock::new(|| env::var("BENCH_OBJECTS").ok().and_then(|objects| objects.parse().ok()).unwrap_or(200));
 
 const CLUSTER: &str = "
 apiVersion: adx-mon.azure.com/v1
@@ -44,6 +45,7 @@ pub(crate) async fn run() {
         return;
     }
     println!("The operator in Kubernetes");
+    let objects = *OBJECTS;
     let test = TestNamespace::new("bench").await;
     let proxy = ApiProxy::start(test.plane).await;
     let options = OperatorOptions { server: Some(proxy.url.clone()), ..OperatorOptions::default() };
@@ -64,7 +66,7 @@ pub(crate) async fn run() {
         .boxed();
     proxy.take();
     let mut times = Vec::new();
-    for number in 1..=CHANGES {
+    for number in 1..=objects {
         let image = format!("x/ingestor:{number}");
         let started = Instant::now();
         test.apply(&ingestor(number)).await;
@@ -81,32 +83,32 @@ pub(crate) async fn run() {
     times.sort();
     let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
     line(
-        &format!("from `kubectl apply` to the changed StatefulSet, {CHANGES} changes"),
+        &format!("from `kubectl apply` to the changed StatefulSet, {objects} changes"),
         &format!("p50 {}, p99 {}", millis(at(50)), millis(at(99))),
     );
-    let each = |count: usize| format!("{:.1}", count as f64 / CHANGES as f64);
+    let each = |count: usize| format!("{:.1}", count as f64 / objects as f64);
     line("requests for each change", &format!("{}, of them writes {}", each(requests.len()), each(writes)));
 
     let started = Instant::now();
     let mut all = String::new();
-    for number in 0..OBJECTS {
+    for number in 0..objects {
         write!(all, "---\n{}", partition(number)).expect("a String takes all");
     }
     test.apply(&all).await;
     loop {
         let made = test.ours("apps/v1 Deployment").await.len();
-        if made == OBJECTS {
+        if made == objects {
             break;
         }
-        assert!(started.elapsed() < Duration::from_secs(120), "{made} of {OBJECTS}");
+        assert!(started.elapsed() < Duration::from_secs(120), "{made} of {objects}");
         time::sleep(Duration::from_millis(100)).await;
     }
     line(
-        &format!("{OBJECTS} ADXClusters applied and their agents' objects made"),
+        &format!("{objects} ADXClusters applied and their agents' objects made"),
         &format!("{:.1} s", started.elapsed().as_secs_f64()),
     );
     time::sleep(Duration::from_secs(5)).await;
-    line(&format!("resident memory with {OBJECTS} ADXClusters"), &format!("{:.1} MiB", resident_mib(pid)));
+    line(&format!("resident memory with {objects} ADXClusters"), &format!("{:.1} MiB", resident_mib(pid)));
     let told: Value = test.get("ADXCluster", "part-0").await;
     assert_eq!(told["status"]["endpoint"], "https://part.kusto.windows.net");
     agents().await;
