@@ -406,3 +406,31 @@ async fn an_agent_has_the_rights_that_it_needs_and_no_others() {
     }
     drop(operator);
 }
+
+/// The real hub agent's status of as many partitions as there may be, as the API server keeps it.
+#[tokio::test]
+async fn the_status_of_two_thousand_partitions_is_kept_and_stays_small() {
+    let fleet = Fleet::start(Pace::AT_REST).await.expect("the servers take the telemetry");
+    let beats = [
+        ".create table Heartbeats (Timestamp:datetime, ClusterEndpoint:string, Schema:dynamic, PartitionMetadata:dynamic)",
+        ".set-or-append Heartbeats <| range Number from 1 to 2000 step 1 | project Timestamp = now(), ClusterEndpoint = strcat('https://partition-', Number, '.southeastasia.kusto.windows.net'), Schema = dynamic([{\"database\": \"Logs\", \"tables\": [\"T\"], \"tableSchemas\": {\"T\": \"['A']:long\"}}]), PartitionMetadata = dynamic({})",
+    ];
+    for command in beats {
+        fleet.hub.command("FleetDiscovery", command).await.expect("the hub takes heartbeats");
+    }
+    let test = TestNamespace::new("many-partitions").await;
+    let operator = test.operator().await;
+    let document = std::fs::read_to_string(fleet.hub_document()).expect("the document was just written");
+    test.apply(&document).await;
+    test.until("ADXCluster", "hub", |hub| hub["status"]["federation"]["live"] == "2000/2000").await;
+    let hub = test.until_condition("ADXCluster", "hub", "Ready", "True", "Ready").await;
+    let federation = &hub["status"]["federation"];
+    let listed = federation["partitions"].as_array().map_or(0, Vec::len);
+    assert!(listed > 100, "{listed} partitions are listed");
+    assert_eq!(federation["partitionsOmitted"], 2000 - listed);
+    let (status, all) = (hub["status"].to_string().len(), hub.to_string().len());
+    assert!(status < 200_000 && all < 220_000, "{status} bytes of {all}");
+    assert_eq!(printed(&test).await[1][..5], ["hub", "Federated", fleet.hub.url.as_str(), "True", "2000/2000"]);
+    drop(operator);
+    end(test, fleet).await;
+}
