@@ -217,6 +217,7 @@ impl Report {
         if sees {
             self.keep(kept);
         }
+        let problems = each_once(problems);
         self.log_new_problems(&problems);
         let plan = released.as_ref().map(|released| released.hash.as_str());
         tracing::warn!(reason = %reason, plan, "pass is held");
@@ -236,7 +237,7 @@ impl Report {
         for repair in repairs {
             tracing::warn!(repair, "what somebody did to our objects is undone");
         }
-        let problems: Vec<String> = failures.iter().chain(&plan.problems).cloned().collect();
+        let problems = each_once(failures.iter().chain(&plan.problems).cloned());
         self.log_new_problems(&problems);
         self.keep(&plan.kept);
         self.status.objects = objects(hub, folder, applied);
@@ -263,7 +264,8 @@ impl Report {
 
     /// The pass worked out what it would change, and changed nothing.
     pub fn planned(&mut self, at: Timestamp, missing: &Missing, plan: &Plan) -> PassOutcome {
-        self.log_new_problems(&plan.problems);
+        let problems = each_once(plan.problems.iter().cloned());
+        self.log_new_problems(&problems);
         self.log_guards(plan);
         let outcome = match (plan.changes.len() + missing.commands.len(), plan.held.is_empty()) {
             (0, true) => PassOutcome::Unchanged,
@@ -285,7 +287,7 @@ impl Report {
         self.keep(&plan.kept);
         self.world.admin.set_ready(true, format!("the last pass ended: {outcome}"));
         let held = plan.held.iter().map(ToString::to_string).collect();
-        let (problems, missing_databases) = (plan.problems.clone(), names(&plan.missing_databases));
+        let missing_databases = names(&plan.missing_databases);
         let pass = LastPass { held, planned, problems, missing_databases, ..LastPass::new(at, outcome) };
         self.end(pass, &plan.held)
     }
@@ -429,6 +431,12 @@ impl LastPass {
 
 const fn change_outcome(result: &Result<(), String>) -> ChangeOutcome {
     if result.is_ok() { ChangeOutcome::Applied } else { ChangeOutcome::Failed }
+}
+
+/// Problems without repeats, in order: what is tried twice in a pass mostly fails alike.
+fn each_once(problems: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut told = BTreeSet::new();
+    problems.into_iter().filter(|problem| told.insert(problem.clone())).collect()
 }
 
 fn names(databases: &[DatabaseName]) -> Vec<String> {

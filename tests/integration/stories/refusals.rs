@@ -13,12 +13,12 @@ fn refuse(text: &str, skip: usize) -> Value {
     json!([{"text": text, "skip": skip, "fault": {"status": 400}}])
 }
 
-/// Whether an agent's last pass ended so, and told of this among its problems.
+/// Whether an agent's last pass ended so, and told of this among its problems, once however often it was refused.
 fn tells(status: &str, outcome: &str, told: &str) -> bool {
     let status: Value = serde_json::from_str(status).unwrap_or_default();
     let pass = &status["lastPass"];
-    let mut problems = pass["problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    pass["outcome"] == outcome && problems.any(|problem| problem.contains(told))
+    let problems = pass["problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    pass["outcome"] == outcome && problems.filter(|problem| problem.contains(told)).count() == 1
 }
 
 /// Whether all is well again.
@@ -47,8 +47,15 @@ const CLEAR: &str = ".clear cache remote-schema";
 async fn a_membership_that_cannot_be_recorded_is_a_problem_of_a_pass_that_is_partial() {
     let hub = Hub::start().await;
     hub.turn(false).await;
-    let rules = refuse("into table ['AdxFederationMembers']", 0);
-    is_told(&hub, &rules, "failed to record the membership, which is tried again").await;
+    let (record, told) =
+        ("into table ['AdxFederationMembers']", "failed to record the membership, which is tried again");
+    let rules = refuse(record, 0);
+    hub.fail(&rules);
+    let before = hub.sent_with(record);
+    let (_, output) = hub.pass().await;
+    assert_eq!(hub.sent_with(record) - before, 2, "before the changes and after them: {output}");
+    assert_eq!(output.matches(told).count(), 1, "{output}");
+    is_told(&hub, &rules, told).await;
     hub.end().await;
 }
 
