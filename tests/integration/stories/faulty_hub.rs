@@ -1,6 +1,7 @@
 //! A hub whose requests can be made to fail, and what its agent makes of it, run after run. I/O: processes, loopback HTTP, a temporary folder.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{Read as _, Seek as _, SeekFrom},
     panic::resume_unwind,
@@ -10,6 +11,10 @@ use std::{
 
 use futures::future::join_all;
 use jiff::Timestamp;
+use kql::{
+    names::{DatabaseName, TableName},
+    statements::{ReadMembers, ReadOwnership},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{kusto::KustoServer, process::Process};
@@ -236,6 +241,36 @@ impl Hub {
         ] {
             let table = self.server.command(database, text).await.expect("the hub answers");
             content.extend(table.rows.iter().map(|row| format!("{database} {row:?}")));
+        }
+        content
+    }
+
+    /// All that agents leave on their hub: functions and groups as they are, which groups are recorded as ours, and what is remembered of partitions. Without what tells how it
+    /// came to be so: times, the order of a group's members, and the schema that one had that is not federated.
+    pub(crate) async fn whole_content(&self) -> Vec<String> {
+        let mut content = Vec::new();
+        for database in DATABASES {
+            let functions = ".show functions | project Name, Folder, DocString, Body | order by Name asc";
+            let functions = self.server.command(database, functions).await.expect("the hub answers");
+            content.extend(functions.rows.iter().map(|row| format!("{database} {row:?}")));
+            let groups = self.server.command(database, ".show entity_groups | order by Name asc").await;
+            let groups = groups.expect("the hub answers");
+            for (group, members) in groups.column("Name").iter().zip(groups.column("Entities")) {
+                let members: BTreeSet<String> = serde_json::from_str(&members).expect("it is a list of texts");
+                content.push(format!("{database} {group} {members:?}"));
+            }
+        }
+        let database = DatabaseName::new("FleetDiscovery").expect("it follows Kusto's rules");
+        let [groups, members] = ["AdxFederationObjects", "AdxFederationMembers"]
+            .map(|table| TableName::new(table).expect("it follows Kusto's rules"));
+        // As the next agent reads it.
+        let groups = ReadOwnership { database: &database, table: &groups }.request();
+        let members = ReadMembers { database: &database, table: &members }.request();
+        let of_groups = "project Database, Name, IsMade | order by Database asc, Name asc";
+        let of_members = "project Kind, Name, State, IsSilent = isnotnull(SilentSince), Returns, Reason, Zone, SchemaHash = iff(State == 'live', SchemaHash, '') | order by Kind asc, Name asc";
+        for (read, what) in [(groups.text(), of_groups), (members.text(), of_members)] {
+            let recorded = self.server.query(database.as_str(), &format!("{read}\n| {what}")).await;
+            content.extend(recorded.expect("the hub answers").rows.iter().map(|row| format!("recorded {row:?}")));
         }
         content
     }
