@@ -1,6 +1,9 @@
 //! What must never happen between two passes, and what must happen at last. Each promise's name is the text of its assertion. Pure.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::{
+    collections::{BTreeSet, HashSet},
+    ops::Range,
+};
 
 use jiff::SignedDuration;
 use kql::endpoint::ClusterEndpoint;
@@ -13,6 +16,9 @@ use crate::{
     settings::Settings,
     trust::Trust,
 };
+
+/// Worlds that come to rest, by their keys: how many passes each has had for it.
+pub(super) type AtRest = HashSet<(usize, u64)>;
 
 impl World {
     /// What must never happen.
@@ -173,11 +179,15 @@ impl World {
     }
 
     /// When nothing happens any more and nobody objects to anyone, three passes converge, and then nothing is changed. Where nobody flaps, nothing is recorded either.
-    pub(super) fn settles(&self, settings: &Settings) {
+    /// What many worlds come to on their way is followed once.
+    pub(super) fn settles(&self, known: &mut AtRest, settings: &Settings) {
         let mut world = self.clone();
         world.trust = Trust::default();
-        for _ in 0..3 {
+        for passes in 1..=3 {
             world.step(Event::AllBeat, settings);
+            if !known.insert((passes, world.key())) {
+                return;
+            }
         }
         let (hub, written) = (world.hub.clone(), world.written);
         let all: BTreeSet<_> = (0..world.beats.len()).map(Self::endpoint).collect();

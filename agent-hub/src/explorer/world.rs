@@ -1,10 +1,12 @@
 //! A small fleet, its hub and its agents, and what happens to them. Each event is followed by a pass of the real step and plan functions. No I/O.
 
 use std::{
+    array,
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     mem,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -146,7 +148,10 @@ impl World {
     }
 
     pub(super) fn endpoint(partition: usize) -> ClusterEndpoint {
-        cluster(&format!("p{partition}"))
+        // To parse it wherever it is asked for would take a third of the time of all histories.
+        static ENDPOINTS: LazyLock<[ClusterEndpoint; 9]> =
+            LazyLock::new(|| array::from_fn(|partition| cluster(&format!("p{partition}"))));
+        ENDPOINTS[partition].clone()
     }
 
     pub(super) fn age(&self, partition: usize) -> Option<SignedDuration> {
@@ -298,8 +303,24 @@ impl World {
         recorded
     }
 
-    /// The same for worlds that differ only in when they are, and in who is who.
-    pub(super) fn key(&self) -> String {
+    /// Those of the events that may lead to different worlds: what happens to one of two partitions that are alike might as well happen to the other.
+    pub(super) fn distinct(&self, events: &[Event]) -> Vec<Event> {
+        let partitions = self.partitions();
+        let mut told = BTreeSet::new();
+        let is_new = |event: &&Event| match event {
+            Event::Beat(partition) => told.insert((false, &partitions[*partition])),
+            Event::SchemaUnread(partition) => told.insert((true, &partitions[*partition])),
+            _ => true,
+        };
+        events.iter().filter(is_new).copied().collect()
+    }
+
+    fn memories(&self) -> impl Iterator<Item = &Membership> {
+        self.agents.iter().flatten().chain([&self.recorded])
+    }
+
+    /// Each partition in a text, the same for two that are alike.
+    fn partitions(&self) -> Vec<String> {
         let age = |at: Timestamp| self.now.duration_since(at).as_secs() / 60;
         let members = self.members();
         let of = |membership: &Membership, endpoint: &ClusterEndpoint| {
@@ -315,11 +336,10 @@ impl World {
                 )
             })
         };
-        let memories: Vec<&Membership> = self.agents.iter().flatten().chain([&self.recorded]).collect();
-        let mut partitions: Vec<String> = (0..self.beats.len())
+        (0..self.beats.len())
             .map(|partition| {
                 let endpoint = Self::endpoint(partition);
-                let known: Vec<_> = memories.iter().map(|membership| of(membership, &endpoint)).collect();
+                let known: Vec<_> = self.memories().map(|membership| of(membership, &endpoint)).collect();
                 let beat = self.beats[partition].map(|beat| age(beat).min(90));
                 let zone = self.zones[partition];
                 let admission = (self.is_blocked(partition), self.is_admitted(partition));
@@ -334,7 +354,14 @@ impl World {
                     self.counted[partition].min(3)
                 )
             })
-            .collect();
+            .collect()
+    }
+
+    /// The same for worlds that differ only in when they are, and in who is who. A hash of what tells them apart: that two of a hundred thousand have the same by chance is one to a
+    /// billion.
+    pub(super) fn key(&self) -> u64 {
+        let age = |at: Timestamp| self.now.duration_since(at).as_secs() / 60;
+        let mut partitions = self.partitions();
         partitions.sort();
         let dark = |membership: &Membership| -> BTreeMap<_, _> {
             let ages = membership.darkness.iter().map(|(scope, darkness)| match darkness {
@@ -343,8 +370,8 @@ impl World {
             });
             ages.collect()
         };
-        let memories: Vec<_> = memories
-            .iter()
+        let memories: Vec<_> = self
+            .memories()
             .map(|membership| (dark(membership), membership.watching_since.map(|since| age(since).min(90))))
             .collect();
         let sight = self.sight_since.map(|since| age(since).min(90));
@@ -354,6 +381,9 @@ impl World {
         });
         let objects: Vec<_> = objects.collect();
         let plans = [&self.shown, &self.acknowledged].map(Option::is_some);
-        format!("{partitions:?} {memories:?} {sight:?} {held:?} {objects:?} {plans:?} {}", self.agents[1].is_some())
+        let stands_by = self.agents[1].is_some();
+        let mut hasher = DefaultHasher::new();
+        format!("{partitions:?} {memories:?} {sight:?} {held:?} {objects:?} {plans:?} {stands_by}").hash(&mut hasher);
+        hasher.finish()
     }
 }
