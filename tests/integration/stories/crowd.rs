@@ -1,12 +1,18 @@
 //! More endpoints beat than a reading tells of: whoever may write heartbeats can make them up.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time;
 
 use crate::{
     faulty_hub::{DATABASES, Hub, faults, side_by_side},
     support::judge_together,
 };
+
+/// As few as a reading leaves some of out.
+const FEW: u32 = 10_001;
 
 /// Of names before all clusters as many as make a pass ask once more for those whom it knows.
 const MANY: u32 = 20_004;
@@ -28,8 +34,14 @@ async fn start() -> Hub {
 
 /// Many heartbeats, each of another name; half of the names are clusters', and the others come before all clusters in the order in which rows are left out.
 async fn crowd(hub: &Hub, endpoints: u32) {
+    let name = "strcat(iff(Number % 2 == 0, 'https://', ''), 'a-made-up-', Number, '.kusto.windows.net')";
+    crowd_of(hub, endpoints, name, "dynamic([])").await;
+}
+
+/// Many heartbeats with one schema, each of the name that an expression makes of its number.
+async fn crowd_of(hub: &Hub, endpoints: u32, name: &str, schema: &str) {
     let command = format!(
-        ".set-or-append Heartbeats <| range Number from 1 to {endpoints} step 1 | project Timestamp = now(), ClusterEndpoint = strcat(iff(Number % 2 == 0, 'https://', ''), 'a-made-up-', Number, '.kusto.windows.net'), Schema = dynamic([]), PartitionMetadata = dynamic({{}})"
+        ".set-or-append Heartbeats <| range Number from 1 to {endpoints} step 1 | project Timestamp = now(), ClusterEndpoint = {name}, Schema = {schema}, PartitionMetadata = dynamic({{}})"
     );
     hub.server.command("FleetDiscovery", &command).await.expect("the hub takes heartbeats");
 }
@@ -56,6 +68,51 @@ async fn whatever_crowd_beats_those_who_are_listed_fit_the_pattern_or_are_member
     assert!(status.contains(&vec!["http://127.0.0.1:1".to_owned(), "live".to_owned()]), "{} rows", status.len());
     let unknown = status.iter().filter(|row| row[1] == "unknown").count();
     assert!((1..=1000).contains(&unknown), "{unknown} of {} rows", status.len());
+    hub.end().await;
+}
+
+/// Nothing tells such a crowd from partitions: each of it is watched, and those of it that a reading tells of come before the members.
+#[tokio::test]
+async fn whatever_crowd_fits_the_pattern_or_comes_to_an_open_hub_those_who_are_federated_are_seen() {
+    let hub = start().await;
+    crowd_of(&hub, FEW, "strcat('http://127.0.0.0:', 10000 + Number)", "dynamic(null)").await;
+    let has_kept = |content: &[String]| {
+        let groups: Vec<&String> = content.iter().filter(|line| line.contains("Logs_Partitions")).collect();
+        let is_whole =
+            |group: &&String| group.contains("'http://127.0.0.1:1'") && group.contains("'http://127.0.0.3:1'");
+        // Who has told of no table is in no group.
+        groups.len() == 2 && groups.iter().all(is_whole) && !groups.iter().any(|group| group.contains("127.0.0.0"))
+    };
+
+    hub.beat(&[("Logs", &["A", "B"])]).await;
+    hub.document("allowedPartitionPattern: '127.0.0.*'");
+    let before = hub.sent_with(HEARTBEATS);
+    let (code, output) = hub.pass().await;
+    assert_eq!(code, Some(0), "it passes");
+    assert!(output.contains("more than 10000 endpoints beat"), "it is a crowd");
+    assert_eq!(hub.sent_with(HEARTBEATS) - before, 2, "of all, and of those who are known");
+    let content = hub.content().await;
+    assert!(content.iter().any(|line| line.contains("federated_B")) && has_kept(&content), "{content:#?}");
+
+    // An agent that goes on asks for those of the crowd that it watches besides, as many as there is room for beside the members.
+    hub.document("canary: false");
+    let mut agent = hub.agent();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !agent.output().contains("pass ended outcome=") {
+        assert!(Instant::now() < deadline, "no pass has ended");
+        time::sleep(Duration::from_millis(200)).await;
+    }
+    hub.beat(&[("Logs", &["A", "B", "C"])]).await;
+    let content = loop {
+        let content = hub.content().await;
+        if content.iter().any(|line| line.contains("federated_C")) {
+            break content;
+        }
+        assert!(Instant::now() < deadline, "{content:#?}");
+        time::sleep(Duration::from_millis(200)).await;
+    };
+    assert!(has_kept(&content), "{content:#?}");
+    agent.stop().await;
     hub.end().await;
 }
 
