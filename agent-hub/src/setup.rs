@@ -1,7 +1,10 @@
 //! The tables that the hub agent needs: heartbeats, in adx-mon's form, and our record of the entity groups that we made. I/O: commands on the hub, only
 //! where something differs.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kql::{
@@ -9,7 +12,7 @@ use kql::{
     request::Request,
     statements::{
         AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, CreateMembersTable,
-        CreateOwnershipTable, EnableStreaming, HeartbeatPolicy, ShowDatabases, ShowPolicy,
+        CreateOwnershipTable, EnableStreaming, HeartbeatPolicy, ShowColumns, ShowDatabases, ShowPolicy,
     },
 };
 use serde_json::Value;
@@ -41,6 +44,9 @@ pub fn members_table() -> TableName {
     TableName::new("AdxFederationMembers").expect("the name follows Kusto's rules")
 }
 
+/// The name of the command that adds columns.
+const EXTENSION: &str = "extend_members_table";
+
 /// Remembers when the set-up was last found right.
 #[derive(Debug, Default)]
 pub struct Setup {
@@ -52,7 +58,7 @@ pub struct Setup {
 pub struct SetUp {
     /// Makes a table, or changes a policy of it.
     pub action: ChangeAction,
-    /// In a sentence if the hub refused: a policy, without which heartbeats arrive and are read.
+    /// In a sentence if the hub refused: a policy, or a column of our record, without which heartbeats arrive and are read.
     pub result: Result<(), String>,
 }
 
@@ -87,7 +93,7 @@ pub enum SetupError {
 
 impl Setup {
     /// Makes tables and policies as they should be, if it is time to look. Returns what was done. A policy that the hub refuses is tried again in the
-    /// next pass: heartbeats arrive and are read without it.
+    /// next pass, and so are columns: heartbeats arrive and are read without them.
     ///
     /// # Errors
     /// [`SetupError`] if there is no table to read; the next pass looks again.
@@ -110,7 +116,8 @@ impl Setup {
                 }
                 Err(error) => {
                     let (text, error) = (command.text(), chain(&error));
-                    let why = format!("the hub refused a policy, which is tried again: {text}: {error}");
+                    let what = if command.name() == EXTENSION { "columns of our record" } else { "a policy" };
+                    let why = format!("the hub refused {what}, which is tried again: {text}: {error}");
                     done.push(SetUp { action, result: Err(why) });
                 }
             }
@@ -148,6 +155,9 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, Setu
             Some(_) => {}
         }
     }
+    if !missing.members_table {
+        missing.commands.extend(missing_columns(hub, database, &members).await?);
+    }
     let tables = stream::iter(config.heartbeats.tables()).map(|table| look_at_heartbeats(hub, config, table));
     let tables: Vec<_> = tables.buffered(CONCURRENT_TABLES).try_collect().await?;
     for (commands, is_missing) in tables {
@@ -158,6 +168,29 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, Setu
         require_database(hub, database).await?;
     }
     Ok(missing)
+}
+
+/// The command that gives a table which an earlier version made the columns that have been added since: rows would be kept without them, and nobody told.
+async fn missing_columns(
+    hub: &KustoClient,
+    database: &DatabaseName,
+    members: &TableName,
+) -> Result<Option<Request>, SetupError> {
+    let request = ShowColumns { database, table: members }.request();
+    let answer = hub.send(&request).await;
+    let answer = answer.map_err(|source| SetupError::Command { command: request.name(), source })?;
+    let present = answer.rows().next().and_then(|row| row.string("Schema").ok().map(str::to_owned)).unwrap_or_default();
+    let extension = CreateMembersTable { database, table: members }.extension();
+    Ok((!has_columns(&extension, &present)).then_some(extension))
+}
+
+/// Whether a table's columns, such as `A:long,B:string`, have the names of all that a command lists in its only parenthesis. A person may have given one another type.
+fn has_columns(create: &Request, present: &str) -> bool {
+    let names = |columns: &str| -> BTreeSet<String> {
+        columns.split(',').filter_map(|column| Some(column.trim().split_once(':')?.0.to_owned())).collect()
+    };
+    let (_, listed) = create.text().split_once('(').unwrap_or_default();
+    names(listed).is_subset(&names(present))
 }
 
 /// What a heartbeat table lacks, and whether it is not there at all.

@@ -52,7 +52,7 @@ impl ReadOwnership<'_> {
 }
 
 /// The table of memberships. Columns: Timestamp:datetime, Kind:string, Name:string, State:string, Since:datetime, SilentSince:datetime, Returns:dynamic, Reason:string,
-/// Beats:long, Counted:datetime, Zone:string.
+/// Beats:long, Counted:datetime, Zone:string, SchemaHash:string.
 #[derive(Debug, Clone, Copy)]
 pub struct CreateMembersTable<'a> {
     /// The heartbeat database.
@@ -64,8 +64,17 @@ pub struct CreateMembersTable<'a> {
 impl CreateMembersTable<'_> {
     /// Renders the command.
     pub fn request(&self) -> Request {
+        self.named("create_members_table")
+    }
+
+    /// The same for a table that is there and lacks columns, because an earlier version made it.
+    pub fn extension(&self) -> Request {
+        self.named("extend_members_table")
+    }
+
+    fn named(&self, name: &'static str) -> Request {
         request(
-            "create_members_table",
+            name,
             RequestKind::IdempotentControl,
             Some(self.database),
             include_str!("../../text/create_members_table.kql"),
@@ -74,8 +83,30 @@ impl CreateMembersTable<'_> {
     }
 }
 
+/// A table's columns. Column of the answer: Schema:string, such as `A:long,B:string`.
+#[derive(Debug, Clone, Copy)]
+pub struct ShowColumns<'a> {
+    /// The database.
+    pub database: &'a DatabaseName,
+    /// The table.
+    pub table: &'a TableName,
+}
+
+impl ShowColumns<'_> {
+    /// Renders the command.
+    pub fn request(&self) -> Request {
+        request(
+            "show_columns",
+            RequestKind::Show,
+            Some(self.database),
+            include_str!("../../text/show_columns.kql"),
+            &[("table", &self.table.quoted())],
+        )
+    }
+}
+
 /// The newest row of each partition, fleet and zone. Columns: Kind, Name, State, then Since:datetime, SilentSince:datetime, Returns:dynamic, Reason:string,
-/// Beats:long, Counted:datetime, Zone:string.
+/// Beats:long, Counted:datetime, Zone:string, SchemaHash:string.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadMembers<'a> {
     /// The heartbeat database.

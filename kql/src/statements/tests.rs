@@ -121,6 +121,8 @@ fn every_statement_renders_as_reviewed() {
         CreateOwnershipTable { database, table }.request(),
         ReadOwnership { database, table }.request(),
         CreateMembersTable { database, table }.request(),
+        CreateMembersTable { database, table }.extension(),
+        ShowColumns { database, table }.request(),
         ReadMembers { database, table }.request(),
     ];
     requests.extend(policies.map(|policy| ShowPolicy { database, table, policy }.request()));

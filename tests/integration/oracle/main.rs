@@ -21,8 +21,8 @@ use kql::{
         AlterCaching, AlterEntityGroup, AlterMergeEntityGroup, AlterRetention, AlterSchemaEncoding, Body, Canary,
         ClearRemoteSchema, CreateEntityGroup, CreateHeartbeatTable, CreateMembersTable, CreateOwnershipTable,
         DropEntityGroup, DropFunction, EnableStreaming, Entity, FederatedBody, HeartbeatPolicy, HeartbeatSource,
-        IngestInline, Members, PutFunction, ReadHeartbeats, ReadMembers, ReadOwnership, ReadSchemas, ShowEntityGroups,
-        ShowHubEntities, ShowPolicy, Source, StatusBody, Windows, partition_table,
+        IngestInline, Members, PutFunction, ReadHeartbeats, ReadMembers, ReadOwnership, ReadSchemas, ShowColumns,
+        ShowEntityGroups, ShowHubEntities, ShowPolicy, Source, StatusBody, Windows, partition_table,
     },
     types::ScalarType,
 };
@@ -266,6 +266,7 @@ fn statements_about(text: &str) -> Vec<About> {
         (listed.request(), "CreateOrAlterFunction", [&[&*function_name][..], &entity].concat()),
         (viewed.request(), "CreateOrAlterFunction", vec![&function_name, &text, &group_name]),
         (CreateMembersTable { database, table: &table }.request(), "CreateMergeTable", vec![&text]),
+        (ShowColumns { database, table: &table }.request(), "ShowTableCslSchema", vec![&text]),
         (
             AlterMergeEntityGroup { database, group: &group, entities: &entities }.request(),
             "AlterMergeEntityGroup",

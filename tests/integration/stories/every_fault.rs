@@ -16,7 +16,7 @@ use crate::{
 
 /// Parts of the texts of all requests that a pass over a hub that is set up makes; that all are met is part of the test, and that there are no others. Groups are
 /// recorded where a turn brings new ones, so that the record of groups has an even place; the membership is recorded at each turn.
-pub(crate) const REQUESTS: [&str; 17] = [
+pub(crate) const REQUESTS: [&str; 18] = [
     "['AdxFederationObjects'] policy retention",
     "['AdxFederationMembers'] policy retention",
     "['Heartbeats'] policy retention",
@@ -34,6 +34,7 @@ pub(crate) const REQUESTS: [&str; 17] = [
     "into table ['AdxFederationObjects']",
     ".execute database script",
     CLEAR,
+    "['AdxFederationMembers'] cslschema",
 ];
 
 pub(crate) const CLEAR: &str = ".clear cache remote-schema";

@@ -81,6 +81,35 @@ async fn a_policy_that_is_refused_is_a_problem_of_a_pass_that_is_partial_and_of_
     hub.end().await;
 }
 
+/// A record that an earlier version began, before `Beats` and what follows it.
+const RECORD_OF_BEFORE: &str = ".create table AdxFederationMembers (Timestamp:datetime, Kind:string, Name:string, State:string, Since:datetime, SilentSince:datetime, Returns:dynamic, Reason:string)";
+
+#[tokio::test]
+async fn a_record_of_an_earlier_version_gets_the_columns_that_it_lacks_and_serves_without_them() {
+    let hub = Hub::start().await;
+    for command in [".drop table AdxFederationMembers ifexists", RECORD_OF_BEFORE] {
+        hub.server.command("FleetDiscovery", command).await.expect("anybody may");
+    }
+    hub.turn(false).await;
+    let told =
+        "the hub refused columns of our record, which is tried again: .create-merge table ['AdxFederationMembers']";
+    is_told(&hub, &refuse(".create-merge table ['AdxFederationMembers']", 0), told).await;
+    assert_eq!(hub.is_complete(false).await, Ok(()));
+    // Given a column, everything that is told from now on is recorded whole.
+    hub.turn(true).await;
+    let (code, output) = hub.pass().await;
+    assert_eq!(code, Some(0), "{output}");
+    let whole = "AdxFederationMembers | where Kind == 'Partition' | summarize arg_max(ingestion_time(), SchemaHash) by Name | where isempty(SchemaHash)";
+    let lacking = hub.server.query("FleetDiscovery", whole).await.expect("the record has the column");
+    assert_eq!(lacking.text_rows(), [[""; 0]; 0], "{output}");
+    let members = hub
+        .server
+        .query("FleetDiscovery", "AdxFederationMembers | where Kind == 'Partition' and isnotempty(SchemaHash) | count")
+        .await;
+    assert_ne!(members.expect("the record has the column").column("Count"), ["0"], "{output}");
+    hub.end().await;
+}
+
 #[tokio::test]
 async fn a_group_whose_making_cannot_be_recorded_is_a_problem_of_a_pass_that_is_partial() {
     let hub = Hub::start().await;

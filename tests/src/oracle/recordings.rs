@@ -155,7 +155,7 @@ struct Sent {
 }
 
 /// The kinds of commands that our agents plan, by the name of the statement that their request ids tell. A script holds what changes a hub.
-pub const PLANNED: [(&str, &[&str]); 19] = [
+pub const PLANNED: [(&str, &[&str]); 21] = [
     ("show_databases", &["ShowClusterDatabases"]),
     ("show_inventory", &["ShowDatabasesEntities"]),
     ("show_hub_entities", &["ShowDatabasesEntities"]),
@@ -172,6 +172,8 @@ pub const PLANNED: [(&str, &[&str]); 19] = [
     ("create_heartbeat_table", &["CreateMergeTable"]),
     ("create_ownership_table", &["CreateMergeTable"]),
     ("create_members_table", &["CreateMergeTable"]),
+    ("extend_members_table", &["CreateMergeTable"]),
+    ("show_columns", &["ShowTableCslSchema"]),
     ("enable_streaming", &["AlterTablePolicyStreamingIngestion"]),
     ("alter_schema_encoding", &["AlterColumnPolicyEncodingType"]),
     ("alter_retention", &["AlterMergeTablePolicyRetention"]),
