@@ -91,6 +91,12 @@ pub(crate) async fn run() {
         let processor = (processor_seconds(pid) - before) / BEATS as f64;
         let (asked, asked_bytes, _) = traffic(&home, home_read);
         let (told, told_bytes, _) = traffic(&hub, hub_read);
+        let beats = BEATS as u64;
+        assert!((asked + told) as u64 <= 3 * beats, "{} requests for {BEATS} beats", asked + told);
+        assert!(
+            schema_in_beats == "Always" || asked_bytes + told_bytes <= 1_000 * beats,
+            "{asked_bytes} + {told_bytes} bytes"
+        );
         let each = |bytes: u64| bytes as f64 / 1e3 / BEATS as f64;
         line(
             "a beat with an unchanged schema",

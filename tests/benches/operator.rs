@@ -14,6 +14,7 @@ use serde_json::Value;
 use tests::{
     cluster::{ApiProxy, ControlPlane, OperatorOptions, TestNamespace},
     fleet::{Fleet, Pace},
+    oracle::judge_if_watched,
 };
 use tokio::time;
 
@@ -131,6 +132,9 @@ async fn agents() {
         line(&pod, &format!("{:.1} MiB, its own {:.1} MiB", resident_mib(pid), own_mib(pid)));
     }
     drop(operator);
+    // Its pods' processes end with it.
+    drop(test);
+    judge_if_watched(fleet.stop().await.path());
 }
 
 fn partition(number: usize) -> String {

@@ -2,14 +2,14 @@
 //! generated: partitions with equal databases, of which one holds a table of its own in some.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{kusto::KustoServer, process::Process};
+use tests::{kusto::KustoServer, oracle::judge_if_watched, process::Process};
 use tokio::time;
 
 use crate::figures::{line, peak_mib, processor_seconds};
@@ -26,6 +26,13 @@ struct Size {
 
 const MEDIUM: Size = Size { partitions: 200, databases: 10, tables: 200, columns: 3 };
 const LARGE: Size = Size { partitions: 1000, databases: 10, tables: 200, columns: 5 };
+
+/// How much a pass may ask and send, whatever the fleet: requests, and bytes.
+const QUIET_PASS: (u64, u64) = (12, 10_000);
+const PASS_OF_A_JOIN: (u64, u64) = (24, 20_000);
+/// How many bytes each partition may cost a quiet pass. What an answer has once counts for nothing in a large fleet.
+const BYTES_OF_A_PARTITION: f64 = 120.0;
+const LARGE_FLEET: usize = 200;
 
 /// What was sent in some time.
 #[derive(Debug, Default, Clone, Copy)]
@@ -140,6 +147,15 @@ fn last_pass_seconds(agent: &Process) -> f64 {
     pass_seconds(agent).last().copied().expect("a pass has ended")
 }
 
+/// That so many passes kept within their bounds.
+fn assert_within((requests, bytes): (u64, u64), traffic: Traffic, passes: u64) {
+    let is_within = traffic.requests as u64 <= requests * passes && traffic.sent <= bytes * passes;
+    assert!(
+        is_within,
+        "{traffic:?} in {passes} pass(es), of which each may make {requests} requests with {bytes} bytes"
+    );
+}
+
 fn told(traffic: Traffic, passes: u64) -> String {
     let Traffic { requests, changes, scripts, sent, received, heartbeats: _ } = traffic;
     let each = |count: u64| count / passes;
@@ -162,7 +178,7 @@ async fn fleet(size: Size) {
         hub.beat(partition, size).await;
     }
     hub.traffic();
-    let agent = Process::start("agent-hub", "agent-hub", &once);
+    let mut agent = Process::start("agent-hub", "agent-hub", &once);
     let pid = agent.pid().expect("it runs");
     hub.passes(&agent, 1).await;
     let traffic = hub.traffic();
@@ -176,6 +192,7 @@ async fn fleet(size: Size) {
     hub.passes(&agent, 3).await;
     let traffic = hub.traffic();
     assert_eq!(traffic.changes, 0, "a quiet hub is not written to");
+    assert_within(QUIET_PASS, traffic, 3);
     let processor = (processor_seconds(pid) - before) / 3.0;
     line(
         "quiet pass",
@@ -183,6 +200,7 @@ async fn fleet(size: Size) {
     );
     let each = traffic.heartbeats as f64 / 3.0 / partitions as f64;
     line("received for each partition in a quiet pass", &format!("{each:.0} bytes before compression"));
+    assert!(partitions < LARGE_FLEET || each <= BYTES_OF_A_PARTITION, "{each} bytes for each partition");
     hub.beat(partitions, size).await;
     // Its beat may have come after the running pass had looked.
     let mut has_joined = false;
@@ -192,6 +210,7 @@ async fn fleet(size: Size) {
         let (traffic, processor) = (hub.traffic(), processor_seconds(pid) - before);
         if traffic.scripts > 0 {
             has_joined = true;
+            assert_within(PASS_OF_A_JOIN, traffic, 1);
             let seconds = last_pass_seconds(&agent);
             let figures = format!("{}, {seconds:.2} s, processor {processor:.2} s", told(traffic, 1));
             line("one partition joins: the pass that takes it in", &figures);
@@ -202,9 +221,18 @@ async fn fleet(size: Size) {
     hub.passes(&agent, 1).await;
     line("the pass after, which learns how the hub writes what was put", &told(hub.traffic(), 1));
     line("peak resident memory", &format!("{:.1} MiB", peak_mib(pid)));
+    agent.stop().await;
+    hub.server.process().stop().await;
+    judge_if_watched(hub.folder.path());
 }
 
+/// `BENCH_PARTITIONS` for a run that only shows that the benchmark works, and what does not depend on the fleet's size.
 pub(crate) async fn run() {
-    fleet(MEDIUM).await;
-    fleet(LARGE).await;
+    match env::var("BENCH_PARTITIONS").ok().and_then(|partitions| partitions.parse().ok()) {
+        Some(partitions) => fleet(Size { partitions, tables: 5, ..MEDIUM }).await,
+        None => {
+            fleet(MEDIUM).await;
+            fleet(LARGE).await;
+        }
+    }
 }
