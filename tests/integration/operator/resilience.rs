@@ -23,16 +23,20 @@ async fn there_and_back_again_is_as_if_it_had_never_been_otherwise() {
     let _operator = test.operator().await;
     test.apply(CLUSTER).await;
     // Edits in every phase: before anything is there, while it is made, when it runs.
+    let policy =
+        "podPolicy: {nodeSelector: {disk: fast}, tolerations: [{operator: Exists}], imagePullSecrets: [{name: pull}]}";
+    let ingestor = "autoscaling: {maxReplicas: 4}, exposeExternally: true, image: 'x/i:2', managedIdentityClientId: id, logDestination: 'Logs:Ingestor', tls: {secretRef: {name: tls}}";
     let other = COMPONENTS
-        .replace(
-            "replicas: 2",
-            "autoscaling: {maxReplicas: 4}, exposeExternally: true, image: 'x/i:2', managedIdentityClientId: id",
-        )
+        .replace("replicas: 2", &format!("{ingestor}, {policy}"))
+        // A Collector whose pods no node fits has none.
         .replace(
             "name: c}\nspec: {}",
-            "name: c}\nspec: {ingestorEndpoint: 'https://x.example.com', image: 'x/missing:1'}",
+            &format!(
+                "name: c}}\nspec: {{ingestorEndpoint: 'https://x.example.com', image: 'x/missing:1', {}}}",
+                policy.replace("nodeSelector: {disk: fast}, ", "")
+            ),
         )
-        .replace("alerts.example.com", "other.example.com");
+        .replace("'https://alerts.example.com'", &format!("'https://other.example.com', {policy}"));
     test.apply(&other).await;
     test.apply(COMPONENTS).await;
     test.apply(&other).await;
@@ -43,7 +47,7 @@ async fn there_and_back_again_is_as_if_it_had_never_been_otherwise() {
     test.until("autoscaling/v2 HorizontalPodAutoscaler", "i", Value::is_null).await;
     // A partition becomes a hub and a partition again: its agent is another program, twice.
     let hub = PARTITION.split("  federation:").next().expect("the text has that section").to_owned()
-        + "  role: Federated\n  federation: {heartbeatDatabase: D, heartbeatTable: T}\n";
+        + &format!("  role: Federated\n  federation: {{heartbeatDatabase: D, heartbeatTable: T, {policy}}}\n");
     test.apply(PARTITION).await;
     until_agent(&test).await;
     // It runs: a program that found the next one's document would end, and the kubelet here starts none again.
@@ -54,11 +58,30 @@ async fn there_and_back_again_is_as_if_it_had_never_been_otherwise() {
     test.until("apps/v1 Deployment", "part-agent", is_hub).await;
     let tells_of_partitions = |object: &Value| object["status"]["federation"]["live"] == "0/0";
     test.until("ADXCluster", "part", tells_of_partitions).await;
+    // It signs in otherwise, with another program, and is frozen.
+    let signed = hub.replace(
+        "heartbeatTable",
+        "image: 'x/agents:9', credential: {workloadIdentity: {clientId: '11111111-1111-1111-1111-111111111111'}}, heartbeatTable",
+    );
+    test.apply(&signed).await;
+    let is_annotated = |account: &Value| account.to_string().contains("azure.workload.identity/client-id");
+    test.until("v1 ServiceAccount", "part-agent", is_annotated).await;
+    test.apply(&signed.replace("  role: Federated", "  suspend: true\n  role: Federated")).await;
+    test.until_condition("ADXCluster", "part", "Ready", "Unknown", "Suspended").await;
+    let otherwise = made(&test).await;
+    for child in ["v1 ServiceAccount", "apps/v1 Deployment"] {
+        let of = |objects: &[(String, Value)]| {
+            objects.iter().find(|(name, _)| *name == format!("{child} part-agent")).cloned()
+        };
+        assert_ne!(of(&otherwise).expect(child), of(&expected).expect(child));
+    }
     test.apply(PARTITION).await;
     let is_partition =
         |object: &Value| object["spec"]["replicas"] == 1 && object.to_string().contains("/agent-partition");
     test.until("apps/v1 Deployment", "part-agent", is_partition).await;
     test.until("ADXCluster", "part", tells_of_hubs).await;
+    // The workload came last.
+    assert_same(&made(&test).await, &expected);
     test.apply(&hub).await;
     test.until("apps/v1 Deployment", "part-agent", is_hub).await;
     // What is given back to nobody is taken away: server-side apply of the whole object.
