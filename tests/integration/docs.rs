@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kql::endpoint::ClusterEndpoint;
 use kube::CustomResourceExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::{
-    document::{ADXCluster, check, parse_documents},
+    document::{ADXCluster, check, hub_config, parse_documents, partition_config},
     runtime::{
         ChangeAction, ChangeObject, ChangeOutcome, GuardReason, HeartbeatOutcome, Metrics, PartitionState, PassOutcome,
         RefusalReason,
@@ -64,6 +64,69 @@ fn names(schema: &Value, found: &mut Vec<String>) {
         found.push(name.clone());
         names(schema, found);
         names(&schema["items"], found);
+    }
+}
+
+/// The defaults that the table of fields states, as paths of the document with the value and for whom.
+fn stated_defaults(readme: &str) -> Vec<(String, &str, &str)> {
+    let lines = readme.lines().filter(|line| line.starts_with("| `federation."));
+    let stated = lines.flat_map(|line| {
+        let cells: Vec<&str> = line.trim_start_matches("| ").split(" | ").collect();
+        let (names, values) = (in_code(cells[0]), in_code(cells[2]));
+        // Beside its first name a line has others of the same section.
+        let section = names[0].rsplit_once('.').map_or("", |(section, _)| section);
+        let paths = names
+            .iter()
+            .map(|name| if name.starts_with("federation.") { (*name).to_owned() } else { format!("{section}.{name}") });
+        paths.zip(values).map(|(path, value)| (path, value, cells[1])).collect::<Vec<_>>()
+    });
+    stated.collect()
+}
+
+/// What stands in a cell as code.
+fn in_code(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_defaults_in_the_readme_are_those_of_the_programs_and_of_the_definition() {
+    let readme = read("README.md");
+    let stated = stated_defaults(&readme);
+    assert!(stated.len() > 20, "{stated:?}");
+    let document = |role: &str, with: bool| {
+        let federation = match role {
+            "Federated" => json!({"heartbeatDatabase": "D", "heartbeatTable": "T"}),
+            _ => {
+                json!({"federatedClusters": [{"endpoint": "https://h.kusto.windows.net", "heartbeatDatabase": "D", "heartbeatTable": "T"}]})
+            }
+        };
+        let mut document = json!({
+            "apiVersion": "adx-mon.azure.com/v1", "kind": "ADXCluster", "metadata": {"name": "x"},
+            "spec": {"clusterName": "x", "endpoint": "https://x.kusto.windows.net", "role": role, "federation": federation},
+        });
+        for (path, value, whose) in &stated {
+            if with && ["both", role].contains(whose) {
+                let value: Value = serde_saphyr::from_str(value).expect("a default is YAML");
+                let field = path.split('.').fold(&mut document["spec"], |section, name| &mut section[name]);
+                *field = value;
+            }
+        }
+        parse_documents(&document.to_string()).expect("it is a document").remove(0)
+    };
+    assert_eq!(hub_config(&document("Federated", true)), hub_config(&document("Federated", false)));
+    assert_eq!(partition_config(&document("Partition", true)), partition_config(&document("Partition", false)));
+    assert!(hub_config(&document("Federated", true)).is_ok() && partition_config(&document("Partition", true)).is_ok());
+    // What the API server fills in where it has a default of its own.
+    let crd = serde_json::to_value(ADXCluster::crd()).expect("a CRD is JSON");
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+    for (path, value, _) in &stated {
+        let pointer = path.split('.').fold(spec.to_owned(), |pointer, name| pointer + "/properties/" + name);
+        let schema = crd.pointer(&pointer).expect("the definition has the field");
+        let own = schema["default"].as_str().map_or_else(|| schema["default"].to_string(), str::to_owned);
+        assert!(
+            schema["default"].is_null() || own == **value,
+            "{path}: README.md says {value}, and the definition {own}"
+        );
     }
 }
 
