@@ -349,8 +349,8 @@ pub(crate) async fn set_finalizer(
     let params = PatchParams::apply(FINALIZER_MANAGER).force();
     match reference.api(client).patch(&reference.name, &params, &Patch::Apply(&content)).await {
         Ok(_) => Ok(()),
-        // It is gone, and another of its name may be there.
-        Err(kube::Error::Api(status)) if !is_set && matches!(status.code, 404 | 409) => Ok(()),
+        // It is gone.
+        Err(kube::Error::Api(status)) if !is_set && status.code == 404 => Ok(()),
         Err(error) => Err(api_error("set the finalizer of", reference)(error)),
     }
 }

@@ -136,7 +136,7 @@ async fn steps<K: Managed>(
         if let Some(azure) = &context.azure {
             azure.forget(&owner.uid);
         }
-        return Ok((finish(object, owner, context).await?, None));
+        return Ok((Outcome::CleanedUp, finish(object, owner, context).await?));
     }
     if let Some(report) = gate(object, context) {
         if let Some(azure) = context.azure.as_ref().filter(|_| matches!(report.outcome, Outcome::NotMine)) {
@@ -470,12 +470,21 @@ fn note_transition<K: Managed>(object: &K, conditions: &[Condition]) {
     }
 }
 
-/// The object is being deleted: what Kubernetes does not collect goes first.
-async fn finish<K: Managed>(object: &K, owner: &Owner, context: &Context) -> Result<Outcome, ReconcileError> {
+/// How soon an object is looked at again whose finalizer could not be taken away for a conflict.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The object is being deleted: what Kubernetes does not collect goes first. Says when to look again, where that cannot be known to be the end.
+async fn finish<K: Managed>(object: &K, owner: &Owner, context: &Context) -> Result<Option<Duration>, ReconcileError> {
     if object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         clean_up(&context.client, owner, &K::cluster_scoped(owner)).await?;
         let reference = ChildRef::in_namespace::<K>(owner, &owner.name);
-        set_finalizer(&context.client, owner, &reference, false).await?;
+        match set_finalizer(&context.client, owner, &reference, false).await {
+            // It is gone, which is how the API server says so of an identity that is not there; or it is still there, and kept for as long as nobody looks again.
+            Err(ApplyError::Api { source: kube::Error::Api(status), .. }) if status.code == 409 => {
+                return Ok(Some(LOOK_AGAIN));
+            }
+            set => set?,
+        }
     }
-    Ok(Outcome::CleanedUp)
+    Ok(None)
 }
