@@ -1,9 +1,10 @@
 //! An API server in memory, in this process: it takes no time, so that with the clock stopped whatever waits for a timer shows. One namespace; no admission, no
-//! defaults, no garbage collection. I/O: none.
+//! defaults, no garbage collection. Writes can meet a [`Fault`]. I/O: none.
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    io,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -14,18 +15,43 @@ use axum::{
     http::{Method, Uri},
     response::Response,
 };
-use futures::{StreamExt as _, channel::mpsc};
+use futures::{StreamExt as _, channel::mpsc, stream};
 use kube::Client;
 use serde_json::{Value, json};
+use shared::kubernetes::AGENT_FIELD_MANAGER;
 use tokio::sync::Notify;
 
-use crate::kubernetes::child::FIELD_MANAGER;
+use crate::kubernetes::child::{FIELD_MANAGER, INSTANCE};
 
 /// The namespace of everything that has one.
 pub(super) const NAMESPACE: &str = "monitoring";
 
 /// An object by its plural and its name.
 pub(super) type Key = (String, String);
+
+/// What becomes of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It is refused with this status.
+    Refused(u16),
+    /// The connection breaks before anybody has read it.
+    Unheard,
+    /// It is done, and the connection breaks before the answer.
+    Unanswered,
+}
+
+/// A write that somebody asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Write {
+    /// The name of the object of ours for which it is.
+    pub(super) owner: String,
+    /// `PATCH ingestors/status`; with the field manager, where that is not the one of nearly all.
+    pub(super) kind: String,
+    /// The name of what is written; of an Event, its reason.
+    pub(super) name: String,
+    /// How many of that kind and name there were before.
+    pub(super) before: usize,
+}
 
 #[derive(Clone, Default)]
 pub(super) struct Server {
@@ -42,6 +68,9 @@ struct Stored {
     writes: BTreeMap<Key, usize>,
     /// The Events that were made, not those that were counted once more.
     events: Vec<Value>,
+    /// All that was asked for, in its order, whatever became of it.
+    asked: Vec<Write>,
+    faults: Vec<(Write, Fault)>,
 }
 
 impl Stored {
@@ -56,6 +85,11 @@ impl Stored {
         let is_new = self.objects.insert(key.clone(), object.clone()).is_none();
         self.tell(key, if is_new { "ADDED" } else { "MODIFIED" }, &object);
         object
+    }
+
+    fn remove(&mut self, key: &Key, object: &Value) {
+        self.objects.remove(key);
+        self.tell(key, "DELETED", object);
     }
 
     fn tell(&mut self, (plural, _): &Key, event: &str, object: &Value) {
@@ -88,12 +122,67 @@ impl Server {
         self.stored().put(key, object);
     }
 
-    /// What somebody else removes.
+    /// What somebody else removes; while finalizers keep it, it is only marked.
     pub(super) fn remove(&self, key: &Key) {
         let mut stored = self.stored();
-        if let Some(object) = stored.objects.remove(key) {
-            stored.tell(key, "DELETED", &object);
+        let Some(mut object) = stored.objects.get(key).cloned() else { return };
+        if is_kept(&object) {
+            object["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+            stored.put(key, object);
+        } else {
+            stored.remove(key, &object);
         }
+    }
+
+    /// These writes are spoilt.
+    pub(super) fn spoil(&self, faults: &[(Write, Fault)]) {
+        self.stored().faults = faults.to_vec();
+    }
+
+    /// All writes that were asked for.
+    pub(super) fn asked(&self) -> Vec<Write> {
+        self.stored().asked.clone()
+    }
+
+    /// Everything that there is, without what differs between equal histories: identities, versions and times.
+    pub(super) fn state(&self) -> BTreeMap<Key, Value> {
+        let mut objects = self.stored().objects.clone();
+        objects.retain(|(plural, _), _| plural != EVENTS);
+        for object in objects.values_mut() {
+            let leave_out = |value: Option<&mut Value>, fields: &[&str]| {
+                if let Some(value) = value.and_then(Value::as_object_mut) {
+                    value.retain(|name, _| !fields.contains(&name.as_str()));
+                }
+            };
+            leave_out(object.get_mut("metadata"), &["uid", "resourceVersion"]);
+            let conditions = object.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
+            conditions.into_iter().flatten().for_each(|condition| leave_out(Some(condition), &["lastTransitionTime"]));
+        }
+        objects
+    }
+
+    /// Notes that a write is asked for, and says what is to become of it.
+    fn note(&self, method: &Method, uri: &Uri, content: &Value) -> Option<Fault> {
+        let (plural, name, is_status) = place(uri.path());
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let mut stored = self.stored();
+        let (owner, name) = if plural == EVENTS {
+            (text(&content["regarding"]["name"]), text(&content["reason"]).unwrap_or_default())
+        } else {
+            let name = name.unwrap_or_default();
+            let live = stored.objects.get(&(plural.clone(), name.clone()));
+            let of = |object: &Value| text(&object["metadata"]["labels"][INSTANCE]);
+            (of(content).or_else(|| live.and_then(of)).or_else(|| Some(name.clone())), name)
+        };
+        let (subresource, manager) = (if is_status { "/status" } else { "" }, manager(uri));
+        let by = if ["", FIELD_MANAGER].contains(&manager) { String::new() } else { format!(" by {manager}") };
+        let (owner, kind) = (owner.unwrap_or_default(), format!("{method} {plural}{subresource}{by}"));
+        let same = |write: &&Write| (&write.owner, &write.kind, &write.name) == (&owner, &kind, &name);
+        let before = stored.asked.iter().filter(same).count();
+        let write = Write { owner, kind, name, before };
+        let fault = stored.faults.iter().find(|(spoilt, _)| *spoilt == write).map(|(_, fault)| *fault);
+        stored.asked.push(write);
+        fault
     }
 
     /// How often an object was written by request.
@@ -115,9 +204,15 @@ impl Server {
         }
     }
 
-    fn apply(&self, key: &Key, is_status: bool, content: &Value) -> Value {
+    fn apply(&self, key: &Key, is_status: bool, manager: &str, content: &Value) -> Value {
         let mut stored = self.stored();
         let mut object = stored.objects.get(key).cloned().unwrap_or_else(|| json!({}));
+        if manager == AGENT_FIELD_MANAGER
+            && let Some(told) = object.get_mut("status").and_then(Value::as_object_mut)
+        {
+            // All that this manager ever tells: what it does not say again goes.
+            told.remove("federation");
+        }
         merge(&mut object, content);
         object["metadata"]["managedFields"] =
             json!([{"manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": content["apiVersion"]}]);
@@ -125,8 +220,33 @@ impl Server {
             *stored.writes.entry(key.clone()).or_default() += 1;
             self.written.notify_waiters();
         }
+        if !object["metadata"]["deletionTimestamp"].is_null() && !is_kept(&object) {
+            stored.remove(key, &object);
+            return object;
+        }
         stored.put(key, object)
     }
+}
+
+/// The plural of Events.
+const EVENTS: &str = "events";
+
+/// Whether finalizers keep an object that is deleted.
+fn is_kept(object: &Value) -> bool {
+    object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
+}
+
+/// Whether what is written is meant for the object that there is. Where none is, a version counts for nothing, and an identity is a conflict.
+fn is_for(object: Option<&Value>, wanted: &Value) -> bool {
+    let Some(object) = object else { return wanted["uid"].is_null() };
+    let fits = |field: &str| wanted[field].is_null() || wanted[field] == object["metadata"][field];
+    fits("uid") && fits("resourceVersion")
+}
+
+/// The field manager that a request names.
+fn manager(uri: &Uri) -> &str {
+    let mut parameters = uri.query().into_iter().flat_map(|query| query.split('&'));
+    parameters.find_map(|parameter| parameter.strip_prefix("fieldManager=")).unwrap_or_default()
 }
 
 /// As server-side apply does where nobody else has fields; lists are replaced.
@@ -153,29 +273,52 @@ fn place(path: &str) -> (String, Option<String>, bool) {
 }
 
 async fn answer(State(server): State<Server>, method: Method, uri: Uri, body: Bytes) -> Response {
-    let (plural, name, is_status) = place(uri.path());
+    if method == Method::GET {
+        return read(&server, &uri);
+    }
     let content = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let fault = server.note(&method, &uri, &content);
+    match fault {
+        Some(Fault::Refused(status)) => return failure(status),
+        Some(Fault::Unheard) => return broken_off(),
+        Some(Fault::Unanswered) | None => {}
+    }
+    let answer = write(&server, &method, &uri, &content);
+    if fault.is_some() { broken_off() } else { answer }
+}
+
+fn read(server: &Server, uri: &Uri) -> Response {
+    let (plural, name, _) = place(uri.path());
+    let Some(name) = name else {
+        let is_watch = uri.query().is_some_and(|query| query.contains("watch=true"));
+        return if is_watch { watch(server, plural) } else { list(server, &plural) };
+    };
+    match server.get(&(plural, name)) {
+        Some(object) => json_answer(200, &object),
+        None => failure(404),
+    }
+}
+
+fn write(server: &Server, method: &Method, uri: &Uri, content: &Value) -> Response {
+    let (plural, name, is_status) = place(uri.path());
     let Some(name) = name else {
         // An Event that is made.
-        if method == Method::POST {
-            server.stored().events.push(content.clone());
-            return json_answer(201, &content);
-        }
-        let is_watch = uri.query().is_some_and(|query| query.contains("watch=true"));
-        return if is_watch { watch(&server, plural) } else { list(&server, &plural) };
+        server.stored().events.push(content.clone());
+        return json_answer(201, content);
     };
     let key = (plural, name);
-    match method {
-        Method::GET => match server.get(&key) {
-            Some(object) => json_answer(200, &object),
-            None => not_found(),
-        },
-        Method::PATCH => json_answer(200, &server.apply(&key, is_status, &content)),
+    let object = server.get(&key);
+    let wanted = if *method == Method::DELETE { &content["preconditions"] } else { &content["metadata"] };
+    match *method {
+        Method::PATCH if is_status && object.is_none() => failure(404),
+        Method::DELETE if object.is_none() => failure(404),
+        Method::PATCH | Method::DELETE if !is_for(object.as_ref(), wanted) => failure(409),
+        Method::PATCH => json_answer(200, &server.apply(&key, is_status, manager(uri), content)),
         Method::DELETE => {
             server.remove(&key);
             json_answer(200, &json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
         }
-        _ => not_found(),
+        _ => failure(404),
     }
 }
 
@@ -194,9 +337,21 @@ fn watch(server: &Server, plural: String) -> Response {
     Response::new(Body::from_stream(lines.map(|event: Value| Ok::<_, Infallible>(format!("{event}\n")))))
 }
 
-fn not_found() -> Response {
-    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "message": "not found", "code": 404});
-    json_answer(404, &status)
+fn failure(status: u16) -> Response {
+    let reason = match status {
+        404 => "NotFound",
+        409 => "Conflict",
+        429 => "TooManyRequests",
+        _ => "InternalError",
+    };
+    let told = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": reason, "code": status});
+    json_answer(status, &told)
+}
+
+/// An answer that never comes to its end.
+fn broken_off() -> Response {
+    let broken = stream::iter([Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset))]);
+    Response::new(Body::from_stream(broken))
 }
 
 fn json_answer(status: u16, value: &Value) -> Response {

@@ -1,0 +1,206 @@
+//! Each write of an object's life meets a fault of its own, with all others as they should be. Which writes there are, an undisturbed life tells: none can be forgotten.
+//! The clock is stopped, so that a life costs a sixth of a second, and not the time for which the operator waits before it tries again; and each of the five objects has
+//! a fault in each life.
+//!
+//! What this server has not (connections, the client's own retries, leases, pods, garbage) is in `tests/integration/operator/faults.rs`, where all writes meet their
+//! faults in one life.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    LATER, running,
+    server::{Fault, Key, NAMESPACE, Server, Write},
+};
+
+/// Longer than the first wait after a failure.
+const SETTLED: Duration = Duration::from_secs(3);
+
+fn key(plural: &str, name: &str) -> Key {
+    (plural.to_owned(), name.to_owned())
+}
+
+/// A partition whose data no component is to find: it has not their label.
+fn partition() -> Value {
+    let hub =
+        json!({"endpoint": "https://hub.kusto.windows.net", "heartbeatDatabase": "Fleet", "heartbeatTable": "Beats"});
+    json!({
+        "apiVersion": "adx-mon.azure.com/v1",
+        "kind": "ADXCluster",
+        "metadata": {"name": "part", "namespace": NAMESPACE, "generation": 1},
+        "spec": {"clusterName": "part", "endpoint": "https://part.kusto.windows.net", "federation": {"federatedClusters": [hub]}},
+    })
+}
+
+/// An edit by a person; `None` takes a field away.
+fn edit<const COUNT: usize>(server: &Server, key: &Key, fields: [(&str, Option<Value>); COUNT]) {
+    let mut object = server.get(key).expect("it was put there");
+    let spec = object["spec"].as_object_mut().expect("it has a spec");
+    for (field, value) in fields {
+        match value {
+            Some(value) => drop(spec.insert(field.to_owned(), value)),
+            None => spec.retain(|name, _| name != field),
+        }
+    }
+    let generation = object["metadata"]["generation"].as_i64().unwrap_or_default();
+    object["metadata"]["generation"] = (generation + 1).into();
+    server.put(key, object);
+}
+
+/// A child of each object goes.
+fn disturb(server: &Server) {
+    for (plural, name) in [
+        ("services", "i"),
+        ("configmaps", "c-config"),
+        ("serviceaccounts", "a-alerter"),
+        ("poddisruptionbudgets", "eu-agent"),
+        ("rolebindings", "part-agent"),
+    ] {
+        assert!(server.get(&key(plural, name)).is_some(), "{plural} {name} was not made");
+        server.remove(&key(plural, name));
+    }
+}
+
+/// Autoscaling goes, the partition becomes a hub, and everything else has other contents.
+fn change(server: &Server) {
+    let ingestor = [("image", Some("x/i:2".into())), ("autoscaling", None), ("replicas", Some(3.into()))];
+    edit(server, &key("ingestors", "i"), ingestor);
+    edit(server, &key("collectors", "c"), [("ingestorEndpoint", Some("https://other.example.com".into()))]);
+    edit(server, &key("alerters", "a"), [("notificationEndpoint", Some("https://other.example.com".into()))]);
+    let mut eu = server.get(&key("adxclusters", "eu")).expect("it was put there");
+    eu["spec"]["federation"]["partitioning"] = json!({"geo": "EU"});
+    edit(server, &key("adxclusters", "eu"), [("federation", Some(eu["spec"]["federation"].take()))]);
+    // What the partition's agent has told by then.
+    let mut part = server.get(&key("adxclusters", "part")).expect("it was put there");
+    part["status"]["federation"] =
+        json!({"hubs": [{"endpoint": "https://hub.kusto.windows.net", "outcome": "accepted"}]});
+    server.put(&key("adxclusters", "part"), part);
+    let hub = json!({"heartbeatDatabase": "Fleet", "heartbeatTable": "Beats"});
+    let fields = [("role", Some("Federated".into())), ("federation", Some(hub))];
+    edit(server, &key("adxclusters", "part"), fields);
+}
+
+/// The hub leaves its federation.
+fn leave(server: &Server) {
+    edit(server, &key("adxclusters", "part"), [("role", None), ("federation", None)]);
+}
+
+/// What has children in the whole cluster goes.
+fn delete(server: &Server) {
+    for (plural, name) in [("ingestors", "i"), ("collectors", "c"), ("alerters", "a")] {
+        server.remove(&key(plural, name));
+    }
+}
+
+/// What there is after each step of a life, in which nothing is written once all is as it should be.
+async fn live(server: &Server) -> Vec<(&'static str, BTreeMap<Key, Value>)> {
+    let term = CancellationToken::new();
+    server.put(&key("adxclusters", "part"), partition());
+    let _watches = running(server, &term).await;
+    let mut states = vec![("made", server.state())];
+    let steps: [(&str, fn(&Server)); 4] =
+        [("disturbed", disturb), ("changed", change), ("left", leave), ("deleted", delete)];
+    for (step, act) in steps {
+        act(server);
+        time::sleep(SETTLED).await;
+        let asked = server.asked().len();
+        time::sleep(LATER).await;
+        let more = server.asked().split_off(asked);
+        assert!(more.is_empty(), "{step}: it does not rest: {more:#?}");
+        states.push((step, server.state()));
+    }
+    term.cancel();
+    states
+}
+
+/// Lives of which the first has the faults at each object's first write, the second at its second, and so on; of several faults they take turns.
+async fn each_write_meets(faults: &[Fault]) {
+    let undisturbed = Server::default();
+    let expected = live(&undisturbed).await;
+    let mut writes = BTreeMap::<String, Vec<Write>>::new();
+    for write in undisturbed.asked() {
+        writes.entry(write.owner.clone()).or_default().push(write);
+    }
+    assert_eq!(writes.keys().collect::<Vec<_>>(), ["a", "c", "eu", "i", "part"]);
+    let mut met = BTreeSet::new();
+    for nth in 0..writes.values().map(Vec::len).max().unwrap_or_default() {
+        let turns = writes.values().zip(faults.iter().cycle().skip(nth));
+        let spoilt: Vec<(Write, Fault)> =
+            turns.filter_map(|(writes, fault)| Some((writes.get(nth)?.clone(), *fault))).collect();
+        let server = Server::default();
+        server.spoil(&spoilt);
+        for ((step, state), (_, expected)) in live(&server).await.iter().zip(&expected) {
+            let keys: BTreeSet<&Key> = state.keys().chain(expected.keys()).collect();
+            for key in keys {
+                assert_eq!(state.get(key), expected.get(key), "{step}: {key:?} after {spoilt:#?}");
+            }
+        }
+        let asked = server.asked();
+        for (write, _) in spoilt {
+            let is_met = asked.contains(&write);
+            // How often a status is told on the way depends on what other objects have come to by then.
+            assert!(is_met || (write.before > 0 && write.kind.contains("/status")), "{write:?} in {asked:#?}");
+            met.extend(is_met.then_some(write.kind));
+        }
+    }
+    for kind in KINDS {
+        assert!(met.contains(kind), "{kind} is not among {met:#?}");
+    }
+}
+
+/// What a life is known to hold. Whether every single write is met does not depend on this list; that there are enough of them does.
+const KINDS: [&str; 31] = [
+    "DELETE clusterrolebindings",
+    "DELETE clusterroles",
+    "DELETE configmaps",
+    "DELETE deployments",
+    "DELETE horizontalpodautoscalers",
+    "DELETE poddisruptionbudgets",
+    "DELETE rolebindings",
+    "DELETE roles",
+    "DELETE serviceaccounts",
+    "DELETE services",
+    "PATCH adxclusters/status",
+    "PATCH adxclusters/status by adx-federation-agent",
+    "PATCH alerters by adx-federation-operator-finalizer",
+    "PATCH alerters/status",
+    "PATCH clusterrolebindings",
+    "PATCH clusterroles",
+    "PATCH collectors by adx-federation-operator-finalizer",
+    "PATCH collectors/status",
+    "PATCH configmaps",
+    "PATCH daemonsets",
+    "PATCH deployments",
+    "PATCH horizontalpodautoscalers",
+    "PATCH ingestors by adx-federation-operator-finalizer",
+    "PATCH ingestors/status",
+    "PATCH poddisruptionbudgets",
+    "PATCH rolebindings",
+    "PATCH roles",
+    "PATCH serviceaccounts",
+    "PATCH services",
+    "PATCH statefulsets",
+    "POST events",
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_at_any_write_leaves_no_trace() {
+    each_write_meets(&[Fault::Refused(409)]).await;
+}
+
+/// For the operator they are one thing: a failure that may pass. So they take turns, and the objects' writes of one kind meet each of them.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_not_done_is_done_later() {
+    each_write_meets(&[Fault::Refused(429), Fault::Refused(500), Fault::Unheard]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_whose_answer_is_lost_is_not_done_twice_to_another_end() {
+    each_write_meets(&[Fault::Unanswered]).await;
+}
