@@ -3,10 +3,12 @@
 
 mod built;
 mod control_plane;
+mod faults;
 mod image;
 mod kstatus;
 mod kubectl;
 mod kubelet;
+mod line;
 mod namespace;
 mod objects;
 mod proxy;
@@ -14,6 +16,7 @@ mod rights;
 mod versions;
 
 pub use control_plane::ControlPlane;
+pub use faults::{Spoilt, WriteFault};
 pub use image::ImageRoot;
 pub use kstatus::{Kstatus, Verdict};
 pub use kubectl::Kubectl;

@@ -149,7 +149,8 @@ async fn assert_nothing_new(test: &TestNamespace, proxy: &ApiProxy) {
     );
 }
 
-async fn until_no_roles(test: &TestNamespace) {
+/// Waits until nothing is left in the whole cluster of the components.
+pub(crate) async fn until_no_roles(test: &TestNamespace) {
     for (kind, name, ..) in components() {
         let role = format!("adx-mon:{}:{}:{name}", test.name, kind.to_lowercase());
         test.until("rbac.authorization.k8s.io/v1 ClusterRole", &role, Value::is_null).await;

@@ -8,6 +8,7 @@ mod deployment;
 mod drift;
 mod examples;
 mod expired;
+mod faults;
 mod federation;
 mod killed;
 mod kstatus;

@@ -10,6 +10,7 @@ use tests::{
     cluster::TestNamespace,
     fleet::Fleet,
     oracle::{Names, Oracle},
+    witness,
 };
 use tokio::time;
 
@@ -57,6 +58,18 @@ spec:
     federatedClusters:
       - {endpoint: 'https://hub.kusto.windows.net', heartbeatDatabase: FleetDiscovery, heartbeatTable: Heartbeats}
     partitioning: {geo: EU}
+";
+
+/// A hub, whose agents only seem to run.
+pub(crate) const HUB: &str = "
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {name: hub}
+spec:
+  clusterName: hub
+  endpoint: https://hub.kusto.windows.net
+  role: Federated
+  federation: {image: 'x/agent:1', heartbeatDatabase: D, heartbeatTable: T}
 ";
 
 /// Every kind that the operator makes.
@@ -112,53 +125,65 @@ pub(crate) async fn until_event(test: &TestNamespace, reason: &str, note: &str) 
     }
 }
 
-/// All that is made for a namespace's objects, without what differs between two equal ones.
-pub(crate) async fn made(test: &TestNamespace) -> Vec<(String, Value)> {
-    let mut made = Vec::new();
+/// Everything that carries our mark, with its kind.
+pub(crate) async fn children(test: &TestNamespace) -> Vec<(&'static str, Value)> {
+    let mut children = Vec::new();
     for kind in KINDS {
         for name in test.ours(kind).await {
             // Cluster-scoped objects of other stories come and go.
             if name.starts_with("adx-mon:") && !name.contains(&format!(":{}:", test.name)) {
                 continue;
             }
-            let object = test.get(kind, &name).await;
-            let labels = &object["metadata"]["labels"];
-            let mut plain = object.clone();
-            for field in ["status", "apiVersion", "kind"] {
-                plain[field] = Value::Null;
-            }
-            let owners = object["metadata"]["ownerReferences"].as_array().map_or(0, Vec::len);
-            let mut annotations = object["metadata"]["annotations"].clone();
-            for own in [
-                "deprecated.daemonset.template.generation",
-                "deployment.kubernetes.io/revision",
-                "adx-mon.azure.com/applied",
-            ] {
-                annotations.as_object_mut().map(|annotations| annotations.remove(own));
-            }
-            plain["metadata"] = json!({"labels": labels, "annotations": annotations, "owners": owners, "finalizers": object["metadata"]["finalizers"]});
-            for field in ["clusterIP", "clusterIPs"] {
-                plain["spec"].as_object_mut().map(|spec| spec.remove(field));
-            }
-            // Chosen by the API server for a load balancer.
-            for port in plain["spec"]["ports"].as_array_mut().into_iter().flatten() {
-                port.as_object_mut().map(|port| port.remove("nodePort"));
-            }
-            // A hash of a configuration that names the namespace.
-            if let Some(annotations) =
-                plain.pointer_mut("/spec/template/metadata/annotations").and_then(Value::as_object_mut)
-            {
-                annotations.remove("adx-mon.azure.com/config");
-            }
-            if kind == "v1 ServiceAccount" {
-                plain["secrets"] = Value::Null;
-            }
-            let text = plain.to_string().replace(&test.name, "NAMESPACE");
-            made.push((
-                format!("{kind} {}", name.replace(&test.name, "NAMESPACE")),
-                serde_json::from_str(&text).expect("it was JSON"),
-            ));
+            let Some(child) = test.api(kind).get_opt(&name).await.expect("the API server answers") else { continue };
+            let child = serde_json::to_value(child).expect("an object is JSON");
+            witness::keep(&child.to_string());
+            children.push((kind, child));
         }
+    }
+    children
+}
+
+/// All that is made for a namespace's objects, without what differs between two equal ones.
+pub(crate) async fn made(test: &TestNamespace) -> Vec<(String, Value)> {
+    let mut made = Vec::new();
+    for (kind, object) in children(test).await {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let labels = &object["metadata"]["labels"];
+        let mut plain = object.clone();
+        for field in ["status", "apiVersion", "kind"] {
+            plain[field] = Value::Null;
+        }
+        let owners = object["metadata"]["ownerReferences"].as_array().map_or(0, Vec::len);
+        let mut annotations = object["metadata"]["annotations"].clone();
+        for own in [
+            "deprecated.daemonset.template.generation",
+            "deployment.kubernetes.io/revision",
+            "adx-mon.azure.com/applied",
+        ] {
+            annotations.as_object_mut().map(|annotations| annotations.remove(own));
+        }
+        plain["metadata"] = json!({"labels": labels, "annotations": annotations, "owners": owners, "finalizers": object["metadata"]["finalizers"]});
+        for field in ["clusterIP", "clusterIPs"] {
+            plain["spec"].as_object_mut().map(|spec| spec.remove(field));
+        }
+        // Chosen by the API server for a load balancer.
+        for port in plain["spec"]["ports"].as_array_mut().into_iter().flatten() {
+            port.as_object_mut().map(|port| port.remove("nodePort"));
+        }
+        // A hash of a configuration that names the namespace.
+        if let Some(annotations) =
+            plain.pointer_mut("/spec/template/metadata/annotations").and_then(Value::as_object_mut)
+        {
+            annotations.remove("adx-mon.azure.com/config");
+        }
+        if kind == "v1 ServiceAccount" {
+            plain["secrets"] = Value::Null;
+        }
+        let text = plain.to_string().replace(&test.name, "NAMESPACE");
+        made.push((
+            format!("{kind} {}", name.replace(&test.name, "NAMESPACE")),
+            serde_json::from_str(&text).expect("it was JSON"),
+        ));
     }
     made
 }

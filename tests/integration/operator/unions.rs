@@ -73,7 +73,7 @@ async fn another_member_of_a_union_is_reverted_and_holds_up_nothing_else() {
     }
 }
 
-fn managers_of(object: &Value) -> Vec<String> {
+pub(crate) fn managers_of(object: &Value) -> Vec<String> {
     let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
     entries.filter_map(|entry| entry["manager"].as_str().map(str::to_owned)).collect()
 }

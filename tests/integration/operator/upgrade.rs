@@ -9,22 +9,10 @@ use serde_json::{Map, Value, json};
 use tests::cluster::{Operator, OperatorOptions, TestNamespace};
 use tokio::time;
 
-use crate::support::{CLUSTER, COMPONENTS, KINDS, PARTITION, assert_same, made, until_agent, until_ready};
+use crate::support::{CLUSTER, COMPONENTS, HUB, PARTITION, assert_same, children, made, until_agent, until_ready};
 
 /// Whoever applies in the name of every version.
 const MANAGER: &str = "adx-federation-operator";
-
-/// A hub, whose agents only seem to run.
-const HUB: &str = "
-apiVersion: adx-mon.azure.com/v1
-kind: ADXCluster
-metadata: {name: hub}
-spec:
-  clusterName: hub
-  endpoint: https://hub.kusto.windows.net
-  role: Federated
-  federation: {image: 'x/agent:1', heartbeatDatabase: D, heartbeatTable: T}
-";
 
 /// Objects of every kind, with everything that is made for them.
 async fn installed(name: &str) -> (TestNamespace, Operator) {
@@ -35,22 +23,6 @@ async fn installed(name: &str) -> (TestNamespace, Operator) {
     until_agent(&test).await;
     test.until("apps/v1 Deployment", "hub-agent", |object| !object.is_null()).await;
     (test, operator)
-}
-
-/// Everything that carries our mark, with its kind.
-async fn children(test: &TestNamespace) -> Vec<(&'static str, Value)> {
-    let mut children = Vec::new();
-    for kind in KINDS {
-        for name in test.ours(kind).await {
-            // Cluster-scoped objects of other stories come and go.
-            if name.starts_with("adx-mon:") && !name.contains(&format!(":{}:", test.name)) {
-                continue;
-            }
-            let child = test.api(kind).get_opt(&name).await.expect("the API server answers");
-            children.extend(child.map(|child| (kind, serde_json::to_value(child).expect("an object is JSON"))));
-        }
-    }
-    children
 }
 
 /// What the operator applied of an object, as its field manager owns it.
