@@ -71,10 +71,12 @@ lint: format ## Formatting, clippy, and what dependencies may be where cargo-den
 kql: ## The tests of the crate kql alone: no dependency worth a minute
 	cargo test --package kql --locked --quiet
 
+# With the features that tests ask of dependencies, or else all of those are built once for the programs and once for the tests.
+test build unit judges azure stories: export FOR_TESTS = 1
 .PHONY: programs
 programs:
 	@echo "Building the programs into $(CARGO_TARGET_DIR) ..."
-	@cargo build --workspace --bins --locked
+	@cargo build --workspace --bins $(if $(FOR_TESTS),--tests) --locked
 
 .PHONY: build
 build: programs ## Every program and test, for the steps that follow
