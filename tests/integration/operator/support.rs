@@ -198,7 +198,7 @@ pub(crate) fn assert_same(made: &[(String, Value)], expected: &[(String, Value)]
 }
 
 /// Where two values differ first.
-fn difference(made: &Value, expected: &Value) -> Option<String> {
+pub(crate) fn difference(made: &Value, expected: &Value) -> Option<String> {
     match (made, expected) {
         (Value::Object(made), Value::Object(expected)) => {
             let keys: std::collections::BTreeSet<_> = made.keys().chain(expected.keys()).collect();
