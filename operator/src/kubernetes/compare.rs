@@ -27,8 +27,8 @@ fn object(desired: &Map<String, Value>, live: &Map<String, Value>, path: &str) -
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         let live = live.get(name).unwrap_or(&Value::Null);
         match (name.as_str(), value, live) {
-            // A label too many selects other pods.
-            ("selector", ..) => (value != live).then_some(path),
+            // A label too many selects other pods, or other nodes.
+            ("selector" | "nodeSelector", ..) => (value != live).then_some(path),
             (_, Value::Array(desired), Value::Array(live)) if SHARED_LISTS.iter().any(|(shared, _)| shared == name) => {
                 shared_list(desired, live, &path, name)
             }
@@ -37,8 +37,8 @@ fn object(desired: &Map<String, Value>, live: &Map<String, Value>, path: &str) -
     })
 }
 
-/// Lists in which others may have entries of their own, with the key that tells entries apart. All others are ours alone: an argument, a rule or a subject too
-/// many is a difference.
+/// Lists in which others may have entries of their own, with the key that tells entries apart. All others are ours alone with all that is in them: an argument, a rule
+/// or a subject too many is a difference.
 pub(crate) const SHARED_LISTS: [(&str, &str); 8] = [
     ("containers", "name"),
     ("initContainers", "name"),
@@ -64,7 +64,11 @@ fn list(desired: &[Value], live: &[Value], path: &str) -> Option<String> {
         return Some(path.to_owned());
     }
     let mut pairs = desired.iter().zip(live).enumerate();
-    pairs.find_map(|(index, (desired, live))| at(desired, live, format!("{path}[{index}]")))
+    pairs.find_map(|(index, (desired, live))| {
+        let path = format!("{path}[{index}]");
+        // An entry is ours with all that it says: a name that somebody adds to a rule takes rights away.
+        at(desired, live, path.clone()).or_else(|| (desired != live).then_some(path))
+    })
 }
 
 #[cfg(test)]
@@ -103,6 +107,8 @@ mod tests {
         );
         assert_eq!(with("/rules", json!([{"verbs": ["get"]}, {"verbs": ["*"]}])), Some("rules".to_owned()));
         assert_eq!(with("/rules/0/verbs", json!(["list"])), Some("rules[0].verbs[0]".to_owned()));
+        let narrowed = json!([{"verbs": ["get"], "resourceNames": ["x"]}]);
+        assert_eq!(with("/rules", narrowed), Some("rules[0]".to_owned()), "what somebody adds to a rule of ours");
         let binding = json!({"subjects": [{"kind": "ServiceAccount", "name": "a"}]});
         let more = json!({"subjects": [{"kind": "ServiceAccount", "name": "a"}, {"kind": "User", "name": "mallory"}]});
         assert_eq!(difference(&binding, &more), Some("subjects".to_owned()), "nobody else gets our rights");
@@ -111,6 +117,13 @@ mod tests {
             difference(&service, &json!({"spec": {"selector": {"app": "a", "b": "c"}}})),
             Some("spec.selector".to_owned())
         );
+        let pod = json!({"nodeSelector": {"pool": "infra"}});
+        assert_eq!(
+            difference(&pod, &json!({"nodeSelector": {"pool": "infra", "disk": "none"}})),
+            Some("nodeSelector".to_owned()),
+            "pods would wait for a node that is not there"
+        );
+        assert_eq!(difference(&json!({}), &json!({"nodeSelector": {"disk": "ssd"}})), None, "where none is ours");
         assert_eq!(with("/spec", Value::Null), Some("spec".to_owned()));
     }
 }

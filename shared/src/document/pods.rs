@@ -48,14 +48,14 @@ pub struct SecretRef {
     .message("tolerationSeconds must have effect NoExecute beside it"))]
 pub struct Toleration {
     /// The taint's key; absent: any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_absent")]
     #[schemars(length(max = 317))]
     pub key: Option<String>,
     /// `Equal` (the default) or `Exists`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<TolerationOperator>,
     /// The taint's value, with `Equal`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_absent")]
     #[schemars(length(max = 63))]
     pub value: Option<String>,
     /// The taint's effect; absent: any.
@@ -64,6 +64,11 @@ pub struct Toleration {
     /// How long pods stay on a node that got such a taint; absent: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub toleration_seconds: Option<i64>,
+}
+
+/// Kubernetes keeps no empty text: one that is applied is not there when it is looked for.
+fn is_absent(text: &Option<String>) -> bool {
+    text.as_deref().is_none_or(str::is_empty)
 }
 
 /// How a taint's value is compared.
@@ -92,9 +97,8 @@ impl PodPolicy {
         let mut violations = Vec::new();
         for (index, toleration) in self.tolerations.iter().enumerate() {
             let path = format!("{path}.tolerations[{index}]");
-            let given = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
             let is_exists = toleration.operator == Some(TolerationOperator::Exists);
-            if !given(&toleration.key) && !is_exists {
+            if is_absent(&toleration.key) && !is_exists {
                 let rule = "must be given where operator is not Exists: a toleration without a key is for every taint";
                 violations.push(Violation::new(format!("{path}.key"), "absent", rule));
             }
@@ -141,6 +145,13 @@ mod tests {
         ] {
             assert_eq!(broken(&toleration), [violation]);
         }
+    }
+
+    #[test]
+    fn an_empty_text_is_an_absent_one() {
+        let empty = json!({"key": "", "operator": "Exists", "value": ""});
+        let toleration: Toleration = serde_json::from_value(empty).unwrap();
+        assert_eq!(json!(toleration), json!({"operator": "Exists"}));
     }
 
     #[test]
