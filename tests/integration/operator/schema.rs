@@ -33,7 +33,8 @@ const BROKEN_TOGETHER: [(&str, &str, &str); 3] = [
     ("spec.provision.autoScaleMin", "format", "spec.provision"),
 ];
 
-fn definitions() -> Vec<Value> {
+/// The definitions of our kinds, as they are installed.
+pub(crate) fn definitions() -> Vec<Value> {
     documents(&fs::read_to_string(root().join("deploy/crds/crds.yaml")).expect("it is generated"))
 }
 
