@@ -205,13 +205,16 @@ async fn there_and_back_in_place_leaves_nothing_behind() {
     let count = one.as_object().map_or(0, Map::len);
     assert_eq!(count, 44, "{:#?}", one.as_object().map(|one| one.keys().collect::<Vec<_>>()));
 
-    // While an object is suspended, nothing of the edit is done.
-    test.apply(&other_way.replace("\nspec:\n", "\nspec:\n  suspend: true\n")).await;
-    for (kind, name) in &owners {
-        let is_suspended = |object: &Value| {
-            is_observed(object) && condition_of(object, "Ready").is_some_and(|ready| ready["reason"] == "Suspended")
-        };
-        test.until(kind, name, is_suspended).await;
+    // While an object is suspended, nothing of the edit is done. All are before the first is edited: what is not follows the clusters.
+    for way in [&one_way, &other_way] {
+        let suspended = way.replace("\nspec:\n", "\nspec:\n  suspend: true\n");
+        test.apply(&suspended.replace("\nspec: {}\n", "\nspec: {suspend: true}\n")).await;
+        for (kind, name) in &owners {
+            let is_suspended = |object: &Value| {
+                is_observed(object) && condition_of(object, "Ready").is_some_and(|ready| ready["reason"] == "Suspended")
+            };
+            test.until(kind, name, is_suspended).await;
+        }
     }
     assert_eq!(difference(&as_they_are(&test).await, &one), None, "the path, what is there, and what was there before");
     let untouched = untouched(&before, &objects(&test, &owners).await);
