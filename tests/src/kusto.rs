@@ -63,7 +63,7 @@ impl KustoServer {
     /// Starts a server with databases on a port (0: any), recording into a file, and waits until it is ready. Whoever starts it has the recording judged.
     ///
     /// # Panics
-    /// If it does not get ready within 20 s.
+    /// If it does not get ready within a minute.
     pub async fn start(port: u16, databases: &[&str], record: &Path, more: &[&str]) -> Self {
         let mut arguments = vec!["--stop-with-stdin".to_owned(), "--listen".to_owned(), format!("127.0.0.1:{port}")];
         for database in databases {
@@ -73,7 +73,7 @@ impl KustoServer {
         arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
         let (mut process, stdout) = Process::start_with_stdout("kusto-local", "kusto-local", &arguments);
         let mut lines = BufReader::new(stdout).lines();
-        let ready = time::timeout(Duration::from_secs(20), lines.next_line()).await;
+        let ready = time::timeout(Duration::from_secs(60), lines.next_line()).await;
         let line = ready.ok().and_then(Result::ok).flatten().unwrap_or_default();
         let Some(start) = line.find("http://") else {
             panic!("kusto-local printed {line:?} instead of its URL; its output:\n{}", process.output());

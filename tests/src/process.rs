@@ -23,6 +23,12 @@ use tokio::{
 
 use crate::witness;
 
+/// How long a process may take to stop before it is killed: as long as a pod has, where nobody says otherwise.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How long the last lines of a process that has ended are waited for.
+const LAST_LINES: Duration = Duration::from_secs(10);
+
 /// Where cargo put the workspace's binaries: beside or above this program, which cargo built too.
 ///
 /// # Panics
@@ -179,7 +185,7 @@ impl Process {
         match time::timeout(limit, self.child.wait()).await {
             Ok(status) => {
                 // A grandchild may hold the streams for longer.
-                let _ = time::timeout(Duration::from_secs(1), join_all(self.collectors.drain(..))).await;
+                let _ = time::timeout(LAST_LINES, join_all(self.collectors.drain(..))).await;
                 status.expect("a child of ours can be waited for")
             }
             Err(_) => panic!("{} still runs after {limit:?}; its output:\n{}", self.name, self.output()),
@@ -189,7 +195,7 @@ impl Process {
     /// Asks it to stop, and kills it if it does not.
     pub async fn stop(&mut self) {
         self.signal(Signal::SIGTERM);
-        if time::timeout(Duration::from_secs(5), self.child.wait()).await.is_err() {
+        if time::timeout(GRACE, self.child.wait()).await.is_err() {
             self.kill().await;
         }
     }

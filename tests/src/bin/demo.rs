@@ -22,7 +22,7 @@ use tokio::{
 };
 
 /// How long it may take from the start to the first functions.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// What still answers when a partition is gone.
 const BEST_EFFORT: [&str; 2] = [
@@ -39,7 +39,7 @@ async fn main() -> ExitCode {
     let recordings = env::args().skip_while(|argument| argument != "--recordings").nth(1).map(PathBuf::from);
     let started = Instant::now();
     println!("Starting four local Kusto servers (one hub, three partitions) and our agents beside each ...");
-    let pace = Pace { heartbeat: "2s", time_to_live: "10s", reconcile: "1s", ..Pace::FAST };
+    let pace = Pace { time_to_live: "10s", reconcile: "1s", ..Pace::LEAVING };
     let fleet = match Fleet::start_recording(pace, recordings).await {
         Ok(fleet) => fleet,
         Err(error) => {
@@ -107,7 +107,7 @@ async fn asked_to_stop() {
 /// The agents first, so that they do not see their servers go.
 async fn stop(fleet: Fleet, mut operator: Process) {
     operator.signal(Signal::SIGTERM);
-    operator.exited_within(Duration::from_secs(10)).await;
+    operator.exited_within(Duration::from_secs(60)).await;
     fleet.stop().await;
 }
 
@@ -117,8 +117,13 @@ async fn first_functions(fleet: &Fleet, started: Instant) -> Option<Table> {
         loop {
             let regions = fleet.hub.query("Logs", "federated_Requests() | distinct Region | count").await;
             let metrics = fleet.hub.query("Metrics", "federated_PrometheusData() | count").await;
-            let all = regions.is_ok_and(|table| table.column("Count") == ["3"]);
-            if all && metrics.is_ok_and(|table| table.column("Count") == ["30"]) {
+            // Databases are changed side by side, and each has all groups.
+            let beside = "macro-expand Metrics_Partitions as X ( X.PrometheusData ) | count";
+            let beside = fleet.hub.query("Logs", beside).await;
+            let is = |answer: Result<Table, AskError>, count: &str| {
+                answer.is_ok_and(|table| table.column("Count") == [count])
+            };
+            if is(regions, "3") && is(metrics, "30") && is(beside, "30") {
                 let text = ".show databases entities | where EntityType == 'Function' | project DatabaseName, EntityName, DocString";
                 return fleet.hub.command("Logs", text).await.ok();
             }
