@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::support::{
-    SOON, end, federated, hub_content, judge, until_all_beat_anew, until_printed, until_regions, verdict,
+    SOON, end, federated, hub_content, judge, until_all_beat_anew, until_printed, until_regions, verdict, whole_content,
 };
 
 #[tokio::test]
@@ -28,21 +28,6 @@ async fn a_hub_server_that_lost_everything_is_filled_again() {
     fleet.hub = KustoServer::start(port, &HUB_DATABASES, &record, &[]).await;
     until_regions(&fleet, &["america", "asia", "europe"]).await;
     end(fleet, [operator]).await;
-}
-
-/// All that is ours on the hub, once every database's groups list every partition: databases are changed side by side, and one may come later.
-async fn whole_content(fleet: &Fleet) -> Vec<String> {
-    let lists_all = |line: &&String| fleet.partitions.iter().all(|partition| line.contains(&partition.url));
-    let deadline = time::Instant::now() + SOON;
-    loop {
-        let content = hub_content(fleet).await;
-        let groups: Vec<_> = content.iter().filter(|line| line.contains("_Partitions\")")).collect();
-        if groups.len() == 2 * HUB_DATABASES.len() && groups.iter().all(lists_all) {
-            return content;
-        }
-        assert!(time::Instant::now() < deadline, "{content:#?}");
-        time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// The members of the hub's group of Logs, sorted.
@@ -91,17 +76,19 @@ async fn every_agent_may_be_killed_and_the_fleet_is_whole_again_and_so_is_a_grou
     end(fleet, agents.into_iter().chain([hub])).await;
 }
 
-/// When the first pass began that has ended, by a log in JSON.
-fn first_pass(log: &str) -> Option<Timestamp> {
-    let mut lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let line = lines.find(|line| line["message"] == "pass ended")?;
-    let ended: Timestamp = line["timestamp"].as_str()?.parse().ok()?;
-    Some(ended - SignedDuration::from_secs_f64(line["seconds"].as_f64()?))
+/// When each pass began that has ended, by a log in JSON.
+fn passes(log: &str) -> Vec<Timestamp> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let began = |line: serde_json::Value| {
+        let ended: Timestamp = line["timestamp"].as_str()?.parse().ok()?;
+        Some(ended - SignedDuration::from_secs_f64(line["seconds"].as_f64()?))
+    };
+    lines.filter(|line| line["message"] == "pass ended").filter_map(began).collect()
 }
 
 #[tokio::test]
 async fn agents_work_by_cron_and_exit_0_when_they_are_asked_to_stop() {
-    let fleet = Fleet::start(Pace { heartbeat: "1m", time_to_live: "5m", ..Pace::FAST }).await;
+    let fleet = Fleet::start(Pace { heartbeat: "1m", ..Pace::FAST }).await;
     let fleet = fleet.expect("the servers take the telemetry");
     let by_cron = |document: std::path::PathBuf, name: &str, interval: &str, schedule: &str| {
         let text = std::fs::read_to_string(document).expect("just written");
@@ -119,17 +106,16 @@ async fn agents_work_by_cron_and_exit_0_when_they_are_asked_to_stop() {
     let started = Timestamp::now();
     let mut agents =
         [fleet.start_agent("agent-hub", &hub, &json), fleet.start_agent("agent-partition", &partition, &json)];
-    let deadline = time::Instant::now() + Duration::from_secs(75);
+    // The pass of a minute begins with it. One that is late on a busy machine is followed by the next minute's.
+    let is_punctual = |began: &Timestamp| began.as_second() % 60 < 5;
+    let deadline = time::Instant::now() + Duration::from_secs(5 * 60);
     for agent in &agents {
-        let began = loop {
-            if let Some(began) = first_pass(&agent.output()) {
-                break began;
-            }
+        while !passes(&agent.output()).iter().any(is_punctual) {
             assert!(time::Instant::now() < deadline, "{}", agent.output());
             time::sleep(Duration::from_millis(100)).await;
-        };
-        assert!(began.as_second() / 60 > started.as_second() / 60, "it waits for the minute:\n{}", agent.output());
-        assert!(began.as_second() % 60 < 5, "the minute's pass began at {began}:\n{}", agent.output());
+        }
+        let first = passes(&agent.output())[0];
+        assert!(first.as_second() / 60 > started.as_second() / 60, "it waits for the minute:\n{}", agent.output());
     }
     // The first pass is not the last one.
     time::sleep(Duration::from_secs(1)).await;
@@ -138,7 +124,7 @@ async fn agents_work_by_cron_and_exit_0_when_they_are_asked_to_stop() {
     }
     for agent in &mut agents {
         agent.signal(nix::sys::signal::Signal::SIGTERM);
-        assert_eq!(agent.exited_within(Duration::from_secs(5)).await.code(), Some(0), "{}", agent.output());
+        assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
     }
     end(fleet, []).await;
 }
@@ -211,7 +197,8 @@ async fn once_and_plan_tell_by_their_exit_codes_what_happened() {
     let is_json = |line: &str| serde_json::from_str::<serde_json::Value>(line).is_ok_and(|line| line.is_object());
     assert!(output.lines().count() > 0 && output.lines().all(is_json), "{output}");
     assert_eq!(run(&["--once"]).await.0, Some(0), "also when nothing had to change");
-    let wrong = fleet.write_document("wrong", &std::fs::read_to_string(&document).unwrap().replace("5m", "1s"));
+    let wrong =
+        fleet.write_document("wrong", &std::fs::read_to_string(&document).unwrap().replace("TTL: 1h", "TTL: 1s"));
     let mut agent = fleet.start_agent("agent-hub", &wrong, &["--once"]);
     assert_eq!(agent.exited_within(SOON).await.code(), Some(2));
     assert!(agent.output().contains("spec.federation.heartbeatTTL"), "{}", agent.output());
@@ -270,9 +257,7 @@ async fn the_heartbeat_table_has_its_policies_and_gets_them_back() {
 
 #[tokio::test]
 async fn a_schema_of_more_than_a_mebibyte_is_federated() {
-    // A beat may take half of its interval, and a mebibyte takes a busy machine a while.
-    let fleet = Fleet::start(Pace { heartbeat: "1m", time_to_live: "5m", ..Pace::FAST }).await;
-    let fleet = fleet.expect("the servers take the telemetry");
+    let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
     let hub = fleet.hub_document();
     let mut agent = fleet.start_agent("agent-hub", &hub, &["--once"]);
     agent.exited_within(SOON).await;

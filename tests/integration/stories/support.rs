@@ -9,7 +9,7 @@ use std::{
 };
 
 use tests::{
-    fleet::{Fleet, Pace},
+    fleet::{Fleet, HUB_DATABASES, Pace},
     kusto::Table,
     oracle::{Names, Oracle, Verdict},
     process::Process,
@@ -17,8 +17,8 @@ use tests::{
 };
 use tokio::time;
 
-/// How long a change may take to show at the hub at [`Pace::FAST`]: a beat, a pass, and a slow machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// How long a change may take to show at the hub at [`Pace::FAST`]: a beat, a pass, and a machine that is slow and at times busy for seconds.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// Counts the regions that the hub's function answers for.
 pub(crate) const REGIONS_SEEN: &str = "federated_Requests() | distinct Region | order by Region asc";
@@ -36,6 +36,25 @@ pub(crate) async fn until_regions(fleet: &Fleet, regions: &[&str]) -> Table {
     fleet.hub_until("Logs", REGIONS_SEEN, SOON, |table| table.column("Region") == regions).await
 }
 
+/// All that is ours on the hub, once every database's groups list every partition, and each function is made: databases are changed side by side, and one may come
+/// later. From then on nothing changes by itself.
+pub(crate) async fn whole_content(fleet: &Fleet) -> Vec<String> {
+    // A function of each table, and `federation_status` in each database.
+    const FUNCTIONS: usize = 3 + HUB_DATABASES.len();
+    let lists_all = |line: &&String| fleet.partitions.iter().all(|partition| line.contains(&partition.url));
+    let deadline = time::Instant::now() + SOON;
+    loop {
+        let content = hub_content(fleet).await;
+        let groups: Vec<_> = content.iter().filter(|line| line.contains("_Partitions\")")).collect();
+        let functions = content.len() - groups.len();
+        if functions >= FUNCTIONS && groups.len() == 2 * HUB_DATABASES.len() && groups.iter().all(lists_all) {
+            return content;
+        }
+        assert!(time::Instant::now() < deadline, "{content:#?}");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// Waits until every partition's agent has told of something that was not there before.
 pub(crate) async fn until_all_beat_anew(fleet: &Fleet) {
     for (number, server) in fleet.partitions.iter().enumerate() {
@@ -48,17 +67,36 @@ pub(crate) async fn until_all_beat_anew(fleet: &Fleet) {
 
 /// Waits until a process has printed a text: it may act first and tell afterwards.
 pub(crate) async fn until_printed(process: &Process, text: &str) {
+    until_printed_after(process, 0, text).await;
+}
+
+/// The same, after so many bytes of what it has printed.
+pub(crate) async fn until_printed_after(process: &Process, bytes: usize, text: &str) {
+    let printed = || process.output_after(bytes).contains(text);
+    until_so(|| format!("{text:?} was not printed in:\n{}", process.output()), printed).await;
+}
+
+/// Waits until something is so.
+pub(crate) async fn until_so(what: impl Fn() -> String, is_so: impl Fn() -> bool) {
     let deadline = time::Instant::now() + SOON;
-    while !process.output().contains(text) {
-        assert!(time::Instant::now() < deadline, "{text:?} was not printed in:\n{}", process.output());
+    while !is_so() {
+        assert!(time::Instant::now() < deadline, "{}", what());
         time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Waits until the hub agents have begun so many more passes.
+pub(crate) async fn until_passes(fleet: &Fleet, more: usize) {
+    // Part of the query of the heartbeats, and of no other text that an agent sends.
+    let passes = || fleet.hub.recorded("NewBeats");
+    let made = passes();
+    until_so(|| format!("{} passes of {more}", passes() - made), || passes() >= made + more).await;
 }
 
 /// All that is ours on the hub: names of functions and groups with their content.
 pub(crate) async fn hub_content(fleet: &Fleet) -> Vec<String> {
     let mut content = Vec::new();
-    for database in tests::fleet::HUB_DATABASES {
+    for database in HUB_DATABASES {
         let functions = fleet.hub.command(database, ".show functions | project Name, Body | order by Name asc").await;
         let groups =
             fleet.hub.command(database, ".show entity_groups | project Name, Entities | order by Name asc").await;
