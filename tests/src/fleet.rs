@@ -46,8 +46,8 @@ impl Pace {
     /// Beats and passes all the time, of which none is late.
     pub const STEADY: Self = Self { heartbeat: "15s", reconcile: "1s", ..Self::FAST };
 
-    /// A partition that falls silent misses a beat within seconds, and leaves within some more.
-    pub const LEAVING: Self = Self { heartbeat: "2s", expected: "2s", time_to_live: "12s", ..Self::FAST };
+    /// A partition that falls silent leaves within seconds. It has missed a beat after six, since three returns from silence would keep it.
+    pub const LEAVING: Self = Self { expected: "5s", time_to_live: "15s", ..Self::FAST };
 }
 
 /// One hub, some partitions, and a folder for documents and recordings.

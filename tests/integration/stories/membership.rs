@@ -19,8 +19,8 @@ use crate::support::{
 
 const GROUP: &str = ".show entity_group Logs_Partitions | project Entities";
 
-/// For what holds within one time to live of a moment, and is looked at then.
-const UNHURRIED: Pace = Pace { time_to_live: "15s", retention: "16s", ..Pace::LEAVING };
+/// Rows are gone as soon as whoever wrote them has expired.
+const FORGETFUL: Pace = Pace { retention: "16s", ..Pace::LEAVING };
 
 /// A fleet with every agent as a process of its own, so that one can be stopped.
 async fn with_own_agents(pace: Pace) -> (Fleet, Process, Vec<Process>) {
@@ -122,7 +122,7 @@ async fn a_persons_own_functions_and_groups_stay_as_they_are() {
 
 #[tokio::test]
 async fn when_all_agents_stop_nothing_is_ever_removed() {
-    let (fleet, hub, agents) = with_own_agents(UNHURRIED).await;
+    let (fleet, hub, agents) = with_own_agents(Pace::LEAVING).await;
     let before = whole_content(&fleet).await;
     for agent in &agents {
         agent.signal(Signal::SIGSTOP);
@@ -146,7 +146,7 @@ async fn when_all_agents_stop_nothing_is_ever_removed() {
 
 #[tokio::test]
 async fn nothing_is_removed_even_when_the_last_row_is_gone() {
-    let (fleet, hub, agents) = with_own_agents(UNHURRIED).await;
+    let (fleet, hub, agents) = with_own_agents(FORGETFUL).await;
     let before = whole_content(&fleet).await;
     // A hub that starts before its partitions says so, too.
     let printed = hub.output().len();
@@ -236,8 +236,7 @@ fn commands(fleet: &Fleet) -> Vec<String> {
 async fn what_an_earlier_process_watched_is_remembered_by_the_next() {
     /// Longer than the time to live.
     const LONG: Duration = Duration::from_secs(16);
-    let pace = Pace { expected: "5s", time_to_live: "15s", ..Pace::FAST };
-    let fleet = Fleet::start(pace).await.expect("the servers take the telemetry");
+    let fleet = Fleet::start(Pace::LEAVING).await.expect("the servers take the telemetry");
     let document = fleet.hub_document();
     let once = async || {
         let mut hub = fleet.start_agent("agent-hub", &document, &["--once"]);

@@ -39,7 +39,7 @@ async fn main() -> ExitCode {
     let recordings = env::args().skip_while(|argument| argument != "--recordings").nth(1).map(PathBuf::from);
     let started = Instant::now();
     println!("Starting four local Kusto servers (one hub, three partitions) and our agents beside each ...");
-    let pace = Pace { time_to_live: "10s", reconcile: "1s", ..Pace::LEAVING };
+    let pace = Pace { heartbeat: "2s", expected: "3s", time_to_live: "10s", reconcile: "1s", ..Pace::FAST };
     let fleet = match Fleet::start_recording(pace, recordings).await {
         Ok(fleet) => fleet,
         Err(error) => {
