@@ -12,13 +12,13 @@ use crate::{
     every_fault,
     faulty_hub::{Hub, faults, side_by_side},
     setup_faults,
-    support::judge_together,
+    support::{SOON, judge_together},
 };
 
 const ENTITIES: &str = ".show databases entities";
 
 /// Beats this often.
-const INTERVAL: Duration = Duration::from_millis(1000);
+const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Rows of the partition, and those of them with its table.
 async fn rows(hub: &Hub) -> (usize, usize) {
@@ -29,7 +29,7 @@ async fn rows(hub: &Hub) -> (usize, usize) {
 }
 
 async fn until_more_rows(hub: &Hub, than: usize, agent: &Process, what: &str) {
-    let deadline = time::Instant::now() + Duration::from_secs(30);
+    let deadline = time::Instant::now() + SOON;
     while rows(hub).await.0 <= than {
         assert!(time::Instant::now() < deadline, "{what}: no more beats come: {}", agent.output());
         time::sleep(Duration::from_millis(50)).await;
@@ -47,9 +47,9 @@ async fn at_every_request(fault: Value) -> TempDir {
     home.command("Logs", ".create table Requests (Level:string)").await.expect("the partition takes a table");
     let document = hub.folder.path().join("partition.yaml");
     let text = format!(
-        "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: europe}}\nspec:\n  clusterName: europe\n  endpoint: '{}'\n  federation:\n    heartbeatInterval: {}ms\n    partitioning: {{geo: EU}}\n    federatedClusters: [{{endpoint: '{}', heartbeatDatabase: FleetDiscovery, heartbeatTable: Heartbeats}}]\n",
+        "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: europe}}\nspec:\n  clusterName: europe\n  endpoint: '{}'\n  federation:\n    heartbeatInterval: {}s\n    partitioning: {{geo: EU}}\n    federatedClusters: [{{endpoint: '{}', heartbeatDatabase: FleetDiscovery, heartbeatTable: Heartbeats}}]\n",
         home.url,
-        INTERVAL.as_millis(),
+        INTERVAL.as_secs(),
         hub.server.url
     );
     fs::write(&document, text).expect("the folder can be written");
@@ -61,6 +61,9 @@ async fn at_every_request(fault: Value) -> TempDir {
         until_more_rows(&hub, first.0, &agent, "at first").await;
         first = rows(&hub).await;
     }
+    // One that was late is there by then, too.
+    until_more_rows(&hub, first.0 + 1, &agent, "at first").await;
+    first = rows(&hub).await;
     hub.pass().await;
     let expected = hub.content().await;
     assert!(expected.iter().any(|line| line.contains("federated_Requests")), "{expected:?}");
@@ -77,7 +80,7 @@ async fn at_every_request(fault: Value) -> TempDir {
         fs::write(&home_faults, at_home.to_string()).expect("the folder can be written");
         hub.fail(&at_hub);
         let seen = server.recorded(request);
-        let deadline = time::Instant::now() + Duration::from_secs(30);
+        let deadline = time::Instant::now() + SOON;
         while server.recorded(request) == seen {
             assert!(time::Instant::now() < deadline, "{fault} at {what}: no such request was made");
             time::sleep(Duration::from_millis(50)).await;
