@@ -97,7 +97,7 @@ async fn whatever_crowd_fits_the_pattern_or_comes_to_an_open_hub_those_who_are_f
     // An agent that goes on asks for those of the crowd that it watches besides, as many as there is room for beside the members.
     hub.document("canary: false");
     let mut agent = hub.agent();
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_secs(300);
     while !agent.output().contains("pass ended outcome=") {
         assert!(Instant::now() < deadline, "no pass has ended");
         time::sleep(Duration::from_millis(200)).await;

@@ -11,7 +11,7 @@ use tokio::time;
 use crate::{
     faulty_hub::{Hub, faults, side_by_side},
     setup_faults,
-    support::judge_together,
+    support::{SOON, judge_together},
 };
 
 /// Parts of the texts of all requests that a pass over a hub that is set up makes; that all are met is part of the test, and that there are no others. Groups are
@@ -100,9 +100,9 @@ async fn at_clearing(hub: &Hub, fault: &Value) {
 }
 
 async fn until(agent: &Process, what: &str, is_so: impl Fn() -> bool) {
-    let deadline = time::Instant::now() + Duration::from_secs(60);
+    let deadline = time::Instant::now() + SOON * 3;
     while !is_so() {
-        assert!(time::Instant::now() < deadline, "{what}: not within a minute: {}", agent.output());
+        assert!(time::Instant::now() < deadline, "{what}: not within three minutes: {}", agent.output());
         time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -138,7 +138,7 @@ async fn an_agent_that_is_killed_at_any_request_leaves_what_the_next_one_complet
         hub.fail(&json!([{"skip": request, "fault": {"delay": 600_000}}]));
         let before = hub.requests();
         let mut agent = hub.agent();
-        let deadline = time::Instant::now() + Duration::from_secs(30);
+        let deadline = time::Instant::now() + SOON;
         // A pass that needs fewer requests than the longest one ends before.
         while hub.requests() < before + request && !agent.output().contains("pass ended") {
             assert!(time::Instant::now() < deadline, "{}", agent.output());
@@ -176,7 +176,7 @@ async fn an_agent_that_is_killed_in_the_middle_of_a_script_leaves_what_the_next_
         hub.fail(&json!([{"text": ".execute database script", "fault": "halfScript"}]));
         let before = hub.content().await;
         let mut agent = hub.agent();
-        let deadline = time::Instant::now() + Duration::from_secs(30);
+        let deadline = time::Instant::now() + SOON;
         while hub.content().await == before {
             assert!(time::Instant::now() < deadline, "{}", agent.output());
             time::sleep(Duration::from_millis(50)).await;

@@ -121,8 +121,13 @@ impl Hub {
 
     /// Writes the document, with these fields of a federation.
     pub(crate) fn document(&self, fields: &str) {
+        self.document_with_passes("200ms", fields);
+    }
+
+    /// The same, with passes this often.
+    pub(crate) fn document_with_passes(&self, every: &str, fields: &str) {
         let text = format!(
-            "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: hub}}\nspec:\n  clusterName: hub\n  endpoint: '{}'\n  role: Federated\n  federation: {{heartbeatDatabase: FleetDiscovery, heartbeatTable: Heartbeats, reconcileInterval: 200ms, {fields}}}\n",
+            "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: hub}}\nspec:\n  clusterName: hub\n  endpoint: '{}'\n  role: Federated\n  federation: {{heartbeatDatabase: FleetDiscovery, heartbeatTable: Heartbeats, reconcileInterval: {every}, {fields}}}\n",
             self.server.url
         );
         fs::write(&self.document, text).expect("the folder can be written");
@@ -207,7 +212,7 @@ impl Hub {
     pub(crate) async fn pass(&self) -> (Option<i32>, String) {
         let arguments = ["--config", self.document.to_str().expect("the path is text"), "--once"].map(str::to_owned);
         let mut agent = Process::start("agent-hub", "agent-hub", &arguments);
-        let status = agent.exited_within(Duration::from_secs(60)).await;
+        let status = agent.exited_within(Duration::from_secs(180)).await;
         (status.code(), agent.output())
     }
 
@@ -361,7 +366,7 @@ impl Hub {
     pub(crate) async fn stays_quiet(&self, agent: &Process) -> Result<(), String> {
         const QUIET: &str = "pass ended outcome=unchanged";
         let (before, written) = (agent.output().matches(QUIET).count(), self.written().len());
-        let deadline = time::Instant::now() + Duration::from_secs(180);
+        let deadline = time::Instant::now() + Duration::from_secs(600);
         while agent.output().matches(QUIET).count() < before + 20 {
             if time::Instant::now() > deadline {
                 return Err(format!("no twenty quiet passes: {}", agent.output()));

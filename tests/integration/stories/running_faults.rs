@@ -116,13 +116,13 @@ impl Story {
     }
 
     async fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(180);
+        let deadline = Instant::now() + Duration::from_secs(600);
         loop {
             self.look();
             if is_so(self) {
                 return;
             }
-            assert!(Instant::now() < deadline, "{what}: not within three minutes: {}", self.agent.output());
+            assert!(Instant::now() < deadline, "{what}: not within ten minutes: {}", self.agent.output());
             time::sleep(Duration::from_millis(20)).await;
         }
     }

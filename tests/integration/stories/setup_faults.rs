@@ -11,7 +11,7 @@ use tokio::time;
 use crate::{
     every_fault,
     faulty_hub::{Hub, faults, side_by_side},
-    support::judge_together,
+    support::{SOON, judge_together},
 };
 
 /// Parts of the texts of these requests. Of the tables for each partition one is missing.
@@ -181,7 +181,7 @@ async fn an_agent_that_is_killed_at_any_request_while_it_sets_up_leaves_what_the
         world.hub.fail(&json!([{"skip": request, "fault": {"delay": 600_000}}]));
         let before = world.hub.requests();
         let mut agent = world.hub.agent();
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + SOON;
         // What need not be asked again makes a pass shorter.
         while world.hub.requests() < before + request && !agent.output().contains("pass ended") {
             assert!(Instant::now() < deadline, "{}", agent.output());
