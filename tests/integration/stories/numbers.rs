@@ -12,7 +12,7 @@ use tokio::time;
 use crate::{
     admin::{admin_url, get},
     faulty_hub::Hub,
-    support::SOON,
+    support::{SOON, until_printed},
 };
 
 /// A partition that the hub's document blocks, and one that its pattern does not fit.
@@ -20,6 +20,9 @@ const BLOCKED: usize = 98;
 const OUTSIDER: usize = 99;
 /// The rest are in the east.
 const WEST: std::ops::RangeInclusive<usize> = 9..=12;
+
+/// The hub's `heartbeatTTL`. Partitions beat all the time, and one that does not is suspect after six and a half seconds: not before this process may have waited for a processor.
+const TIME_TO_LIVE: Duration = Duration::from_secs(10);
 
 /// A hub of partitions `http://127.0.0.N:1`, which are rows and nothing else.
 struct Fleet {
@@ -30,11 +33,13 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn start(membership: &str) -> Self {
+    async fn start(reconcile: &str, membership: &str) -> Self {
         let hub = Hub::start_without_tables().await;
-        hub.document(&format!(
-            "heartbeatTTL: 4s, heartbeatInterval: 500ms, blockedPartitions: ['http://127.0.0.{BLOCKED}:1'], allowedPartitionPattern: '127.0.0.*', membership: {membership}"
-        ));
+        let time_to_live = TIME_TO_LIVE.as_secs();
+        let fields = format!(
+            "heartbeatTTL: {time_to_live}s, heartbeatInterval: 2s, blockedPartitions: ['http://127.0.0.{BLOCKED}:1'], allowedPartitionPattern: '127.0.0.*', membership: {{suspectAfterMissedBeats: 3, {membership}}}"
+        );
+        hub.document_with_passes(reconcile, &fields);
         Self { hub, beating: BTreeMap::new(), beaten: Instant::now() }
     }
 
@@ -105,8 +110,7 @@ macro_rules! guard {
 
 #[tokio::test]
 async fn every_state_of_a_partition_and_every_change_of_the_hub_is_counted() {
-    let mut fleet =
-        Fleet::start("{joinAfterBeats: 2, returnAfterBeats: 1, suspectAfterMissedBeats: 3, flappingReturns: 2}").await;
+    let mut fleet = Fleet::start("200ms", "joinAfterBeats: 2, returnAfterBeats: 1, flappingReturns: 2").await;
     let agent = fleet.hub.agent();
     let url = admin_url(&agent).await;
     // The heartbeat table, and those for what the agent records.
@@ -164,8 +168,8 @@ async fn every_state_of_a_partition_and_every_change_of_the_hub_is_counted() {
 
 #[tokio::test]
 async fn every_guard_of_a_removal_shows_while_it_holds_and_no_longer() {
-    let mut fleet =
-        Fleet::start("{returnAfterBeats: 1, suspectAfterMissedBeats: 3, flappingReturns: 16, removalPercent: 1}").await;
+    // One leaves in each pass: of six, the last does ten seconds after the first.
+    let mut fleet = Fleet::start("2s", "returnAfterBeats: 1, flappingReturns: 16, removalPercent: 1").await;
     let mut agent = fleet.hub.agent();
     let url = admin_url(&agent).await;
     fleet.until(&url, &[change!("table", "create", "applied", "3")]).await;
@@ -174,8 +178,12 @@ async fn every_guard_of_a_removal_shows_while_it_holds_and_no_longer() {
     }
     fleet.until(&url, &[state!("live", "20")]).await;
     // The agent has watched for one time to live.
-    time::sleep(Duration::from_secs(4)).await;
-    // Less than a mass, and one leaves in each pass.
+    let watching = Instant::now();
+    while watching.elapsed() < TIME_TO_LIVE {
+        fleet.until(&url, &[state!("live", "20")]).await;
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    // Less than a mass.
     for host in 15..=20 {
         fleet.beating.remove(&host);
     }
@@ -194,7 +202,7 @@ async fn every_guard_of_a_removal_shows_while_it_holds_and_no_longer() {
     agent.stop().await;
     fleet.beating.remove(&13);
     let silent = Instant::now();
-    while silent.elapsed() < Duration::from_secs(5) {
+    while silent.elapsed() < TIME_TO_LIVE + Duration::from_secs(1) {
         fleet.beat().await;
         time::sleep(Duration::from_millis(400)).await;
     }
@@ -215,7 +223,7 @@ async fn every_guard_of_a_removal_shows_while_it_holds_and_no_longer() {
     // A third of the fleet, and all of a zone.
     fleet.beating.retain(|host, _| !WEST.contains(host));
     fleet.until(&url, &[guard!("mass_expiry", "1"), state!("live", "8")]).await;
-    assert!(agent.output().contains("'WEST'"), "{}", agent.output());
+    until_printed(&agent, "'WEST'").await;
     fleet.beating = beating;
     fleet.until(&url, &[guard!("mass_expiry", "0"), state!("live", "12")]).await;
     fleet.end(agent).await;
