@@ -98,7 +98,7 @@ async fn a_supervisor_logs_in_the_format_of_its_agents() {
                 time::sleep(Duration::from_millis(50)).await;
             }
             operator.signal(Signal::SIGTERM);
-            assert_eq!(operator.exited_within(Duration::from_secs(5)).await.code(), Some(0), "{}", operator.output());
+            assert_eq!(operator.exited_within(SOON).await.code(), Some(0), "{}", operator.output());
             let output = operator.output();
             for name in ["hub", "part"] {
                 assert_format(&of_agent(name, &output));
@@ -131,7 +131,7 @@ async fn an_operator_in_a_cluster_logs_in_the_format_that_it_is_told() {
                 Process::start_with_environment("operator", &[own, texts(format)].concat(), &environment);
             until_printed(&operator, "waiting for the custom resource definitions").await;
             operator.signal(Signal::SIGTERM);
-            assert_eq!(operator.exited_within(Duration::from_secs(5)).await.code(), Some(0), "{}", operator.output());
+            assert_eq!(operator.exited_within(SOON).await.code(), Some(0), "{}", operator.output());
             assert_format(&operator.output());
         }
     });

@@ -9,7 +9,7 @@ use tokio::time;
 use crate::{
     every_fault::CLEAR,
     faulty_hub::Hub,
-    support::{SOON, end, federated, hub_content, until_printed, until_regions},
+    support::{SOON, end, federated, hub_content, until_passes, until_printed, until_regions, whole_content},
 };
 
 #[tokio::test]
@@ -109,9 +109,10 @@ async fn a_new_column_reaches_the_hub_which_forgets_the_old_ones() {
         let recording = std::fs::read_to_string(&fleet.hub.recording).expect("the file is there");
         recording.matches(text).count()
     };
-    time::sleep(Duration::from_secs(2)).await;
+    whole_content(&fleet).await;
+    until_passes(&fleet, 4).await;
     let (schemas, clears) = (sent("SchemaText\"") + sent("_endpoints"), sent(".clear cache remote-schema"));
-    time::sleep(Duration::from_secs(2)).await;
+    until_passes(&fleet, 4).await;
     assert_eq!(sent("SchemaText\"") + sent("_endpoints"), schemas, "an unchanged schema is not fetched again");
     for server in &fleet.partitions {
         server.command("Logs", ".alter-merge table Requests (Added:long)").await.expect("the partition takes a column");
