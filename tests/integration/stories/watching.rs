@@ -1,7 +1,6 @@
 //! What those who watch see: probes, metrics, status.
 
-use std::time::Duration;
-
+use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::{
@@ -9,7 +8,6 @@ use tests::{
     proxy::{Fault, FaultProxy},
     telemetry::REGIONS,
 };
-use tokio::time;
 
 use crate::{
     admin::{admin_url, get, until},
@@ -34,7 +32,8 @@ fn age(time: f64) -> f64 {
 
 #[tokio::test]
 async fn probes_metrics_and_status_tell_what_goes_on_and_a_partition_that_left_takes_its_labels() {
-    let fleet = Fleet::start(Pace { retention: "6s", ..Pace::FAST }).await.expect("the servers take the telemetry");
+    // Whoever has expired is told of for some seconds more.
+    let fleet = Fleet::start(Pace { retention: "25s", ..Pace::LEAVING }).await.expect("the servers take the telemetry");
     let admin = ["--admin", "127.0.0.1:0"];
     let hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &admin);
     let mut agents = Vec::new();
@@ -51,7 +50,7 @@ async fn probes_metrics_and_status_tell_what_goes_on_and_a_partition_that_left_t
     let (_, metrics) = get(&partition_url, "/metrics").await;
     let [count, last] =
         [&accepted, &last_success].map(|series| sample(&metrics, series).expect("the hub is beaten to"));
-    assert!(count >= 1.0 && (-1.0..20.0).contains(&age(last)), "{count} beats, {} s ago:\n{metrics}", age(last));
+    assert!(count >= 1.0 && (-1.0..60.0).contains(&age(last)), "{count} beats, {} s ago:\n{metrics}", age(last));
     // Both go on with the beats.
     until(&partition_url, "/metrics", |_, body| {
         sample(body, &accepted).is_some_and(|now| now > count)
@@ -65,22 +64,26 @@ async fn probes_metrics_and_status_tell_what_goes_on_and_a_partition_that_left_t
     let hub_url = admin_url(&hub).await;
     until(&hub_url, "/readyz", |status, _| status == 200).await;
     let europe = fleet.partitions[0].url.clone();
-    let metrics = until(&hub_url, "/metrics", |_, body| body.contains("partitions{state=\"live\"} 3")).await;
-    let beat = value(&metrics, "partition_last_heartbeat_timestamp_seconds", &europe).expect("europe beats");
-    assert!((-1.0..20.0).contains(&age(beat)), "{} s ago", age(beat));
-    assert_eq!(value(&metrics, "missed_heartbeats_total", &europe), Some(0.0));
-    for family in [
+    let shown = [
+        "partitions{state=\"live\"} 3",
         "passes_total{",
         "pass_duration_seconds_count",
         "changes_total{object=\"function\",action=\"create\",outcome=\"applied\"} 6",
-    ] {
-        assert!(metrics.contains(&format!("adx_federation_{family}")), "{family} in\n{metrics}");
-    }
-    let status: Value = serde_json::from_str(&get(&hub_url, "/status").await.1).expect("status is JSON");
+    ];
+    let shows_all = |body: &str| shown.iter().all(|family| body.contains(&format!("adx_federation_{family}")));
+    let metrics = until(&hub_url, "/metrics", |_, body| shows_all(body)).await;
+    let beat = value(&metrics, "partition_last_heartbeat_timestamp_seconds", &europe).expect("europe beats");
+    assert!((-1.0..60.0).contains(&age(beat)), "{} s ago", age(beat));
+    assert_eq!(value(&metrics, "missed_heartbeats_total", &europe), Some(0.0));
+    let are_live = |_: u16, body: &str| {
+        let status: Value = serde_json::from_str(body).expect("status is JSON");
+        let partitions = status["partitions"].as_array().into_iter().flatten();
+        partitions.filter(|partition| partition["state"] == "live").count() == 3
+    };
+    let status: Value = serde_json::from_str(&until(&hub_url, "/status", are_live).await).expect("status is JSON");
     assert_eq!(status["partitions"].as_array().map(Vec::len), Some(3), "{status:#}");
     for partition in status["partitions"].as_array().into_iter().flatten() {
-        assert_eq!(partition["state"], "live", "{status:#}");
-        let age = "print Age = now() - todatetime('{}') | project IsFresh = Age between (0s .. 20s)";
+        let age = "print Age = now() - todatetime('{}') | project IsFresh = Age between (0s .. 1m)";
         let age = age.replace("{}", partition["lastBeat"].as_str().expect("a beat has a time"));
         assert_eq!(fleet.hub.query("Logs", &age).await.expect("the hub counts").column("IsFresh"), ["true"]);
     }
@@ -115,7 +118,7 @@ async fn probes_metrics_and_status_tell_what_goes_on_and_a_partition_that_left_t
 
 #[tokio::test]
 async fn guards_and_failed_beats_show_in_metrics() {
-    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let fleet = Fleet::start(Pace::LEAVING).await.expect("the servers take the telemetry");
     let proxy = FaultProxy::start(&fleet.hub.url).await;
     let through_proxy = |path: std::path::PathBuf, name: &str| {
         let document = std::fs::read_to_string(path).expect("the document was just written");
@@ -157,7 +160,7 @@ async fn guards_and_failed_beats_show_in_metrics() {
     let metrics = until(&url, "/metrics", |_, body| sample(body, &timed_out).is_some_and(|now| now >= before + 2.0));
     let last = sample(&metrics.await, &last_success).expect("the hub is beaten to");
     // The second of them began after the end.
-    assert!((-20.0..=0.0).contains(&(last - killed)), "the last success at {last} is no attempt's: killed at {killed}");
+    assert!((-60.0..=0.0).contains(&(last - killed)), "the last success at {last} is no attempt's: killed at {killed}");
     let hub_database = tests::fleet::HUB_DATABASES;
     fleet.hub = tests::kusto::KustoServer::start(fleet.hub.port(), &hub_database, &fleet.recording("again"), &[]).await;
     end(fleet, agents.into_iter().chain([hub])).await;
@@ -227,7 +230,7 @@ async fn a_refused_identity_is_counted_by_endpoint() {
 
 #[tokio::test]
 async fn a_partition_is_ready_while_a_hub_takes_its_beats() {
-    let mut fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let mut fleet = Fleet::start(Pace { heartbeat: "2s", ..Pace::FAST }).await.expect("the servers take the telemetry");
     let mut hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &["--once"]);
     hub.exited_within(SOON).await;
     let document = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
@@ -235,9 +238,12 @@ async fn a_partition_is_ready_while_a_hub_takes_its_beats() {
     let url = admin_url(&agent).await;
     until(&url, "/readyz", |status, _| status == 200).await;
     fleet.hub.process().signal(Signal::SIGSTOP);
-    let stopped = time::Instant::now();
-    until(&url, "/readyz", |status, body| status == 503 && body.contains("last accepted a heartbeat at")).await;
-    assert!(stopped.elapsed() > Duration::from_secs(1), "a lost beat or two are no reason");
+    let told = "last accepted a heartbeat at ";
+    let reason = until(&url, "/readyz", |status, body| status == 503 && body.contains(told)).await;
+    let last: Timestamp =
+        reason.split(told).nth(1).and_then(|at| at.trim().parse().ok()).expect("it says when that was");
+    let since = Timestamp::now().duration_since(last);
+    assert!(since > SignedDuration::from_secs(4), "a lost beat or two are no reason: {since} later");
     assert_eq!(get(&url, "/livez").await.0, 200, "a restart would not help");
     fleet.hub.process().signal(Signal::SIGCONT);
     until(&url, "/readyz", |status, _| status == 200).await;
