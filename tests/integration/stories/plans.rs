@@ -3,11 +3,14 @@
 use std::fs;
 
 use serde_json::Value;
-use tests::{fleet::Fleet, telemetry::REGIONS};
+use tests::{
+    fleet::{Fleet, Pace},
+    telemetry::REGIONS,
+};
 
 use crate::{
     support::{SOON, end, hub_content},
-    trust::{STILL, edit, hub_with, once},
+    trust::{edit, hub_with, once},
 };
 
 /// What the hub was sent since some line of its recording: path and text.
@@ -34,7 +37,7 @@ async fn beat(fleet: &Fleet, partitions: &[usize]) {
 
 #[tokio::test]
 async fn a_plan_sends_nothing_that_changes_anything_however_much_is_due() {
-    let fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
+    let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
     assert_eq!(once(&fleet, &fleet.hub_document(), "--once").await.0, Some(3), "nobody has beaten yet");
     fleet.partitions[0].command("Logs", ".create table OnlyEurope (a:long)").await.expect("it takes a table");
     beat(&fleet, &[0, 1]).await;

@@ -4,18 +4,18 @@ use std::collections::BTreeSet;
 
 use tests::{
     docs::{blocks, read},
-    fleet::Fleet,
+    fleet::{Fleet, Pace},
     telemetry::REGIONS,
 };
 
 use crate::{
     support::end,
-    trust::{STILL, beats, hub_with, once},
+    trust::{beats, hub_with, once},
 };
 
 #[tokio::test]
 async fn every_query_of_the_readme_is_answered_with_rows_of_the_whole_fleet() {
-    let fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
+    let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
     let listed: Vec<_> = fleet.partitions.iter().map(|server| format!("'{}'", server.url)).collect();
     let document = hub_with(&fleet, "listed", &format!("    allowedPartitions: [{}]", listed.join(", ")));
     assert_eq!(once(&fleet, &document, "--once").await.0, Some(3), "nobody has beaten yet");

@@ -18,9 +18,6 @@ use crate::{
     support::{REGIONS_SEEN, SOON, end, hub_content},
 };
 
-/// Partitions that beat once in a story are neither silent nor gone.
-pub(crate) const STILL: Pace = Pace { heartbeat: "1m", time_to_live: "5m", ..Pace::FAST };
-
 /// The hub's document with more fields of a federation, each line indented by four.
 pub(crate) fn hub_with(fleet: &Fleet, name: &str, fields: &str) -> std::path::PathBuf {
     let document = fs::read_to_string(fleet.hub_document()).expect("the document was just written");
@@ -60,7 +57,7 @@ async fn members(fleet: &Fleet) -> Vec<bool> {
 
 #[tokio::test]
 async fn only_listed_partitions_are_federated_a_blocked_one_leaves_and_the_status_says_why() {
-    let fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
+    let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
     let [europe, america, asia] = [0, 1, 2].map(|index| fleet.partitions[index].url.clone());
     let listed = hub_with(&fleet, "listed", &format!("    allowedPartitions: ['{america}', '{europe}']"));
     assert_eq!(once(&fleet, &listed, "--once").await.0, Some(3));
@@ -84,7 +81,7 @@ async fn only_listed_partitions_are_federated_a_blocked_one_leaves_and_the_statu
 
 #[tokio::test]
 async fn with_a_table_for_each_partition_nobody_can_write_as_another() {
-    let fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
+    let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
     let [europe, america] = [0, 1].map(|index| fleet.partitions[index].url.clone());
     let fields = format!("    heartbeatTables: PerPartition\n    allowedPartitions: ['{europe}', '{america}']");
     let document = hub_with(&fleet, "own-tables", &fields);
@@ -125,7 +122,7 @@ async fn with_a_table_for_each_partition_nobody_can_write_as_another() {
 
 #[tokio::test]
 async fn a_new_partition_that_does_not_answer_its_canary_query_is_not_federated_until_it_does() {
-    let mut fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
+    let mut fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
     let document = hub_with(&fleet, "canary", "    canary: true");
     assert_eq!(once(&fleet, &document, "--once").await.0, Some(3));
     beats(&fleet).await;
@@ -171,7 +168,7 @@ async fn a_new_partition_that_does_not_answer_its_canary_query_is_not_federated_
 
 #[tokio::test]
 async fn a_plan_shows_what_would_be_done_and_nothing_is() {
-    let fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
+    let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
     let planning = hub_with(&fleet, "planning", "    mode: Plan");
     let (code, output) = once(&fleet, &planning, "--once").await;
     assert_eq!(code, Some(0), "{output}");
@@ -206,13 +203,19 @@ async fn a_plan_shows_what_would_be_done_and_nothing_is() {
 
 #[tokio::test]
 async fn a_dark_fleet_is_removed_by_acknowledging_its_plan_and_by_nothing_else() {
-    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
     once(&fleet, &fleet.hub_document(), "--once").await;
     beats(&fleet).await;
     assert_eq!(once(&fleet, &fleet.hub_document(), "--once").await.0, Some(0));
     let before = hub_content(&fleet).await;
-    time::sleep(Duration::from_secs(5)).await;
-    let (code, output) = once(&fleet, &fleet.hub_document(), "--plan").await;
+    // From now on nobody beats, and two seconds are long.
+    let impatient = |name: &str, fields: &str| {
+        let text = fs::read_to_string(hub_with(&fleet, name, fields)).expect("just written");
+        let text = text.replace("heartbeatTTL: 1h", "heartbeatTTL: 2s").replace("Interval: 5m", "Interval: 500ms");
+        fleet.write_document(name, &text)
+    };
+    time::sleep(Duration::from_secs(3)).await;
+    let (code, output) = once(&fleet, &impatient("impatient", ""), "--plan").await;
     assert_eq!(code, Some(3), "{output}");
     // Each with its command: a log line may come between lines of the plan.
     let shown: Vec<&str> = output.lines().filter(|line| line.starts_with("  ")).collect();
@@ -223,7 +226,7 @@ async fn a_dark_fleet_is_removed_by_acknowledging_its_plan_and_by_nothing_else()
     assert!(shown.windows(2).any(|lines| lines == removal), "{output}");
     let hash = output.split("acknowledgedPlan: \"").nth(1).and_then(|rest| rest.split('"').next());
     let hash = hash.unwrap_or_else(|| panic!("no hash in:\n{output}"));
-    let other = hub_with(&fleet, "other", "    acknowledgedPlan: 'abcdefabcdef'");
+    let other = impatient("other", "    acknowledgedPlan: 'abcdefabcdef'");
     assert_eq!(once(&fleet, &other, "--once").await.0, Some(3));
     assert_eq!(hub_content(&fleet).await, before);
     // Whoever asks in Kusto sees which guard holds, at every partition.
@@ -234,7 +237,7 @@ async fn a_dark_fleet_is_removed_by_acknowledging_its_plan_and_by_nothing_else()
     let held = guards().await;
     assert_eq!(held.len(), 3, "{held:?}");
     assert!(held.iter().all(|row| row[1..] == ["expired", "no_live_heartbeat"]), "{held:?}");
-    let acknowledged = hub_with(&fleet, "acknowledged", &format!("    acknowledgedPlan: '{hash}'"));
+    let acknowledged = impatient("acknowledged", &format!("    acknowledgedPlan: '{hash}'"));
     let (code, output) = once(&fleet, &acknowledged, "--once").await;
     assert_eq!(code, Some(0), "{output}");
     assert!(output.contains("a person acknowledged this plan"), "{output}");
@@ -247,7 +250,7 @@ async fn a_dark_fleet_is_removed_by_acknowledging_its_plan_and_by_nothing_else()
 
 #[tokio::test]
 async fn a_group_by_geography_holds_its_partitions_and_views_and_an_edited_function_are_right() {
-    let fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
+    let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
     let document = hub_with(&fleet, "by-geo", "    entityGroups: [{by: geo}]");
     once(&fleet, &document, "--once").await;
     for server in &fleet.partitions {
@@ -281,7 +284,7 @@ async fn a_group_by_geography_holds_its_partitions_and_views_and_an_edited_funct
 
 #[tokio::test]
 async fn no_query_fails_while_groups_change_under_it() {
-    let fleet = Fleet::start(STILL).await.expect("the servers take the telemetry");
+    let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
     once(&fleet, &fleet.hub_document(), "--once").await;
     beats(&fleet).await;
     assert_eq!(once(&fleet, &fleet.hub_document(), "--once").await.0, Some(0));
