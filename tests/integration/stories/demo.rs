@@ -11,7 +11,7 @@ use nix::{
 use tests::{process::Process, telemetry::REGIONS};
 use tokio::{process::Command, time};
 
-use crate::support::judge;
+use crate::support::{SOON, judge};
 
 #[tokio::test]
 async fn once_shows_every_answer_and_exits_0() {
@@ -19,7 +19,7 @@ async fn once_shows_every_answer_and_exits_0() {
     let arguments = ["--once".to_owned(), "--recordings".to_owned(), folder.path().display().to_string()];
     let mut demo = Process::start("demo", "demo", &arguments);
     // From the build's end to the last answer.
-    let status = demo.exited_within(Duration::from_secs(20)).await;
+    let status = demo.exited_within(SOON * 2).await;
     let output = demo.output();
     assert_eq!(status.code(), Some(0), "{output}");
     let section = |from: &str, to: &str| {
@@ -46,7 +46,7 @@ async fn once_exits_otherwise_when_an_answer_is_wrong() {
     let arguments =
         ["--once", "--queries-after", &go.display().to_string(), "--recordings", &folder.path().display().to_string()];
     let mut demo = Process::start("demo", "demo", &arguments.map(str::to_owned));
-    let deadline = time::Instant::now() + Duration::from_secs(40);
+    let deadline = time::Instant::now() + SOON;
     while !demo.output().contains("... ready after") {
         assert!(time::Instant::now() < deadline, "{}", demo.output());
         time::sleep(Duration::from_millis(50)).await;
@@ -54,7 +54,7 @@ async fn once_exits_otherwise_when_an_answer_is_wrong() {
     let partition = servers(&demo).await.pop().expect("it has servers");
     signal::kill(Pid::from_raw(partition), Signal::SIGKILL).expect("it runs");
     std::fs::write(&go, "").expect("the folder can be written");
-    let status = demo.exited_within(Duration::from_secs(40)).await;
+    let status = demo.exited_within(SOON * 2).await;
     assert_ne!(status.code(), Some(0), "{}", demo.output());
     assert!(demo.output().contains("WRONG: other rows were expected"), "{}", demo.output());
     judge(folder.path());
@@ -70,9 +70,11 @@ async fn servers(demo: &Process) -> Vec<i32> {
 #[tokio::test]
 async fn once_exits_otherwise_when_a_partition_dies_under_it() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let arguments = ["--once".to_owned(), "--recordings".to_owned(), folder.path().display().to_string()];
-    let mut demo = Process::start("demo", "demo", &arguments);
-    let deadline = time::Instant::now() + Duration::from_secs(20);
+    let go = folder.path().join("go");
+    let arguments =
+        ["--once", "--queries-after", &go.display().to_string(), "--recordings", &folder.path().display().to_string()];
+    let mut demo = Process::start("demo", "demo", &arguments.map(str::to_owned));
+    let deadline = time::Instant::now() + SOON;
     let partition = loop {
         if let [_, _, _, last] = servers(&demo).await[..] {
             break last;
@@ -81,7 +83,9 @@ async fn once_exits_otherwise_when_a_partition_dies_under_it() {
         time::sleep(Duration::from_millis(5)).await;
     };
     signal::kill(Pid::from_raw(partition), Signal::SIGKILL).expect("it runs");
-    let status = demo.exited_within(Duration::from_secs(40)).await;
+    // Not before: on a busy machine it might be done.
+    std::fs::write(&go, "").expect("the folder can be written");
+    let status = demo.exited_within(SOON * 2).await;
     assert_ne!(status.code(), Some(0), "{}", demo.output());
     judge(folder.path());
 }
@@ -91,7 +95,7 @@ async fn ctrl_c_leaves_no_process_behind() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let arguments = ["--recordings".to_owned(), folder.path().display().to_string()];
     let mut demo = Process::start("demo", "demo", &arguments);
-    let deadline = time::Instant::now() + Duration::from_secs(60);
+    let deadline = time::Instant::now() + SOON;
     while !demo.output().contains("Ctrl-C stops everything.") {
         assert!(time::Instant::now() < deadline, "{}", demo.output());
         time::sleep(Duration::from_millis(100)).await;
@@ -130,7 +134,7 @@ async fn ctrl_c_leaves_no_process_behind() {
     assert_eq!(answer["error"]["code"], "General_RemoteClusterFailed", "{answer}");
     assert!(output.contains(" agent-partition)"), "only the partitions' agents are to be paused: {output}");
     demo.signal(Signal::SIGINT);
-    assert_eq!(demo.exited_within(Duration::from_secs(10)).await.code(), Some(0));
+    assert_eq!(demo.exited_within(SOON).await.code(), Some(0));
     for child in children {
         assert!(is_gone(&child).await, "process {child} outlived the demo");
     }
@@ -148,14 +152,14 @@ async fn a_killed_demo_leaves_no_process_behind() {
         if children.len() == 5 {
             break children;
         }
-        assert!(started.elapsed() < Duration::from_secs(20), "{}", demo.output());
+        assert!(started.elapsed() < SOON, "{}", demo.output());
         time::sleep(Duration::from_millis(20)).await;
     };
     demo.kill().await;
     let killed = time::Instant::now();
     for child in children {
         while !is_gone(&child).await {
-            assert!(killed.elapsed() < Duration::from_secs(10), "process {child} outlived the demo");
+            assert!(killed.elapsed() < SOON, "process {child} outlived the demo");
             time::sleep(Duration::from_millis(50)).await;
         }
     }
