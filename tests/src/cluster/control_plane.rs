@@ -32,7 +32,7 @@ use super::{
 use crate::{process::binary, witness};
 
 /// How long each part may take to get ready.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A running control plane.
 #[derive(Debug)]

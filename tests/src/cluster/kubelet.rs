@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryStreamExt as _, future::join_all};
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
     core::v1::{ConfigMap, EnvVar, Node, ObjectFieldSelector, Pod, ServiceAccount},
@@ -28,6 +28,9 @@ use crate::process::Process;
 /// The image that stands for our own.
 pub(super) const AGENT_IMAGE: &str = "stories/adx-federation:now";
 const NODE: &str = "node-of-the-stories";
+
+/// How long a probe may take: a process that waits for a processor is as ready as before.
+const ANSWER: Duration = Duration::from_secs(15);
 
 /// What a kubelet does with a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -324,11 +327,13 @@ impl World {
             }
             agents.iter().map(|(pod, agent)| (pod.clone(), agent.admin.clone())).collect()
         };
-        for (pod, admin) in addresses {
-            let Some(admin) = admin else { continue };
-            // One that hangs must not keep the other pods waiting.
-            let asked = time::timeout(Duration::from_secs(1), reqwest::get(format!("{admin}/readyz"))).await;
-            let ready = asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status().is_success()));
+        // Side by side: one that hangs must not keep the other pods waiting.
+        let known = addresses.into_iter().filter_map(|(pod, admin)| Some((pod, admin?)));
+        let asked = known.map(|(pod, admin)| async move {
+            let asked = time::timeout(ANSWER, reqwest::get(format!("{admin}/readyz"))).await;
+            (pod, asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status().is_success())))
+        });
+        for (pod, ready) in join_all(asked).await {
             let Ok(Some(known)) = self.pods.get_opt(&pod).await else { continue };
             let was_ready = known
                 .status

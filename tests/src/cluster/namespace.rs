@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{process::Process, witness};
 
-/// How long anything may take to come true: also what waits longer after each of several failures, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything may take to come true, on a machine that is slow and at times busy for seconds.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A namespace of a test's own.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use kube::{
 };
 use tokio::time;
 
-use super::namespace::TestNamespace;
+use super::namespace::{PATIENCE, TestNamespace};
 
 /// Who wrote an object last, by kind and name; leases apart, which are renewed for as long as somebody leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl TestNamespace {
             if moved.is_empty() {
                 return after;
             }
-            assert!(started.elapsed() < Duration::from_secs(60), "it never rests: {moved:#?}");
+            assert!(started.elapsed() < PATIENCE, "it never rests: {moved:#?}");
             before = after;
         }
     }
