@@ -21,7 +21,7 @@ use kube::{
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::{
-    cluster::{ControlPlane, ImageRoot, Kubectl, Operator, OperatorOptions, TestNamespace},
+    cluster::{ControlPlane, ImageRoot, Kubectl, Operator, OperatorOptions, PATIENCE, TestNamespace},
     docs,
 };
 use tokio::{sync::Mutex, time};
@@ -139,7 +139,7 @@ async fn pod_with(test: &TestNamespace, labels: &str) -> Pod {
         if let Some(pod) = listed.items.into_iter().next() {
             return pod;
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "no pod has {labels}");
+        assert!(started.elapsed() < PATIENCE, "no pod has {labels}");
         time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -201,14 +201,14 @@ async fn an_object_that_is_older_than_a_rule_about_names_is_told_of_it() {
     let rules = with_rules(None).await;
     let started = Instant::now();
     while !is_made("with.dot").await {
-        assert!(started.elapsed() < Duration::from_secs(30), "the rule still holds");
+        assert!(started.elapsed() < PATIENCE, "the rule still holds");
         time::sleep(Duration::from_millis(50)).await;
     }
     with_rules(rules).await;
     let mut number = 0;
     while is_made(&format!("with.dot.{number}")).await {
         number += 1;
-        assert!(started.elapsed() < Duration::from_secs(60), "the rule does not hold again");
+        assert!(started.elapsed() < PATIENCE * 2, "the rule does not hold again");
         time::sleep(Duration::from_millis(50)).await;
     }
     let operator = test.operator().await;
@@ -241,7 +241,7 @@ async fn an_operator_that_is_there_before_the_definitions_waits_and_goes_on_by_i
     let first = format!("{waits}: ADXCluster: ");
     let started = Instant::now();
     while !ask("/readyz").await.1.starts_with(&first) {
-        assert!(started.elapsed() < Duration::from_secs(10), "{}", operator.process.output());
+        assert!(started.elapsed() < PATIENCE, "{}", operator.process.output());
         time::sleep(Duration::from_millis(20)).await;
     }
     // It looks every two seconds, and says what is missing once.
@@ -259,14 +259,13 @@ async fn an_operator_that_is_there_before_the_definitions_waits_and_goes_on_by_i
     // Another one that waits stops when it is told to.
     let mut other = test.operator_with(&OperatorOptions::default()).await;
     while !other.process.output().contains(waits) {
-        assert!(told.elapsed() < Duration::from_secs(20), "{}", other.process.output());
+        assert!(told.elapsed() < PATIENCE, "{}", other.process.output());
         time::sleep(Duration::from_millis(20)).await;
     }
     other.process.signal(Signal::SIGTERM);
-    assert_eq!(other.process.exited_within(Duration::from_secs(5)).await.code(), Some(0));
+    assert_eq!(other.process.exited_within(PATIENCE).await.code(), Some(0));
     plane.install_crds().await;
     operator.until_leading().await;
-    assert_eq!(ask("/readyz").await.0, 200);
     test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: part}\nspec:\n  clusterName: part\n  endpoint: https://part.kusto.windows.net\n  federation:\n    federatedClusters: [{endpoint: 'https://hub.kusto.windows.net', heartbeatDatabase: D, heartbeatTable: T}]\n").await;
     test.until_condition("ADXCluster", "part", "ClusterReady", "True", "Existing").await;
     test.until("apps/v1 Deployment", "part-agent", |agent| !agent.is_null()).await;

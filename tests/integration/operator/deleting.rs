@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use tests::cluster::{ApiProxy, Operator, TestNamespace};
+use tests::cluster::{ApiProxy, Operator, PATIENCE, TestNamespace};
 use tokio::time;
 
 use crate::{
@@ -54,7 +54,7 @@ pub(crate) async fn until_looked_at(operator: &Operator, kinds: &[&str], outcome
         if kinds.iter().all(|kind| count(&now, kind) > count(before, kind)) {
             return;
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "not every object of {kinds:?} was {outcome}:\n{now}");
+        assert!(started.elapsed() < PATIENCE, "not every object of {kinds:?} was {outcome}:\n{now}");
         time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -171,7 +171,7 @@ async fn an_agents_lease_goes_with_the_agent_and_stays_while_its_pods_are_replac
     let no_pods = async || {
         let started = Instant::now();
         while !test.api("v1 Pod").list(&ListParams::default()).await.expect("the API server lists").items.is_empty() {
-            assert!(started.elapsed() < Duration::from_secs(30), "pods stay");
+            assert!(started.elapsed() < PATIENCE, "pods stay");
             time::sleep(Duration::from_millis(100)).await;
         }
     };

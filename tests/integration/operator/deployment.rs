@@ -16,7 +16,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tests::{
-    cluster::{Kubectl, OperatorOptions, TestNamespace, condition_of, rights_of},
+    cluster::{Kubectl, OperatorOptions, PATIENCE, TestNamespace, condition_of, rights_of},
     logs::assert_json,
 };
 use tokio::time;
@@ -141,7 +141,7 @@ async fn every_manifest_is_listed_and_taken_and_grants_no_more_than_is_said() {
     test.apply(CLUSTER).await;
     let started = Instant::now();
     while !operator.process.output().contains("readiness changed") {
-        assert!(started.elapsed() < Duration::from_secs(30), "{}", operator.process.output());
+        assert!(started.elapsed() < PATIENCE, "{}", operator.process.output());
         time::sleep(Duration::from_millis(50)).await;
     }
     assert_json(&operator.process.output());

@@ -8,7 +8,7 @@ use std::{
 use kube::api::DeleteParams;
 use serde_json::json;
 use tests::{
-    cluster::{ApiProxy, TestNamespace},
+    cluster::{ApiProxy, PATIENCE, TestNamespace},
     docs::read,
     metrics::{assert_explained, explained, families},
 };
@@ -84,7 +84,7 @@ async fn every_outcome_and_every_kind_is_counted_under_the_labels_of_the_readme(
             assert_as_in_the_readme(&text);
             break;
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "not all of {outcomes:?} and {kinds:?}:\n{text}");
+        assert!(started.elapsed() < PATIENCE, "not all of {outcomes:?} and {kinds:?}:\n{text}");
         time::sleep(Duration::from_millis(100)).await;
     }
     drop(operator);

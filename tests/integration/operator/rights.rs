@@ -12,7 +12,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tests::{
-    cluster::{TestNamespace, documents, rights_of},
+    cluster::{PATIENCE, TestNamespace, documents, rights_of},
     docs,
 };
 use tokio::time;
@@ -53,7 +53,7 @@ async fn until_unused(test: &TestNamespace, account: &str, rights: &BTreeSet<Str
         if unused == *expected {
             return;
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "{account} does not use {unused:#?}");
+        assert!(started.elapsed() < PATIENCE, "{account} does not use {unused:#?}");
         time::sleep(Duration::from_millis(500)).await;
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tests::{
-    cluster::TestNamespace,
+    cluster::{PATIENCE, TestNamespace},
     fleet::Fleet,
     oracle::{Names, Oracle},
     witness,
@@ -120,7 +120,7 @@ pub(crate) async fn until_event(test: &TestNamespace, reason: &str, note: &str) 
         if events.iter().any(|(told, text)| told == reason && text.contains(note)) {
             return;
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "{reason} {note} in {events:#?}");
+        assert!(started.elapsed() < PATIENCE, "{reason} {note} in {events:#?}");
         time::sleep(Duration::from_millis(100)).await;
     }
 }

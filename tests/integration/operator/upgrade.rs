@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Map, Value, json};
-use tests::cluster::{Operator, OperatorOptions, TestNamespace};
+use tests::cluster::{Operator, OperatorOptions, PATIENCE, TestNamespace};
 use tokio::time;
 
 use crate::support::{CLUSTER, COMPONENTS, HUB, PARTITION, assert_same, children, made, until_agent, until_ready};
@@ -190,7 +190,7 @@ async fn an_upgrade_ends_where_a_fresh_install_does() {
                 break;
             }
             let log = operator.process.output();
-            assert!(started.elapsed() < Duration::from_secs(60), "as they were: {earlier:#?}\n{log}");
+            assert!(started.elapsed() < PATIENCE, "as they were: {earlier:#?}\n{log}");
             time::sleep(Duration::from_millis(100)).await;
         }
         until_ready(&test).await;

@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tests::{
     azure::{AzureDouble, AzureOptions, Fault, FaultKind, Seen},
-    cluster::{OperatorOptions, TestNamespace},
+    cluster::{OperatorOptions, PATIENCE, TestNamespace},
 };
 use tokio::time;
 
@@ -93,7 +93,7 @@ async fn an_operator_that_is_killed_after_any_request_leaves_what_the_next_one_c
         test.apply(&document(&name)).await;
         let started = time::Instant::now();
         while azure.requests().len() < after {
-            assert!(started.elapsed() < Duration::from_secs(30), "{after} requests never came");
+            assert!(started.elapsed() < PATIENCE, "{after} requests never came");
             time::sleep(Duration::from_millis(1)).await;
         }
         first.process.kill().await;

@@ -5,13 +5,12 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
 };
 
 use serde_json::Value;
 use tests::{
     azure::{AzureDouble, AzureOptions},
-    cluster::{OperatorOptions, TestNamespace},
+    cluster::{OperatorOptions, PATIENCE, TestNamespace},
 };
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -34,7 +33,7 @@ async fn prism(upstream: &str) -> (Child, String) {
     prism.arg(tool("prism.js")).arg(upstream).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut prism = prism.spawn().expect("node runs");
     let mut lines = BufReader::new(prism.stdout.take().expect("it is piped")).lines();
-    let line = time::timeout(Duration::from_secs(60), lines.next_line()).await.expect("Prism starts within a minute");
+    let line = time::timeout(PATIENCE, lines.next_line()).await.expect("Prism starts");
     let line = line.expect("its output can be read").expect("it prints its address: run `make judges-install` first");
     let said: Value = serde_json::from_str(&line).expect("one line of JSON");
     (prism, said["url"].as_str().expect("it says its address").trim_end_matches('/').to_owned())
@@ -128,7 +127,7 @@ async fn settings_that_cannot_be_right_are_refused_with_the_rule() {
     let refused = async |arguments: &[&str]| {
         let arguments: Vec<String> = ["run"].iter().chain(arguments).map(|&argument| argument.to_owned()).collect();
         let mut operator = tests::process::Process::start("operator", "operator", &arguments);
-        let status = operator.exited_within(Duration::from_secs(20)).await;
+        let status = operator.exited_within(PATIENCE).await;
         (status.code(), operator.output())
     };
     for (arguments, words) in [

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tests::{
     azure::{AzureDouble, AzureOptions},
-    cluster::{Operator, OperatorOptions, TestNamespace, condition_of},
+    cluster::{Operator, OperatorOptions, PATIENCE, TestNamespace, condition_of},
 };
 use tokio::time;
 
@@ -89,7 +89,7 @@ pub(crate) async fn until_provisioned(test: &TestNamespace, name: &str) -> Value
 pub(crate) async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let started = time::Instant::now();
     while !holds().await {
-        assert!(started.elapsed() < Duration::from_secs(30), "not yet: {what}");
+        assert!(started.elapsed() < PATIENCE, "not yet: {what}");
         time::sleep(Duration::from_millis(50)).await;
     }
 }

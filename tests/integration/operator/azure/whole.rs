@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::{
-    azure::Assignment,
-    cluster::{TestNamespace, condition_of},
+    azure::{Assignment, Seen},
+    cluster::{PATIENCE, TestNamespace, condition_of},
     kusto::KustoServer,
     telemetry::REGIONS,
 };
@@ -78,7 +78,7 @@ async fn from_one_document_to_a_federated_query() {
     azure.serve_cluster(&hub_name, &hub.url);
     let mut document = with_spec(
         &hub_name,
-        "role: Federated\nfederation: {heartbeatDatabase: Fleet, heartbeatTable: Heartbeats, heartbeatTTL: 4s, heartbeatInterval: 500ms, reconcileInterval: 500ms}",
+        "role: Federated\nfederation: {heartbeatDatabase: Fleet, heartbeatTable: Heartbeats, heartbeatTTL: 5m, heartbeatInterval: 1m, reconcileInterval: 500ms}",
     );
     let mut servers = Vec::new();
     for (region, name) in REGIONS.iter().zip(&names) {
@@ -86,7 +86,7 @@ async fn from_one_document_to_a_federated_query() {
         azure.serve_cluster(name, &server.url);
         servers.push(server);
         let federation = format!(
-            "federation: {{heartbeatInterval: 500ms, federatedClusters: [{{endpoint: '{}', heartbeatDatabase: Fleet, heartbeatTable: Heartbeats}}], partitioning: {{geo: {}}}}}",
+            "federation: {{heartbeatInterval: 1s, federatedClusters: [{{endpoint: '{}', heartbeatDatabase: Fleet, heartbeatTable: Heartbeats}}], partitioning: {{geo: {}}}}}",
             hub.url, region.geo
         );
         document.push_str("---");
@@ -108,11 +108,7 @@ async fn from_one_document_to_a_federated_query() {
                 assert_eq!(table.column("count_"), ["120", "60", "240"]);
                 break;
             }
-            other => assert!(
-                started.elapsed() < Duration::from_secs(60),
-                "{other:?}\n{:#}",
-                test.get("ADXCluster", &hub_name).await
-            ),
+            other => assert!(started.elapsed() < PATIENCE, "{other:?}\n{:#}", test.get("ADXCluster", &hub_name).await),
         }
         time::sleep(Duration::from_millis(200)).await;
     }
@@ -207,15 +203,17 @@ async fn agents_get_the_rights_that_they_need_and_no_other() {
 
     // At rest.
     azure.take_requests();
-    time::sleep(Duration::from_secs(5)).await;
+    let looks = |requests: &[Seen]| requests.iter().filter(|seen| seen.path.ends_with(&hub)).count();
+    until("it is looked at some times", async || looks(&azure.requests()) >= 5).await;
     let requests = azure.take_requests();
     assert!(requests.iter().all(|seen| seen.method == "GET"), "{requests:#?}");
-    let looks = requests.iter().filter(|seen| seen.path.ends_with(&hub)).count();
+    let looks = looks(&requests);
     let of_hub = requests.iter().filter(|seen| seen.cluster.as_deref() == Some(hub.as_str())).count();
     println!(
         "at rest a hub takes {:.1} requests a look; with the default of a look in five minutes that is less than one a minute",
         of_hub as f64 / looks as f64
     );
-    assert!(of_hub <= looks * 5);
+    // The first may have begun before.
+    assert!(of_hub <= (looks + 1) * 5);
     azure.assert_fine();
 }
