@@ -11,6 +11,9 @@ use crate::{
     support::{CLUSTER, COMPONENTS, PARTITION, assert_same, made, undisturbed, until_agent, until_ready},
 };
 
+/// An operator that leads and has not written for so long has nothing to write: longer than it may wait for a processor.
+const REST: Duration = Duration::from_secs(8);
+
 #[tokio::test]
 async fn killed_after_every_single_write_it_comes_to_the_same_end() {
     let expected = undisturbed().await;
@@ -47,10 +50,17 @@ async fn kill_after_each_write(test: &TestNamespace, proxy: &ApiProxy, lease: &s
     // A new lease each time: nobody waits for a dead holder's to expire.
     loop {
         let mut operator = through(test, proxy, &format!("{lease}-{kills}")).await;
-        let stopped = time::timeout(Duration::from_secs(6), proxy.stop_after(1)).await;
+        let rests = async {
+            operator.until_leading().await;
+            time::sleep(REST).await;
+        };
+        let is_killed = tokio::select! {
+            () = proxy.stop_after(1) => true,
+            () = rests => false,
+        };
         operator.process.kill().await;
         proxy.go_on();
-        if stopped.is_err() {
+        if !is_killed {
             return kills;
         }
         kills += 1;
