@@ -23,7 +23,7 @@ async fn at_rest_nothing_is_written_but_leases() {
     operator.until_leading().await;
     test.apply(CLUSTER).await;
     test.apply(COMPONENTS).await;
-    // A hub and three partitions: their agents beat every five seconds, and pass every second.
+    // A hub and three partitions: their agents beat four times a minute, and pass every second.
     apply_documents(&test, &fleet).await;
     // And one that can never be ready, one that waits, one that is wrong: none of them is a reason to write again and again.
     test.apply(
@@ -66,21 +66,37 @@ async fn at_rest_nothing_is_written_but_leases() {
         told["live"] == "3/3" && told["lastPass"]["outcome"] == "unchanged"
     };
     test.until("ADXCluster", "hub", rests).await;
-    let (before, beats) = (test.until_rest(Duration::from_secs(5)).await, beats(&fleet).await);
+    // Whoever waits for a processor for too long is written about: a hub that does not answer, or a pod.
+    let mut loud = Vec::new();
+    loop {
+        let written = two_minutes(&test, &proxy, &fleet).await;
+        if written.is_empty() {
+            break;
+        }
+        loud.push(written);
+        assert!(loud.len() < TRIES, "{loud:#?}\n{}\n{}", operator.process.output(), test.kubelet.output());
+    }
+    drop(operator);
+    end(test, fleet).await;
+}
+
+/// How often two minutes may be disturbed: what is written each time is written at rest.
+const TRIES: usize = 3;
+
+/// What is written in two minutes, in which agents beat.
+async fn two_minutes(test: &TestNamespace, proxy: &ApiProxy, fleet: &Fleet) -> Vec<String> {
+    let (before, beaten) = (test.until_rest(Duration::from_secs(6)).await, beats(fleet).await);
     assert!(before.count() > 80, "{before:#?}");
     proxy.take();
     time::sleep(Duration::from_secs(120)).await;
-    let writes: Vec<_> = proxy.take().into_iter().filter(|seen| seen.is_write() && !seen.is_lease()).collect();
-    assert!(writes.is_empty(), "{writes:#?}\n{}", operator.process.output());
+    let writes = proxy.take().into_iter().filter(|seen| seen.is_write() && !seen.is_lease());
     let by_the_autoscaler = |told: &String| {
         ["HorizontalPodAutoscaler 'scaled'", "Event 'scaled."].iter().any(|whose| told.starts_with(whose))
     };
     let mut moved = before.moved(&test.versions().await);
     moved.retain(|told| !by_the_autoscaler(told));
-    assert!(moved.is_empty(), "{moved:#?}\n{}", test.kubelet.output());
-    assert!(self::beats(&fleet).await > beats + 30, "the agents did no work");
-    drop(operator);
-    end(test, fleet).await;
+    assert!(beats(fleet).await > beaten + 10, "the agents did no work");
+    writes.map(|seen| format!("{seen:?}")).chain(moved).collect()
 }
 
 /// How many heartbeats the hub has.
