@@ -15,6 +15,9 @@ use crate::support::until_event;
 const X: &str = "/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/x";
 const Y: &str = "/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/y";
 
+/// Longer than any wait: what takes so long ends when the story says so.
+const LONG: Duration = Duration::from_secs(20 * 60);
+
 fn writes(azure: &AzureDouble) -> Vec<String> {
     let requests = azure.take_requests();
     requests.iter().filter(|seen| seen.is_write()).map(|seen| format!("{} {}", seen.method, seen.path)).collect()
@@ -216,10 +219,11 @@ async fn not_to_see_a_cluster_does_not_make_it_one_that_does_not_work() {
     }
     // Azure works on it by itself: nothing is written meanwhile, and the cluster answers.
     azure.take_requests();
-    azure.edit(|world| world.begin_maintenance(&name, Duration::from_secs(4)));
+    azure.edit(|world| world.begin_maintenance(&name, LONG));
     test.apply(&with_spec(&name, "databases: [{databaseName: New, telemetryType: Logs}]")).await;
     let object = test.until_condition("ADXCluster", &name, "Provisioned", "False", "WaitingForAzure").await;
     assert_eq!(condition_of(&object, "ClusterReady").expect("it is told")["status"], "True");
+    azure.advance(LONG);
     until_provisioned(&test, &name).await;
     assert_eq!(writes(&azure).len(), 1);
     // An address that no token may be sent to.
@@ -234,7 +238,7 @@ async fn not_to_see_a_cluster_does_not_make_it_one_that_does_not_work() {
 async fn a_spec_may_change_while_the_cluster_is_being_made() {
     let test = TestNamespace::new("editing").await;
     let mut options = tests::azure::AzureOptions::default();
-    options.durations.create = Duration::from_secs(3);
+    options.durations.create = LONG;
     let azure = AzureDouble::start(options).await;
     let _operator = operator(&test, &azure).await;
     let name = name_for(&test);
@@ -247,6 +251,9 @@ async fn a_spec_may_change_while_the_cluster_is_being_made() {
     test.apply(&spec("Standard_L8as_v3", "First")).await;
     test.until("ADXCluster", &name, |object| object["status"]["provision"]["operation"].is_object()).await;
     test.apply(&spec("Standard_L16as_v3", "Second")).await;
+    let looks = azure.requests().len();
+    until("it is looked at with its edit", async || azure.requests().len() > looks + 1).await;
+    azure.advance(LONG);
     test.until("ADXCluster", &name, |_| {
         azure.cluster(&name).is_some_and(|cluster| cluster["sku"]["name"] == "Standard_L16as_v3")
     })
