@@ -309,12 +309,13 @@ mod tests {
         // The pass before the last wait overruns a time of the expression: it is not made up for.
         for pass in [1, 400, 1] {
             // Only tokio's clock is paused: by the wall's, a pass takes no time.
-            let (clock, started) = (Timestamp::now(), Instant::now());
+            let (clock, started) = (Timestamp::now().as_second(), Instant::now());
             cycle.next().await.unwrap();
             let waited = started.elapsed();
-            let due = 300 - clock.as_second() % 300;
             let seconds = i64::try_from(waited.as_secs()).unwrap();
-            assert!((due - 1..=due + 1).contains(&seconds), "waited {seconds} s of {due}");
+            // It looked at the clock in between.
+            let mut dues = (clock..=Timestamp::now().as_second()).map(|clock| 300 - clock % 300);
+            assert!(dues.any(|due| (due - 1..=due + 1).contains(&seconds)), "waited {seconds} s from {clock} on");
             assert!(!waited.is_zero() && !cycle.is_between(), "a pass of the schedule's");
             let outcome = async {
                 sleep(Duration::from_secs(pass)).await;
@@ -431,7 +432,7 @@ mod tests {
         let mut cycle = world.cycle(every(10));
         let mut passes = 0;
         while let Some(now) = cycle.next().await {
-            assert!(now.duration_since(Timestamp::now()).abs() < jiff::SignedDuration::from_secs(5));
+            assert!(now.duration_since(Timestamp::now()).abs() < jiff::SignedDuration::from_secs(60));
             passes += 1;
             cycle.pass(async { PassOutcome::Failed }).await;
             if passes == 3 {
@@ -458,10 +459,11 @@ mod tests {
         assert_eq!(cycle.next().await, None);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_stop_ends_the_wait_for_the_next_pass() {
         let world = World::new("test");
         let mut cycle = world.cycle(every(3_600_000));
+        cycle.next().await.unwrap();
         let stop = world.stop.clone();
         tokio::spawn(async move {
             sleep(Duration::from_millis(20)).await;
