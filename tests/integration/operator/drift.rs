@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use tests::cluster::{PATIENCE, TestNamespace, condition_of};
+use tests::cluster::{TestNamespace, condition_of};
 use tokio::time;
 
 use crate::support::{CLUSTER, COMPONENTS, KINDS, PARTITION, assert_same, made, until_event, until_ready};
 
 /// Drift is undone within this.
-const SOON: Duration = Duration::from_secs(1);
-/// Other stories keep the processors busy, which may make a revert late a few times. What is late each time is slow by itself.
-const TRIES: usize = 5;
+pub(crate) const SOON: Duration = Duration::from_secs(1);
+/// Other stories keep the processors busy, which may make a revert late once. What is late each time is slow by itself.
+const TRIES: usize = 3;
+/// No try takes longer, however busy the machine is.
+const LATEST: Duration = Duration::from_secs(5);
 
 pub(crate) async fn change(test: &TestNamespace, kind: &str, name: &str, patch: Value) {
     let params = PatchParams { field_manager: Some("somebody".to_owned()), ..PatchParams::default() };
@@ -30,8 +32,8 @@ pub(crate) async fn reverted(test: &TestNamespace, kind: &str, name: &str, fits:
         if fits(&object) {
             return started.elapsed();
         }
-        assert!(started.elapsed() < PATIENCE, "{kind} {name} is still {object:#}");
-        time::sleep(Duration::from_millis(5)).await;
+        assert!(started.elapsed() < Duration::from_secs(10), "{kind} {name} is still {object:#}");
+        time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -43,7 +45,10 @@ pub(crate) async fn within_a_second(what: &str, attempt: impl AsyncFn() -> Optio
         match attempt().await {
             None => return None,
             Some(took) if took < SOON => return Some(late.len()),
-            Some(took) => late.push(took),
+            Some(took) => {
+                assert!(took < LATEST, "{what}: {took:?}");
+                late.push(took);
+            }
         }
     }
     panic!("{what} came back late {TRIES} times: {late:?}");
@@ -130,222 +135,6 @@ async fn every_managed_field_that_somebody_changes_comes_back_within_a_second() 
         until_event(&test, "DriftReverted", told).await;
     }
     assert!(operator.metrics().await.contains("adx_federation_drift_reverted_total{kind=\"Ingestor\"}"));
-}
-
-/// The places of an object that the operator applied, as JSON pointers: what its field manager owns.
-fn applied_leaves(object: &Value) -> Vec<String> {
-    fn walk(fields: &Value, value: &Value, pointer: &str, found: &mut Vec<String>) {
-        let fields = fields.as_object().into_iter().flatten().filter(|(key, _)| *key != ".");
-        let mut is_leaf = true;
-        for (key, below) in fields {
-            is_leaf = false;
-            if let Some(name) = key.strip_prefix("f:") {
-                let step = name.replace('~', "~0").replace('/', "~1");
-                walk(below, &value[name], &format!("{pointer}/{step}"), found);
-            } else if let Some(entry) = key.strip_prefix("k:") {
-                let entry: Value = serde_json::from_str(entry).expect("a key is JSON");
-                let fits = |item: &Value| {
-                    entry.as_object().is_some_and(|entry| entry.iter().all(|(key, value)| item[key] == *value))
-                };
-                let index = value.as_array().and_then(|items| items.iter().position(fits));
-                if let Some(index) = index {
-                    let before = found.len();
-                    walk(below, &value[index], &format!("{pointer}/{index}"), found);
-                    // An entry under another key is another's entry; ours is made again beside it.
-                    let keys: Vec<String> = entry
-                        .as_object()
-                        .into_iter()
-                        .flatten()
-                        .map(|(key, _)| format!("{pointer}/{index}/{key}"))
-                        .collect();
-                    let mut place = 0;
-                    found.retain(|leaf| {
-                        place += 1;
-                        place <= before || !keys.contains(leaf)
-                    });
-                }
-            }
-        }
-        if is_leaf && !value.is_null() {
-            found.push(pointer.to_owned());
-        }
-    }
-    let managers = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
-    let own =
-        managers.iter().find(|entry| entry["manager"] == "adx-federation-operator" && entry["subresource"].is_null());
-    let mut found = Vec::new();
-    walk(&own.expect("the operator applied it")["fieldsV1"], object, "", &mut found);
-    found
-}
-
-/// Another value at a place, which the API server takes where it lets anybody change that.
-fn spoilt(pointer: &str, value: &Value) -> Value {
-    match value {
-        Value::Bool(value) => (!value).into(),
-        Value::Number(number) => (number.as_i64().unwrap_or(0) + 1).into(),
-        Value::String(text) => other_text(pointer, text).into(),
-        Value::Array(items) => match items.as_slice() {
-            // Without any metric the API server would choose the one that is there.
-            [_] if pointer.ends_with("/metrics") => {
-                let mut metrics = value.clone();
-                let percent = metrics.pointer_mut("/0/resource/target/averageUtilization").expect("it scales by load");
-                *percent = spoilt("", percent);
-                metrics
-            }
-            [Value::String(_), ..] => items.iter().cloned().chain([json!("x")]).collect(),
-            [_, rest @ ..] => rest.to_vec().into(),
-            [] => json!(["x"]),
-        },
-        Value::Object(object) => {
-            let mut object = object.clone();
-            // An object that is applied as a whole and has fields of its own takes no other.
-            match ["matchLabels", "fieldPath", "name"].into_iter().find(|field| object.contains_key(*field)) {
-                Some(field) => object[field] = spoilt(&format!("{pointer}/{field}"), &object[field]),
-                None => drop(object.insert("x".to_owned(), "y".into())),
-            }
-            object.into()
-        }
-        Value::Null => "x".into(),
-    }
-}
-
-/// Another text of its kind: a word of those that there are, one more of a quantity, or any other.
-fn other_text(pointer: &str, text: &str) -> String {
-    let word = match (pointer.rsplit('/').next().unwrap_or_default(), text) {
-        ("type", "ClusterIP") => "NodePort",
-        ("type", "Directory") => "DirectoryOrCreate",
-        ("type", "DirectoryOrCreate") => "Directory",
-        ("type", "File") => "FileOrCreate",
-        ("type", "RuntimeDefault") => "Unconfined",
-        ("type", "RollingUpdate") => "OnDelete",
-        ("podManagementPolicy", "Parallel") => "OrderedReady",
-        ("imagePullPolicy", "IfNotPresent") => "Always",
-        ("imagePullPolicy", "Always") => "IfNotPresent",
-        ("protocol", "TCP") => "UDP",
-        ("scheme", "HTTPS") => "HTTP",
-        ("fieldPath", "metadata.name") => "metadata.uid",
-        ("fieldPath", "metadata.annotations['adx-mon.azure.com/config']") => "metadata.annotations['other']",
-        ("fieldPath", "spec.nodeName") => "spec.serviceAccountName",
-        ("fieldPath", "status.hostIP") => "status.podIP",
-        _ => "",
-    };
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    match number.parse::<u64>() {
-        _ if !word.is_empty() => word.to_owned(),
-        Ok(number) if ["m", "Mi", "Gi", "%"].contains(&unit) => format!("{}{unit}", number + 1),
-        _ => format!("{text}x"),
-    }
-}
-
-/// What nobody can change, by the API server's rules: a place by itself, beside what else the object has. `NAMESPACE` is the story's.
-const FIXED: [&str; 24] = [
-    "apps/v1 DaemonSet c /spec/selector",
-    "apps/v1 DaemonSet c /spec/template/metadata/labels/app.kubernetes.io~1instance",
-    "apps/v1 DaemonSet c /spec/template/metadata/labels/app.kubernetes.io~1name",
-    // Only where none may be unavailable.
-    "apps/v1 DaemonSet c /spec/updateStrategy/rollingUpdate/maxSurge",
-    "apps/v1 Deployment a /spec/selector",
-    "apps/v1 Deployment a /spec/template/metadata/labels/app.kubernetes.io~1instance",
-    "apps/v1 Deployment a /spec/template/metadata/labels/app.kubernetes.io~1name",
-    // Not while `allowPrivilegeEscalation` is false.
-    "apps/v1 Deployment a /spec/template/spec/containers/0/securityContext/privileged",
-    // It is empty, and has no field that we would call a change.
-    "apps/v1 Deployment a /spec/template/spec/volumes/2/emptyDir",
-    "apps/v1 Deployment part-agent /spec/selector",
-    "apps/v1 Deployment part-agent /spec/template/metadata/labels/app.kubernetes.io~1instance",
-    "apps/v1 Deployment part-agent /spec/template/metadata/labels/app.kubernetes.io~1name",
-    "apps/v1 StatefulSet i /spec/podManagementPolicy",
-    "apps/v1 StatefulSet i /spec/selector",
-    "apps/v1 StatefulSet i /spec/serviceName",
-    "apps/v1 StatefulSet i /spec/template/metadata/labels/app.kubernetes.io~1instance",
-    "apps/v1 StatefulSet i /spec/template/metadata/labels/app.kubernetes.io~1name",
-    "apps/v1 StatefulSet i /spec/template/spec/containers/0/securityContext/privileged",
-    "apps/v1 StatefulSet i /spec/template/spec/volumes/3/emptyDir",
-    "rbac.authorization.k8s.io/v1 ClusterRoleBinding adx-mon:NAMESPACE:alerter:a /roleRef",
-    "rbac.authorization.k8s.io/v1 ClusterRoleBinding adx-mon:NAMESPACE:collector:c /roleRef",
-    "rbac.authorization.k8s.io/v1 ClusterRoleBinding adx-mon:NAMESPACE:ingestor:i /roleRef",
-    "rbac.authorization.k8s.io/v1 RoleBinding i-ingestor /roleRef",
-    "rbac.authorization.k8s.io/v1 RoleBinding part-agent /roleRef",
-];
-
-/// Gives one place of an object another value, in somebody's name. `false` if the API server refuses it, or puts the old value back itself.
-async fn spoil(test: &TestNamespace, kind: &str, name: &str, pointer: &str) -> bool {
-    loop {
-        let before = test.get(kind, name).await;
-        let mut object = before.clone();
-        let place = object.pointer_mut(pointer).expect("it was just there");
-        *place = spoilt(pointer, place);
-        let object = serde_json::from_value(object).expect("an object stays one");
-        let params = PostParams { field_manager: Some("somebody".to_owned()), ..PostParams::default() };
-        match test.api(kind).replace(name, &params, &object).await {
-            // Its status went on meanwhile, or the API server waited for its storage for too long.
-            Err(kube::Error::Api(status)) if status.code == 409 || status.code >= 500 => {}
-            Ok(object) => {
-                let object = serde_json::to_value(object).expect("an object is JSON");
-                return object.pointer(pointer) != before.pointer(pointer);
-            }
-            Err(_) => return false,
-        }
-    }
-}
-
-/// Everything that the API server lets somebody change.
-#[tokio::test]
-async fn every_leaf_that_the_operator_applied_comes_back_within_a_second() {
-    let test = TestNamespace::new("leaves").await;
-    let _operator = test.operator().await;
-    test.apply(CLUSTER).await;
-    test.apply(&COMPONENTS.replace("replicas: 2", "autoscaling: {minReplicas: 2, maxReplicas: 4}")).await;
-    test.apply(PARTITION).await;
-    until_ready(&test).await;
-    test.until("apps/v1 Deployment", "part-agent", |object| !object.is_null()).await;
-    let (mut reverts, mut late, mut refused) = (0, 0, Vec::new());
-    for kind in KINDS {
-        for name in test.ours(kind).await {
-            if name.starts_with("adx-mon:") && !name.contains(&format!(":{}:", test.name)) {
-                continue;
-            }
-            let leaves = applied_leaves(&test.get(kind, &name).await);
-            // An autoscaler decides on the replicas.
-            let is_scaled = kind == "apps/v1 StatefulSet";
-            for pointer in leaves.into_iter().filter(|pointer| !(is_scaled && pointer == "/spec/replicas")) {
-                let right = test.get(kind, &name).await.pointer(&pointer).cloned();
-                let what = format!("{kind} {name} {pointer}");
-                let tries = within_a_second(&what, async || {
-                    let is_changed = spoil(&test, kind, &name, &pointer).await;
-                    let fits = |object: &Value| object.pointer(&pointer).cloned() == right;
-                    if is_changed { Some(reverted(&test, kind, &name, fits).await) } else { None }
-                });
-                match tries.await {
-                    Some(were_late) => (reverts, late) = (reverts + 1, late + were_late),
-                    None => refused.push(what),
-                }
-            }
-        }
-    }
-    // A port of another number has our port's name: both cannot be there.
-    within_a_second("the port", async || {
-        change(&test, "v1 Service", "i", json!({"spec": {"ports": [{"name": "https", "port": 444, "targetPort": 1}]}}))
-            .await;
-        let fits = |object: &Value| {
-            object["spec"]["ports"].as_array().is_some_and(|ports| ports.len() == 1 && ports[0]["port"] == 443)
-        };
-        Some(reverted(&test, "v1 Service", "i", fits).await)
-    })
-    .await;
-    println!(
-        "{reverts} changes were reverted, {late} of them after more than a second; the API server lets nobody change {}",
-        refused.len()
-    );
-    assert!(reverts > 150, "{reverts} reverted, not changed: {refused:#?}");
-    // There is no volume of the other name that a mount would have.
-    let is_mount = |what: &&String| what.contains("/volumeMounts/") && what.ends_with("/name");
-    let refused = refused.iter().filter(|what| !is_mount(what));
-    let refused: BTreeSet<String> = refused.map(|what| what.replace(&test.name, "NAMESPACE")).collect();
-    let fixed: BTreeSet<String> = FIXED.map(str::to_owned).into();
-    assert_eq!(refused, fixed, "what the API server lets nobody change, and what is known of that");
-    // A second, but for those that had to wait for a processor.
-    assert!(late < reverts, "{late} more tries for {reverts} reverts: most came late");
 }
 
 /// Nothing else happens meanwhile that would draw the operator's look: labels are what it finds its objects by.
@@ -549,7 +338,7 @@ async fn deletion_takes_everything_along_and_leaves_azure_alone() {
         if left.is_empty() {
             break;
         }
-        assert!(started.elapsed() < PATIENCE, "left behind: {left:#?}");
+        assert!(started.elapsed() < Duration::from_secs(20), "left behind: {left:#?}");
         time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -218,7 +218,7 @@ async fn each_changed(test: &TestNamespace, children: &[(&'static str, String)])
         // An autoscaler decides on the replicas.
         let is_scaled = *kind == "apps/v1 StatefulSet";
         for pointer in leaves.into_iter().filter(|pointer| !(is_scaled && pointer == "/spec/replicas")) {
-            let leaf = Leaf { kind: *kind, name: name.clone(), pointer };
+            let leaf = Leaf { kind, name: name.clone(), pointer };
             let took = leaf.changed(test).await;
             outcomes.push((leaf, took));
         }

@@ -98,14 +98,16 @@ fn delete(server: &Server) {
     }
 }
 
+/// What happens in a life, and by whose hand.
+type Step = (&'static str, fn(&Server));
+
 /// What there is after each step of a life, in which nothing is written once all is as it should be.
 async fn live(server: &Server) -> Vec<(&'static str, BTreeMap<Key, Value>)> {
     let term = CancellationToken::new();
     server.put(&key("adxclusters", "part"), partition());
     let _watches = running(server, &term).await;
     let mut states = vec![("made", server.state())];
-    let steps: [(&str, fn(&Server)); 4] =
-        [("disturbed", disturb), ("changed", change), ("left", leave), ("deleted", delete)];
+    let steps: [Step; 4] = [("disturbed", disturb), ("changed", change), ("left", leave), ("deleted", delete)];
     for (step, act) in steps {
         act(server);
         time::sleep(SETTLED).await;
