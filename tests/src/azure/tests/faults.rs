@@ -202,13 +202,20 @@ async fn what_was_ordered_and_did_not_happen_is_not_fine() {
 async fn who_does_not_wait_for_an_answer_has_written_nevertheless() {
     let (double, client) = start().await;
     double.edit(|world| world.add_group("fleet", "eastus2"));
-    order(&double, "PUT", "/clusters/hub1", FaultKind::Delay(Duration::from_millis(300)));
+    order(&double, "PUT", "/clusters/hub1", FaultKind::Delay(Duration::from_secs(1)));
     let (to, body) = (cluster("hub1"), wanted());
-    let sent = client.try_to_send("PUT", &to, Some(&body), &[]);
-    assert!(tokio::time::timeout(Duration::from_millis(100), sent).await.is_err());
+    let has_come = async {
+        while !double.requests().iter().any(|seen| seen.method == "PUT") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        answer = client.try_to_send("PUT", &to, Some(&body), &[]) => panic!("it is delayed: {answer:?}"),
+        () = has_come => {}
+    }
     assert!(double.cluster("hub1").is_none());
     let began = Instant::now();
-    while double.cluster("hub1").is_none() && began.elapsed() < Duration::from_secs(10) {
+    while double.cluster("hub1").is_none() && began.elapsed() < Duration::from_secs(60) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(double.cluster("hub1").is_some());
