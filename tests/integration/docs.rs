@@ -71,7 +71,7 @@ fn names(schema: &Value, found: &mut Vec<String>) {
 fn stated_defaults(readme: &str) -> Vec<(String, &str, &str)> {
     let lines = readme.lines().filter(|line| line.starts_with("| `federation."));
     let stated = lines.flat_map(|line| {
-        let cells: Vec<&str> = line.trim_start_matches("| ").split(" | ").collect();
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         let (names, values) = (in_code(cells[0]), in_code(cells[2]));
         // Beside its first name a line has others of the same section.
         let section = names[0].rsplit_once('.').map_or("", |(section, _)| section);
