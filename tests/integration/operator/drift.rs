@@ -6,17 +6,15 @@ use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use tests::cluster::{TestNamespace, condition_of};
+use tests::cluster::{PATIENCE, TestNamespace, condition_of};
 use tokio::time;
 
 use crate::support::{CLUSTER, COMPONENTS, KINDS, PARTITION, assert_same, made, until_event, until_ready};
 
 /// Drift is undone within this.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
-/// Other stories keep the processors busy, which may make a revert late once. What is late each time is slow by itself.
-const TRIES: usize = 3;
-/// No try takes longer, however busy the machine is.
-const LATEST: Duration = Duration::from_secs(5);
+/// Other stories keep the processors busy, which may make a revert late a few times. What is late each time is slow by itself.
+const TRIES: usize = 5;
 
 pub(crate) async fn change(test: &TestNamespace, kind: &str, name: &str, patch: Value) {
     let params = PatchParams { field_manager: Some("somebody".to_owned()), ..PatchParams::default() };
@@ -32,7 +30,7 @@ pub(crate) async fn reverted(test: &TestNamespace, kind: &str, name: &str, fits:
         if fits(&object) {
             return started.elapsed();
         }
-        assert!(started.elapsed() < Duration::from_secs(10), "{kind} {name} is still {object:#}");
+        assert!(started.elapsed() < PATIENCE, "{kind} {name} is still {object:#}");
         time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -45,10 +43,7 @@ pub(crate) async fn within_a_second(what: &str, attempt: impl AsyncFn() -> Optio
         match attempt().await {
             None => return None,
             Some(took) if took < SOON => return Some(late.len()),
-            Some(took) => {
-                assert!(took < LATEST, "{what}: {took:?}");
-                late.push(took);
-            }
+            Some(took) => late.push(took),
         }
     }
     panic!("{what} came back late {TRIES} times: {late:?}");
@@ -338,7 +333,7 @@ async fn deletion_takes_everything_along_and_leaves_azure_alone() {
         if left.is_empty() {
             break;
         }
-        assert!(started.elapsed() < Duration::from_secs(20), "left behind: {left:#?}");
+        assert!(started.elapsed() < PATIENCE, "left behind: {left:#?}");
         time::sleep(Duration::from_millis(100)).await;
     }
 }

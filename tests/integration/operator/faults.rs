@@ -13,7 +13,7 @@ use futures::future::join_all;
 use kube::api::{Patch, PatchParams};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tests::cluster::{ApiProxy, Seen, Spoilt, TestNamespace, WriteFault};
+use tests::cluster::{ApiProxy, PATIENCE, Seen, Spoilt, TestNamespace, WriteFault};
 use tokio::time;
 
 use crate::{
@@ -47,10 +47,10 @@ const OBJECTS: [(&str, &str); 7] = [
     ("Alerter", "a"),
 ];
 
-/// A moment without a write: reconciles that are under way are done.
-const QUIET: Duration = Duration::from_secs(2);
-/// Rest: longer than the ten seconds after which pods that are not ready are looked at again.
-const REST: Duration = Duration::from_secs(12);
+/// Longer without a write than an operator may wait for a processor: reconciles that are under way are done.
+const QUIET: Duration = Duration::from_secs(6);
+/// Rest: longer by that than the ten seconds after which pods that are not ready are looked at again.
+const REST: Duration = Duration::from_secs(16);
 /// What the API server asks for with 429.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -143,7 +143,7 @@ impl Life {
             if written.is_empty() {
                 return;
             }
-            assert!(started.elapsed() < Duration::from_secs(90), "it does not rest: {written:#?}");
+            assert!(started.elapsed() < PATIENCE * 2, "it does not rest: {written:#?}");
         }
     }
 
@@ -343,7 +343,7 @@ async fn live(name: &str, fault: Option<(WriteFault, usize)>) -> Vec<(&'static s
     // The lease that cannot be given back is no reason to stay.
     life.begin();
     operator.process.signal(Signal::SIGTERM);
-    assert_eq!(operator.process.exited_within(Duration::from_secs(5)).await.code(), Some(0));
+    assert_eq!(operator.process.exited_within(PATIENCE).await.code(), Some(0));
     if fault.is_some() {
         Met(life.proxy.heal()).assert("PATCH", &["/leases/"]);
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Map, Value, json};
-use tests::cluster::{OperatorOptions, TestNamespace, condition_of};
+use tests::cluster::{OperatorOptions, PATIENCE, TestNamespace, condition_of};
 use tokio::time;
 
 use crate::{
@@ -14,9 +14,6 @@ use crate::{
     support::{children, difference},
     ways::{ONE_WAY, OTHER_ROLES, OTHER_WAY, Owner, ROLES, is_observed, owners, until_settled},
 };
-
-/// How long children may differ from what they are to be.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What only tells how often an object was changed.
 const HISTORY: [&str; 5] = [

@@ -199,8 +199,8 @@ async fn spoil(test: &TestNamespace, Leaf { kind, name, pointer }: &Leaf) -> boo
         let object = serde_json::from_value(object).expect("an object stays one");
         let params = PostParams { field_manager: Some("somebody".to_owned()), ..PostParams::default() };
         match test.api(kind).replace(name, &params, &object).await {
-            // Its status went on meanwhile.
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            // Its status went on meanwhile, or the API server waited for its storage for too long.
+            Err(kube::Error::Api(status)) if status.code == 409 || status.code >= 500 => {}
             Ok(object) => {
                 let object = serde_json::to_value(object).expect("an object is JSON");
                 return object.pointer(pointer) != before.pointer(pointer);
@@ -276,7 +276,7 @@ async fn every_leaf_that_the_operator_applied_comes_back_within_a_second() {
     let fixed: BTreeSet<String> = FIXED.map(str::to_owned).into();
     assert_eq!(refused, fixed, "what the API server lets nobody change, and what is known of that");
     // The owners' changes share the processors. What is late among them is in time by itself.
-    assert!(late.len() * 4 < reverts, "late: {late:#?}");
+    assert!(late.len() * 2 < reverts, "late: {late:#?}");
     for leaf in &late {
         within_a_second(&leaf.to_string(), async || leaf.changed(&test).await).await;
     }

@@ -1,10 +1,7 @@
 //! A proxy in front of the API server, for one operator: notes every request, spoils answers, has every write meet a fault, holds a request up, cuts watches, and
 //! stops at a given write. Plain HTTP on this side, so that it needs no certificate; the operator's token passes through. I/O: loopback HTTP and HTTPS.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{
     Router,
@@ -20,6 +17,7 @@ use super::{
     control_plane::ControlPlane,
     faults::{Faults, Spoilt, WriteFault},
     line::{Lines, Reset},
+    namespace::PATIENCE,
 };
 
 /// One request that passed.
@@ -173,7 +171,7 @@ impl ApiProxy {
     /// If it does not come.
     pub async fn until_held(&self) {
         let mut hold = self.hold.subscribe();
-        let held = time::timeout(Duration::from_secs(30), hold.wait_for(|hold| *hold == Hold::Waits)).await;
+        let held = time::timeout(PATIENCE, hold.wait_for(|hold| *hold == Hold::Waits)).await;
         // The proxy lives as long as this.
         assert!(held.is_ok(), "no such request: {:?}", self.hold.borrow());
     }
