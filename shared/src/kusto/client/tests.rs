@@ -250,7 +250,7 @@ async fn no_full_answer_in_time_is_a_time_out_and_not_sent_again() {
         let failure = failure(client(port, options.clone()).send(&query()).await);
         assert!(matches!(failure, Failure::TimedOut { after } if after == Duration::from_millis(200)), "{failure:?}");
         // One that was sent last is seen by then.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(100)).await;
         assert_eq!(sent.load(Ordering::Relaxed), 1);
     }
 }
