@@ -10,7 +10,6 @@ mod desired;
 mod exchange;
 mod fault;
 mod gate;
-mod listener;
 mod metadata;
 mod operation;
 mod region;
@@ -37,7 +36,6 @@ use tokio::{sync::watch, time};
 use self::{
     answer::Settings,
     exchange::{Core, State},
-    listener::{Cut, Port},
     tokens::Tokens,
 };
 pub use self::{
@@ -46,6 +44,7 @@ pub use self::{
     metadata::Imds,
     world::{Assignment, CLIENT, Cluster, Database, Group, Offer, SUBSCRIPTION, Sku, Subscription, TENANT, World},
 };
+use crate::listener::{self, Cut, Port};
 
 /// How the double is to be.
 #[derive(Debug, Clone)]

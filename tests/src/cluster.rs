@@ -8,7 +8,6 @@ mod image;
 mod kstatus;
 mod kubectl;
 mod kubelet;
-mod line;
 mod namespace;
 mod objects;
 mod proxy;

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod docs;
 pub mod fleet;
 pub mod kusto;
+mod listener;
 pub mod logs;
 pub mod metrics;
 pub mod oracle;

@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 use super::{
     answer::Answer,
     exchange::{Core, Reply, Request, query_of},
-    listener::Cut,
     world::SUBSCRIPTION,
 };
+use crate::listener::Cut;
 
 /// What the instance metadata service says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,14 +11,14 @@ use axum::{
     response::Response,
 };
 use futures::StreamExt as _;
-use tokio::{net::TcpListener, sync::watch, time};
+use tokio::{sync::watch, time};
 
 use super::{
     control_plane::ControlPlane,
     faults::{Faults, Spoilt, WriteFault},
-    line::{Lines, Reset},
     namespace::PATIENCE,
 };
+use crate::listener::{Cut, Port};
 
 /// One request that passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,8 +110,8 @@ impl ApiProxy {
     /// # Panics
     /// If no port can be bound.
     pub async fn start(plane: &ControlPlane) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port can be bound");
-        let url = format!("http://{}", listener.local_addr().expect("a bound listener has an address"));
+        let port = Port::open(0, None).await.expect("a loopback port can be bound");
+        let url = format!("http://{}", port.address());
         let (cut, cuts) = watch::channel(0);
         let stopped = Arc::new(watch::Sender::new(false));
         let hold = Arc::new(watch::Sender::new(Hold::Nothing));
@@ -125,8 +125,8 @@ impl ApiProxy {
             hold: Arc::clone(&hold),
         };
         let router = Router::new().fallback(forward).with_state(world);
-        let service = router.into_make_service_with_connect_info::<Reset>();
-        tokio::spawn(async move { axum::serve(Lines(listener), service).await });
+        let service = router.into_make_service_with_connect_info::<Cut>();
+        tokio::spawn(async move { axum::serve(port, service).await });
         Self { url, notes, cut, stopped, hold }
     }
 
@@ -202,7 +202,7 @@ impl ApiProxy {
 
 async fn forward(
     State(world): State<World>,
-    ConnectInfo(connection): ConnectInfo<Reset>,
+    ConnectInfo(connection): ConnectInfo<Cut>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -240,7 +240,7 @@ async fn forward(
             return answer;
         }
         Some(Fate::Fault(WriteFault::Reset)) => {
-            connection.instead_of_an_answer();
+            connection.now();
             return answer(StatusCode::OK, "text/plain", Body::empty());
         }
         Some(Fate::Fault(WriteFault::Lost)) | None => {}
@@ -271,7 +271,7 @@ async fn forward(
     let status = upstream.status();
     note(status.as_u16());
     if fate.is_some() {
-        connection.instead_of_an_answer();
+        connection.now();
     }
     let kind = upstream
         .headers()

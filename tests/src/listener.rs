@@ -1,4 +1,5 @@
-//! The double's port: a certificate of its own authority, TLS or plain TCP, and connections that can be cut without an answer. I/O: loopback TCP.
+//! A port of the double of Azure, or of the proxy before an API server: a certificate of its own authority, TLS or plain TCP, and connections that can be cut without an answer.
+//! I/O: loopback TCP.
 
 use std::{
     io,
@@ -31,14 +32,14 @@ use tokio_rustls::{
 };
 
 /// Accepts, shakes hands, and hands over what is ready.
-pub(super) struct Port {
+pub(crate) struct Port {
     address: SocketAddr,
     ready: mpsc::Receiver<(Wire, SocketAddr)>,
     accepting: JoinHandle<()>,
 }
 
 /// A connection.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     stream: Stream,
     cut: Cut,
 }
@@ -50,10 +51,10 @@ enum Stream {
 
 /// Cuts its connection: whatever is answered on it is lost.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Cut(Arc<AtomicBool>);
+pub(crate) struct Cut(Arc<AtomicBool>);
 
 impl Cut {
-    pub(super) fn now(&self) {
+    pub(crate) fn now(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
@@ -66,7 +67,7 @@ impl Connected<IncomingStream<'_, Port>> for Cut {
 
 impl Port {
     /// Listens on a loopback port (0: any), with TLS if there is a certificate.
-    pub(super) async fn open(port: u16, tls: Option<TlsAcceptor>) -> io::Result<Self> {
+    pub(crate) async fn open(port: u16, tls: Option<TlsAcceptor>) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let address = listener.local_addr()?;
         let (sender, ready) = mpsc::channel(64);
@@ -95,7 +96,7 @@ impl Port {
         Ok(Self { address, ready, accepting })
     }
 
-    pub(super) const fn address(&self) -> SocketAddr {
+    pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 }
@@ -127,6 +128,12 @@ impl Wire {
     fn stream(self: Pin<&mut Self>) -> io::Result<Pin<&mut Stream>> {
         let wire = self.get_mut();
         if wire.cut.0.load(Ordering::Relaxed) {
+            // Whoever gets the error closes it, and its closing is a reset.
+            let tcp = match &wire.stream {
+                Stream::Plain(stream) => stream,
+                Stream::Tls(stream) => stream.get_ref().0,
+            };
+            tcp.set_zero_linger()?;
             return Err(io::Error::new(io::ErrorKind::ConnectionReset, "cut"));
         }
         Ok(Pin::new(&mut wire.stream))
@@ -166,7 +173,7 @@ impl AsyncWrite for Wire {
 }
 
 /// The authority's certificate in PEM, and what shows a certificate of it for 127.0.0.1 and localhost.
-pub(super) fn authority() -> (String, TlsAcceptor) {
+pub(crate) fn authority() -> (String, TlsAcceptor) {
     let authority_key = KeyPair::generate().expect("a key can be made");
     let mut authority = CertificateParams::new(Vec::new()).expect("no names are right names");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
