@@ -22,6 +22,6 @@ pub use effective::{effective, fingerprint};
 pub use load::{Document, DocumentError, ParseError, load_document, load_documents, parse_documents};
 pub use rules::sign_in;
 pub use schedule::{JITTER, Schedule};
-pub use schema::exceeded_limits;
+pub use schema::{exceeded_limits, wrong_types};
 pub use spec::{ADXCluster, ADXClusterSpec, ADXClusterStatus, ClusterRole, FederationMode};
 pub use validate::{Validated, Violation, Violations, check, hub_config, partition_config, validate};

@@ -10,7 +10,7 @@ use kube::{Client, Config, client::ClientBuilder};
 use tower::timeout::TimeoutLayer;
 
 pub use lease::{Lease, Standing, lead};
-pub use status::{AGENT_FIELD_MANAGER, StatusWriter};
+pub use status::{AGENT_FIELD_MANAGER, StatusWriter, silent_from};
 
 /// The longest wait for an answer to begin, and for more of it: longer than the 10 seconds that the API server gives a webhook by default. What is tried again
 /// within the client counts as one answer, so that a `Retry-After` is heeded for no longer than this either.

@@ -16,7 +16,7 @@ use serde_saphyr::Location;
 
 use super::{
     effective::fingerprint,
-    schema::wrong_types,
+    schema::wrong_types_of_document,
     spec::{ADXCluster, ADXClusterSpec, ADXClusterStatus},
     validate::Violation,
 };
@@ -112,7 +112,7 @@ fn load(path: &Path) -> Result<(String, Vec<ADXCluster>), DocumentError> {
 pub fn parse_documents(text: &str) -> Result<Vec<ADXCluster>, ParseError> {
     // A reader that knows a text is wanted makes one of 17, and a boolean of "true"; read without that knowledge, values show their own types.
     let values: Result<Vec<Value>, _> = serde_saphyr::from_multiple(text);
-    let violations: Vec<_> = values.iter().flatten().flat_map(wrong_types).collect();
+    let violations: Vec<_> = values.iter().flatten().flat_map(wrong_types_of_document).collect();
     if !violations.is_empty() {
         let messages: Vec<_> = violations.iter().map(Violation::to_string).collect();
         return Err(ParseError { message: messages.join("; "), line: None });

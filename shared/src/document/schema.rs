@@ -31,10 +31,15 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     schema
 });
 
-/// Values of another type than the schema has; unknown fields are for others to refuse.
-pub(super) fn wrong_types(document: &Value) -> Vec<Violation> {
+/// Values of another type than a document's schema has.
+pub(super) fn wrong_types_of_document(document: &Value) -> Vec<Violation> {
+    wrong_types(&DOCUMENT, document)
+}
+
+/// Values of an object that have another type than its schema has; unknown fields are for others to refuse.
+pub fn wrong_types(schema: &Value, object: &Value) -> Vec<Violation> {
     let mut violations = Vec::new();
-    walk(&DOCUMENT, document, "", &mut |schema, value, path| {
+    walk(schema, object, "", &mut |schema, value, path| {
         if let Some(rule) = broken_type(schema, value) {
             violations.push(Violation::new(path, value, rule));
         }

@@ -8,6 +8,7 @@ use kql::endpoint::without_secrets;
 use super::{
     config::{HubConfig, PartitionConfig},
     rules::{ABSENT, Rules},
+    schedule::Schedule,
     spec::{ADXCluster, ClusterRole},
 };
 
@@ -61,6 +62,16 @@ pub enum Validated {
     Partition(Box<PartitionConfig>),
     /// `role: Federated`.
     Hub(Box<HubConfig>),
+}
+
+impl Validated {
+    /// When its agent's passes run.
+    pub fn schedule(&self) -> &Schedule {
+        match self {
+            Self::Partition(partition) => &partition.schedule,
+            Self::Hub(hub) => &hub.schedule,
+        }
+    }
 }
 
 /// Checks a document that agents are to work from: every rule, and an endpoint.

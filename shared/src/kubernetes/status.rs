@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::{
     Api, Client, Resource as _,
-    api::{ApiResource, DynamicObject, PartialObjectMeta, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    document::{ADXCluster, status::FederationStatus},
+    document::{ADXCluster, Schedule, status::FederationStatus},
     runtime::chain,
 };
 
@@ -23,10 +24,20 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Where only times went on, a status is written at most this often: passes may be seconds apart, and everyone who watches is sent every write.
 const REST: Duration = Duration::from_secs(5 * 60);
 
+/// How long a word may be overdue: passes take their time, a lease changes hands, and clocks differ.
+const LATENESS: Duration = Duration::from_secs(30 * 60);
+
+/// From when on an agent is silent that last told of a pass at `told`, and has this schedule. It tells of each pass; of one that differs from the last word in times
+/// only, once in five minutes; and half an hour more alarms nobody. `None`: never, as the schedule has no pass any more.
+pub fn silent_from(schedule: &Schedule, told: Timestamp) -> Option<Timestamp> {
+    let rested = told.checked_add(REST).ok()?;
+    let next = schedule.delay_after(rested, 0.0)?;
+    rested.checked_add(next).and_then(|due| due.checked_add(LATENESS)).ok()
+}
+
 /// The status of one ADXCluster.
 #[derive(Clone)]
 pub struct StatusWriter {
-    api: Api<PartialObjectMeta<ADXCluster>>,
     object: Api<DynamicObject>,
     name: String,
     document: String,
@@ -45,9 +56,8 @@ impl std::fmt::Debug for StatusWriter {
 impl StatusWriter {
     /// Writes nothing yet. `document`: the fingerprint of the one that the agent works from.
     pub fn new(client: Client, namespace: &str, name: &str, document: String) -> Self {
-        let object = Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<ADXCluster>(&()));
-        let api = Api::namespaced(client, namespace);
-        Self { api, object, name: name.to_owned(), document, written: None, suspended: false, found: None }
+        let object = Api::namespaced_with(client, namespace, &ApiResource::erase::<ADXCluster>(&()));
+        Self { object, name: name.to_owned(), document, written: None, suspended: false, found: None }
     }
 
     /// Whether the ADXCluster says `suspend` now: the operator hands no new document to an object that does. Where it cannot be asked, the last answer counts.
@@ -88,18 +98,45 @@ impl StatusWriter {
             return;
         }
         self.found = None;
-        let patch = json!({
-            "apiVersion": ADXCluster::api_version(&()),
-            "kind": ADXCluster::kind(&()),
-            "metadata": {"name": self.name},
-            "status": {"federation": status},
-        });
-        let (params, patch) = (PatchParams::apply(AGENT_FIELD_MANAGER).force(), Patch::Apply(&patch));
-        match timeout(PATIENCE, self.api.patch_status(&self.name, &params, &patch)).await {
-            Ok(Ok(_)) => self.written = Some((status, Instant::now())),
+        match timeout(PATIENCE, self.tell(&json!(status))).await {
+            Ok(Ok(())) => self.written = Some((status, Instant::now())),
             Ok(Err(error)) => tracing::warn!(error = chain(&error), "the ADXCluster's status could not be written"),
             Err(_) => tracing::warn!("the ADXCluster's status could not be written in time"),
         }
+    }
+
+    /// What is not told any more goes by itself while it is ours alone. Somebody else may have it too: the API server forgets whose everything is where it stores an
+    /// object whose types do not fit its definition. Then all of it is taken out, and told as if for the first time.
+    async fn tell(&self, federation: &Value) -> Result<(), kube::Error> {
+        let told = self.apply(federation).await?;
+        if !has_more(&told.data["status"]["federation"], federation) {
+            return Ok(());
+        }
+        let metadata = json!({"resourceVersion": told.metadata.resource_version});
+        let patch = Patch::Merge(json!({"metadata": metadata, "status": {"federation": null}}));
+        let params = PatchParams { field_manager: Some(AGENT_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        self.object.patch_status(&self.name, &params, &patch).await?;
+        self.apply(federation).await.map(drop)
+    }
+
+    async fn apply(&self, federation: &Value) -> Result<DynamicObject, kube::Error> {
+        let patch = Patch::Apply(json!({
+            "apiVersion": ADXCluster::api_version(&()),
+            "kind": ADXCluster::kind(&()),
+            "metadata": {"name": self.name},
+            "status": {"federation": federation},
+        }));
+        self.object.patch_status(&self.name, &PatchParams::apply(AGENT_FIELD_MANAGER).force(), &patch).await
+    }
+}
+
+/// Whether there is a field that was not told. Lists are told as a whole.
+fn has_more(there: &Value, told: &Value) -> bool {
+    match (there, told) {
+        (Value::Object(there), Value::Object(told)) => {
+            there.iter().any(|(name, there)| told.get(name).map_or(!there.is_null(), |told| has_more(there, told)))
+        }
+        _ => false,
     }
 }
 
@@ -119,7 +156,6 @@ mod tests {
         body::Bytes,
         http::{Method, StatusCode},
     };
-    use jiff::Timestamp;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
@@ -200,6 +236,47 @@ mod tests {
         // Nothing is known of what is there.
         is_up.store(false, Ordering::Relaxed);
         assert_eq!(written(&mut writer, 909, "done").await, 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_told_any_more_goes_also_where_somebody_else_has_it_too() {
+        let sent: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let kept = Arc::clone(&sent);
+        let server = Router::new().fallback(move |body: Bytes| {
+            let mut sent = kept.lock().expect("no holder of this lock panics");
+            sent.push(serde_json::from_slice(&body).expect("it is JSON"));
+            let mut object = sent.last().cloned().expect("it was just put there");
+            object["metadata"]["resourceVersion"] = "7".into();
+            if sent.len() == 1 {
+                object["status"]["federation"]["guard"] = "mass_expiry".into();
+            }
+            async move { Json(object) }
+        });
+        let mut writer = writer(server);
+        writer.write(seen(0, "done")).await;
+        // Of what was told alone, one more word is enough.
+        writer.write(seen(1, "failed")).await;
+        let sent = sent.lock().expect("no holder of this lock panics");
+        let [first, emptied, again, last] = &sent[..] else { panic!("{sent:#?}") };
+        assert_eq!(*emptied, json!({"metadata": {"resourceVersion": "7"}, "status": {"federation": null}}));
+        assert_eq!(first, again);
+        assert_eq!(last["status"]["federation"]["lastPass"]["outcome"], "failed");
+    }
+
+    #[test]
+    fn an_agent_is_silent_half_an_hour_after_the_word_that_its_schedule_has_next() {
+        let from = |schedule: &Schedule, told: &str| {
+            silent_from(schedule, told.parse().unwrap()).map(|time| time.to_string()).unwrap_or_default()
+        };
+        let every = |seconds| Schedule::Interval { every: Duration::from_secs(seconds) };
+        let noon = "2026-03-01T12:00:00Z";
+        assert_eq!(from(&every(1), noon), "2026-03-01T12:35:01Z");
+        assert_eq!(from(&every(600), noon), "2026-03-01T12:45:00Z");
+        assert_eq!(from(&every(86_400), noon), "2026-03-02T12:35:00Z");
+        let cron = |text: &str| Schedule::Cron(text.parse().unwrap());
+        // The pass five minutes later may come just before the rest is over, and is not told of then.
+        assert_eq!(from(&cron("*/5 * * * *"), noon), "2026-03-01T12:40:00Z");
+        assert_eq!(from(&cron("0 3 * * 1"), noon), "2026-03-02T03:30:00Z");
     }
 
     /// A fleet of two thousand, in which everything that can be told is told, and at length.
