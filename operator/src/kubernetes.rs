@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`watches`] | what changes in the cluster, as names of objects to reconcile | watches |
 //! | [`reconcile`] | one object: gate, plan, apply, report | through the steps |
+//! | [`unreadable`] | one that cannot be read: the status says so, and nothing is done | the API server |
 //! | [`kinds`] | what each kind decides | none |
 //! | [`provision`] | clusters that are to be made in Azure | Azure |
 //! | [`build`] | the objects that are to be | none |
@@ -11,6 +12,7 @@
 //! | [`reclaim`] | room for ours where somebody left none | none |
 //! | [`workload`] | whether pods run, and why not | lists pods |
 //! | [`conditions`] | what the status says | none |
+//! | [`surplus`] | what it does not say any more, and is still there | the API server |
 //! | [`events`] | what people are told besides, once | the API server |
 
 mod apply;
@@ -31,8 +33,10 @@ mod reclaim;
 mod reconcile;
 mod settings;
 mod stored;
+mod surplus;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 mod watches;
 mod workload;
 
@@ -64,6 +68,7 @@ use self::{
     managed::Managed,
     metrics::OperatorMetrics,
     reconcile::reconcile,
+    stored::Stored,
     watches::{Queues, Target, Watches},
 };
 pub use self::{
@@ -284,7 +289,7 @@ async fn run_controllers(
 
 /// The controller of one kind; its triggers come from the queue alone.
 async fn controller<K: Managed>(
-    store: Store<K>,
+    store: Store<Stored<K>>,
     queue: mpsc::UnboundedReceiver<Target>,
     context: &Arc<Context>,
     term: &CancellationToken,
@@ -296,7 +301,7 @@ async fn controller<K: Managed>(
         .graceful_shutdown_on(term.clone().cancelled_owned())
         .run(
             reconcile::<K>,
-            |_: Arc<K>, never: &Infallible, _: Arc<Context>| -> Action { match *never {} },
+            |_: Arc<Stored<K>>, never: &Infallible, _: Arc<Context>| -> Action { match *never {} },
             Arc::clone(context),
         )
         // A queued object that is gone is no error.

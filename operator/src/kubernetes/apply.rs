@@ -6,6 +6,7 @@
 mod room;
 
 use futures::future;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Client,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, ValidationDirective},
@@ -330,28 +331,40 @@ pub(crate) async fn clean_up(client: &Client, owner: &Owner, children: &[ChildRe
     Ok(())
 }
 
-/// Sets or takes away our finalizer, and nobody else's: a field manager of its own owns just that entry.
+/// Sets our finalizer, beside those of others.
 ///
 /// # Errors
 /// [`ApplyError::Api`]
-pub(crate) async fn set_finalizer(
-    client: &Client,
-    owner: &Owner,
-    reference: &ChildRef,
-    is_set: bool,
-) -> Result<(), ApplyError> {
-    let finalizers: &[&str] = if is_set { &[FINALIZER] } else { &[] };
+pub(crate) async fn set_finalizer(client: &Client, owner: &Owner, reference: &ChildRef) -> Result<(), ApplyError> {
     let content = json!({
         "apiVersion": reference.resource.api_version,
         "kind": reference.resource.kind,
-        "metadata": {"name": reference.name, "uid": owner.uid, "finalizers": finalizers},
+        "metadata": {"name": reference.name, "uid": owner.uid, "finalizers": [FINALIZER]},
     });
     let params = PatchParams::apply(FINALIZER_MANAGER).force();
-    match reference.api(client).patch(&reference.name, &params, &Patch::Apply(&content)).await {
-        Ok(_) => Ok(()),
-        // It is gone.
-        Err(kube::Error::Api(status)) if !is_set && status.code == 404 => Ok(()),
-        Err(error) => Err(api_error("set the finalizer of", reference)(error)),
+    let set = reference.api(client).patch(&reference.name, &params, &Patch::Apply(&content)).await;
+    set.map(drop).map_err(api_error("set the finalizer of", reference))
+}
+
+/// Takes away our finalizer, and nobody else's, of an owner as it was seen. False if it is not as it was seen any more. Not by server-side apply, which takes away what
+/// its field manager has set: the API server may not remember who set it, and applies nothing to an object with a value of a wrong type.
+///
+/// # Errors
+/// [`ApplyError::Api`]
+pub(crate) async fn take_finalizer(
+    client: &Client,
+    reference: &ChildRef,
+    seen: &ObjectMeta,
+) -> Result<bool, ApplyError> {
+    let others: Vec<&String> = seen.finalizers.iter().flatten().filter(|finalizer| *finalizer != FINALIZER).collect();
+    let (uid, version) = (&seen.uid, &seen.resource_version);
+    let content = json!({"metadata": {"uid": uid, "resourceVersion": version, "finalizers": others}});
+    let params = PatchParams { field_manager: Some(FINALIZER_MANAGER.to_owned()), ..PatchParams::default() };
+    match reference.api(client).patch(&reference.name, &params, &Patch::Merge(&content)).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(api_error("take the finalizer of", reference)(error)),
     }
 }
 

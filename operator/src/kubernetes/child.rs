@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{
     Api, Client, Resource,
     api::{ApiResource, DynamicObject},
@@ -68,6 +68,12 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
+    /// An object of ours, by what every object has.
+    pub(crate) fn of(kind: Kind, metadata: &ObjectMeta) -> Self {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        Self { kind, name: text(&metadata.name), namespace: text(&metadata.namespace), uid: text(&metadata.uid) }
+    }
+
     /// The labels of its children.
     pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.selector();

@@ -141,6 +141,16 @@ pub(crate) fn merged(
     drafts.into_iter().map(merge).collect()
 }
 
+/// Conditions of our phases; others may be there, of another operator's.
+pub(crate) fn ours(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
+    conditions.iter().filter(|condition| is_ours(&condition.type_))
+}
+
+/// Whether a type of conditions is one of our phases.
+pub(crate) fn is_ours(kind: &str) -> bool {
+    Phase::ALL.iter().any(|phase| phase.as_str() == kind)
+}
+
 /// As a condition says it.
 pub(crate) fn shortened(text: &str) -> String {
     match text.len() {

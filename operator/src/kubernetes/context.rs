@@ -15,10 +15,11 @@ use shared::document::ADXCluster;
 
 use super::{
     child::{Kind, Owner},
-    managed::World,
+    managed::{Managed, World},
     metrics::OperatorMetrics,
     provision::Azure,
     settings::Settings,
+    stored::Stored,
 };
 use crate::api::{Alerter, Collector, Ingestor};
 
@@ -30,10 +31,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Objects as the watches last saw them.
 #[derive(Clone)]
 pub(crate) struct Stores {
-    pub(crate) clusters: Store<ADXCluster>,
-    pub(crate) ingestors: Store<Ingestor>,
-    pub(crate) collectors: Store<Collector>,
-    pub(crate) alerters: Store<Alerter>,
+    pub(crate) clusters: Store<Stored<ADXCluster>>,
+    pub(crate) ingestors: Store<Stored<Ingestor>>,
+    pub(crate) collectors: Store<Stored<Collector>>,
+    pub(crate) alerters: Store<Stored<Alerter>>,
 }
 
 /// Handed to every reconcile.
@@ -48,6 +49,8 @@ pub(crate) struct Context {
     failures: Mutex<HashMap<(Kind, String, String), u32>>,
     /// The newest pass of each agent whose repairs have an Event.
     repairs: Mutex<HashMap<(Kind, String, String), Timestamp>>,
+    /// Objects whose status may not say that they cannot be read, by uid, and what is wrong with them.
+    unsaid: Mutex<HashMap<(Kind, String, String), (String, String)>>,
     started: Timestamp,
 }
 
@@ -60,16 +63,17 @@ impl Context {
         metrics: OperatorMetrics,
         azure: Option<Arc<Azure>>,
     ) -> Arc<Self> {
-        let (failures, repairs, started) = (Mutex::default(), Mutex::default(), Timestamp::now());
-        Arc::new(Self { client, settings, stores, recorder, metrics, azure, failures, repairs, started })
+        let (failures, repairs, unsaid) = Default::default();
+        let started = Timestamp::now();
+        Arc::new(Self { client, settings, stores, recorder, metrics, azure, failures, repairs, unsaid, started })
     }
 
     /// What decisions may look at.
     pub(crate) fn world(&self) -> World<'_> {
         World {
             settings: &self.settings,
-            clusters: self.stores.clusters.state(),
-            ingestors: self.stores.ingestors.state(),
+            clusters: known(&self.stores.clusters),
+            ingestors: known(&self.stores.ingestors),
             can_provision: self.azure.is_some(),
             provisioned: None,
             running: None,
@@ -91,10 +95,21 @@ impl Context {
         pass >= self.started && repairs.insert(key(owner), pass) != Some(pass)
     }
 
+    /// Whether an object that cannot be read, and whose status may not say so, has no Event of it yet.
+    pub(crate) fn is_new_refusal(&self, owner: &Owner, why: &str) -> bool {
+        let said = (owner.uid.clone(), why.to_owned());
+        let mut unsaid = self.unsaid.lock().expect("no holder of this lock panics");
+        unsaid.insert(key(owner), said.clone()) != Some(said)
+    }
+
     /// The object is fine again, or gone.
     pub(crate) fn forget_failures(&self, owner: &Owner) {
         self.failures.lock().expect("no holder of this lock panics").remove(&key(owner));
     }
+}
+
+fn known<K: Managed>(store: &Store<Stored<K>>) -> Vec<Arc<K>> {
+    store.state().iter().filter_map(|stored| stored.known()).collect()
 }
 
 fn key(owner: &Owner) -> (Kind, String, String) {

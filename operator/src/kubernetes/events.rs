@@ -3,14 +3,16 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
-use kube::runtime::events::{Event, EventType};
+use kube::{
+    Resource,
+    runtime::events::{Event, EventType},
+};
 use shared::runtime::chain;
 
 use super::{
     child::ChildRef,
     conditions::{Draft, shortened},
     context::Context,
-    managed::Managed,
     reason::Reason,
 };
 
@@ -72,7 +74,7 @@ pub(crate) fn drift_reverted((child, path): (ChildRef, Option<String>)) -> Event
 }
 
 /// An Event on the object. One that cannot be written is only logged: Events are for people, and never decide.
-pub(crate) async fn publish<K: Managed>(object: &K, context: &Context, event: &Event) {
+pub(crate) async fn publish<K: Resource<DynamicType = ()> + Sync>(object: &K, context: &Context, event: &Event) {
     if let Err(error) = context.recorder.publish(event, &object.object_ref(&())).await {
         tracing::warn!(error = chain(&error), reason = event.reason, "an Event could not be written");
     }

@@ -4,7 +4,7 @@ use std::{fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{CustomResourceExt, Resource, ResourceExt, core::NamespaceResourceScope};
+use kube::{CustomResourceExt, Resource, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
 use shared::document::{
     ADXCluster,
@@ -82,6 +82,8 @@ pub(crate) trait Managed:
     + 'static
 {
     const KIND: Kind;
+    /// The phase that an object does not reach which breaks a rule.
+    const RULES_PHASE: Phase = Phase::WorkloadReady;
     /// Whether the status tells how many of the workload are to run.
     const TELLS_REPLICAS: bool = false;
 
@@ -139,15 +141,6 @@ pub(crate) trait Managed:
 
     /// What, when it changes, matters to objects of other kinds in the namespace.
     fn told_status(&self) -> impl Hash {}
-
-    fn owner(&self) -> Owner {
-        Owner {
-            kind: Self::KIND,
-            name: self.name_any(),
-            namespace: self.namespace().unwrap_or_default(),
-            uid: self.uid().unwrap_or_default(),
-        }
-    }
 }
 
 /// What every kind's spec and status have under the same names.

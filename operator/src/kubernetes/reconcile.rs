@@ -9,10 +9,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::{
-    Api, ResourceExt as _,
-    api::{PartialObjectMeta, Patch, PatchParams},
+    Api, Resource as _, ResourceExt as _,
+    api::{ApiResource, DynamicObject, PartialObjectMeta, Patch, PatchParams},
     runtime::{
         controller::Action,
         events::{Event, EventType},
@@ -22,15 +22,18 @@ use serde_json::json;
 use shared::{kubernetes::AGENT_FIELD_MANAGER, runtime::chain};
 
 use super::{
-    apply::{Applied, ApplyError, FINALIZER, apply, clean_up, running, set_finalizer},
+    apply::{Applied, ApplyError, FINALIZER, apply, clean_up, running, set_finalizer, take_finalizer},
     child::{ChildRef, FIELD_MANAGER, Owner},
-    conditions::{Draft, Phase, merged, with_summary},
+    conditions::{Draft, Phase, merged, ours, with_summary},
     context::Context,
     criteria,
     events::{drift_reverted, event, news, publish},
     managed::{Managed, Plan},
     provision::Provisioned,
     reason::Reason,
+    stored::Stored,
+    surplus::take_surplus,
+    unreadable::reconcile_unreadable,
     workload::{progress, refusal, scale_of, settled, told_refusal, told_trouble},
 };
 
@@ -95,15 +98,18 @@ struct Report {
 const LOOK_AT_PODS: Duration = Duration::from_secs(10);
 
 /// Reconciles one object.
-pub(crate) async fn reconcile<K: Managed>(object: Arc<K>, context: Arc<Context>) -> Result<Action, Infallible> {
+pub(crate) async fn reconcile<K: Managed>(stored: Arc<Stored<K>>, context: Arc<Context>) -> Result<Action, Infallible> {
     let started = Instant::now();
-    let owner = object.owner();
-    let result = steps(&*object, &owner, &context).await;
+    let owner = Owner::of(K::KIND, stored.meta());
+    let result = match &*stored {
+        Stored::Readable(object) => steps(&**object, &owner, &context).await,
+        Stored::Unreadable(unreadable) => reconcile_unreadable(unreadable, &owner, &context).await,
+    };
     let (outcome, again) = match result {
         Ok(ended) => ended,
         Err(error) => {
             let note = chain(&error);
-            publish(&*object, &context, &event(EventType::Warning, "ReconcileFailed", &note, None)).await;
+            publish(&*stored, &context, &event(EventType::Warning, "ReconcileFailed", &note, None)).await;
             tracing::error!(
                 kind = K::KIND.as_str(),
                 name = owner.name,
@@ -133,10 +139,7 @@ async fn steps<K: Managed>(
     context: &Context,
 ) -> Result<(Outcome, Option<Duration>), ReconcileError> {
     if object.meta().deletion_timestamp.is_some() {
-        if let Some(azure) = &context.azure {
-            azure.forget(&owner.uid);
-        }
-        return Ok((Outcome::CleanedUp, finish(object, owner, context).await?));
+        return Ok((Outcome::CleanedUp, finish::<K>(object.meta(), owner, context).await?));
     }
     if let Some(report) = gate(object, context) {
         if let Some(azure) = context.azure.as_ref().filter(|_| matches!(report.outcome, Outcome::NotMine)) {
@@ -180,7 +183,7 @@ async fn tell_all<K: Managed>(object: &K, context: &Context, mut report: Report)
 
 /// Why a reconcile could not even be told.
 #[derive(Debug, thiserror::Error)]
-enum ReconcileError {
+pub(crate) enum ReconcileError {
     #[error(transparent)]
     Apply(#[from] ApplyError),
     #[error("failed to read the object")]
@@ -263,7 +266,7 @@ async fn carry_out<K: Managed>(
     }
     let reference = ChildRef::in_namespace::<K>(owner, &owner.name);
     if !K::cluster_scoped(owner).is_empty() && !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        set_finalizer(&context.client, owner, &reference, true).await?;
+        set_finalizer(&context.client, owner, &reference).await?;
     }
     let has_workload = build.workload.is_some();
     let applied = match apply(&context.client, owner, build).await {
@@ -398,11 +401,17 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
         "metadata": {"name": object.name_any(), "uid": object.uid()},
         "status": status,
     });
-    let api: Api<PartialObjectMeta<K>> =
-        Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let namespace = object.namespace().unwrap_or_default();
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.client.clone(), &namespace, &ApiResource::erase::<K>(&()));
     match api.patch_status(&object.name_any(), &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&patch)).await
     {
-        Ok(_) => Ok(outcome),
+        Ok(written) => match take_surplus(&api, &written, &patch["status"]).await {
+            Ok(true) => Ok(outcome),
+            // Another write came before: all of it once more.
+            Ok(false) => Ok(Outcome::Failed),
+            Err(error) => Err(ReconcileError::Status(error)),
+        },
         // Deleted since we looked.
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(outcome),
         // Perhaps made anew since then, which is another look's.
@@ -420,7 +429,7 @@ async fn clear_agent_status<K: Managed>(object: &K, context: &Context) -> Result
     let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
     let api = Api::<K>::namespaced(context.client.clone(), &namespace);
     let statuses: Api<PartialObjectMeta<K>> = Api::namespaced(context.client.clone(), &namespace);
-    let params = PatchParams::apply(AGENT_FIELD_MANAGER).force();
+    let params = PatchParams { field_manager: Some(AGENT_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let mut tries = 0;
     loop {
         tries += 1;
@@ -428,13 +437,9 @@ async fn clear_agent_status<K: Managed>(object: &K, context: &Context) -> Result
         let Some(now) = now.filter(|now| now.uid() == object.uid() && now.has_stale_agent_status()) else {
             return Ok(());
         };
-        let patch = json!({
-            "apiVersion": K::api_version(&()),
-            "kind": K::kind(&()),
-            "metadata": {"name": name, "uid": now.uid(), "resourceVersion": now.resource_version()},
-            "status": {},
-        });
-        match statuses.patch_status(&name, &params, &Patch::Apply(&patch)).await {
+        // Whoever else has it too, as a restored backup.
+        let patch = json!({"metadata": {"resourceVersion": now.resource_version()}, "status": {"federation": null}});
+        match statuses.patch_status(&name, &params, &Patch::Merge(&patch)).await {
             // Somebody has written since: that is looked at first.
             Err(kube::Error::Api(status)) if status.code == 409 && tries < MOST_TRIES => {}
             // Deleted since we looked.
@@ -442,11 +447,6 @@ async fn clear_agent_status<K: Managed>(object: &K, context: &Context) -> Result
             other => return other.map(drop).map_err(ReconcileError::Status),
         }
     }
-}
-
-/// Conditions of our phases; others may be there, of another operator's.
-fn ours(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
-    conditions.iter().filter(|condition| Phase::ALL.iter().any(|phase| phase.as_str() == condition.type_))
 }
 
 /// A line in the log when readiness changes.
@@ -473,17 +473,23 @@ fn note_transition<K: Managed>(object: &K, conditions: &[Condition]) {
 /// How soon an object is looked at again whose finalizer could not be taken away for a conflict.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// The object is being deleted: what Kubernetes does not collect goes first. Says when to look again, where that cannot be known to be the end.
-async fn finish<K: Managed>(object: &K, owner: &Owner, context: &Context) -> Result<Option<Duration>, ReconcileError> {
-    if object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+/// The object is being deleted: what Kubernetes does not collect goes first. Says when to look again, where somebody has written it, or it has gone, since it was seen.
+///
+/// # Errors
+/// [`ReconcileError::Apply`]
+pub(crate) async fn finish<K: Managed>(
+    metadata: &ObjectMeta,
+    owner: &Owner,
+    context: &Context,
+) -> Result<Option<Duration>, ReconcileError> {
+    if let Some(azure) = &context.azure {
+        azure.forget(&owner.uid);
+    }
+    if metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER) {
         clean_up(&context.client, owner, &K::cluster_scoped(owner)).await?;
         let reference = ChildRef::in_namespace::<K>(owner, &owner.name);
-        match set_finalizer(&context.client, owner, &reference, false).await {
-            // It is gone, which is how the API server says so of an identity that is not there; or it is still there, and kept for as long as nobody looks again.
-            Err(ApplyError::Api { source: kube::Error::Api(status), .. }) if status.code == 409 => {
-                return Ok(Some(LOOK_AGAIN));
-            }
-            set => set?,
+        if !take_finalizer(&context.client, &reference, metadata).await? {
+            return Ok(Some(LOOK_AGAIN));
         }
     }
     Ok(None)

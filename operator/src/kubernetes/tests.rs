@@ -208,3 +208,69 @@ async fn what_an_agent_tells_in_other_words_has_an_event_of_its_own_and_the_same
     assert_eq!(server.told("HubDriftRepaired"), repaired);
     term.cancel();
 }
+
+/// What somebody makes of an object of ours.
+fn edit(server: &Server, key: &(String, String), path: &str, value: Value) {
+    let mut object = server.get(key).expect("it was put there");
+    let generation = object["metadata"]["generation"].as_i64().expect("it has one");
+    object["metadata"]["generation"] = (generation + 1).into();
+    *object.pointer_mut(path).expect("it has that field") = value;
+    server.put(key, object);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_cannot_be_read_says_so_and_harms_no_other() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let key = |plural: &str, name: &str| (plural.to_owned(), name.to_owned());
+    let (cluster, ingestor) = (key("adxclusters", "eu"), key("ingestors", "i"));
+    let status = |key: &(String, String)| server.get(key).expect("it is there")["status"].clone();
+    let stalled = |key: &(String, String)| {
+        let conditions = status(key)["conditions"].as_array().cloned().unwrap_or_default();
+        let stalled = conditions.into_iter().find(|condition| condition["type"] == "Stalled");
+        stalled.map(|stalled| (stalled["message"].clone(), stalled["observedGeneration"].clone()))
+    };
+    let (set, agent) = (key("statefulsets", "i"), key("deployments", "eu-agent"));
+    let made = || [&set, &agent].map(|child| server.get(child).expect("it was made"));
+    let before = made();
+    let (databases, autoscaling) = (
+        server.get(&cluster).expect("it is there")["spec"]["databases"].clone(),
+        server.get(&ingestor).expect("it is there")["spec"]["autoscaling"].clone(),
+    );
+    edit(&server, &cluster, "/spec/databases", json!("Logs"));
+    edit(&server, &ingestor, "/spec/autoscaling", json!({"minReplicas": "two", "maxReplicas": 4}));
+    time::sleep(LATER).await;
+    for (key, why) in [
+        (&cluster, "spec.databases = \"Logs\": must be a list"),
+        (&ingestor, "spec.autoscaling.minReplicas = \"two\": must be a whole number, without quotes"),
+    ] {
+        assert_eq!(stalled(key), Some((json!(why), json!(2))));
+    }
+    // The Alerter goes on with the database of a cluster of which that cannot be read.
+    let alerter = server.get(&key("deployments", "a")).expect("it was made");
+    assert_eq!(alerter["spec"]["replicas"], 1);
+    assert!(alerter.to_string().contains("Logs=https://eu.kusto.windows.net"), "{alerter:#}");
+    // At rest nothing is written, and what somebody does to the children stays.
+    let versions = || [&cluster, &ingestor].map(|key| server.get(key).expect("it is there")["metadata"].clone());
+    let (rest, mut scaled) = (versions(), before[0].clone());
+    scaled["spec"]["replicas"] = 3.into();
+    server.put(&set, scaled);
+    time::sleep(LATER).await;
+    assert_eq!(versions(), rest);
+    assert_eq!(made()[0]["spec"]["replicas"], 3);
+    assert_eq!(made()[1], before[1]);
+    assert_eq!(server.told("Invalid").len(), 2);
+    // Mended, it is looked after as ever.
+    edit(&server, &cluster, "/spec/databases", databases);
+    edit(&server, &ingestor, "/spec/autoscaling", autoscaling);
+    time::sleep(LATER).await;
+    for key in [&cluster, &ingestor] {
+        assert_eq!(stalled(key), None);
+        assert_eq!(status(key)["observedGeneration"], 3);
+    }
+    assert_eq!(server.told("Invalid").len(), 2);
+    server.remove(&set);
+    time::sleep(LATER).await;
+    assert_eq!(made()[0]["spec"]["template"], before[0]["spec"]["template"]);
+    term.cancel();
+}

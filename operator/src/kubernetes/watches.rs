@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use futures::{StreamExt as _, channel::mpsc, future};
+use futures::{StreamExt as _, channel::mpsc};
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment, StatefulSet},
     autoscaling::v2::HorizontalPodAutoscaler,
@@ -40,7 +40,7 @@ use super::{
     child::{COMPONENT, INSTANCE, Kind, MANAGED_BY, NAMESPACE},
     context::Stores,
     managed::Managed,
-    stored::{Stored, Unreadable},
+    stored::Stored,
 };
 use crate::api::{Alerter, Collector, Ingestor};
 
@@ -53,7 +53,7 @@ pub(crate) struct Target {
 
 impl Target {
     /// As the controllers name it.
-    pub(crate) fn object<K: Managed>(self) -> ObjectRef<K> {
+    pub(crate) fn object<K: Managed>(self) -> ObjectRef<Stored<K>> {
         ObjectRef::new(&self.name).within(&self.namespace)
     }
 }
@@ -112,10 +112,10 @@ pub(crate) struct Watches {
 impl Watches {
     /// Starts all watches.
     pub(crate) fn start(client: &Client, namespace: Option<&str>, queues: &Queues) -> Self {
-        let (clusters, cluster_writer) = store::<ADXCluster>();
-        let (ingestors, ingestor_writer) = store::<Ingestor>();
-        let (collectors, collector_writer) = store::<Collector>();
-        let (alerters, alerter_writer) = store::<Alerter>();
+        let (clusters, cluster_writer) = store::<Stored<ADXCluster>>();
+        let (ingestors, ingestor_writer) = store::<Stored<Ingestor>>();
+        let (collectors, collector_writer) = store::<Stored<Collector>>();
+        let (alerters, alerter_writer) = store::<Stored<Alerter>>();
         let stores = Stores { clusters, ingestors, collectors, alerters };
         let mut watches = Self { stores: stores.clone(), synced: Synced::default(), tasks: JoinSet::new() };
 
@@ -166,20 +166,16 @@ impl Watches {
     fn keep<K: Managed>(
         &mut self,
         api: Api<Stored<K>>,
-        writer: Writer<K>,
-        store: Store<K>,
+        writer: Writer<Stored<K>>,
+        store: Store<Stored<K>>,
         queues: &Queues,
         tell: impl Fn(Option<&str>) + Send + Sync + 'static,
     ) {
         let (queues, mut first) = (queues.clone(), Some(self.started()));
         self.tasks.spawn(async move {
-            let known = store.clone();
-            let read = watcher(api, watcher::Config::default())
-                .default_backoff()
-                .modify(forget_managed_fields)
-                .filter_map(move |event| future::ready(event.map(|event| readable(event, &known)).transpose()));
-            let events = reflector(writer, read);
-            let mut events = pin!(events);
+            let read =
+                watcher(api, watcher::Config::default()).default_backoff().modify(forget_managed_fields::<Stored<K>>);
+            let mut events = pin!(reflector(writer, read));
             let mut seen = Seen::default();
             while let Some(event) = events.next().await {
                 match event {
@@ -282,40 +278,12 @@ where
     Api::all(client.clone())
 }
 
-/// What happened to an object that can be read. One that cannot stays as it was last read; the next time it is listed anew it is missing.
-fn readable<K: Managed>(event: Event<Stored<K>>, known: &Store<K>) -> Option<Event<K>> {
-    let read = |object: Stored<K>| {
-        let name = (object.namespace(), object.name_any());
-        let unreadable = |error: Unreadable| {
-            let (namespace, name) = &name;
-            tracing::error!(
-                kind = K::KIND.as_str(),
-                namespace,
-                name,
-                error = error.why,
-                "an object cannot be read and is left as it is"
-            );
-        };
-        object.0.map_err(unreadable).ok()
-    };
-    Some(match event {
-        Event::Apply(object) => Event::Apply(read(object)?),
-        Event::InitApply(object) => Event::InitApply(read(object)?),
-        Event::Delete(object) => {
-            let reference = ObjectRef::new(&object.name_any()).within(&object.namespace().unwrap_or_default());
-            Event::Delete(object.0.ok().or_else(|| known.get(&reference).map(|known| (*known).clone()))?)
-        }
-        Event::Init => Event::Init,
-        Event::InitDone => Event::InitDone,
-    })
-}
-
 /// The larger part of an object, and of no use here.
 fn forget_managed_fields<K: Resource>(object: &mut K) {
     object.meta_mut().managed_fields = None;
 }
 
-fn each_in<K: Managed>(store: &Store<K>, namespace: Option<&str>, mut act: impl FnMut(&str)) {
+fn each_in<K: Managed>(store: &Store<Stored<K>>, namespace: Option<&str>, mut act: impl FnMut(&str)) {
     for object in store.state().iter().filter(|object| object.namespace().as_deref() == namespace) {
         act(&object.name_any());
     }
@@ -348,16 +316,16 @@ impl<K> Default for Seen<K> {
 
 impl<K: Managed> Seen<K> {
     /// Whether the object itself has to be reconciled, and whether others in its namespace have to be.
-    fn changed(&mut self, object: &K) -> (bool, bool) {
+    fn changed(&mut self, object: &Stored<K>) -> (bool, bool) {
         let meta = object.meta();
-        let own = hash_of(&(
-            meta.generation,
-            meta.deletion_timestamp.is_some(),
-            &meta.finalizers,
-            &meta.labels,
-            object.watched_status(),
-        ));
-        let told = hash_of(&(&meta.labels, meta.deletion_timestamp.is_some(), meta.generation, object.told_status()));
+        let watched = match object {
+            Stored::Readable(object) => hash_of(&object.watched_status()),
+            Stored::Unreadable(unreadable) => hash_of(&unreadable.why),
+        };
+        let told = object.known().map(|object| hash_of(&object.told_status()));
+        let is_deleted = meta.deletion_timestamp.is_some();
+        let own = hash_of(&(meta.generation, is_deleted, &meta.finalizers, &meta.labels, watched));
+        let told = hash_of(&(&meta.labels, is_deleted, meta.generation, told));
         let before = self.0.insert((meta.namespace.clone(), object.name_any()), (own, told));
         before.map_or((true, true), |before| (before.0 != own, before.1 != told))
     }
@@ -367,7 +335,7 @@ impl<K: Managed> Seen<K> {
         self.0.into_keys().map(|(namespace, _)| namespace).collect()
     }
 
-    fn forget(&mut self, object: &K) {
+    fn forget(&mut self, object: &Stored<K>) {
         self.0.remove(&(object.meta().namespace.clone(), object.name_any()));
     }
 }

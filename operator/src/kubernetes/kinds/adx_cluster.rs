@@ -26,6 +26,7 @@ const LOOK_FOR_ELDERS: Duration = Duration::from_secs(10);
 
 impl Managed for ADXCluster {
     const KIND: Kind = Kind::AdxCluster;
+    const RULES_PHASE: Phase = Phase::ClusterReady;
 
     spec_and_status!();
 

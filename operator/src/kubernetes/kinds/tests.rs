@@ -9,7 +9,7 @@ use shared::document::{ADXCluster, ClusterRole, spec::TelemetryType};
 use crate::{
     api::{Alerter, Collector, Ingestor},
     kubernetes::{
-        child::Kind,
+        child::{Kind, Owner},
         managed::{Managed, Plan, World},
         settings::Settings,
     },
@@ -45,7 +45,7 @@ fn plan_while_running<K: Managed>(
     let clusters = clusters.into_iter().map(Arc::new).collect();
     let ingestors = ingestors.into_iter().map(Arc::new).collect();
     object.plan(
-        &object.owner(),
+        &Owner::of(K::KIND, object.meta()),
         &World { settings: &settings, clusters, ingestors, can_provision: false, provisioned: None, running },
     )
 }

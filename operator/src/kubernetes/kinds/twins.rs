@@ -22,6 +22,7 @@ use crate::{
     api::{Alerter, Collector, Ingestor},
     crds::definitions,
     kubernetes::{
+        child::Owner,
         managed::{Managed, World},
         settings::Settings,
         stored::Stored,
@@ -45,12 +46,12 @@ fn refuses<K: Managed>(object: &Value) -> bool {
     object["metadata"]["uid"] = "u".into();
     let stored: Stored<K> = serde_json::from_value(object).expect("metadata can be read");
     // What cannot be read is left as it is.
-    let Ok(object) = stored.0 else { return true };
+    let Stored::Readable(object) = stored else { return true };
     let settings = Settings::of_tests(None);
     let (clusters, ingestors) = (Vec::new(), Vec::new());
     let world =
         World { settings: &settings, clusters, ingestors, can_provision: true, provisioned: None, running: None };
-    let plan = object.plan(&object.owner(), &world);
+    let plan = object.plan(&Owner::of(K::KIND, object.meta()), &world);
     plan.is_stalled && plan.build.is_none()
 }
 
