@@ -154,6 +154,7 @@ mod tests {
     fn world<'a>(settings: &'a Settings, clusters: &[Arc<ADXCluster>]) -> World<'a> {
         World {
             settings,
+            now: jiff::Timestamp::UNIX_EPOCH,
             clusters: clusters.to_vec(),
             ingestors: Vec::new(),
             can_provision: false,

@@ -72,6 +72,7 @@ impl Context {
     pub(crate) fn world(&self) -> World<'_> {
         World {
             settings: &self.settings,
+            now: Timestamp::now(),
             clusters: known(&self.stores.clusters),
             ingestors: known(&self.stores.ingestors),
             can_provision: self.azure.is_some(),

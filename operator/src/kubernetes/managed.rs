@@ -24,6 +24,7 @@ use crate::api::Ingestor;
 #[derive(Debug)]
 pub(crate) struct World<'a> {
     pub(crate) settings: &'a Settings,
+    pub(crate) now: Timestamp,
     /// All that have been seen.
     pub(crate) clusters: Vec<Arc<ADXCluster>>,
     pub(crate) ingestors: Vec<Arc<Ingestor>>,

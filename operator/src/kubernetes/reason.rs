@@ -51,6 +51,7 @@ reasons! {
     Progressing,
     WaitingForDeletion,
     // What its agent tells of the last pass; guards have reasons of the agent's own.
+    AgentSilent,
     Failed,
     Held,
     Partial,

@@ -255,8 +255,10 @@ async fn carry_out<K: Managed>(
         let endpoint = endpoint.or_else(|| object.status_endpoint().map(str::to_owned));
         return Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events });
     };
-    let is_trouble = |draft: &&Draft| {
-        matches!((draft.phase, draft.is_true), (Phase::Guarded, Some(true)) | (Phase::Federated, Some(false)))
+    let is_trouble = |draft: &&Draft| match draft.phase {
+        Phase::Guarded => draft.is_true == Some(true),
+        Phase::Federated => draft.is_true == Some(false) || draft.reason == Reason::AgentSilent.as_str(),
+        _ => false,
     };
     events.extend(conditions.iter().filter(is_trouble).filter_map(|why| news(object.conditions(), why)));
     if let Some((pass, repairs)) = object.agent_repairs()

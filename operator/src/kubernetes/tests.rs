@@ -175,7 +175,7 @@ async fn what_an_agent_could_not_do_is_told_by_an_event_once() {
     let _watches = running(&server, &term).await;
     let key = ("adxclusters".to_owned(), "eu".to_owned());
     let refused = "create function federated_Requests in Logs: the hub refused it";
-    for time in ["2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"] {
+    for time in ["2100-01-01T00:00:00Z", "2100-01-01T00:01:00Z"] {
         tell_of(&server, &key, json!({"time": time, "outcome": "partial", "problems": [refused]})).await;
         assert_eq!(server.told("Partial"), [refused]);
     }
@@ -206,6 +206,46 @@ async fn what_an_agent_tells_in_other_words_has_an_event_of_its_own_and_the_same
     }
     assert_eq!(server.told("Partial"), [one, other]);
     assert_eq!(server.told("HubDriftRepaired"), repaired);
+    term.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_tells_nothing_for_too_long_is_silent_until_its_next_word() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let key = |plural: &str, name: &str| (plural.to_owned(), name.to_owned());
+    // Whose pods are not ready is looked at all the time: only the agent is left, whose are.
+    for (plural, name) in [("ingestors", "i"), ("collectors", "c"), ("alerters", "a")] {
+        server.remove(&key(plural, name));
+    }
+    let (cluster, agent) = (key("adxclusters", "eu"), key("deployments", "eu-agent"));
+    let mut ready = server.get(&agent).expect("it was made");
+    ready["status"] = json!({"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1});
+    server.put(&agent, ready);
+    let federated = || {
+        let conditions = server.get(&cluster).expect("it is there")["status"]["conditions"].clone();
+        let found = conditions.as_array().into_iter().flatten().find(|found| found["type"] == "Federated").cloned();
+        found.map(|found| (found["status"].clone(), found["reason"].clone())).unwrap_or_default()
+    };
+    let version = || server.get(&cluster).expect("it is there")["metadata"]["resourceVersion"].clone();
+    let (silent, failed) = ((json!("Unknown"), json!("AgentSilent")), (json!("False"), json!("Failed")));
+    let (long_ago, day) = ("2026-01-01T00:00:00Z", Duration::from_secs(24 * 60 * 60));
+    let tells_of = async |time: &str| tell_of(&server, &cluster, json!({"time": time, "outcome": "failed"})).await;
+    tells_of(long_ago).await;
+    assert_eq!(federated(), silent);
+    let before = version();
+    time::sleep(day).await;
+    assert_eq!(version(), before, "it is written to while nothing happens");
+    // A pass that went as the last one did.
+    tells_of("2100-01-01T00:00:00Z").await;
+    assert_eq!(federated(), failed);
+    // As if that time had come: nothing tells of it, and it is looked at by and by.
+    tells_of(long_ago).await;
+    assert_eq!(federated(), failed);
+    time::sleep(day).await;
+    assert_eq!(federated(), silent);
+    let told = server.told("AgentSilent");
+    assert!(matches!(&told[..], [note] if note.contains("no pass since 2026-01-01T00:00:00Z")), "{told:#?}");
     term.cancel();
 }
 

@@ -3,12 +3,16 @@
 use std::{hash::Hash, time::Duration};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kql::endpoint::ClusterEndpoint;
-use shared::document::{
-    self, ADXCluster, ClusterRole, Violation, fingerprint,
-    provisioned::{AppliedProvisionState, ProvisionStatus},
-    spec::FederationSpec,
-    status::FederationStatus,
+use shared::{
+    document::{
+        self, ADXCluster, ClusterRole, Violation, fingerprint,
+        provisioned::{AppliedProvisionState, ProvisionStatus},
+        spec::FederationSpec,
+        status::FederationStatus,
+    },
+    kubernetes::silent_from,
 };
 
 use super::{given, invalid};
@@ -23,6 +27,9 @@ use crate::kubernetes::{
 
 /// How often an object looks whether it is still not the first of its cluster.
 const LOOK_FOR_ELDERS: Duration = Duration::from_secs(10);
+
+/// How soon, and how late, an object looks whether its agent is silent by now.
+const LISTEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 60 * 60));
 
 impl Managed for ADXCluster {
     const KIND: Kind = Kind::AdxCluster;
@@ -75,7 +82,7 @@ impl Managed for ADXCluster {
                 again: None,
             },
         };
-        let again = Some(provisioned.again);
+        let again = plan.again.into_iter().chain([provisioned.again]).min();
         Plan { is_stalled, provisioned: Some(provisioned), again, ..plan }
     }
 
@@ -107,7 +114,7 @@ impl Managed for ADXCluster {
             let words = drafts.map(|draft| draft.map(|draft| (draft.is_true, draft.reason, draft.message)));
             (words, told.document.clone(), told.missing_databases.clone())
         });
-        (told, repairs)
+        (told, repairs, heard_again(self))
     }
 
     fn agent_repairs(&self) -> Option<(Timestamp, &[String])> {
@@ -138,13 +145,15 @@ fn with_agent(
     mut conditions: Vec<Draft>,
     endpoint: String,
 ) -> Plan {
+    let mut again = None;
     let build = match (&cluster.spec.federation, &world.settings.images.agent) {
         (None, _) => Some(no_agent(owner)),
         (Some(federation), Some(image)) => {
             let parts = agent_parts(cluster, federation, image, &world.settings.agent_arguments);
             let document = fingerprint(&parts.document);
-            conditions.push(federated(cluster, &document));
-            conditions.extend(guarded(cluster, &document));
+            conditions.push(federated(cluster, &document, world.now));
+            conditions.extend(guarded(cluster, &document, world.now));
+            again = listen_again(cluster, world.now);
             Some(agent(owner, &parts))
         }
         (Some(_), None) => {
@@ -160,7 +169,7 @@ fn with_agent(
         endpoint: Some(endpoint),
         is_stalled: false,
         provisioned: None,
-        again: None,
+        again,
     }
 }
 
@@ -218,15 +227,19 @@ fn told_by_agent(cluster: &ADXCluster) -> Option<&FederationStatus> {
     is_of_this_role.then_some(told)
 }
 
-/// Which guard of the agent holds, and how to release it; unknown while the agent has not told of a pass with the present document, which may have released it.
-fn guarded(cluster: &ADXCluster, document: &str) -> Option<Draft> {
+/// Which guard of the agent holds, and how to release it; unknown while the agent has not told of a pass with the present document, or of one for too long, which may
+/// have released it.
+fn guarded(cluster: &ADXCluster, document: &str, now: Timestamp) -> Option<Draft> {
     let told = told_by_agent(cluster)?;
     let guard = of_guard(told)?;
-    if told.document.as_deref() == Some(document) {
+    let (reason, when) = if told.document.as_deref() != Some(document) {
+        (Reason::WaitingForAgent, "with the document before")
+    } else if silence(cluster).is_some_and(|(_, from)| from <= now) {
+        (Reason::AgentSilent, "when the agent told last")
+    } else {
         return Some(guard);
-    }
-    let message = format!("with the document before, this was held: {}", guard.message);
-    Some(Draft::unknown(Phase::Guarded, Reason::WaitingForAgent, message))
+    };
+    Some(Draft::unknown(Phase::Guarded, reason, format!("{when}, this was held: {}", guard.message)))
 }
 
 /// The guard of which the agent tells.
@@ -254,13 +267,43 @@ pub(crate) fn reason_of_guard(guard: &str) -> String {
     words.map(capital).collect()
 }
 
-/// What the agent says of its last pass; of a pass with another document than the present one it says nothing of what the object is now to be.
-fn federated(cluster: &ADXCluster, document: &str) -> Draft {
+/// The pass that the agent told of last, and from when on it is silent that tells of no other. It writes the status also while it changes nothing, as for a plan.
+fn silence(cluster: &ADXCluster) -> Option<(Timestamp, Timestamp)> {
+    let told = told_by_agent(cluster)?.last_pass.as_ref()?.time.0;
+    let document = document::validate(cluster).ok()?;
+    Some((told, silent_from(document.schedule(), told)?))
+}
+
+/// When to look whether the agent is silent by then; not while it is, as its next word is an event.
+fn listen_again(cluster: &ADXCluster, now: Timestamp) -> Option<Duration> {
+    let (_, from) = silence(cluster)?;
+    let wait = Duration::try_from(from.duration_since(now)).ok().filter(|wait| !wait.is_zero())?;
+    let (soonest, latest) = LISTEN;
+    Some(wait.clamp(soonest, latest))
+}
+
+/// The last pass of an agent that is called silent: another is news even if it went as the last one did.
+fn heard_again(cluster: &ADXCluster) -> Option<Timestamp> {
+    let last = told_by_agent(cluster)?.last_pass.as_ref()?;
+    let is_called_silent = |condition: &Condition| condition.reason == Reason::AgentSilent.as_str();
+    cluster.conditions().iter().any(is_called_silent).then_some(last.time.0)
+}
+
+/// What the agent says of its last pass; of a pass with another document than the present one, or of long ago, it says nothing of what the object is now to be.
+fn federated(cluster: &ADXCluster, document: &str, now: Timestamp) -> Draft {
     let waiting = |why: &str| Draft::unknown(Phase::Federated, Reason::WaitingForAgent, why);
     let Some(told) = told_by_agent(cluster) else { return waiting("the agent has not told of a pass yet") };
     match (&told.document, of_last_pass(told, cluster.spec.role.unwrap_or_default())) {
         (_, None) => waiting("the agent has not told of a pass yet"),
-        (Some(of), Some(draft)) if of == document => draft,
+        (Some(of), Some(draft)) if of == document => match silence(cluster) {
+            Some((told, from)) if from <= now => {
+                let message = format!(
+                    "the agent has told of no pass since {told}, and was to tell of another long before {from}: see its log, whether it may write the status, and its clock"
+                );
+                Draft::unknown(Phase::Federated, Reason::AgentSilent, message)
+            }
+            _ => draft,
+        },
         (Some(_), Some(_)) => waiting("the agent has not told of a pass with the present document yet"),
         (None, Some(_)) => waiting(
             "the agent does not tell which document its last pass was of: it, or the definition of ADXCluster that is installed, is of an earlier version",
@@ -295,6 +338,11 @@ mod tests {
     /// The fingerprint of the present document.
     const PRESENT: &str = "present";
 
+    /// Some minutes after the pass that is told of.
+    fn soon() -> Timestamp {
+        "2026-01-01T00:10:00Z".parse().unwrap()
+    }
+
     fn told(federation: &Value) -> ADXCluster {
         told_of(&json!(PRESENT), federation)
     }
@@ -304,7 +352,11 @@ mod tests {
         federation["document"] = document.clone();
         let cluster = json!({
             "apiVersion": "adx-mon.azure.com/v1", "kind": "ADXCluster", "metadata": {"name": "hub"},
-            "spec": {"clusterName": "hub", "role": "Federated", "federation": {}}, "status": {"federation": federation},
+            "spec": {
+                "clusterName": "hub", "endpoint": "https://hub.kusto.windows.net", "role": "Federated",
+                "federation": {"heartbeatDatabase": "Fleet", "heartbeatTable": "Beats", "reconcileInterval": "20m"},
+            },
+            "status": {"federation": federation},
         });
         serde_json::from_value(cluster).unwrap()
     }
@@ -316,7 +368,7 @@ mod tests {
     #[test]
     fn a_pass_that_was_only_planned_is_no_failure() {
         let reasons = ["done", "unchanged", "planned", "held", "partial", "failed"].map(|outcome| {
-            let draft = federated(&told(&json!({"lastPass": pass(outcome)})), PRESENT);
+            let draft = federated(&told(&json!({"lastPass": pass(outcome)})), PRESENT, soon());
             (draft.is_true, draft.reason)
         });
         let reason = |is_true, reason: &str| (Some(is_true), reason.to_owned());
@@ -335,12 +387,58 @@ mod tests {
     fn a_guard_is_a_condition_that_names_it_and_how_to_release_it() {
         let plan = json!({"hash": "0123456789ab", "changes": []});
         let held = json!({"guard": "mass_expiry,removal_budget", "lastPass": pass("held"), "plan": plan});
-        let draft = guarded(&told(&held), PRESENT).unwrap();
+        let draft = guarded(&told(&held), PRESENT, soon()).unwrap();
         assert_eq!((draft.phase, draft.is_true, draft.reason.as_str()), (Phase::Guarded, Some(true), "MassExpiry"));
         assert!(draft.message.starts_with("3 of 4 are silent; spec.federation.acknowledgedPlan: 0123456789ab"));
-        assert_eq!(guarded(&told(&json!({"lastPass": pass("done")})), PRESENT), None);
+        assert_eq!(guarded(&told(&json!({"lastPass": pass("done")})), PRESENT, soon()), None);
         // A status that somebody else wrote breaks nothing.
-        assert!(guarded(&told(&json!({"guard": "_,é"})), PRESENT).is_some());
+        assert!(guarded(&told(&json!({"guard": "_,é"})), PRESENT, soon()).is_some());
+    }
+
+    #[test]
+    fn of_an_agent_that_has_told_nothing_for_too_long_nothing_is_known() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let held = told(&json!({"guard": "mass_expiry", "lastPass": pass("held")}));
+        let seen = |now: Timestamp| {
+            let drafts = [Some(federated(&held, PRESENT, now)), guarded(&held, PRESENT, now)];
+            (drafts.map(|draft| draft.map(|draft| (draft.is_true, draft.reason))), listen_again(&held, now))
+        };
+        let told_of = |is_true, reason: &str| Some((is_true, reason.to_owned()));
+        let (known, silent) = (
+            [told_of(Some(false), "Held"), told_of(Some(true), "MassExpiry")],
+            [told_of(None, "AgentSilent"), told_of(None, "AgentSilent")],
+        );
+        // Five minutes, the interval, and half an hour.
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(seen(at("2026-01-01T00:10:00Z")), (known.clone(), seconds(45 * 60)));
+        assert_eq!(seen(at("2026-01-01T00:54:59.9Z")), (known.clone(), seconds(1)));
+        assert_eq!(seen(at("2026-01-01T00:55:00Z")), (silent.clone(), None));
+        assert_eq!(seen(at("2026-06-01T00:00:00Z")), (silent, None));
+        // A clock that is behind the agent's.
+        assert_eq!(seen(at("2025-06-01T00:00:00Z")), (known, seconds(24 * 60 * 60)));
+        let message = federated(&held, PRESENT, at("2026-06-01T00:00:00Z")).message;
+        assert!(
+            message.contains("since 2026-01-01T00:00:00Z") && message.contains("before 2026-01-01T00:55:00Z"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn the_next_word_of_a_silent_agent_is_an_event_and_that_of_another_is_none() {
+        let hashed = |reason: &str, time: &str| {
+            let mut pass = pass("done");
+            pass["time"] = time.into();
+            let mut cluster = told(&json!({"lastPass": pass}));
+            let said = Draft::in_words_of_others(Phase::Federated, None, reason, "");
+            let said = crate::kubernetes::conditions::merged(&[], vec![said], Some(1), Timestamp::UNIX_EPOCH);
+            cluster.status.as_mut().unwrap().conditions = said;
+            let mut hasher = std::hash::DefaultHasher::new();
+            cluster.watched_status().hash(&mut hasher);
+            std::hash::Hasher::finish(&hasher)
+        };
+        let (first, second) = ("2026-01-01T00:00:00Z", "2026-01-01T02:00:00Z");
+        assert_ne!(hashed("AgentSilent", first), hashed("AgentSilent", second));
+        assert_eq!(hashed("Federated", first), hashed("Federated", second));
     }
 
     #[test]
@@ -349,7 +447,7 @@ mod tests {
         let held = json!({"live": "1/4", "guard": "mass_expiry", "lastPass": pass("held")});
         let waits = |federation: &Value, document: &Value| {
             let cluster = told_of(document, federation);
-            let drafts = [Some(federated(&cluster, PRESENT)), guarded(&cluster, PRESENT)];
+            let drafts = [Some(federated(&cluster, PRESENT, soon())), guarded(&cluster, PRESENT, soon())];
             drafts.into_iter().flatten().map(|draft| (draft.is_true, draft.reason)).collect::<Vec<_>>()
         };
         let waiting = || (None, "WaitingForAgent".to_owned());
@@ -381,9 +479,9 @@ mod tests {
             if !is_federated {
                 cluster.spec.federation = None;
             }
-            let is_told = federated(&cluster, PRESENT).is_true.is_some();
+            let is_told = federated(&cluster, PRESENT, soon()).is_true.is_some();
             assert_eq!(cluster.has_stale_agent_status(), !is_told, "{cluster:?}");
-            (is_told, guarded(&cluster, PRESENT).is_some(), cluster.agent_repairs().is_some())
+            (is_told, guarded(&cluster, PRESENT, soon()).is_some(), cluster.agent_repairs().is_some())
         };
         let nothing = (false, false, false);
         assert_eq!(tells(&of_hub, ClusterRole::Federated, true), (true, true, false));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::Resource as _;
 use serde_json::{Value, json};
 use shared::document::{ADXCluster, ClusterRole, spec::TelemetryType};
@@ -44,9 +45,10 @@ fn plan_while_running<K: Managed>(
     let settings = Settings::of_tests(None);
     let clusters = clusters.into_iter().map(Arc::new).collect();
     let ingestors = ingestors.into_iter().map(Arc::new).collect();
+    let now = Timestamp::UNIX_EPOCH;
     object.plan(
         &Owner::of(K::KIND, object.meta()),
-        &World { settings: &settings, clusters, ingestors, can_provision: false, provisioned: None, running },
+        &World { settings: &settings, now, clusters, ingestors, can_provision: false, provisioned: None, running },
     )
 }
 

@@ -10,6 +10,7 @@ mod objects;
 #[path = "../../../../tests/integration/operator/schema/rules.rs"]
 mod rules;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use shared::document::ADXCluster;
 
@@ -49,8 +50,15 @@ fn refuses<K: Managed>(object: &Value) -> bool {
     let Stored::Readable(object) = stored else { return true };
     let settings = Settings::of_tests(None);
     let (clusters, ingestors) = (Vec::new(), Vec::new());
-    let world =
-        World { settings: &settings, clusters, ingestors, can_provision: true, provisioned: None, running: None };
+    let world = World {
+        settings: &settings,
+        now: Timestamp::UNIX_EPOCH,
+        clusters,
+        ingestors,
+        can_provision: true,
+        provisioned: None,
+        running: None,
+    };
     let plan = object.plan(&Owner::of(K::KIND, object.meta()), &world);
     plan.is_stalled && plan.build.is_none()
 }

@@ -179,6 +179,7 @@ mod tests {
         };
         let world = World {
             settings: &settings,
+            now: jiff::Timestamp::UNIX_EPOCH,
             clusters: others.iter().cloned().map(Arc::new).collect(),
             ingestors: Vec::new(),
             can_provision: true,
