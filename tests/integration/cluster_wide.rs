@@ -1,6 +1,9 @@
 //! An operator for the whole cluster, on a control plane of its own, since it would work on the objects of all other stories: ours, one of others' binaries
 //! (`KUBEBUILDER_ASSETS`), and one that runs already (`USE_EXISTING_CLUSTER`). One as its Deployment has it, in the image's root, and one under what `deploy/kustomize`
-//! makes as it is. And stories of definitions: one that changes, and all of them missing.
+//! makes as it is. And stories of definitions: one that changes, those of before there were types, and all of them missing.
+
+#[path = "cluster_wide/unreadable.rs"]
+mod unreadable;
 
 use std::{
     env, fs,

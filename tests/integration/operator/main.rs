@@ -23,6 +23,7 @@ mod rest;
 mod rights;
 mod schema;
 mod scope;
+mod silent;
 mod support;
 mod unions;
 mod unready;

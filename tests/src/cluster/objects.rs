@@ -30,8 +30,16 @@ pub fn objects_of(client: &Client, namespace: &str, kind: &str) -> Api<DynamicOb
     let (group, kind) = kind.split_once(' ').unwrap_or(("adx-mon.azure.com/v1", kind));
     let (group, version) = group.split_once('/').unwrap_or(("", group));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-    let is_cluster_scoped =
-        matches!(kind, "ClusterRole" | "ClusterRoleBinding" | "Namespace" | "Node" | "CustomResourceDefinition");
+    let is_cluster_scoped = matches!(
+        kind,
+        "ClusterRole"
+            | "ClusterRoleBinding"
+            | "Namespace"
+            | "Node"
+            | "CustomResourceDefinition"
+            | "ValidatingAdmissionPolicy"
+            | "ValidatingAdmissionPolicyBinding"
+    );
     if is_cluster_scoped {
         Api::all_with(client.clone(), &resource)
     } else {
