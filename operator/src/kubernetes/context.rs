@@ -37,6 +37,9 @@ pub(crate) struct Stores {
     pub(crate) alerters: Store<Stored<Alerter>>,
 }
 
+/// An object's kind, namespace and name.
+type Key = (Kind, String, String);
+
 /// Handed to every reconcile.
 pub(crate) struct Context {
     pub(crate) client: Client,
@@ -46,11 +49,11 @@ pub(crate) struct Context {
     pub(crate) metrics: OperatorMetrics,
     /// Without it no clusters are made.
     pub(crate) azure: Option<Arc<Azure>>,
-    failures: Mutex<HashMap<(Kind, String, String), u32>>,
+    failures: Mutex<HashMap<Key, u32>>,
     /// The newest pass of each agent whose repairs have an Event.
-    repairs: Mutex<HashMap<(Kind, String, String), Timestamp>>,
+    repairs: Mutex<HashMap<Key, Timestamp>>,
     /// Objects whose status may not say that they cannot be read, by uid, and what is wrong with them.
-    unsaid: Mutex<HashMap<(Kind, String, String), (String, String)>>,
+    unsaid: Mutex<HashMap<Key, (String, String)>>,
     started: Timestamp,
 }
 
@@ -113,6 +116,6 @@ fn known<K: Managed>(store: &Store<Stored<K>>) -> Vec<Arc<K>> {
     store.state().iter().filter_map(|stored| stored.known()).collect()
 }
 
-fn key(owner: &Owner) -> (Kind, String, String) {
+fn key(owner: &Owner) -> Key {
     (owner.kind, owner.namespace.clone(), owner.name.clone())
 }
