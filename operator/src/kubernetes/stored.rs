@@ -284,7 +284,7 @@ mod tests {
     fn it_is_told_once_and_keeps_what_others_have_said_of_it() {
         let condition = |name: &str| json!({"type": name, "status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
         let spec = json!({"adxClusterSelector": {}, "replicas": "three"});
-        let said = json!({"conditions": [condition("Theirs"), condition("Ready"), "none"], "observedGeneration": 2});
+        let said = json!({"conditions": [condition("Theirs"), condition("Ready")], "observedGeneration": 2});
         let first = unreadable::<Ingestor>(&spec, &said);
         let told = first.told(Timestamp::from_second(10).unwrap());
         let shown: Vec<_> = told.iter().map(|told| (told.type_.as_str(), told.status.as_str())).collect();
