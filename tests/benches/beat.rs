@@ -91,7 +91,8 @@ pub(crate) async fn run() {
         let processor = (processor_seconds(pid) - before) / BEATS as f64;
         let (asked, asked_bytes, _) = traffic(&home, home_read);
         let (told, told_bytes, _) = traffic(&hub, hub_read);
-        let beats = BEATS as u64;
+        // Where this process waited for a processor, there were more.
+        let beats = (agent.output().matches("pass ended").count() - 1) as u64;
         assert!((asked + told) as u64 <= 3 * beats, "{} requests for {BEATS} beats", asked + told);
         assert!(
             schema_in_beats == "Always" || asked_bytes + told_bytes <= 1_000 * beats,
