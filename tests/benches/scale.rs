@@ -154,7 +154,8 @@ fn last_pass_seconds(agent: &Process) -> f64 {
 
 /// That passes kept within their bounds: where this process waited for a processor, there were more than it waited for.
 fn assert_within((requests, bytes): (u64, u64), traffic: Traffic) {
-    let passes = traffic.passes;
+    // One that was under way when the reading before ended has asked for its heartbeats there.
+    let passes = traffic.passes.max(1);
     let is_within = traffic.requests as u64 <= requests * passes && traffic.sent <= bytes * passes;
     assert!(
         is_within,
