@@ -82,7 +82,7 @@ def test_a_v2_answer_names_its_tables_and_reports_no_error(client: KustoClient) 
 
 def test_a_v1_answer_is_read_by_the_sdk(url: str) -> None:
     body = {"db": DATABASE, "csl": "print a = 1, b = 'x', d = datetime(2025-01-01), t = 1h"}
-    answer = KustoResponseDataSetV1(requests.post(f"{url}/v1/rest/query", json=body, timeout=10).json())
+    answer = KustoResponseDataSetV1(requests.post(f"{url}/v1/rest/query", json=body, timeout=60).json())
     assert answer.primary_results[0][0].to_list() == [1, "x", datetime(2025, 1, 1, tzinfo=UTC), timedelta(hours=1)]
     assert answer.errors_count == 0
 

@@ -5,19 +5,21 @@ use std::{
     env,
     io::{self, Write as _},
     process::ExitCode,
+    time::Duration,
 };
 
 use serde_json::{Map, Value, json};
 use tests::azure::{AzureDouble, AzureOptions};
 use tokio::io::AsyncReadExt as _;
 
-const USAGE: &str = "usage: azure-double [--listen PORT] [--public-url URL] [--record FILE] [--plain] [--page-size N]
+const USAGE: &str = "usage: azure-double [--listen PORT] [--public-url URL] [--record FILE] [--plain] [--page-size N] [--create-seconds N]
 
-  --listen PORT     the port of Azure Resource Manager; without it any
-  --public-url URL  links in answers begin with this: the address of a proxy in front
-  --record FILE     exchanges are appended, one line of JSON each, without tokens
-  --plain           HTTP in place of TLS
-  --page-size N     entries of a list in one answer";
+  --listen PORT       the port of Azure Resource Manager; without it any
+  --public-url URL    links in answers begin with this: the address of a proxy in front
+  --record FILE       exchanges are appended, one line of JSON each, without tokens
+  --plain             HTTP in place of TLS
+  --page-size N       entries of a list in one answer
+  --create-seconds N  how long a cluster is created";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -59,6 +61,10 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<AzureOptions, 
             "--page-size" => {
                 let text = value()?;
                 options.page_size = text.parse().map_err(|_| number(&text))?;
+            }
+            "--create-seconds" => {
+                let text = value()?;
+                options.durations.create = Duration::from_secs(text.parse().map_err(|_| number(&text))?);
             }
             _ => return Err(format!("'{name}' is no option")),
         }
