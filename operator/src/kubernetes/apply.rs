@@ -31,7 +31,7 @@ pub(crate) struct Build {
     pub(crate) unwanted: Vec<ChildRef>,
 }
 
-/// What was done.
+/// What was done, be it all of it or not.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
     /// The workload as it is now.
@@ -128,18 +128,22 @@ impl Look {
     }
 }
 
-/// Brings the cluster to what `build` says.
+/// Brings the cluster to what `build` says. `applied` is told of each child that is written, also where a later one cannot be.
 ///
 /// # Errors
 /// [`ApplyError`]: the first thing that stood in the way.
-pub(crate) async fn apply(client: &Client, owner: &Owner, build: Build) -> Result<Applied, ApplyError> {
+pub(crate) async fn apply(
+    client: &Client,
+    owner: &Owner,
+    build: Build,
+    applied: &mut Applied,
+) -> Result<(), ApplyError> {
     let Build { supports, workload, unwanted } = build;
     let count = supports.len();
     let looks = future::try_join_all(supports.into_iter().chain(workload).map(|child| look(client, owner, child)));
     let gone = future::try_join_all(unwanted.iter().map(|child| look_at_unwanted(client, owner, child)));
     let (mut looks, gone) = future::try_join(looks, gone).await?;
     let workload = looks.split_off(count).pop();
-    let mut applied = Applied::default();
     // One after the other: a binding is refused while its role is not there.
     for look in looks {
         let outcome = write(client, owner, look).await?;
@@ -154,7 +158,7 @@ pub(crate) async fn apply(client: &Client, owner: &Owner, build: Build) -> Resul
         remove(client, child, uid).await?;
         applied.changed += 1;
     }
-    Ok(applied)
+    Ok(())
 }
 
 impl Applied {

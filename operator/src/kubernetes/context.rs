@@ -49,7 +49,8 @@ pub(crate) struct Context {
     pub(crate) metrics: OperatorMetrics,
     /// Without it no clusters are made.
     pub(crate) azure: Option<Arc<Azure>>,
-    failures: Mutex<HashMap<Key, u32>>,
+    /// How often each object has failed in a row, and which it was: another of its name is another.
+    failures: Mutex<HashMap<Key, (String, u32)>>,
     /// The newest pass of each agent whose repairs have an Event.
     repairs: Mutex<HashMap<Key, Timestamp>>,
     /// Objects whose status may not say that they cannot be read, by uid, and what is wrong with them.
@@ -87,7 +88,10 @@ impl Context {
     /// How long to wait after another failure of this object.
     pub(crate) fn wait_after_failure(&self, owner: &Owner) -> Duration {
         let mut failures = self.failures.lock().expect("no holder of this lock panics");
-        let count = failures.entry(key(owner)).or_default();
+        let (uid, count) = failures.entry(key(owner)).or_default();
+        if *uid != owner.uid {
+            (*uid, *count) = (owner.uid.clone(), 0);
+        }
         let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow((*count).min(10))).min(LONGEST_WAIT);
         *count += 1;
         wait

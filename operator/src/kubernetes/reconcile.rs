@@ -123,10 +123,9 @@ pub(crate) async fn reconcile<K: Managed>(stored: Arc<Stored<K>>, context: Arc<C
     context.metrics.reconciled(K::KIND, outcome, started.elapsed());
     let look = match outcome {
         Outcome::Failed | Outcome::Conflict => Some(context.wait_after_failure(&owner)),
-        Outcome::Progressing => Some(LOOK_AT_PODS),
-        _ => {
+        other => {
             context.forget_failures(&owner);
-            None
+            (other == Outcome::Progressing).then_some(LOOK_AT_PODS)
         }
     };
     Ok(look.into_iter().chain(again).min().map_or_else(Action::await_change, Action::requeue))
@@ -171,14 +170,15 @@ async fn steps<K: Managed>(
     Ok((tell_all(object, context, report).await?, again))
 }
 
-/// Writes the status, and then the Events.
+/// Writes the status, and then the Events. Where the status cannot be written, what it was to say is news for the next try; what was done is told now, as the next
+/// try finds it done.
 async fn tell_all<K: Managed>(object: &K, context: &Context, mut report: Report) -> Result<Outcome, ReconcileError> {
     let events = std::mem::take(&mut report.events);
-    let outcome = tell(object, context, report).await?;
-    for event in &events {
+    let told = tell(object, context, report).await;
+    for event in events.iter().filter(|event| told.is_ok() || event.type_ == EventType::Normal) {
         publish(object, context, event).await;
     }
-    Ok(outcome)
+    told
 }
 
 /// Why a reconcile could not even be told.
@@ -271,26 +271,28 @@ async fn carry_out<K: Managed>(
         set_finalizer(&context.client, owner, &reference).await?;
     }
     let has_workload = build.workload.is_some();
-    let applied = match apply(&context.client, owner, build).await {
-        Ok(applied) => applied,
-        Err(error) => {
-            let outcome =
-                if matches!(error, ApplyError::Conflict { .. }) { Outcome::Conflict } else { Outcome::Failed };
-            let why = Draft::no(workload_phase, error.reason(), chain(&error));
-            events.extend(news(object.conditions(), &why));
-            conditions.retain(|draft| draft.phase != workload_phase);
-            conditions.push(why);
-            return Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events });
-        }
-    };
-    if object.has_stale_agent_status() {
-        clear_agent_status(object, context).await?;
-    }
+    let mut applied = Applied::default();
+    let written = apply(&context.client, owner, build, &mut applied).await;
     let Applied { workload, changed, created, drift } = applied;
     let deleted = if was_complete(object, workload_phase) { created } else { Vec::new() };
     context.metrics.drift(K::KIND, drift.len() + deleted.len());
     let changes = drift.into_iter().map(|(child, path)| (child, Some(path)));
     events.extend(changes.chain(deleted.into_iter().map(|child| (child, None))).map(drift_reverted));
+    if changed > 0 {
+        // Whatever fails now, it is not what failed before.
+        context.forget_failures(owner);
+    }
+    if let Err(error) = written {
+        let outcome = if matches!(error, ApplyError::Conflict { .. }) { Outcome::Conflict } else { Outcome::Failed };
+        let why = Draft::no(workload_phase, error.reason(), chain(&error));
+        events.extend(news(object.conditions(), &why));
+        conditions.retain(|draft| draft.phase != workload_phase);
+        conditions.push(why);
+        return Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events });
+    }
+    if object.has_stale_agent_status() {
+        clear_agent_status(object, context).await?;
+    }
     let mut outcome = if changed > 0 { Outcome::Changed } else { Outcome::Unchanged };
     if let Some(workload) = workload.filter(|_| has_workload) {
         if K::TELLS_REPLICAS {

@@ -206,3 +206,80 @@ async fn a_write_that_is_not_done_is_done_later() {
 async fn a_write_whose_answer_is_lost_is_not_done_twice_to_another_end() {
     each_write_meets(&[Fault::Unanswered]).await;
 }
+
+/// The first `times` writes of a child, which fail.
+fn refused(plural: &str, name: &str, owner: &str, from: usize, times: usize) -> Vec<(Write, Fault)> {
+    let text = str::to_owned;
+    let write =
+        |before| Write { owner: text(owner), kind: format!("PATCH {plural}"), name: text(name), before: from + before };
+    (0..times).map(|before| (write(before), Fault::Refused(500))).collect()
+}
+
+/// Its eight children are each refused once, so that it has failed eight times in a row when it is the last one's turn: that one waits as after its own failures.
+#[tokio::test(start_paused = true)]
+async fn a_failure_further_on_is_waited_for_as_after_the_first() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let mut spoilt = Vec::new();
+    for (plural, name) in [
+        ("serviceaccounts", "i-ingestor"),
+        ("services", "i"),
+        ("roles", "i-ingestor"),
+        ("rolebindings", "i-ingestor"),
+        ("clusterroles", "adx-mon:monitoring:ingestor:i"),
+        ("clusterrolebindings", "adx-mon:monitoring:ingestor:i"),
+        ("horizontalpodautoscalers", "i"),
+    ] {
+        spoilt.extend(refused(plural, name, "i", 0, 1));
+    }
+    spoilt.extend(refused("statefulsets", "i", "i", 0, 3));
+    server.spoil(&spoilt);
+    let _watches = running(&server, &term).await;
+    let asked = server.asked();
+    assert!(spoilt.iter().all(|(write, _)| asked.contains(write)), "{asked:#?}");
+    assert!(server.get(&key("statefulsets", "i")).is_some(), "it waits still");
+    term.cancel();
+}
+
+/// Nobody runs pods here: the objects are waited for all the time.
+#[tokio::test(start_paused = true)]
+async fn failures_that_are_over_do_not_count_while_pods_are_waited_for() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let service = key("services", "i");
+    for round in 0..6 {
+        let write = |write: &&Write| write.kind == "PATCH services" && write.owner == "i";
+        let before = server.asked().iter().filter(write).count();
+        server.spoil(&refused("services", "i", "i", before, 1));
+        server.remove(&service);
+        time::sleep(SETTLED).await;
+        assert!(server.get(&service).is_some(), "round {round}: it waits still");
+    }
+    term.cancel();
+}
+
+/// What a failure further on would hide: the next try finds it done.
+#[tokio::test(start_paused = true)]
+async fn what_was_reverted_before_a_failure_is_told() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let asked = server.asked();
+    let before = |kind: &str| asked.iter().filter(|write| write.kind == kind && write.owner == "i").count();
+    let (sets, statuses) = (before("PATCH statefulsets"), before("PATCH ingestors/status"));
+    let mut spoilt = refused("statefulsets", "i", "i", sets, 1);
+    // Nor can it be told in the status.
+    spoilt.extend(refused("ingestors/status", "i", "i", statuses, 1));
+    server.spoil(&spoilt);
+    let mut service = server.get(&key("services", "i")).expect("it was made");
+    service["spec"]["type"] = "ExternalName".into();
+    server.put(&key("services", "i"), service);
+    server.remove(&key("statefulsets", "i"));
+    time::sleep(LATER).await;
+    let asked = server.asked();
+    assert!(spoilt.iter().all(|(write, _)| asked.contains(write)), "{asked:#?}");
+    assert_eq!(
+        server.told("DriftReverted"),
+        ["Service 'i' was changed at spec.type", "StatefulSet 'i' was deleted"],
+        "in the order in which it was done"
+    );
+    term.cancel();
+}
