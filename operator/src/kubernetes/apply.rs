@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use self::room::{give_up, make_room};
 use super::{
-    child::{Child, ChildRef, FIELD_MANAGER, Owner},
+    child::{APPLIED, Child, ChildRef, FIELD_MANAGER, Owner},
     compare::difference,
     reason::Reason,
 };
@@ -40,6 +40,8 @@ pub(crate) struct Applied {
     pub(crate) changed: usize,
     /// Children that were not there.
     pub(crate) created: Vec<ChildRef>,
+    /// Whether all of them had been there before, as the workload's mark tells: an earlier version may have had fewer. `None`: the workload is not there either.
+    pub(crate) was_whole: Option<bool>,
     /// Children that others had changed, with where.
     pub(crate) drift: Vec<(ChildRef, String)>,
 }
@@ -119,12 +121,14 @@ impl Look {
         match difference(&self.child.content, &live) {
             None => Need::Nothing,
             // With another mark it is we who changed it.
-            Some(path) => {
-                let mark = "/metadata/annotations/adx-mon.azure.com~1applied";
-                let is_drift = self.child.content.pointer(mark) == live.pointer(mark);
-                Need::Update { drift: is_drift.then_some(path) }
-            }
+            Some(path) => Need::Update { drift: (self.is_marked() == Some(true)).then_some(path) },
         }
+    }
+
+    /// Whether what is there has the mark of what is to be; `None` if nothing is there.
+    fn is_marked(&self) -> Option<bool> {
+        let live = self.live.as_ref()?.metadata.annotations.as_ref().and_then(|annotations| annotations.get(APPLIED));
+        Some(self.child.content["metadata"]["annotations"][APPLIED].as_str() == live.map(String::as_str))
     }
 }
 
@@ -139,11 +143,13 @@ pub(crate) async fn apply(
     applied: &mut Applied,
 ) -> Result<(), ApplyError> {
     let Build { supports, workload, unwanted } = build;
+    let workload = workload.map(|workload| workload.beside(&supports));
     let count = supports.len();
     let looks = future::try_join_all(supports.into_iter().chain(workload).map(|child| look(client, owner, child)));
     let gone = future::try_join_all(unwanted.iter().map(|child| look_at_unwanted(client, owner, child)));
     let (mut looks, gone) = future::try_join(looks, gone).await?;
     let workload = looks.split_off(count).pop();
+    applied.was_whole = workload.as_ref().and_then(Look::is_marked);
     // One after the other: a binding is refused while its role is not there.
     for look in looks {
         let outcome = write(client, owner, look).await?;

@@ -20,7 +20,7 @@ pub(crate) const INSTANCE: &str = "app.kubernetes.io/instance";
 /// The namespace of the object that it is made for; on cluster-scoped objects, which cannot have it as their owner.
 pub(crate) const NAMESPACE: &str = "adx-mon.azure.com/namespace";
 /// A hash of what we applied last: with another one, fields that are no longer wanted may be left.
-const APPLIED: &str = "adx-mon.azure.com/applied";
+pub(crate) const APPLIED: &str = "adx-mon.azure.com/applied";
 
 /// The field manager of all that the operator writes.
 pub(crate) const FIELD_MANAGER: &str = "adx-federation-operator";
@@ -216,6 +216,14 @@ impl Child {
         *mark = fingerprint(&format!("{mark} from {fewest}")).into();
         self
     }
+
+    /// The same, marked with what is to be there when it is written: one that is there with this mark was written when all of that was.
+    pub(crate) fn beside(mut self, others: &[Self]) -> Self {
+        let others: Vec<String> = others.iter().map(|other| other.reference.to_string()).collect();
+        let mark = &mut self.content["metadata"]["annotations"][APPLIED];
+        *mark = fingerprint(&format!("{mark} beside {}", others.join(", "))).into();
+        self
+    }
 }
 
 #[cfg(test)]
@@ -255,5 +263,18 @@ mod tests {
         };
         assert_eq!(mark("a"), mark("a"));
         assert_ne!(mark("a"), mark("b"));
+    }
+
+    #[test]
+    fn what_is_beside_it_is_in_the_mark_by_its_names() {
+        let map =
+            |name: &str, value: &str| Child::namespaced::<ConfigMap>(&owner("1"), name, json!({"data": {"k": value}}));
+        let mark = |others: &[Child]| {
+            let child = map("x", "a").beside(others);
+            child.content["metadata"]["annotations"][APPLIED].as_str().unwrap().to_owned()
+        };
+        assert_eq!(mark(&[map("y", "a")]), mark(&[map("y", "b")]), "its content has a mark of its own");
+        assert_ne!(mark(&[map("y", "a")]), mark(&[map("z", "a")]));
+        assert_ne!(mark(&[map("y", "a")]), mark(&[map("y", "a"), map("z", "a")]));
     }
 }

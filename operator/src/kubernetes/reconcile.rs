@@ -273,8 +273,9 @@ async fn carry_out<K: Managed>(
     let has_workload = build.workload.is_some();
     let mut applied = Applied::default();
     let written = apply(&context.client, owner, build, &mut applied).await;
-    let Applied { workload, changed, created, drift } = applied;
-    let deleted = if was_complete(object, workload_phase) { created } else { Vec::new() };
+    let Applied { workload, changed, created, was_whole, drift } = applied;
+    let was_whole = was_whole.unwrap_or_else(|| was_complete(object, workload_phase));
+    let deleted = if was_whole { created } else { Vec::new() };
     context.metrics.drift(K::KIND, drift.len() + deleted.len());
     let changes = drift.into_iter().map(|(child, path)| (child, Some(path)));
     events.extend(changes.chain(deleted.into_iter().map(|child| (child, None))).map(drift_reverted));
@@ -334,7 +335,7 @@ async fn carry_out<K: Managed>(
     Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events })
 }
 
-/// Whether everything of this very object was made before: what is missing now, somebody deleted.
+/// Whether everything of this very object was made before: a workload that is missing now, somebody deleted.
 fn was_complete<K: Managed>(object: &K, workload_phase: Phase) -> bool {
     let known = object.conditions().iter().find(|condition| condition.type_ == workload_phase.as_str());
     // A collector that runs may wait for its ingestor all the same.

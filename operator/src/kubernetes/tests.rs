@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::server::{NAMESPACE, Server};
 use super::{
+    child::APPLIED,
     context::Context,
     metrics::OperatorMetrics,
     run_controllers,
@@ -139,6 +140,27 @@ async fn each_changed_path_of_a_child_is_told_in_words_of_its_own_and_counted_af
     server.remove(&key);
     time::sleep(LATER).await;
     assert_eq!(server.told("DriftReverted").last().map(String::as_str), Some("StatefulSet 'i' was deleted"));
+    term.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_version_did_not_make_was_not_deleted() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let key = |plural: &str, name: &str| (plural.to_owned(), name.to_owned());
+    let budget = key("poddisruptionbudgets", "eu-agent");
+    // One that made the same workload beside fewer objects.
+    let agent = key("deployments", "eu-agent");
+    let mut of_earlier = server.get(&agent).expect("it was made");
+    of_earlier["metadata"]["annotations"][APPLIED] = "earlier".into();
+    server.put(&agent, of_earlier);
+    server.remove(&budget);
+    time::sleep(LATER).await;
+    assert!(server.get(&budget).is_some(), "it was not made");
+    assert_eq!(server.told("DriftReverted"), Vec::<String>::new());
+    server.remove(&budget);
+    time::sleep(LATER).await;
+    assert_eq!(server.told("DriftReverted"), ["PodDisruptionBudget 'eu-agent' was deleted"]);
     term.cancel();
 }
 
