@@ -3,19 +3,23 @@
 //! Everything is looked at before anything is written: what a person made under a name of ours stops all writing for that owner. What a person makes after that look
 //! is not written to either. Nothing is sent for a child that is as it should be.
 
+mod fixed;
 mod room;
 
 use futures::future;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Client,
+    Api, Client,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, ValidationDirective},
 };
 use serde_json::{Value, json};
 
-use self::room::{give_up, make_room};
+use self::{
+    fixed::fixed,
+    room::{give_up, make_room},
+};
 use super::{
-    child::{APPLIED, Child, ChildRef, FIELD_MANAGER, Owner},
+    child::{APPLIED, Child, ChildRef, FIELD_MANAGER, Owner, is_applied_by_us},
     compare::difference,
     reason::Reason,
 };
@@ -44,6 +48,8 @@ pub(crate) struct Applied {
     pub(crate) was_whole: Option<bool>,
     /// Children that others had changed, with where.
     pub(crate) drift: Vec<(ChildRef, String)>,
+    /// Children that were made anew, with what cannot be changed in place.
+    pub(crate) replaced: Vec<(ChildRef, &'static str)>,
 }
 
 /// Why it was not done.
@@ -60,6 +66,16 @@ pub(crate) enum ApplyError {
     Dying {
         /// Which.
         child: String,
+    },
+    /// It has to be another in a field that nobody can change.
+    #[error(
+        "{path} of the {child} has to be another and cannot be changed in place: delete that object, and it is made anew"
+    )]
+    Immutable {
+        /// Which.
+        child: String,
+        /// The field.
+        path: &'static str,
     },
     /// The API server refused, or could not be asked.
     #[error("failed to {action} the {child}")]
@@ -79,6 +95,7 @@ impl ApplyError {
         match self {
             Self::Conflict { .. } => Reason::Conflict,
             Self::Dying { .. } => Reason::WaitingForDeletion,
+            Self::Immutable { .. } => Reason::Immutable,
             Self::Api { .. } => Reason::ApplyFailed,
         }
     }
@@ -168,10 +185,11 @@ pub(crate) async fn apply(
 }
 
 impl Applied {
-    fn count(&mut self, Written { changed, created, drift, object: _ }: &Written) {
+    fn count(&mut self, Written { changed, created, drift, replaced, object: _ }: &Written) {
         self.changed += usize::from(*changed);
         self.created.extend(created.clone());
         self.drift.extend(drift.clone());
+        self.replaced.extend(replaced.clone());
     }
 }
 
@@ -225,11 +243,13 @@ async fn get(client: &Client, child: &ChildRef) -> Result<Option<DynamicObject>,
 }
 
 /// What became of one child.
+#[derive(Default)]
 struct Written {
     object: Option<DynamicObject>,
     changed: bool,
     created: Option<ChildRef>,
     drift: Option<(ChildRef, String)>,
+    replaced: Option<(ChildRef, &'static str)>,
 }
 
 /// Writes what a look asks for. Where somebody has written, made or removed the object since, a second look decides, and no third.
@@ -261,34 +281,70 @@ async fn try_write(client: &Client, owner: &Owner, look: &mut Look) -> Result<Wr
                 Some(live) => Some(give_up(&api, live).await.map_err(api_error("update", reference))?),
                 None => None,
             };
-            Ok(Written { object, changed: false, created: None, drift: None })
+            Ok(Written { object, ..Written::default() })
         }
         Need::Create => {
             let made = api.patch(&reference.name, &params, &Patch::Apply(&as_new(child))).await;
             let made = made.map_err(api_error("create", reference))?;
             tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, "created");
-            Ok(Written { object: Some(made), changed: true, created: Some(reference.clone()), drift: None })
+            Ok(Written { object: Some(made), changed: true, created: Some(reference.clone()), ..Written::default() })
         }
         Need::Update { drift } => {
-            let update = async {
-                let live = live.unwrap_or_else(|| DynamicObject::new(&reference.name, &reference.resource));
-                let params = params.force();
-                let changed = match api.patch(&reference.name, &params, &Patch::Apply(&as_seen(child, &live))).await {
-                    Err(kube::Error::Api(status)) if status.code == 422 => {
-                        let live = make_room(&api, &child.content, &live).await?;
-                        api.patch(&reference.name, &params, &Patch::Apply(&as_seen(child, &live))).await?
+            let live = live.unwrap_or_else(|| DynamicObject::new(&reference.name, &reference.resource));
+            let forced = params.clone().force();
+            let changed = match api.patch(&reference.name, &forced, &Patch::Apply(&as_seen(child, &live))).await {
+                Err(kube::Error::Api(status)) if status.code == 422 => {
+                    let there = serde_json::to_value(&live).expect("an object is JSON");
+                    match fixed(&child.content, &there) {
+                        Some(fixed) if fixed.is_replaceable && is_applied_by_us(&live) => {
+                            return replace(client, owner, child, live.metadata.uid, fixed.path, &params).await;
+                        }
+                        Some(fixed) => {
+                            return Err(ApplyError::Immutable { child: reference.to_string(), path: fixed.path });
+                        }
+                        None => beside_others(&api, child, &live, &forced).await,
                     }
-                    changed => changed?,
-                };
-                give_up(&api, changed).await
+                }
+                changed => changed,
             };
-            let changed = update.await.map_err(api_error("update", reference))?;
+            let changed = changed.map_err(api_error("update", reference))?;
+            let changed = give_up(&api, changed).await.map_err(api_error("update", reference))?;
             let path = drift.as_deref();
             tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, drift = path, "updated");
             let drift = drift.map(|path| (reference.clone(), path));
-            Ok(Written { object: Some(changed), changed: true, created: None, drift })
+            Ok(Written { object: Some(changed), changed: true, drift, ..Written::default() })
         }
     }
+}
+
+/// Applies once there is room for ours.
+async fn beside_others(
+    api: &Api<DynamicObject>,
+    child: &Child,
+    live: &DynamicObject,
+    params: &PatchParams,
+) -> Result<DynamicObject, kube::Error> {
+    let live = make_room(api, &child.content, live).await?;
+    api.patch(&child.reference.name, params, &Patch::Apply(&as_seen(child, &live))).await
+}
+
+/// Puts ours in the place of what we made before, with which nothing is lost: its pods go, and others come.
+async fn replace(
+    client: &Client,
+    owner: &Owner,
+    child: &Child,
+    uid: Option<String>,
+    path: &'static str,
+    params: &PatchParams,
+) -> Result<Written, ApplyError> {
+    let reference = &child.reference;
+    remove(client, reference, uid).await?;
+    // Something of somebody else's may keep it for a while: that is a conflict, and the next look tells of it.
+    let made = reference.api(client).patch(&reference.name, params, &Patch::Apply(&as_new(child))).await;
+    let made = made.map_err(api_error("create", reference))?;
+    tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, path, "made anew");
+    let replaced = Some((reference.clone(), path));
+    Ok(Written { object: Some(made), changed: true, replaced, ..Written::default() })
 }
 
 /// The version of no object: etcd counts from one before anything is stored, so that the first object has the second.

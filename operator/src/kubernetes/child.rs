@@ -111,7 +111,7 @@ impl Owner {
 }
 
 /// Whether it has fields that this operator applied.
-fn is_applied_by_us(object: &DynamicObject) -> bool {
+pub(crate) fn is_applied_by_us(object: &DynamicObject) -> bool {
     let entries = object.metadata.managed_fields.iter().flatten();
     entries.into_iter().any(|entry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER)

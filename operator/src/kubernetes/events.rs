@@ -28,8 +28,14 @@ pub(crate) fn news(said: &[Condition], why: &Draft) -> Option<Event> {
 /// Reasons under which one trouble may follow another: the message names the object, or the path, that is in the way, and stays as long as that one does.
 /// Messages of pods, of agents and of Azure hold counts, times and ids, and are another each time.
 fn is_told_by_its_words(reason: &str) -> bool {
-    let reasons =
-        [Reason::ApplyFailed, Reason::Conflict, Reason::WaitingForDeletion, Reason::Invalid, Reason::InvalidCriteria];
+    let reasons = [
+        Reason::ApplyFailed,
+        Reason::Conflict,
+        Reason::Immutable,
+        Reason::WaitingForDeletion,
+        Reason::Invalid,
+        Reason::InvalidCriteria,
+    ];
     reasons.iter().any(|known| known.as_str() == reason)
 }
 
@@ -62,15 +68,25 @@ pub(crate) fn drift_reverted((child, path): (ChildRef, Option<String>)) -> Event
         Some(path) => format!("{child} was changed at {path}"),
         None => format!("{child} was deleted"),
     };
-    let about = ObjectReference {
+    event(EventType::Normal, "DriftReverted", &note, Some(about(child, path)))
+}
+
+/// An Event for a child that had to be made anew for a field that nobody can change.
+pub(crate) fn replaced((child, path): (ChildRef, &str)) -> Event {
+    let note =
+        format!("{child} was deleted and made anew: its {path} has to be another and cannot be changed in place");
+    event(EventType::Normal, "Replaced", &note, Some(about(child, Some(path.to_owned()))))
+}
+
+fn about(child: ChildRef, path: Option<String>) -> ObjectReference {
+    ObjectReference {
         api_version: Some(child.resource.api_version),
         kind: Some(child.resource.kind),
         namespace: child.namespace,
         name: Some(child.name),
         field_path: path,
         ..ObjectReference::default()
-    };
-    event(EventType::Normal, "DriftReverted", &note, Some(about))
+    }
 }
 
 /// An Event on the object. One that cannot be written is only logged: Events are for people, and never decide.

@@ -48,6 +48,7 @@ reasons! {
     // What is made for it.
     ApplyFailed,
     Conflict,
+    Immutable,
     Progressing,
     WaitingForDeletion,
     // What its agent tells of the last pass; guards have reasons of the agent's own.

@@ -1,6 +1,7 @@
 //! The whole of the controllers with the clock stopped, over an API server that takes no time: how long something takes is how long the operator waits for timers.
 
 mod faults;
+mod fixed;
 mod server;
 
 use std::time::Duration;

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Map, Value, json};
-use tests::cluster::{Operator, OperatorOptions, PATIENCE, TestNamespace};
+use tests::cluster::{Operator, OperatorOptions, PATIENCE, TestNamespace, condition_of};
 use tokio::time;
 
-use crate::support::{CLUSTER, COMPONENTS, HUB, PARTITION, assert_same, children, made, until_agent, until_ready};
+use crate::support::{
+    CLUSTER, COMPONENTS, HUB, PARTITION, assert_same, children, made, until_agent, until_event, until_ready,
+};
 
 /// Whoever applies in the name of every version.
 const MANAGER: &str = "adx-federation-operator";
@@ -165,6 +167,12 @@ async fn go_back(test: &TestNamespace) {
     test.delete("policy/v1 PodDisruptionBudget", "hub-agent").await;
 }
 
+/// Nobody let go of the first one's lease.
+async fn later(test: &TestNamespace) -> Operator {
+    let arguments = vec!["--lease-name=later".to_owned()];
+    test.operator_with(&OperatorOptions { arguments, ..OperatorOptions::default() }).await
+}
+
 #[tokio::test]
 async fn an_upgrade_ends_where_a_fresh_install_does() {
     let fresh = async {
@@ -177,9 +185,7 @@ async fn an_upgrade_ends_where_a_fresh_install_does() {
         go_back(&test).await;
         let left = children(&test).await;
         assert!(left.iter().all(|(_, child)| child.to_string().contains("earlier")), "{left:#?}");
-        // Nobody let go of the first one's lease.
-        let arguments = vec!["--lease-name=later".to_owned()];
-        let operator = test.operator_with(&OperatorOptions { arguments, ..OperatorOptions::default() }).await;
+        let operator = later(&test).await;
         let started = Instant::now();
         loop {
             let children = children(&test).await;
@@ -202,4 +208,44 @@ async fn an_upgrade_ends_where_a_fresh_install_does() {
     };
     let (fresh, upgraded) = tokio::join!(fresh, upgraded);
     assert_same(&upgraded, &fresh);
+}
+
+#[tokio::test]
+async fn what_cannot_be_changed_in_place_is_made_anew_but_for_what_keeps_something() {
+    const SET: &str = "apps/v1 StatefulSet";
+    let (test, mut operator) = installed("fixed").await;
+    operator.process.kill().await;
+    let before = made(&test).await;
+    let selects = |name: &str| json!({"matchLabels": {"app.kubernetes.io/instance": name}});
+    for (kind, name, field, value) in [
+        ("apps/v1 Deployment", "a", "/spec/selector", selects("a")),
+        ("apps/v1 DaemonSet", "c", "/spec/selector", selects("c")),
+        ("rbac.authorization.k8s.io/v1 RoleBinding", "i-ingestor", "/roleRef/name", json!("earlier")),
+        ("v1 ConfigMap", "c-config", "/data/config.toml", json!("earlier")),
+        (SET, "i", "/spec/podManagementPolicy", json!("OrderedReady")),
+    ] {
+        let mut child = applied(&test.get(kind, name).await);
+        *child.pointer_mut(field).expect("it was applied") = value;
+        if kind == "v1 ConfigMap" {
+            child["immutable"] = true.into();
+        }
+        test.delete(kind, name).await;
+        test.until(kind, name, Value::is_null).await;
+        apply(&test, kind, &child).await;
+    }
+    let set = test.get(SET, "i").await;
+    let _operator = later(&test).await;
+    let told = test.until_condition("Ingestor", "i", "Ready", "False", "Immutable").await;
+    let message = condition_of(&told, "Ready").map(|ready| ready["message"].to_string()).unwrap_or_default();
+    assert!(message.contains("spec.podManagementPolicy of the StatefulSet 'i' has to be another"), "{message}");
+    for child in ["Deployment 'a'", "DaemonSet 'c'", "RoleBinding 'i-ingestor'", "ConfigMap 'c-config'"] {
+        until_event(&test, "Replaced", child).await;
+    }
+    for (kind, name) in [("Collector", "c"), ("Alerter", "a")] {
+        test.until_condition(kind, name, "Ready", "True", "Ready").await;
+    }
+    assert_eq!(test.get(SET, "i").await["metadata"]["uid"], set["metadata"]["uid"], "it is a person's to delete");
+    test.delete(SET, "i").await;
+    until_ready(&test).await;
+    assert_same(&made(&test).await, &before);
 }

@@ -243,6 +243,21 @@ fn is_for(object: Option<&Value>, wanted: &Value) -> bool {
     fits("uid") && fits("resourceVersion")
 }
 
+/// Whether a write changes what nobody can.
+fn is_fixed(plural: &str, object: Option<&Value>, content: &Value) -> bool {
+    let paths: &[&str] = match plural {
+        "deployments" | "daemonsets" => &["/spec/selector"],
+        "statefulsets" => &["/spec/selector", "/spec/serviceName"],
+        "rolebindings" | "clusterrolebindings" => &["/roleRef"],
+        "configmaps" if object.is_some_and(|object| object["immutable"] == true) => &["/data"],
+        _ => &[],
+    };
+    paths.iter().any(|path| {
+        let there = object.and_then(|object| object.pointer(path));
+        content.pointer(path).is_some_and(|wanted| there.is_some_and(|there| there != wanted))
+    })
+}
+
 /// The field manager that a request names.
 fn manager(uri: &Uri) -> &str {
     let mut parameters = uri.query().into_iter().flat_map(|query| query.split('&'));
@@ -313,6 +328,7 @@ fn write(server: &Server, method: &Method, uri: &Uri, content: &Value) -> Respon
         Method::PATCH if is_status && object.is_none() => failure(404),
         Method::DELETE if object.is_none() => failure(404),
         Method::PATCH | Method::DELETE if !is_for(object.as_ref(), wanted) => failure(409),
+        Method::PATCH if !is_status && is_fixed(&key.0, object.as_ref(), content) => failure(422),
         Method::PATCH => json_answer(200, &server.apply(&key, is_status, manager(uri), content)),
         Method::DELETE => {
             server.remove(&key);
@@ -341,6 +357,7 @@ fn failure(status: u16) -> Response {
     let reason = match status {
         404 => "NotFound",
         409 => "Conflict",
+        422 => "Invalid",
         429 => "TooManyRequests",
         _ => "InternalError",
     };

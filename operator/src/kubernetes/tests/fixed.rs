@@ -1,0 +1,146 @@
+//! Children that are as they should be but for a field that nobody can change: of an earlier version of the operator, or adx-mon's own.
+
+use serde_json::{Value, json};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    LATER, running,
+    server::{Key, Server},
+};
+use crate::kubernetes::child::APPLIED;
+
+/// Changes what nobody can change, as if it had been made so.
+fn make_otherwise(server: &Server, key: &Key, path: &str, value: Value) -> Value {
+    let mut object = server.get(key).expect("it was made");
+    *object.pointer_mut(path).expect("it has that field") = value;
+    object["metadata"]["annotations"][APPLIED] = "earlier".into();
+    server.put(key, object.clone());
+    object
+}
+
+fn selects_otherwise() -> Value {
+    json!({"matchLabels": {"app": "earlier"}})
+}
+
+/// Reason and message of an object's summary.
+fn ready(server: &Server, plural: &str, name: &str) -> (String, String) {
+    let object = server.get(&(plural.to_owned(), name.to_owned())).expect("it was put there");
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    let ready = conditions.find(|condition| condition["type"] == "Ready").expect("it was told");
+    let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
+    (text("reason"), text("message"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_what_nothing_is_lost_is_made_anew() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let binding = "adx-mon:monitoring:alerter:a";
+    let mut told = Vec::new();
+    for (plural, name, path, value, note) in [
+        (
+            "deployments",
+            "a",
+            "/spec/selector",
+            selects_otherwise(),
+            "Deployment 'a' was deleted and made anew: its spec.selector",
+        ),
+        (
+            "daemonsets",
+            "c",
+            "/spec/selector",
+            selects_otherwise(),
+            "DaemonSet 'c' was deleted and made anew: its spec.selector",
+        ),
+        (
+            "rolebindings",
+            "i-ingestor",
+            "/roleRef/name",
+            json!("earlier"),
+            "RoleBinding 'i-ingestor' was deleted and made anew: its roleRef",
+        ),
+        (
+            "clusterrolebindings",
+            binding,
+            "/roleRef/name",
+            json!("earlier"),
+            "ClusterRoleBinding 'adx-mon:monitoring:alerter:a' was deleted and made anew: its roleRef",
+        ),
+        (
+            "configmaps",
+            "c-config",
+            "/data",
+            json!({"config.toml": "earlier"}),
+            "ConfigMap 'c-config' was deleted and made anew: its data",
+        ),
+    ] {
+        let key = (plural.to_owned(), name.to_owned());
+        let before = server.get(&key).expect("it was made");
+        let mut of_earlier = make_otherwise(&server, &key, path, value);
+        if plural == "configmaps" {
+            of_earlier["immutable"] = true.into();
+            server.put(&key, of_earlier);
+        }
+        time::sleep(LATER).await;
+        let now = server.get(&key).expect("it is there again");
+        assert_ne!(now["metadata"]["uid"], before["metadata"]["uid"], "{key:?}: it is another");
+        for part in
+            ["/metadata/labels", "/metadata/ownerReferences", "/spec", "/roleRef", "/subjects", "/data", "/immutable"]
+        {
+            assert_eq!(now.pointer(part), before.pointer(part), "{key:?}: {part}");
+        }
+        told.push(format!("{note} has to be another and cannot be changed in place"));
+    }
+    assert_eq!(server.told("Replaced"), told);
+    assert_eq!(server.told("DriftReverted"), Vec::<String>::new());
+    assert_eq!(server.told("Immutable"), Vec::<String>::new());
+    term.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_keeps_something_is_a_persons_to_delete() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let set = ("statefulsets".to_owned(), "i".to_owned());
+    for (path, field, value) in [
+        ("/spec/selector", "spec.selector", selects_otherwise()),
+        ("/spec/serviceName", "spec.serviceName", json!("earlier")),
+    ] {
+        let before = server.get(&set).expect("it was made");
+        let of_earlier = make_otherwise(&server, &set, path, value);
+        time::sleep(LATER).await;
+        let now = server.get(&set).expect("it stays");
+        assert_eq!((&now["metadata"]["uid"], &now["spec"]), (&of_earlier["metadata"]["uid"], &of_earlier["spec"]));
+        let why = format!(
+            "{field} of the StatefulSet 'i' has to be another and cannot be changed in place: delete that object, and it is made anew"
+        );
+        assert_eq!(ready(&server, "ingestors", "i"), ("Immutable".to_owned(), why.clone()));
+        assert_eq!(server.told("Immutable").last(), Some(&why));
+        // The way out.
+        server.remove(&set);
+        time::sleep(LATER).await;
+        assert_eq!(server.get(&set).expect("it is there again")["spec"], before["spec"]);
+        assert_eq!(ready(&server, "ingestors", "i").0, "Progressing");
+    }
+    assert_eq!(server.told("Immutable").len(), 2, "each of them once");
+    term.cancel();
+}
+
+/// As adx-mon's operator makes one for the same object.
+#[tokio::test(start_paused = true)]
+async fn what_we_have_never_applied_is_a_persons_to_delete() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let deployment = ("deployments".to_owned(), "a".to_owned());
+    let mut of_others = server.get(&deployment).expect("it was made");
+    of_others["spec"]["selector"] = selects_otherwise();
+    of_others["metadata"]["managedFields"] =
+        json!([{"manager": "manager", "operation": "Update", "apiVersion": "apps/v1"}]);
+    server.put(&deployment, of_others.clone());
+    time::sleep(LATER).await;
+    assert_eq!(server.get(&deployment).expect("it stays")["spec"], of_others["spec"]);
+    let (reason, message) = ready(&server, "alerters", "a");
+    assert!(reason == "Immutable" && message.starts_with("spec.selector of the Deployment 'a'"), "{reason}: {message}");
+    term.cancel();
+}
