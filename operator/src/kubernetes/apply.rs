@@ -67,6 +67,12 @@ pub(crate) enum ApplyError {
         /// Which.
         child: String,
     },
+    /// An object of that name is an earlier owner's.
+    #[error("the {child} is of an earlier object of this name: Kubernetes is about to remove it")]
+    OfEarlier {
+        /// Which.
+        child: String,
+    },
     /// It has to be another in a field that nobody can change.
     #[error(
         "{path} of the {child} has to be another and cannot be changed in place: delete that object, and it is made anew"
@@ -94,7 +100,7 @@ impl ApplyError {
     pub(crate) const fn reason(&self) -> Reason {
         match self {
             Self::Conflict { .. } => Reason::Conflict,
-            Self::Dying { .. } => Reason::WaitingForDeletion,
+            Self::Dying { .. } | Self::OfEarlier { .. } => Reason::WaitingForDeletion,
             Self::Immutable { .. } => Reason::Immutable,
             Self::Api { .. } => Reason::ApplyFailed,
         }
@@ -201,7 +207,9 @@ async fn look(client: &Client, owner: &Owner, child: Child) -> Result<Look, Appl
             return Err(ApplyError::Dying { child: child() });
         }
         if !owner.owns(live) {
-            return Err(ApplyError::Conflict { child: child() });
+            let is_of_earlier = owner.succeeds_owner_of(live);
+            let child = child();
+            return Err(if is_of_earlier { ApplyError::OfEarlier { child } } else { ApplyError::Conflict { child } });
         }
     }
     Ok(Look { child, live })

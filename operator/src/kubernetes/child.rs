@@ -90,7 +90,7 @@ impl Owner {
 
     fn reference(&self) -> OwnerReference {
         OwnerReference {
-            api_version: "adx-mon.azure.com/v1".to_owned(),
+            api_version: API_VERSION.to_owned(),
             kind: self.kind.as_str().to_owned(),
             name: self.name.clone(),
             uid: self.uid.clone(),
@@ -108,7 +108,19 @@ impl Owner {
             (Some(_), owners) => owners.iter().any(|owner| owner.uid == self.uid),
         }
     }
+
+    /// Whether an object was made for an earlier owner of this name, with which Kubernetes removes it.
+    pub(crate) fn succeeds_owner_of(&self, object: &DynamicObject) -> bool {
+        let is_earlier = |owner: &OwnerReference| {
+            let is_of_ours = owner.api_version == API_VERSION && owner.kind == self.kind.as_str();
+            is_of_ours && owner.name == self.name && owner.uid != self.uid
+        };
+        is_applied_by_us(object) && object.metadata.owner_references.iter().flatten().any(is_earlier)
+    }
 }
+
+/// Of all kinds that we reconcile.
+const API_VERSION: &str = "adx-mon.azure.com/v1";
 
 /// Whether it has fields that this operator applied.
 pub(crate) fn is_applied_by_us(object: &DynamicObject) -> bool {
@@ -246,12 +258,18 @@ mod tests {
         let (mine, earlier) = (owner("1"), owner("2"));
         let map = object(&Child::namespaced::<ConfigMap>(&mine, "c-config", json!({})));
         assert!(mine.owns(&map) && !earlier.owns(&map));
+        assert!(!earlier.succeeds_owner_of(&map), "a person may name an owner");
         let mut role = object(&Child::cluster::<ClusterRole>(&mine, "monitoring:c", json!({})));
         assert!(!mine.owns(&role), "a person may set labels like ours");
         let applied = json!([{"manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": "v1"}]);
         role.metadata.managed_fields = serde_json::from_value(applied).unwrap();
         role.metadata.labels = None;
         assert!(mine.owns(&role), "and may take ours away");
+        let mut map = map;
+        map.metadata.managed_fields = role.metadata.managed_fields.clone();
+        assert!(earlier.succeeds_owner_of(&map) && !mine.succeeds_owner_of(&map));
+        let other = Owner { name: "other".to_owned(), ..owner("2") };
+        assert!(!other.succeeds_owner_of(&map), "of another name, it is in the way");
         assert!(!mine.owns(&DynamicObject::new("c", &ApiResource::erase::<ConfigMap>(&())).within("monitoring")));
     }
 

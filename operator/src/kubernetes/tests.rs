@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::server::{NAMESPACE, Server};
 use super::{
-    child::APPLIED,
+    child::{APPLIED, FIELD_MANAGER},
     context::Context,
     metrics::OperatorMetrics,
     run_controllers,
@@ -162,6 +162,31 @@ async fn what_an_earlier_version_did_not_make_was_not_deleted() {
     server.remove(&budget);
     time::sleep(LATER).await;
     assert_eq!(server.told("DriftReverted"), ["PodDisruptionBudget 'eu-agent' was deleted"]);
+    term.cancel();
+}
+
+/// As with `kubectl replace --force`: what was made for the object before is collected a moment later.
+#[tokio::test(start_paused = true)]
+async fn what_goes_with_an_earlier_object_of_the_name_is_waited_for_and_no_conflict() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let service = ("services".to_owned(), "i".to_owned());
+    let owner = json!({"apiVersion": "adx-mon.azure.com/v1", "kind": "Ingestor", "name": "i", "uid": "earlier"});
+    let managers = json!([{"manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": "v1"}]);
+    let labels = json!({"app.kubernetes.io/managed-by": "adx-federation", "app.kubernetes.io/name": "ingestor", "app.kubernetes.io/instance": "i"});
+    let metadata = json!({"name": "i", "namespace": NAMESPACE, "labels": labels, "ownerReferences": [owner], "managedFields": managers});
+    server.put(&service, json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata}));
+    let _watches = running(&server, &term).await;
+    let ready = || {
+        let object = server.get(&("ingestors".to_owned(), "i".to_owned())).expect("it was put there");
+        let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.find(|condition| condition["type"] == "Ready").map(|ready| ready["reason"].clone())
+    };
+    assert_eq!(ready(), Some(json!("WaitingForDeletion")));
+    server.remove(&service);
+    time::sleep(LATER).await;
+    assert_eq!(ready(), Some(json!("Progressing")));
+    assert!(server.get(&service).is_some());
+    assert_eq!(server.told("Conflict"), Vec::<String>::new());
     term.cancel();
 }
 
