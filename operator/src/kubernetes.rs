@@ -3,6 +3,7 @@
 //! | module | what | I/O |
 //! |---|---|---|
 //! | [`watches`] | what changes in the cluster, as names of objects to reconcile | watches |
+//! | [`made`] | what there is of ours, by its owner | none |
 //! | [`reconcile`] | one object: gate, plan, apply, report | through the steps |
 //! | [`unreadable`] | one that cannot be read: the status says so, and nothing is done | the API server |
 //! | [`kinds`] | what each kind decides | none |
@@ -25,6 +26,7 @@ mod context;
 mod criteria;
 mod events;
 mod kinds;
+mod made;
 mod managed;
 mod metrics;
 mod provision;

@@ -9,8 +9,8 @@ mod room;
 use futures::future;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Api, Client,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, ValidationDirective},
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions, ValidationDirective},
 };
 use serde_json::{Value, json};
 
@@ -155,7 +155,8 @@ impl Look {
     }
 }
 
-/// Brings the cluster to what `build` says. `applied` is told of each child that is written, also where a later one cannot be.
+/// Brings the cluster to what `build` says. `besides`: what else has the owner's labels. `applied` is told of each child that is written, also where a later one
+/// cannot be.
 ///
 /// # Errors
 /// [`ApplyError`]: the first thing that stood in the way.
@@ -163,13 +164,15 @@ pub(crate) async fn apply(
     client: &Client,
     owner: &Owner,
     build: Build,
+    besides: &[ChildRef],
     applied: &mut Applied,
 ) -> Result<(), ApplyError> {
     let Build { supports, workload, unwanted } = build;
     let workload = workload.map(|workload| workload.beside(&supports));
     let count = supports.len();
     let looks = future::try_join_all(supports.into_iter().chain(workload).map(|child| look(client, owner, child)));
-    let gone = future::try_join_all(unwanted.iter().map(|child| look_at_unwanted(client, owner, child)));
+    let unwanted = unwanted.iter().map(|child| (child, false)).chain(besides.iter().map(|child| (child, true)));
+    let gone = future::try_join_all(unwanted.map(|(child, is_found)| look_at_unwanted(client, owner, child, is_found)));
     let (mut looks, gone) = future::try_join(looks, gone).await?;
     let workload = looks.split_off(count).pop();
     applied.was_whole = workload.as_ref().and_then(Look::is_marked);
@@ -215,15 +218,22 @@ async fn look(client: &Client, owner: &Owner, child: Child) -> Result<Look, Appl
     Ok(Look { child, live })
 }
 
-/// What is not ours is not unwanted.
+/// What is not ours is not unwanted. `is_found`: only its labels tell of it.
 async fn look_at_unwanted<'a>(
     client: &Client,
     owner: &Owner,
     child: &'a ChildRef,
+    is_found: bool,
 ) -> Result<Option<(&'a ChildRef, Option<String>)>, ApplyError> {
-    let live = get(client, child).await?;
-    let ours = live.filter(|live| owner.owns(live) && live.metadata.deletion_timestamp.is_none());
-    Ok(ours.map(|live| (child, live.metadata.uid)))
+    let live = get(client, child).await?.filter(|live| is_unwanted(owner, live, is_found));
+    Ok(live.map(|live| (child, live.metadata.uid)))
+}
+
+/// Whether it is ours to remove. Of what only labels tell it is what the operator has applied, in an earlier version: a person may have made a copy.
+fn is_unwanted(owner: &Owner, live: &DynamicObject, is_found: bool) -> bool {
+    owner.owns(live)
+        && live.metadata.deletion_timestamp.is_none()
+        && (!is_found || (owner.is_named_on(live) && is_applied_by_us(live)))
 }
 
 /// The arguments of a workload of the owner's own; `None` where there is none.
@@ -392,14 +402,23 @@ async fn remove(client: &Client, child: &ChildRef, uid: Option<String>) -> Resul
     }
 }
 
-/// Removes the owner's cluster-scoped children, which nothing collects.
+/// Removes the owner's cluster-scoped children, which nothing collects; `children` has one of each kind that there may be. Those that an earlier version called otherwise
+/// have the owner's labels, as the others have unless somebody took them away.
 ///
 /// # Errors
 /// [`ApplyError::Api`]
 pub(crate) async fn clean_up(client: &Client, owner: &Owner, children: &[ChildRef]) -> Result<(), ApplyError> {
     for child in children {
-        if let Some((child, uid)) = look_at_unwanted(client, owner, child).await? {
+        if let Some((child, uid)) = look_at_unwanted(client, owner, child, false).await? {
             remove(client, child, uid).await?;
+        }
+        let like = ListParams::default().labels(&owner.selects_in_cluster());
+        let listed = child.api(client).list(&like).await.map_err(api_error("list others of the owner of", child))?;
+        for other in listed.items {
+            if is_unwanted(owner, &other, true) {
+                let reference = ChildRef { name: other.name_any(), ..child.clone() };
+                remove(client, &reference, other.metadata.uid).await?;
+            }
         }
     }
     Ok(())

@@ -88,6 +88,13 @@ impl Owner {
             .into()
     }
 
+    /// A label selector of its cluster-scoped children.
+    pub(crate) fn selects_in_cluster(&self) -> String {
+        let mut labels = self.labels();
+        labels.insert(NAMESPACE.to_owned(), self.namespace.clone());
+        labels.iter().map(|(label, value)| format!("{label}={value}")).collect::<Vec<_>>().join(",")
+    }
+
     fn reference(&self) -> OwnerReference {
         OwnerReference {
             api_version: API_VERSION.to_owned(),
@@ -107,6 +114,14 @@ impl Owner {
             (None, _) | (Some(_), []) => is_applied_by_us(object),
             (Some(_), owners) => owners.iter().any(|owner| owner.uid == self.uid),
         }
+    }
+
+    /// Whether an object's labels say that it was made for an owner of this kind and name.
+    pub(crate) fn is_named_on(&self, object: &DynamicObject) -> bool {
+        let labels = object.metadata.labels.as_ref();
+        let has = |label: &str, value: &str| labels.and_then(|labels| labels.get(label)).is_some_and(|is| is == value);
+        self.labels().iter().all(|(label, value)| has(label, value))
+            && (object.metadata.namespace.is_some() || has(NAMESPACE, &self.namespace))
     }
 
     /// Whether an object was made for an earlier owner of this name, with which Kubernetes removes it.

@@ -15,6 +15,7 @@ use shared::document::ADXCluster;
 
 use super::{
     child::{Kind, Owner},
+    made::Made,
     managed::{Managed, World},
     metrics::OperatorMetrics,
     provision::Azure,
@@ -35,6 +36,8 @@ pub(crate) struct Stores {
     pub(crate) ingestors: Store<Stored<Ingestor>>,
     pub(crate) collectors: Store<Stored<Collector>>,
     pub(crate) alerters: Store<Stored<Alerter>>,
+    /// Of what we make, the names.
+    pub(crate) made: Made,
 }
 
 /// An object's kind, namespace and name.

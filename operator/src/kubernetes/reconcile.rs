@@ -175,8 +175,11 @@ async fn steps<K: Managed>(
 async fn tell_all<K: Managed>(object: &K, context: &Context, mut report: Report) -> Result<Outcome, ReconcileError> {
     let events = std::mem::take(&mut report.events);
     let told = tell(object, context, report).await;
-    for event in events.iter().filter(|event| told.is_ok() || event.type_ == EventType::Normal) {
-        publish(object, context, event).await;
+    let is_told = told.is_ok();
+    for event in &events {
+        if is_told || event.type_ == EventType::Normal {
+            publish(object, context, event).await;
+        }
     }
     told
 }
@@ -271,8 +274,9 @@ async fn carry_out<K: Managed>(
         set_finalizer(&context.client, owner, &reference).await?;
     }
     let has_workload = build.workload.is_some();
+    let besides = context.stores.made.besides(owner, &build);
     let mut applied = Applied::default();
-    let written = apply(&context.client, owner, build, &mut applied).await;
+    let written = apply(&context.client, owner, build, &besides, &mut applied).await;
     let Applied { workload, changed, created, was_whole, drift, replaced: anew } = applied;
     let was_whole = was_whole.unwrap_or_else(|| was_complete(object, workload_phase));
     let deleted = if was_whole { created } else { Vec::new() };

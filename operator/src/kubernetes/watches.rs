@@ -25,6 +25,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
+    api::ApiResource,
     core::{ClusterResourceScope, NamespaceResourceScope, ObjectMeta, PartialObjectMeta},
     runtime::{
         WatchStreamExt as _,
@@ -39,6 +40,7 @@ use tokio::task::JoinSet;
 use super::{
     child::{COMPONENT, INSTANCE, Kind, MANAGED_BY, NAMESPACE},
     context::Stores,
+    made::{Made, OwnerName, Place},
     managed::Managed,
     stored::Stored,
 };
@@ -116,7 +118,8 @@ impl Watches {
         let (ingestors, ingestor_writer) = store::<Stored<Ingestor>>();
         let (collectors, collector_writer) = store::<Stored<Collector>>();
         let (alerters, alerter_writer) = store::<Stored<Alerter>>();
-        let stores = Stores { clusters, ingestors, collectors, alerters };
+        let made = Made::default();
+        let stores = Stores { clusters, ingestors, collectors, alerters, made: made.clone() };
         let mut watches = Self { stores: stores.clone(), synced: Synced::default(), tasks: JoinSet::new() };
 
         let (others, to) = (stores.clone(), queues.clone());
@@ -133,19 +136,19 @@ impl Watches {
         watches.keep(scoped(client, namespace), collector_writer, stores.collectors.clone(), queues, |_| {});
         watches.keep(scoped(client, namespace), alerter_writer, stores.alerters, queues, |_| {});
 
-        watches.pass_on::<StatefulSet>(scoped(client, namespace), queues);
-        watches.pass_on::<DaemonSet>(scoped(client, namespace), queues);
-        watches.pass_on::<Deployment>(scoped(client, namespace), queues);
-        watches.pass_on::<HorizontalPodAutoscaler>(scoped(client, namespace), queues);
-        watches.pass_on::<PodDisruptionBudget>(scoped(client, namespace), queues);
-        watches.pass_on::<Service>(scoped(client, namespace), queues);
-        watches.pass_on::<ServiceAccount>(scoped(client, namespace), queues);
-        watches.pass_on::<ConfigMap>(scoped(client, namespace), queues);
-        watches.pass_on::<Role>(scoped(client, namespace), queues);
-        watches.pass_on::<RoleBinding>(scoped(client, namespace), queues);
-        watches.pass_on::<Pod>(scoped(client, namespace), queues);
-        watches.pass_on::<ClusterRole>(everywhere(client), queues);
-        watches.pass_on::<ClusterRoleBinding>(everywhere(client), queues);
+        watches.pass_on::<StatefulSet>(scoped(client, namespace), queues, None);
+        watches.pass_on::<DaemonSet>(scoped(client, namespace), queues, Some(&made));
+        watches.pass_on::<Deployment>(scoped(client, namespace), queues, Some(&made));
+        watches.pass_on::<HorizontalPodAutoscaler>(scoped(client, namespace), queues, Some(&made));
+        watches.pass_on::<PodDisruptionBudget>(scoped(client, namespace), queues, Some(&made));
+        watches.pass_on::<Service>(scoped(client, namespace), queues, Some(&made));
+        watches.pass_on::<ServiceAccount>(scoped(client, namespace), queues, Some(&made));
+        watches.pass_on::<ConfigMap>(scoped(client, namespace), queues, Some(&made));
+        watches.pass_on::<Role>(scoped(client, namespace), queues, Some(&made));
+        watches.pass_on::<RoleBinding>(scoped(client, namespace), queues, Some(&made));
+        watches.pass_on::<Pod>(scoped(client, namespace), queues, None);
+        watches.pass_on::<ClusterRole>(everywhere(client), queues, Some(&made));
+        watches.pass_on::<ClusterRoleBinding>(everywhere(client), queues, Some(&made));
         watches
     }
 
@@ -217,13 +220,24 @@ impl Watches {
         });
     }
 
-    /// Watches the metadata of what we make of one kind: a change goes to its owner's queue.
-    fn pass_on<C>(&mut self, api: Api<PartialObjectMeta<C>>, queues: &Queues)
+    /// Watches the metadata of what we make of one kind: a change goes to its owner's queue. `made`: where its names are kept, if they are.
+    fn pass_on<C>(&mut self, api: Api<PartialObjectMeta<C>>, queues: &Queues, made: Option<&Made>)
     where
         C: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let (queues, mut first) = (queues.clone(), Some(self.started()));
+        let (made, resource) = (made.cloned(), Arc::new(ApiResource::erase::<C>(&())));
         self.tasks.spawn(async move {
+            let place = |(namespace, name): &Named| Place {
+                resource: Arc::clone(&resource),
+                namespace: namespace.clone(),
+                name: name.clone(),
+            };
+            let forget = |owner: &OwnerName, key: &Named| {
+                if let Some(made) = &made {
+                    made.remove(owner, &place(key));
+                }
+            };
             let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
             let mut events = pin!(watcher(api, ours).default_backoff());
             // Owners of what there is: labels may be what somebody changes, and after a gap those of what has vanished are looked at too.
@@ -234,22 +248,35 @@ impl Watches {
                 match event {
                     Ok(Event::Apply(object) | Event::InitApply(object)) => {
                         let owner = owner_of(&object.metadata);
-                        owner.iter().for_each(tell);
                         let key = (object.namespace(), object.name_any());
-                        let known = match owner {
-                            Some(owner) => owners.insert(key, owner),
-                            None => owners.get(&key).cloned(),
-                        };
-                        known.iter().for_each(tell);
+                        let known = owners.get(&key).cloned();
+                        if let Some(owner) = &owner {
+                            known.iter().filter(|known| *known != owner).for_each(|known| forget(known, &key));
+                            // Before its owner is looked at.
+                            if let Some(made) = &made {
+                                made.add(owner, place(&key));
+                            }
+                        }
+                        owner.iter().chain(&known).for_each(tell);
+                        owners.extend(owner.map(|owner| (key, owner)));
                     }
                     Ok(Event::Delete(object)) => {
-                        owner_of(&object.metadata).iter().for_each(tell);
-                        owners.remove(&(object.namespace(), object.name_any())).iter().for_each(tell);
+                        let key = (object.namespace(), object.name_any());
+                        let (owner, known) = (owner_of(&object.metadata), owners.remove(&key));
+                        owner.iter().chain(&known).for_each(|owner| {
+                            forget(owner, &key);
+                            tell(owner);
+                        });
                     }
                     // A list that fails begins again: what was known before the first stays known until one succeeds.
                     Ok(Event::Init) => before.extend(owners.drain()),
                     Ok(Event::InitDone) => {
-                        before.drain().for_each(|(_, owner)| tell(&owner));
+                        for (key, owner) in before.drain() {
+                            if owners.get(&key) != Some(&owner) {
+                                forget(&owner, &key);
+                            }
+                            tell(&owner);
+                        }
                         if let Some(done) = first.take() {
                             done();
                         }
@@ -291,9 +318,6 @@ fn each_in<K: Managed>(store: &Store<Stored<K>>, namespace: Option<&str>, mut ac
 
 /// An object by its namespace and name.
 type Named = (Option<String>, String);
-
-/// An owner by kind, namespace and name.
-type OwnerName = (Kind, Option<String>, String);
 
 /// The owner of an object of ours, by its labels.
 fn owner_of(metadata: &ObjectMeta) -> Option<OwnerName> {

@@ -148,6 +148,13 @@ async fn go_back(test: &TestNamespace) {
     for (kind, child) in children(test).await {
         let child = of_earlier(applied(&child));
         apply(test, kind, &child).await;
+        if kind.starts_with("v1 ") || kind.contains("/v1 ClusterRole") {
+            // It had these under other names as well.
+            let mut other = child.clone();
+            let name = child["metadata"]["name"].as_str().expect("a child has a name");
+            other["metadata"]["name"] = format!("{name}-earlier").into();
+            apply(test, kind, &other).await;
+        }
         if child["metadata"]["name"] == "part-agent" {
             // It gave a cluster without a part in a federation an agent as well.
             let text = child.to_string().replace("part-agent", "eu-agent");

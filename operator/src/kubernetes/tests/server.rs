@@ -11,7 +11,7 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::State,
+    extract::{Query, State},
     http::{Method, Uri},
     response::Response,
 };
@@ -306,7 +306,7 @@ fn read(server: &Server, uri: &Uri) -> Response {
     let (plural, name, _) = place(uri.path());
     let Some(name) = name else {
         let is_watch = uri.query().is_some_and(|query| query.contains("watch=true"));
-        return if is_watch { watch(server, plural) } else { list(server, &plural) };
+        return if is_watch { watch(server, plural) } else { list(server, &plural, uri) };
     };
     match server.get(&(plural, name)) {
         Some(object) => json_answer(200, &object),
@@ -338,10 +338,16 @@ fn write(server: &Server, method: &Method, uri: &Uri, content: &Value) -> Respon
     }
 }
 
-fn list(server: &Server, plural: &str) -> Response {
+fn list(server: &Server, plural: &str, uri: &Uri) -> Response {
+    let asked = Query::<BTreeMap<String, String>>::try_from_uri(uri).map(|Query(asked)| asked).unwrap_or_default();
+    let labels = asked.get("labelSelector").map(String::as_str).unwrap_or_default();
+    let is_selected = |object: &Value| {
+        let mut wanted = labels.split(',').filter_map(|label| label.split_once('='));
+        wanted.all(|(label, value)| object["metadata"]["labels"][label] == value)
+    };
     let stored = server.stored();
-    let items: Vec<_> =
-        stored.objects.iter().filter(|((kind, _), _)| kind == plural).map(|(_, object)| object).collect();
+    let objects = stored.objects.iter().filter(|((kind, _), _)| kind == plural).map(|(_, object)| object);
+    let items: Vec<&Value> = objects.filter(|object| is_selected(object)).collect();
     let metadata = json!({"resourceVersion": stored.version.to_string()});
     json_answer(200, &json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}))
 }
