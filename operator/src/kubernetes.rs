@@ -117,7 +117,7 @@ pub async fn run(mut settings: Settings, environment: Environment) {
     let prepared = async {
         wait_for_definitions(&client, settings.namespace.as_deref(), &admin).await;
         if settings.images.agent.is_none() {
-            settings.images.agent = own_image(&client).await;
+            settings.images.agent = own_image(&client, &admin).await;
         }
     };
     tokio::select! {
@@ -168,12 +168,16 @@ async fn until_leading(standing: &mut watch::Receiver<Standing>, admin: &Admin) 
 }
 
 /// The image of the pod that this process runs in; `None` where it does not know its pod.
-async fn own_image(client: &Client) -> Option<String> {
+async fn own_image(client: &Client, admin: &Admin) -> Option<String> {
     let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
-    let (name, namespace) = (variable("POD_NAME")?, variable("POD_NAMESPACE")?);
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    image_of(client, admin, &variable("POD_NAMESPACE")?, &variable("POD_NAME")?).await
+}
+
+/// The image of the operator in a pod. Asks until it is told.
+async fn image_of(client: &Client, admin: &Admin, namespace: &str, name: &str) -> Option<String> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     loop {
-        match pods.get(&name).await {
+        match pods.get(name).await {
             Ok(pod) => {
                 let containers = pod.spec.map(|spec| spec.containers).unwrap_or_default();
                 // Beside sidecars that were injected.
@@ -181,7 +185,9 @@ async fn own_image(client: &Client) -> Option<String> {
                 return own.and_then(|container| container.image.clone());
             }
             Err(error) => {
-                tracing::warn!(error = chain(&error), "the operator's own pod cannot be read, which is tried again");
+                let why = chain(&error);
+                tracing::warn!(error = why, "the operator's own pod cannot be read, which is tried again");
+                admin.set_ready(false, format!("the operator's own pod {namespace}/{name} cannot be read: {why}"));
                 time::sleep(LOOK_FOR_CRDS).await;
             }
         }

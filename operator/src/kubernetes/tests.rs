@@ -11,7 +11,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use serde_json::{Value, json};
 use shared::{
     document::{ADXCluster, effective, fingerprint},
-    runtime::Metrics,
+    runtime::{Admin, Metrics},
 };
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use self::server::{NAMESPACE, Server};
 use super::{
     child::{APPLIED, FIELD_MANAGER},
     context::Context,
+    image_of,
     metrics::OperatorMetrics,
     run_controllers,
     settings::Settings,
@@ -362,4 +363,20 @@ async fn an_object_that_cannot_be_read_says_so_and_harms_no_other() {
     time::sleep(LATER).await;
     assert_eq!(made()[0]["spec"]["template"], before[0]["spec"]["template"]);
     term.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_that_cannot_read_its_own_pod_says_so_and_goes_on_once_it_can() {
+    let (server, admin) = (Server::default(), Admin::new(Metrics::new()));
+    let (client, told) = (server.client(), admin.clone());
+    let image = tokio::spawn(async move { image_of(&client, &told, NAMESPACE, "operator-0").await });
+    time::sleep(LATER).await;
+    let (is_ready, why) = admin.readiness();
+    let expected = "the operator's own pod monitoring/operator-0 cannot be read: ";
+    assert!(!is_ready && why.starts_with(expected), "{why}");
+    let containers = json!([{"name": "injected", "image": "x/sidecar:1"}, {"name": "operator", "image": "x/own:1"}]);
+    let metadata = json!({"name": "operator-0", "namespace": NAMESPACE});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": containers}});
+    server.put(&("pods".to_owned(), "operator-0".to_owned()), pod);
+    assert_eq!(image.await.expect("it ends"), Some("x/own:1".to_owned()));
 }
