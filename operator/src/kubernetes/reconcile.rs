@@ -319,7 +319,7 @@ async fn carry_out<K: Managed>(
         } else if is_told {
             outcome = Outcome::Progressing;
         } else {
-            let trouble = told_trouble(&context.client, owner).await.unwrap_or_default();
+            let trouble = told_trouble(&context.client, owner, Timestamp::now()).await.unwrap_or_default();
             let trouble = match trouble.or_else(|| refusal(&workload)) {
                 None => told_refusal(&context.client, owner, &workload).await.unwrap_or_default(),
                 trouble => trouble,

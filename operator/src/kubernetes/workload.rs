@@ -1,7 +1,9 @@
-//! Whether a workload's pods run, and if not, why: in the pods' own words. I/O: [`told_trouble`] lists pods, [`told_refusal`] Events; the rest is pure.
+//! Whether a workload's pods run, and if not, why: in the pods' own words. I/O: [`told_trouble`] lists pods and Events, [`told_refusal`] Events; the rest
+//! is pure.
 
 use std::fmt::Debug;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::core::v1::{ContainerStatus, Event, Pod},
     apimachinery::pkg::apis::meta::v1::Condition,
@@ -80,15 +82,20 @@ pub(crate) async fn told_refusal(
     if number("/status/replicas").max(number("/status/currentNumberScheduled")) >= wanted {
         return Ok(None);
     }
+    let newest = newest(client, owner, &format!("involvedObject.uid={uid},reason=FailedCreate")).await?;
+    Ok(newest.map(|event| ("FailedCreate".to_owned(), event.message.unwrap_or_default())))
+}
+
+/// The Event that was written last of those that a field selector selects.
+async fn newest(client: &Client, owner: &Owner, fields: &str) -> Result<Option<Event>, kube::Error> {
     let events: Api<Event> = Api::namespaced(client.clone(), &owner.namespace);
-    let refused = format!("involvedObject.uid={uid},reason=FailedCreate");
     let mut newest: Option<Event> = None;
-    each_page(&events, ListParams::default().fields(&refused), |page| {
+    each_page(&events, ListParams::default().fields(fields), |page| {
         newest = newest.take().into_iter().chain(page).max_by_key(version);
         true
     })
     .await?;
-    Ok(newest.map(|event| ("FailedCreate".to_owned(), event.message.unwrap_or_default())))
+    Ok(newest)
 }
 
 /// When an Event was written last, among others: its times are whole seconds, and several of one look of a controller have the same.
@@ -96,19 +103,26 @@ fn version(event: &Event) -> Option<u64> {
     event.metadata.resource_version.as_ref()?.parse().ok()
 }
 
-/// The first pod of an owner that is in trouble: reason and sentence. All are looked at, as a DaemonSet has one on each node and a single one may be bad.
+/// The first pod of an owner that is in trouble: reason and sentence. All are looked at, as a DaemonSet has one on each node and a single one may be bad. Where a volume
+/// is not there, as a Secret that is named wrongly, the pod itself says only that its containers are being made: then an Event tells.
 ///
 /// # Errors
-/// If they cannot be listed.
-pub(crate) async fn told_trouble(client: &Client, owner: &Owner) -> Result<Option<(String, String)>, kube::Error> {
+/// If they, or Events, cannot be listed.
+pub(crate) async fn told_trouble(
+    client: &Client,
+    owner: &Owner,
+    now: Timestamp,
+) -> Result<Option<(String, String)>, kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &owner.namespace);
     let labels: Vec<String> = owner.selector().iter().map(|(label, value)| format!("{label}={value}")).collect();
     let labels = labels.join(",");
+    let mut slow = None;
     // Those that have not begun to run are few, and mostly it is one of them. What crashes again and again has begun.
     for phase in ["status.phase!=Running", "status.phase=Running"] {
         let mut found = None;
         each_page(&pods, ListParams::default().labels(&labels).fields(phase), |page| {
             found = trouble(&page);
+            slow = slow.take().or_else(|| slow_one(&page, now));
             found.is_none()
         })
         .await?;
@@ -116,8 +130,35 @@ pub(crate) async fn told_trouble(client: &Client, owner: &Owner) -> Result<Optio
             return Ok(found);
         }
     }
-    Ok(None)
+    let Some((name, uid)) = slow else { return Ok(None) };
+    let told = newest(client, owner, &format!("involvedObject.uid={uid},type=Warning")).await?;
+    Ok(told.and_then(|event| {
+        let reason = event.reason.filter(|reason| !reason.is_empty())?;
+        let sentence = format!("pod {name}: {reason}: {}", event.message.unwrap_or_default());
+        Some((reason, sentence))
+    }))
 }
+
+/// The first of these pods whose containers should have been made by now: its name and uid.
+fn slow_one(pods: &[Pod], now: Timestamp) -> Option<(String, String)> {
+    let is_being_made = |container: &ContainerStatus| {
+        let reason = container.state.as_ref().and_then(|state| state.waiting.as_ref()?.reason.as_deref());
+        reason.is_some_and(|reason| BEING_MADE.contains(&reason))
+    };
+    pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).find_map(|pod| {
+        let age = now.duration_since(pod.metadata.creation_timestamp.as_ref()?.0);
+        let status = pod.status.as_ref()?;
+        let mut containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+        let is_slow = age >= SLOW && containers.any(is_being_made);
+        is_slow.then(|| Some((pod.metadata.name.clone()?, pod.metadata.uid.clone()?))).flatten()
+    })
+}
+
+/// How long a pod's containers may be in the making before somebody is asked why.
+const SLOW: SignedDuration = SignedDuration::from_secs(10);
+
+/// Why a container waits for its own start.
+const BEING_MADE: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 /// So many are in memory at once.
 const PAGE: u32 = 250;
@@ -178,7 +219,7 @@ fn waiting_reason(container: &ContainerStatus) -> Option<(String, String)> {
     let reason = waiting.reason.clone()?;
     let said = waiting.message.clone();
     match reason.as_str() {
-        "ContainerCreating" | "PodInitializing" => None,
+        reason if BEING_MADE.contains(&reason) => None,
         BACK_OFF => Some((reason, said.unwrap_or_default())),
         // Each try ends with one of these, and the wait for the next one is `ImagePullBackOff`: one trouble, told in the kubelet's words for the wait.
         "ErrImagePull" | "RegistryUnavailable" | "SignatureValidationFailed" => {
@@ -214,7 +255,6 @@ mod tests {
     };
 
     use axum::{Json, Router, extract::Query};
-    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
@@ -390,7 +430,7 @@ mod tests {
         };
         let found = async |pods: Vec<Value>| {
             let (client, asked) = lists(pods, selects);
-            let found = told_trouble(&client, &owner()).await.unwrap();
+            let found = told_trouble(&client, &owner(), Timestamp::UNIX_EPOCH).await.unwrap();
             (found.map(|(reason, message)| format!("{reason}, {message}")), *asked.lock().unwrap())
         };
         let mut pods: Vec<Value> = (0..1000).map(runs).collect();
@@ -417,5 +457,36 @@ mod tests {
         let (client, _) = lists(versions.map(refusal).collect(), selects);
         let told = told_refusal(&client, &owner(), &set).await.unwrap();
         assert_eq!(told, Some(("FailedCreate".to_owned(), "refusal 100001".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn what_keeps_a_pod_from_being_made_is_told_by_an_event() {
+        let pod = |uid: &str, seconds: i64, reason: &str| {
+            let created = Timestamp::from_second(seconds).unwrap().to_string();
+            let container = json!({"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": {"waiting": {"reason": reason}}});
+            json!({"metadata": {"name": format!("c-{uid}"), "uid": uid, "creationTimestamp": created}, "status": {"phase": "Pending", "containerStatuses": [container]}})
+        };
+        let event = |version: &str, uid: &str, reason: &str| json!({"metadata": {"name": format!("e-{version}"), "resourceVersion": version}, "involvedObject": {"uid": uid}, "type": "Warning", "reason": reason, "message": "secret \"tls\" not found"});
+        let selects = |object: &Value, fields: &str| match fields.strip_prefix("involvedObject.uid=") {
+            Some(of) => of.strip_suffix(",type=Warning").is_some_and(|uid| object["involvedObject"]["uid"] == uid),
+            None => fields == "status.phase!=Running" && object["status"]["phase"] == "Pending",
+        };
+        let told = async |objects: Vec<Value>| {
+            let (client, _) = lists(objects, selects);
+            told_trouble(&client, &owner(), Timestamp::from_second(100).unwrap()).await.unwrap()
+        };
+        let mount = ("FailedMount".to_owned(), "pod c-slow: FailedMount: secret \"tls\" not found".to_owned());
+        let events = [event("8", "slow", "Earlier"), event("9", "slow", "FailedMount"), event("10", "other", "Others")];
+        let with = |pods: Vec<Value>| pods.into_iter().chain(events.clone()).collect::<Vec<_>>();
+        for reason in BEING_MADE {
+            let pods = vec![pod("new", 95, reason), pod("slow", 90, reason)];
+            assert_eq!(told(with(pods)).await, Some(mount.clone()));
+            // It has only begun, or nobody says anything.
+            assert_eq!(told(with(vec![pod("slow", 91, reason)])).await, None);
+            assert_eq!(told(with(vec![pod("silent", 0, reason)])).await, None);
+        }
+        // What a pod says itself comes first.
+        let pods = vec![pod("slow", 0, "ContainerCreating"), pod("bad", 99, "InvalidImageName")];
+        assert_eq!(told(with(pods)).await.unwrap().0, "InvalidImageName");
     }
 }
