@@ -48,6 +48,8 @@ pub(crate) struct Applied {
     pub(crate) was_whole: Option<bool>,
     /// Children that others had changed, with where.
     pub(crate) drift: Vec<(ChildRef, String)>,
+    /// Children that are not as they were just applied, with where: something changes them on their way in.
+    pub(crate) overruled: Vec<(ChildRef, String)>,
     /// Children that were made anew, with what cannot be changed in place.
     pub(crate) replaced: Vec<(ChildRef, &'static str)>,
 }
@@ -194,10 +196,11 @@ pub(crate) async fn apply(
 }
 
 impl Applied {
-    fn count(&mut self, Written { changed, created, drift, replaced, object: _ }: &Written) {
+    fn count(&mut self, Written { changed, created, drift, overruled, replaced, object: _ }: &Written) {
         self.changed += usize::from(*changed);
         self.created.extend(created.clone());
         self.drift.extend(drift.clone());
+        self.overruled.extend(overruled.clone());
         self.replaced.extend(replaced.clone());
     }
 }
@@ -267,6 +270,7 @@ struct Written {
     changed: bool,
     created: Option<ChildRef>,
     drift: Option<(ChildRef, String)>,
+    overruled: Option<(ChildRef, String)>,
     replaced: Option<(ChildRef, &'static str)>,
 }
 
@@ -327,7 +331,16 @@ async fn try_write(client: &Client, owner: &Owner, look: &mut Look) -> Result<Wr
             };
             let changed = changed.map_err(api_error("update", reference))?;
             let changed = give_up(&api, changed).await.map_err(api_error("update", reference))?;
+            let still = drift.as_ref().and_then(|_| {
+                let there = serde_json::to_value(&changed).expect("an object is JSON");
+                difference(&child.content, &there)
+            });
             let path = drift.as_deref();
+            if still.is_some() && still == drift {
+                tracing::warn!(owner = owner.name, namespace = owner.namespace, child = %reference, path, "overruled");
+                let overruled = still.map(|path| (reference.clone(), path));
+                return Ok(Written { object: Some(changed), overruled, ..Written::default() });
+            }
             tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, drift = path, "updated");
             let drift = drift.map(|path| (reference.clone(), path));
             Ok(Written { object: Some(changed), changed: true, drift, ..Written::default() })

@@ -71,6 +71,13 @@ pub(crate) fn drift_reverted((child, path): (ChildRef, Option<String>)) -> Event
     event(EventType::Normal, "DriftReverted", &note, Some(about(child, path)))
 }
 
+/// An Event for a child that is not as it was just applied. Nobody does that but who is asked before anything is stored.
+pub(crate) fn overruled((child, path): (ChildRef, String)) -> Event {
+    let note =
+        format!("{child} is not at {path} as it is applied: an admission webhook or policy changes it on its way");
+    event(EventType::Warning, "Overruled", &note, Some(about(child, Some(path))))
+}
+
 /// An Event for a child that had to be made anew for a field that nobody can change.
 pub(crate) fn replaced((child, path): (ChildRef, &str)) -> Event {
     let note =

@@ -27,7 +27,7 @@ use super::{
     conditions::{Draft, Phase, merged, ours, with_summary},
     context::Context,
     criteria,
-    events::{drift_reverted, event, news, publish, replaced},
+    events::{drift_reverted, event, news, overruled, publish, replaced},
     managed::{Managed, Plan},
     provision::Provisioned,
     reason::Reason,
@@ -277,13 +277,13 @@ async fn carry_out<K: Managed>(
     let besides = context.stores.made.besides(owner, &build);
     let mut applied = Applied::default();
     let written = apply(&context.client, owner, build, &besides, &mut applied).await;
-    let Applied { workload, changed, created, was_whole, drift, replaced: anew } = applied;
+    let Applied { workload, changed, created, was_whole, drift, overruled: others, replaced: anew } = applied;
     let was_whole = was_whole.unwrap_or_else(|| was_complete(object, workload_phase));
     let deleted = if was_whole { created } else { Vec::new() };
     context.metrics.drift(K::KIND, drift.len() + deleted.len());
     let changes = drift.into_iter().map(|(child, path)| (child, Some(path)));
     events.extend(changes.chain(deleted.into_iter().map(|child| (child, None))).map(drift_reverted));
-    events.extend(anew.into_iter().map(replaced));
+    events.extend(others.into_iter().map(overruled).chain(anew.into_iter().map(replaced)));
     if changed > 0 {
         // Whatever fails now, it is not what failed before.
         context.forget_failures(owner);

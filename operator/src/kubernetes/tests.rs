@@ -167,6 +167,28 @@ async fn what_an_earlier_version_did_not_make_was_not_deleted() {
     term.cancel();
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_admission_makes_of_a_child_is_no_drift_and_is_told() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let key = ("deployments".to_owned(), "a".to_owned());
+    server.overrule(&key, "/spec/template/spec/containers/0/imagePullPolicy", "Never".into());
+    let _watches = running(&server, &term).await;
+    let path = "spec.template.spec.containers[alerter].imagePullPolicy";
+    let told = [format!(
+        "Deployment 'a' is not at {path} as it is applied: an admission webhook or policy changes it on its way"
+    )];
+    assert_eq!(server.told("Overruled"), told);
+    // What somebody changes besides is drift all the same.
+    let mut scaled = server.get(&key).expect("it was made");
+    scaled["spec"]["replicas"] = 5.into();
+    server.put(&key, scaled);
+    time::sleep(LATER).await;
+    assert_eq!(server.get(&key).expect("it is there")["spec"]["replicas"], 1);
+    assert_eq!(server.told("DriftReverted"), ["Deployment 'a' was changed at spec.replicas"]);
+    assert_eq!(server.told("Overruled"), told);
+    term.cancel();
+}
+
 /// As with `kubectl replace --force`: what was made for the object before is collected a moment later.
 #[tokio::test(start_paused = true)]
 async fn what_goes_with_an_earlier_object_of_the_name_is_waited_for_and_no_conflict() {

@@ -1,4 +1,4 @@
-//! An API server in memory, in this process: it takes no time, so that with the clock stopped whatever waits for a timer shows. One namespace; no admission, no
+//! An API server in memory, in this process: it takes no time, so that with the clock stopped whatever waits for a timer shows. One namespace; no admission but [`Server::overrule`], no
 //! defaults, no garbage collection. Writes can meet a [`Fault`]. I/O: none.
 
 use std::{
@@ -71,6 +71,8 @@ struct Stored {
     /// All that was asked for, in its order, whatever became of it.
     asked: Vec<Write>,
     faults: Vec<(Write, Fault)>,
+    /// What admission makes of an object that is written: where, and what.
+    admission: Vec<(Key, &'static str, Value)>,
 }
 
 impl Stored {
@@ -137,6 +139,11 @@ impl Server {
     /// These writes are spoilt.
     pub(super) fn spoil(&self, faults: &[(Write, Fault)]) {
         self.stored().faults = faults.to_vec();
+    }
+
+    /// From now on, a field of an object has this value, whatever is written.
+    pub(super) fn overrule(&self, key: &Key, path: &'static str, value: Value) {
+        self.stored().admission.push((key.clone(), path, value));
     }
 
     /// All writes that were asked for.
@@ -216,6 +223,11 @@ impl Server {
         merge(&mut object, content);
         object["metadata"]["managedFields"] =
             json!([{"manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": content["apiVersion"]}]);
+        for (_, path, value) in stored.admission.iter().filter(|(overruled, ..)| overruled == key) {
+            if let Some(field) = object.pointer_mut(path) {
+                *field = value.clone();
+            }
+        }
         if !is_status {
             *stored.writes.entry(key.clone()).or_default() += 1;
             self.written.notify_waiters();
@@ -224,7 +236,9 @@ impl Server {
             stored.remove(key, &object);
             return object;
         }
-        stored.put(key, object)
+        // Nobody is told of a write that changes nothing.
+        let is_changed = stored.objects.get(key) != Some(&object);
+        if is_changed { stored.put(key, object) } else { object }
     }
 }
 
