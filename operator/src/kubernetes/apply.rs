@@ -63,6 +63,14 @@ pub(crate) enum ApplyError {
         /// Which.
         child: String,
     },
+    /// An object of that name is there for another object of ours.
+    #[error("the {child} exists for {other}: give one of the two another name")]
+    Taken {
+        /// Which.
+        child: String,
+        /// For which.
+        other: String,
+    },
     /// An object of that name is about to go.
     #[error("the {child} is still being deleted")]
     Dying {
@@ -101,7 +109,7 @@ impl ApplyError {
     /// The reason of a condition.
     pub(crate) const fn reason(&self) -> Reason {
         match self {
-            Self::Conflict { .. } => Reason::Conflict,
+            Self::Conflict { .. } | Self::Taken { .. } => Reason::Conflict,
             Self::Dying { .. } | Self::OfEarlier { .. } => Reason::WaitingForDeletion,
             Self::Immutable { .. } => Reason::Immutable,
             Self::Api { .. } => Reason::ApplyFailed,
@@ -213,9 +221,12 @@ async fn look(client: &Client, owner: &Owner, child: Child) -> Result<Look, Appl
             return Err(ApplyError::Dying { child: child() });
         }
         if !owner.owns(live) {
-            let is_of_earlier = owner.succeeds_owner_of(live);
             let child = child();
-            return Err(if is_of_earlier { ApplyError::OfEarlier { child } } else { ApplyError::Conflict { child } });
+            return Err(match Owner::is_made_for(live) {
+                Some(_) if owner.succeeds_owner_of(live) => ApplyError::OfEarlier { child },
+                Some(other) => ApplyError::Taken { child, other },
+                None => ApplyError::Conflict { child },
+            });
         }
     }
     Ok(Look { child, live })

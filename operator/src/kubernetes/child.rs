@@ -124,6 +124,12 @@ impl Owner {
             && (object.metadata.namespace.is_some() || has(NAMESPACE, &self.namespace))
     }
 
+    /// For which other object of ours an object was made: `ADXCluster 'hub'`.
+    pub(crate) fn is_made_for(object: &DynamicObject) -> Option<String> {
+        let owner = object.metadata.owner_references.iter().flatten().find(|owner| owner.api_version == API_VERSION)?;
+        is_applied_by_us(object).then(|| format!("{} '{}'", owner.kind, owner.name))
+    }
+
     /// Whether an object was made for an earlier owner of this name, with which Kubernetes removes it.
     pub(crate) fn succeeds_owner_of(&self, object: &DynamicObject) -> bool {
         let is_earlier = |owner: &OwnerReference| {
@@ -285,6 +291,8 @@ mod tests {
         assert!(earlier.succeeds_owner_of(&map) && !mine.succeeds_owner_of(&map));
         let other = Owner { name: "other".to_owned(), ..owner("2") };
         assert!(!other.succeeds_owner_of(&map), "of another name, it is in the way");
+        assert_eq!(Owner::is_made_for(&map).as_deref(), Some("Collector 'c'"));
+        assert_eq!(Owner::is_made_for(&role), None);
         assert!(!mine.owns(&DynamicObject::new("c", &ApiResource::erase::<ConfigMap>(&())).within("monitoring")));
     }
 

@@ -289,7 +289,7 @@ async fn carry_out<K: Managed>(
         context.forget_failures(owner);
     }
     if let Err(error) = written {
-        let outcome = if matches!(error, ApplyError::Conflict { .. }) { Outcome::Conflict } else { Outcome::Failed };
+        let outcome = if error.reason() == Reason::Conflict { Outcome::Conflict } else { Outcome::Failed };
         let why = Draft::no(workload_phase, error.reason(), chain(&error));
         events.extend(news(object.conditions(), &why));
         conditions.retain(|draft| draft.phase != workload_phase);

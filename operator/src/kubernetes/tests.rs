@@ -402,3 +402,17 @@ async fn an_operator_that_cannot_read_its_own_pod_says_so_and_goes_on_once_it_ca
     server.put(&("pods".to_owned(), "operator-0".to_owned()), pod);
     assert_eq!(image.await.expect("it ends"), Some("x/own:1".to_owned()));
 }
+
+/// The Alerter's Deployment has the name of an agent's.
+#[tokio::test(start_paused = true)]
+async fn two_objects_that_need_one_name_are_told_of_each_other() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let selector = json!({"matchLabels": {"app": "adx-mon"}});
+    let alerter = json!({"adxClusterSelector": selector, "notificationEndpoint": "https://alerts.example.com"});
+    put(&server, "Alerter", "eu-agent", &alerter);
+    time::sleep(LATER).await;
+    let expected = "the Deployment 'eu-agent' exists for ADXCluster 'eu': give one of the two another name";
+    assert_eq!(server.told("Conflict"), [expected]);
+    term.cancel();
+}
