@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::{kusto::KustoServer, oracle::judge_if_watched, process::Process};
+use tests::{kusto::KustoServer, loopback, oracle::judge_if_watched, process::Process};
 use tokio::time;
 
 use crate::figures::{line, peak_mib, processor_seconds};
@@ -124,7 +124,7 @@ impl Hub {
             partition % 250
         );
         let url = format!("{}/v1/rest/ingest/FleetDiscovery/Heartbeats?streamFormat=Csv", self.server.url);
-        let answer = reqwest::Client::new().post(url).body(row).send().await.expect("the hub answers");
+        let answer = loopback::client().post(url).body(row).send().await.expect("the hub answers");
         assert!(answer.status().is_success(), "{:?}", answer.text().await);
     }
 

@@ -235,24 +235,19 @@ async fn an_operator_that_is_there_before_the_definitions_waits_and_goes_on_by_i
     let Some(plane) = without_definitions().await else { return };
     let test = TestNamespace::on(plane, "before").await;
     let mut operator = test.operator_with(&OperatorOptions::default()).await;
-    let admin = operator.admin().await;
-    let ask = async |path: &str| {
-        let answer = reqwest::get(format!("{admin}{path}")).await.expect("the admin port answers");
-        (answer.status().as_u16(), answer.text().await.expect("the answer is text"))
-    };
     let waits = "waiting for the custom resource definitions";
     let first = format!("{waits}: ADXCluster: ");
     let started = Instant::now();
-    while !ask("/readyz").await.1.starts_with(&first) {
+    while !operator.ask("/readyz").await.1.starts_with(&first) {
         assert!(started.elapsed() < PATIENCE, "{}", operator.process.output());
         time::sleep(Duration::from_millis(20)).await;
     }
     // It looks every two seconds, and says what is missing once.
     let told = Instant::now();
     while told.elapsed() < Duration::from_secs(5) {
-        let (status, reason) = ask("/readyz").await;
+        let (status, reason) = operator.ask("/readyz").await;
         assert!(status == 503 && reason.starts_with(&first), "{status} {reason}");
-        assert_eq!(ask("/livez").await.0, 200);
+        assert_eq!(operator.ask("/livez").await.0, 200);
         assert_eq!(operator.process.ended(), None, "{}", operator.process.output());
         time::sleep(Duration::from_millis(100)).await;
     }

@@ -12,7 +12,7 @@ use tokio::{
     time,
 };
 
-use crate::{process::Process, recordings};
+use crate::{loopback, process::Process, recordings};
 
 /// A running local Kusto.
 #[derive(Debug)]
@@ -22,7 +22,6 @@ pub struct KustoServer {
     /// Where it records: the file that was asked for, with the server's port in its name.
     pub recording: PathBuf,
     process: Process,
-    client: reqwest::Client,
 }
 
 /// A result: column names and rows.
@@ -80,7 +79,7 @@ impl KustoServer {
         };
         let url = line[start..].trim().to_owned();
         process.collect(lines.into_inner());
-        let mut server = Self { url, recording: PathBuf::new(), process, client: reqwest::Client::new() };
+        let mut server = Self { url, recording: PathBuf::new(), process };
         server.recording = server.with_port(record);
         recordings::begun(&server.recording);
         server
@@ -140,7 +139,8 @@ impl KustoServer {
     async fn ask(&self, path: &str, database: &str, text: &str) -> Result<Table, AskError> {
         let unreachable = |source| AskError::Unreachable { url: self.url.clone(), source };
         let body = json!({"db": database, "csl": text});
-        let answer = self.client.post(format!("{}{path}", self.url)).json(&body).send().await.map_err(unreachable)?;
+        let answer =
+            loopback::client().post(format!("{}{path}", self.url)).json(&body).send().await.map_err(unreachable)?;
         let status = answer.status();
         let body: Value = answer.json().await.map_err(unreachable)?;
         let refused = |message: &Value| AskError::Refused {

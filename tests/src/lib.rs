@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod kusto;
 mod listener;
 pub mod logs;
+pub mod loopback;
 pub mod metrics;
 pub mod oracle;
 pub mod process;

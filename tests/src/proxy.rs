@@ -11,6 +11,8 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
+use crate::loopback;
+
 /// What happens to an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -49,7 +51,6 @@ pub struct FaultProxy {
 #[derive(Clone)]
 struct World {
     upstream: String,
-    client: reqwest::Client,
     rule: Arc<Mutex<Option<Rule>>>,
 }
 
@@ -62,7 +63,7 @@ impl FaultProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port can be bound");
         let url = format!("http://{}", listener.local_addr().expect("a bound listener has an address"));
         let rule = Arc::default();
-        let world = World { upstream: upstream.to_owned(), client: reqwest::Client::new(), rule: Arc::clone(&rule) };
+        let world = World { upstream: upstream.to_owned(), rule: Arc::clone(&rule) };
         let router = Router::new().fallback(forward).with_state(world);
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { url, rule }
@@ -123,7 +124,7 @@ async fn forward(State(world): State<World>, method: Method, uri: Uri, headers: 
         }
         Some(Fault::Cut | Fault::ErrorInside) | None => {}
     }
-    let mut request = world.client.request(method, format!("{}{uri}", world.upstream)).body(body);
+    let mut request = loopback::client().request(method, format!("{}{uri}", world.upstream)).body(body);
     for (name, value) in
         headers.iter().filter(|(name, _)| !matches!(name.as_str(), "host" | "content-length" | "accept-encoding"))
     {

@@ -28,20 +28,16 @@ async fn of_two_operators_one_leads_and_a_paused_one_gives_way() {
     test.apply(CLUSTER).await;
     test.apply(COMPONENTS).await;
     until_ready(&test).await;
-    let ready = async |operator: &Operator| {
-        let answer = reqwest::get(format!("{}/readyz", operator.admin().await)).await.expect("the admin port answers");
-        (answer.status().as_u16(), answer.text().await.unwrap_or_default())
-    };
     // Ready while it stands by: a Deployment of two replicas would never be rolled out otherwise.
     let stands_by = async |operator: &Operator| {
-        let (status, reason) = ready(operator).await;
+        let (status, reason) = operator.ask("/readyz").await;
         let stands_by = reason.starts_with("standing by");
         assert!(!stands_by || status == 200, "{status} {reason}");
         stands_by
     };
     let asked = Instant::now();
     while !stands_by(&second).await {
-        assert!(asked.elapsed() < PATIENCE, "{:?}", ready(&second).await);
+        assert!(asked.elapsed() < PATIENCE, "{:?}", second.ask("/readyz").await);
         time::sleep(Duration::from_millis(100)).await;
     }
     assert!(!second.metrics().await.contains("reconciles_total{"), "it does not reconcile");
@@ -55,7 +51,7 @@ async fn of_two_operators_one_leads_and_a_paused_one_gives_way() {
     first.process.signal(Signal::SIGCONT);
     let started = Instant::now();
     while !stands_by(&first).await {
-        assert!(started.elapsed() < PATIENCE, "{:?}\n{}", ready(&first).await, first.process.output());
+        assert!(started.elapsed() < PATIENCE, "{:?}\n{}", first.ask("/readyz").await, first.process.output());
         time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(
@@ -110,11 +106,9 @@ async fn who_cannot_have_a_lease_while_nobody_leads_is_not_ready_and_says_why() 
     let options =
         OperatorOptions { arguments: vec!["--lease-namespace=nope".to_owned()], ..OperatorOptions::default() };
     let operator = test.operator_with(&options).await;
-    let (admin, started) = (operator.admin().await, Instant::now());
-    let mut is_told = false;
+    let (mut is_told, started) = (false, Instant::now());
     while !is_told || started.elapsed() < Duration::from_secs(6) {
-        let answer = reqwest::get(format!("{admin}/readyz")).await.expect("the admin port answers");
-        let (status, reason) = (answer.status().as_u16(), answer.text().await.unwrap_or_default());
+        let (status, reason) = operator.ask("/readyz").await;
         assert_eq!(status, 503, "{reason}");
         is_told |= reason.contains("in namespace 'nope'") && reason.contains("not found");
         assert!(started.elapsed() < PATIENCE, "{}", operator.process.output());
@@ -135,10 +129,9 @@ async fn cannot_renew(test: &TestNamespace, lease: &str, status: u16) -> (Signed
     let mut operator = through(test, &proxy, lease).await;
     operator.until_leading().await;
     proxy.answer("PATCH", "/leases/", status, usize::MAX);
-    let (admin, started) = (operator.admin().await, Instant::now());
+    let started = Instant::now();
     loop {
-        let answer = reqwest::get(format!("{admin}/readyz")).await.expect("the admin port answers");
-        let (status, reason) = (answer.status().as_u16(), answer.text().await.expect("a reason is text"));
+        let (status, reason) = operator.ask("/readyz").await;
         if !reason.starts_with("leading") {
             // Nobody leads.
             assert_eq!(status, 503, "{reason}");

@@ -313,11 +313,9 @@ async fn it_is_ready_when_its_watches_are_synced() {
     let proxy = ApiProxy::start(test.plane).await;
     proxy.answer("GET", "/daemonsets?", 500, 6);
     let operator = through(&test, &proxy, "synced").await;
-    let (admin, started) = (operator.admin().await, Instant::now());
-    let mut seen = Vec::new();
+    let (mut seen, started) = (Vec::new(), Instant::now());
     loop {
-        let answer = reqwest::get(format!("{admin}/readyz")).await.expect("the admin port answers");
-        let (status, reason) = (answer.status().as_u16(), answer.text().await.unwrap_or_default());
+        let (status, reason) = operator.ask("/readyz").await;
         assert_eq!(status == 200, reason.starts_with("leading"), "{status} {reason}");
         if status == 200 {
             break;
@@ -328,7 +326,7 @@ async fn it_is_ready_when_its_watches_are_synced() {
     }
     assert!(seen.iter().any(|reason| reason.contains("watches are synced")), "{seen:?}");
     assert_eq!(proxy.still_to_meet(), 0);
-    assert_eq!(reqwest::get(format!("{admin}/livez")).await.expect("the admin port answers").status().as_u16(), 200);
+    assert_eq!(operator.ask("/livez").await.0, 200);
 }
 
 #[tokio::test]
@@ -364,11 +362,9 @@ async fn it_waits_for_missing_definitions_and_stops_gracefully() {
     let proxy = ApiProxy::start(test.plane).await;
     proxy.answer("GET", "/ingestors?", 404, usize::MAX);
     let mut operator = through(&test, &proxy, "definitions").await;
-    let admin = operator.admin().await;
     let started = Instant::now();
     loop {
-        let answer = reqwest::get(format!("{admin}/readyz")).await.expect("the admin port answers");
-        let (status, reason) = (answer.status().as_u16(), answer.text().await.unwrap_or_default());
+        let (status, reason) = operator.ask("/readyz").await;
         if reason.contains("waiting for the custom resource definitions: Ingestor") {
             assert_eq!(status, 503);
             break;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::{process::Process, witness};
+use tests::{loopback, process::Process};
 use tokio::time;
 
 use crate::support::SOON;
@@ -11,21 +11,16 @@ use crate::support::SOON;
 pub(crate) async fn admin_url(process: &Process) -> String {
     let deadline = time::Instant::now() + SOON;
     loop {
-        let output = process.output();
-        let printed = output.lines().find_map(|line| line.strip_prefix("admin "));
-        if let Some(url) = printed {
-            return url.to_owned();
+        if let Some(url) = loopback::admin_url(process) {
+            return url;
         }
-        assert!(time::Instant::now() < deadline, "no admin address in:\n{output}");
+        assert!(time::Instant::now() < deadline, "no admin address in:\n{}", process.output());
         time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 pub(crate) async fn get(url: &str, path: &str) -> (u16, String) {
-    let answer = reqwest::get(format!("{url}{path}")).await.expect("the admin port answers");
-    let (status, text) = (answer.status().as_u16(), answer.text().await.expect("the answer is text"));
-    witness::keep(&text);
-    (status, text)
+    loopback::get(&format!("{url}{path}")).await.expect("the admin port answers")
 }
 
 /// Asks until the answer fits.

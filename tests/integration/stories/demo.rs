@@ -8,7 +8,7 @@ use nix::{
     sys::signal::{self, Signal},
     unistd::Pid,
 };
-use tests::{process::Process, telemetry::REGIONS};
+use tests::{loopback, process::Process, telemetry::REGIONS};
 use tokio::{process::Command, time};
 
 use crate::support::{SOON, judge};
@@ -105,7 +105,7 @@ async fn ctrl_c_leaves_no_process_behind() {
     let hub = hub.expect("the hub's URL is printed");
     let ask_at = async |url: &str, query: &str| -> serde_json::Value {
         let question = serde_json::json!({"db": "Logs", "csl": query});
-        let answer = reqwest::Client::new().post(format!("{url}/v1/rest/query")).json(&question).send().await;
+        let answer = loopback::client().post(format!("{url}/v1/rest/query")).json(&question).send().await;
         answer.expect("any client can ask the printed URL").json().await.expect("an answer is JSON")
     };
     let ask = async |query: &str| ask_at(hub, query).await;

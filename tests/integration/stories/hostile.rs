@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{fleet::Fleet, fleet::Pace, telemetry::REGIONS};
+use tests::{
+    fleet::{Fleet, Pace},
+    loopback,
+    telemetry::REGIONS,
+};
 use tokio::time;
 
 use crate::{
@@ -20,9 +24,8 @@ async fn write_row(fleet: &Fleet, endpoint: &str, schema: &str, metadata: &str) 
 async fn write_row_at(fleet: &Fleet, time: &str, endpoint: &str, schema: &str, metadata: &str) {
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
     let row = format!("{time},{},{},{}\n", quoted(endpoint), quoted(schema), quoted(metadata));
-    let client = reqwest::Client::new();
     let url = format!("{}/v1/rest/ingest/FleetDiscovery/Heartbeats?streamFormat=Csv", fleet.hub.url);
-    let answer = client.post(url).body(row).send().await.expect("the hub answers");
+    let answer = loopback::client().post(url).body(row).send().await.expect("the hub answers");
     assert!(answer.status().is_success(), "{:?}", answer.text().await);
 }
 

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tests::{
     fleet::{Fleet, HUB_DATABASES, Pace},
     kusto::KustoServer,
+    loopback,
     process::Process,
     telemetry::REGIONS,
 };
@@ -305,7 +306,7 @@ async fn the_local_server_takes_its_arguments_and_prints_one_line() {
     let url =
         line.split_whitespace().find(|word| word.starts_with("http://")).expect("the line has its URL").to_owned();
     for csl in ["print 1", "print 'it is not closed"] {
-        let ask = reqwest::Client::new().post(format!("{url}/v2/rest/query"));
+        let ask = loopback::client().post(format!("{url}/v2/rest/query"));
         ask.json(&serde_json::json!({"db": "Logs", "csl": csl})).send().await.expect("it answers");
     }
     server.stop().await;

@@ -27,6 +27,7 @@ use super::{
     tokens::Tokens,
     world::World,
 };
+use crate::loopback;
 
 /// A request to Azure Resource Manager.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,7 +70,6 @@ pub(super) struct Core {
     state: Mutex<State>,
     /// Exchanges take place one after the other, and what they show of databases is on the Kusto servers before.
     turn: tokio::sync::Mutex<()>,
-    client: reqwest::Client,
 }
 
 #[derive(Debug)]
@@ -126,13 +126,7 @@ impl Core {
             created: BTreeSet::new(),
             record,
         };
-        Self {
-            settings,
-            started: Instant::now(),
-            state: Mutex::new(state),
-            turn: tokio::sync::Mutex::default(),
-            client: reqwest::Client::new(),
-        }
+        Self { settings, started: Instant::now(), state: Mutex::new(state), turn: tokio::sync::Mutex::default() }
     }
 
     /// The state, with everything that is due.
@@ -154,7 +148,7 @@ impl Core {
         let uncreated = self.state().uncreated();
         for (key, name, url) in uncreated {
             let body = json!({"db": "NetDefaultDB", "csl": format!(".create database ['{}'] ifnotexists", name.replace('\'', "\\'"))});
-            let answer = self.client.post(format!("{url}/v1/rest/mgmt")).json(&body).send().await;
+            let answer = loopback::client().post(format!("{url}/v1/rest/mgmt")).json(&body).send().await;
             let refused = match answer {
                 Ok(answer) if answer.status().is_success() => None,
                 Ok(answer) => Some(answer.text().await.unwrap_or_default()),

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tokio::{task::JoinHandle, time};
 
 use super::control_plane::ControlPlane;
-use crate::process::Process;
+use crate::{loopback, process::Process};
 
 /// The image that stands for our own.
 pub(super) const AGENT_IMAGE: &str = "stories/adx-federation:now";
@@ -322,16 +322,15 @@ impl World {
         let addresses: Vec<(String, Option<String>)> = {
             let mut agents = self.agents.lock().expect("no holder of this lock panics");
             for agent in agents.values_mut().filter(|agent| agent.admin.is_none()) {
-                let output = agent.process.output();
-                agent.admin = output.lines().find_map(|line| line.strip_prefix("admin ").map(str::to_owned));
+                agent.admin = loopback::admin_url(&agent.process);
             }
             agents.iter().map(|(pod, agent)| (pod.clone(), agent.admin.clone())).collect()
         };
         // Side by side: one that hangs must not keep the other pods waiting.
         let known = addresses.into_iter().filter_map(|(pod, admin)| Some((pod, admin?)));
         let asked = known.map(|(pod, admin)| async move {
-            let asked = time::timeout(ANSWER, reqwest::get(format!("{admin}/readyz"))).await;
-            (pod, asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status().is_success())))
+            let asked = time::timeout(ANSWER, loopback::get(&format!("{admin}/readyz"))).await;
+            (pod, asked.is_ok_and(|answer| answer.is_ok_and(|(status, _)| status == 200)))
         });
         for (pod, ready) in join_all(asked).await {
             let Ok(Some(known)) = self.pods.get_opt(&pod).await else { continue };

@@ -20,7 +20,7 @@ use super::{
     kubelet::{AGENT_IMAGE, Kubelet},
     objects::{apply_yaml, objects_of},
 };
-use crate::{process::Process, witness};
+use crate::{loopback, process::Process, witness};
 
 /// How long anything may take to come true, on a machine that is slow and at times busy for seconds.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -75,14 +75,13 @@ impl Operator {
     ///
     /// # Panics
     /// If it does not.
-    pub async fn admin(&self) -> String {
+    async fn admin(&self) -> String {
         let started = Instant::now();
         loop {
-            let output = self.process.output();
-            if let Some(url) = output.lines().find_map(|line| line.strip_prefix("admin ")) {
-                return url.to_owned();
+            if let Some(url) = loopback::admin_url(&self.process) {
+                return url;
             }
-            assert!(started.elapsed() < PATIENCE, "no admin address in:\n{output}");
+            assert!(started.elapsed() < PATIENCE, "no admin address in:\n{}", self.process.output());
             time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -92,11 +91,10 @@ impl Operator {
     /// # Panics
     /// If it does not get there.
     pub async fn until_leading(&self) {
-        let (admin, started) = (self.admin().await, Instant::now());
+        let started = Instant::now();
         loop {
-            let answer = reqwest::get(format!("{admin}/readyz")).await.expect("the admin port answers");
-            let (status, reason) = (answer.status(), answer.text().await.unwrap_or_default());
-            if status.is_success() && reason.starts_with("leading") {
+            let (status, reason) = self.ask("/readyz").await;
+            if status == 200 && reason.starts_with("leading") {
                 return;
             }
             assert!(started.elapsed() < PATIENCE, "not leading: {reason}\n{}", self.process.output());
@@ -104,15 +102,21 @@ impl Operator {
         }
     }
 
+    /// What its admin port answers at a path: status and text.
+    ///
+    /// # Panics
+    /// If the admin port does not answer.
+    pub async fn ask(&self, path: &str) -> (u16, String) {
+        let url = format!("{}{path}", self.admin().await);
+        loopback::get(&url).await.expect("the admin port answers")
+    }
+
     /// Its metrics.
     ///
     /// # Panics
     /// If the admin port does not answer.
     pub async fn metrics(&self) -> String {
-        let url = format!("{}/metrics", self.admin().await);
-        let text = reqwest::get(url).await.expect("the admin port answers").text().await.expect("metrics are text");
-        witness::keep(&text);
-        text
+        self.ask("/metrics").await.1
     }
 }
 
