@@ -25,6 +25,9 @@ use crate::{loopback, process::Process, witness};
 /// How long anything may take to come true, on a machine that is slow and at times busy for seconds.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long at most between two looks at an object.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
 /// A namespace of a test's own.
 #[derive(Debug)]
 pub struct TestNamespace {
@@ -268,6 +271,8 @@ impl TestNamespace {
     /// With the object as it is, if it does not get there.
     pub async fn until(&self, kind: &str, name: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let (api, started) = (self.api(kind), Instant::now());
+        // What takes long is asked for less often: each look takes time from what it waits for.
+        let mut pause = Duration::from_millis(25);
         loop {
             let object = api.get_opt(name).await.expect("the API server answers");
             let value = object.map_or(Value::Null, |object| serde_json::to_value(object).expect("an object is JSON"));
@@ -276,7 +281,8 @@ impl TestNamespace {
                 return value;
             }
             assert!(started.elapsed() < PATIENCE, "{kind} {name} is still\n{value:#}\n{}", self.kubelet.output());
-            time::sleep(Duration::from_millis(25)).await;
+            time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
