@@ -20,7 +20,7 @@ pub use image::ImageRoot;
 pub use kstatus::{Kstatus, Verdict};
 pub use kubectl::Kubectl;
 pub use kubelet::{Kubelet, PodLife};
-pub use namespace::{Operator, OperatorOptions, PATIENCE, TestNamespace, condition_of};
+pub use namespace::{Operator, OperatorOptions, PATIENCE, TestNamespace, condition_of, is_observed, message_of};
 pub use objects::{apply_yaml, documents, objects_of};
 pub use proxy::{ApiProxy, Seen};
 pub use rights::rights_of;

@@ -9,7 +9,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use tests::cluster::{ControlPlane, OperatorOptions, PATIENCE, TestNamespace, condition_of};
+use tests::cluster::{ControlPlane, OperatorOptions, PATIENCE, TestNamespace, condition_of, is_observed};
 use tokio::time;
 
 use crate::{DEFINITIONS, IN_A_PROCESS_OF_ITS_OWN};
@@ -223,7 +223,7 @@ async fn objects_that_are_older_than_the_types_of_their_fields_say_so_and_harm_n
         let is_well = |object: &Value| {
             condition_of(object, "Ready").is_some_and(|ready| ready["status"] == "True")
                 && condition_of(object, "Stalled").is_none()
-                && object["status"]["observedGeneration"] == object["metadata"]["generation"]
+                && is_observed(object)
         };
         test.until(kind, name, is_well).await;
     }

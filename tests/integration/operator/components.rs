@@ -1,7 +1,7 @@
 //! Ingestor, Collector and Alerter: their specs in their objects, and what follows what.
 
 use serde_json::{Value, json};
-use tests::cluster::{TestNamespace, condition_of};
+use tests::cluster::{TestNamespace, condition_of, message_of};
 
 use crate::{
     drift::change,
@@ -140,10 +140,7 @@ async fn a_collector_follows_its_ingestor_and_rolls_when_its_configuration_chang
     // Two ingestors are one too many to choose from; what runs goes on.
     test.apply(&ingestor("other", "")).await;
     let ambiguous = test.until_condition("Collector", "c", "Ready", "False", "AmbiguousIngestor").await;
-    assert!(
-        condition_of(&ambiguous, "Ready").is_some_and(|ready| ready["message"].to_string().contains("i, other")),
-        "{ambiguous:#}"
-    );
+    assert!(message_of(&ambiguous, "Ready").contains("i, other"), "{ambiguous:#}");
     assert!(follows(&test.get("v1 ConfigMap", "c-config").await));
     drop(operator);
 }
@@ -155,8 +152,7 @@ async fn a_bad_image_shows_in_the_pods_own_words_and_selecting_nothing_makes_not
     test.apply(CLUSTER).await;
     test.apply(&ingestor("bad", ", image: 'x/missing:1'")).await;
     let bad = test.until_condition("Ingestor", "bad", "Ready", "False", "ImagePullBackOff").await;
-    let message =
-        condition_of(&bad, "WorkloadReady").map(|condition| condition["message"].to_string()).unwrap_or_default();
+    let message = message_of(&bad, "WorkloadReady");
     assert!(message.contains("pod bad-0: ImagePullBackOff: Back-off pulling image"), "{message}");
     until_event(&test, "ImagePullBackOff", "bad-0").await;
     test.apply(&ingestor("bad", ", image: 'x/there:1'")).await;

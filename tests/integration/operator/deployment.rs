@@ -16,7 +16,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tests::{
-    cluster::{Kubectl, OperatorOptions, PATIENCE, TestNamespace, condition_of, rights_of},
+    cluster::{Kubectl, OperatorOptions, PATIENCE, TestNamespace, message_of, rights_of},
     logs::assert_json,
 };
 use tokio::time;
@@ -195,7 +195,7 @@ async fn pods_satisfy_the_restricted_profile_where_their_component_allows_it() {
     // All that the profile forbids them: a capability that is not dropped, or no seccomp profile, would stand beside it.
     for (kind, name, violations) in VIOLATIONS {
         let told = test.until_condition(kind, name, "Ready", "False", "FailedCreate").await;
-        let message = condition_of(&told, "Ready").and_then(|ready| ready["message"].as_str()).unwrap_or_default();
+        let message = message_of(&told, "Ready");
         let violated = message.split_once("violates PodSecurity \"restricted:latest\": ").map(|(_, rest)| rest);
         assert_eq!(violated, Some(violations), "{kind}: {message}");
     }

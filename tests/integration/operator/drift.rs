@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use tests::cluster::{PATIENCE, TestNamespace, condition_of};
+use tests::cluster::{PATIENCE, TestNamespace, condition_of, message_of};
 use tokio::time;
 
 use crate::support::{CLUSTER, COMPONENTS, KINDS, PARTITION, assert_same, made, until_event, until_ready};
@@ -273,7 +273,7 @@ async fn an_object_of_somebody_elses_under_our_name_is_a_conflict_and_never_take
     test.apply(COMPONENTS).await;
     for (kind, name, child) in [("Collector", "c", "ConfigMap 'c-config'"), ("Alerter", "a", "ClusterRole 'adx-mon:")] {
         let object = test.until_condition(kind, name, "Ready", "False", "Conflict").await;
-        let message = condition_of(&object, "Ready").map(|ready| ready["message"].to_string()).unwrap_or_default();
+        let message = message_of(&object, "Ready");
         assert!(message.contains(child) && message.contains("was not made by this operator"), "{message}");
     }
     test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;

@@ -3,7 +3,7 @@
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tests::{
-    cluster::{Kubectl, TestNamespace, condition_of, documents},
+    cluster::{Kubectl, TestNamespace, documents, message_of},
     docs::{blocks, read},
 };
 
@@ -95,8 +95,7 @@ async fn what_has_to_wait_says_for_what() {
     let (cluster, rest) = MINIMAL.split_once("---").expect("the example has several documents");
     test.apply(rest).await;
     let ingestor = test.until_condition("Ingestor", "minimal-ingestor", "Ready", "False", "WaitingForCluster").await;
-    let message =
-        condition_of(&ingestor, "Ready").and_then(|ready| ready["message"].as_str()).unwrap_or_default().to_owned();
+    let message = message_of(&ingestor, "Ready");
     assert!(message.starts_with("no ADXCluster of role Partition"), "{message}");
     test.until_condition("Collector", "minimal-collector", "Ready", "False", "WaitingForIngestor").await;
     test.until_condition("Alerter", "minimal-alerter", "Ready", "False", "WaitingForCluster").await;
@@ -106,10 +105,8 @@ async fn what_has_to_wait_says_for_what() {
         cluster.replace("  endpoint:", "  # endpoint:").replace("my-existing-cluster-name", "my-new-cluster");
     test.apply(&to_be_made).await;
     test.until_condition("ADXCluster", "existing-adx-cluster", "Ready", "False", "InvalidClusterName").await;
-    let waits = |object: &Value| {
-        let message = condition_of(object, "Ready").and_then(|ready| ready["message"].as_str()).unwrap_or_default();
-        message.starts_with("ADXCluster 'existing-adx-cluster' is not ready")
-    };
+    let waits =
+        |object: &Value| message_of(object, "Ready").starts_with("ADXCluster 'existing-adx-cluster' is not ready");
     test.until("Ingestor", "minimal-ingestor", waits).await;
     test.apply(cluster).await;
     for (kind, name) in

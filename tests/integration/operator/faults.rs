@@ -13,7 +13,7 @@ use futures::future::join_all;
 use kube::api::{Patch, PatchParams};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tests::cluster::{ApiProxy, PATIENCE, Seen, Spoilt, TestNamespace, WriteFault};
+use tests::cluster::{ApiProxy, PATIENCE, Seen, Spoilt, TestNamespace, WriteFault, is_observed};
 use tokio::time;
 
 use crate::{
@@ -150,8 +150,7 @@ impl Life {
     /// Waits until every object tells of what it is now to be, and that it is so.
     async fn until_told(&self) {
         for (kind, name) in OBJECTS {
-            let observed = |object: &Value| object["status"]["observedGeneration"] == object["metadata"]["generation"];
-            let object = self.test.until(kind, name, observed).await;
+            let object = self.test.until(kind, name, is_observed).await;
             // Nobody tells of passes here.
             let condition = if object["spec"]["federation"].is_null() { "Ready" } else { "AgentReady" };
             self.test.until_condition(kind, name, condition, "True", "Ready").await;

@@ -6,13 +6,13 @@ use std::{
 };
 
 use serde_json::{Map, Value, json};
-use tests::cluster::{OperatorOptions, PATIENCE, TestNamespace, condition_of};
+use tests::cluster::{OperatorOptions, PATIENCE, TestNamespace, condition_of, is_observed};
 use tokio::time;
 
 use crate::{
     schema::definitions,
     support::{children, difference},
-    ways::{ONE_WAY, OTHER_ROLES, OTHER_WAY, Owner, ROLES, is_observed, owners, until_settled},
+    ways::{ONE_WAY, OTHER_ROLES, OTHER_WAY, Owner, ROLES, owners, until_settled},
 };
 
 /// What only tells how often an object was changed.

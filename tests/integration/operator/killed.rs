@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::cluster::{ApiProxy, TestNamespace};
+use tests::cluster::{ApiProxy, TestNamespace, is_observed};
 use tokio::time;
 
 use crate::{
@@ -114,8 +114,7 @@ async fn until_edited(test: &TestNamespace) {
     let is_hub = |object: &Value| object["spec"]["replicas"] == 2 && object.to_string().contains("/agent-hub");
     test.until("apps/v1 Deployment", "part-agent", is_hub).await;
     for (kind, name) in [("ADXCluster", "eu"), ("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a")] {
-        let told = |object: &Value| object["status"]["observedGeneration"] == object["metadata"]["generation"];
-        test.until(kind, name, told).await;
+        test.until(kind, name, is_observed).await;
     }
     until_ready(test).await;
 }

@@ -1,7 +1,7 @@
 //! Whoever waits with kstatus waits for what is on its way, goes on when it is there, and gives up where only a person can go on. The library itself judges.
 
 use serde_json::{Value, json};
-use tests::cluster::{Kstatus, TestNamespace, Verdict, condition_of};
+use tests::cluster::{Kstatus, TestNamespace, Verdict, condition_of, message_of};
 
 use crate::{
     drift::change,
@@ -43,12 +43,6 @@ const ALL: [(&str, &str); 4] = [("ADXCluster", "eu"), ("Ingestor", "i"), ("Colle
 
 fn verdict(status: &str, message: impl Into<String>) -> Verdict {
     Verdict { status: status.to_owned(), message: message.into() }
-}
-
-/// The condition's own words.
-fn message_of(object: &Value, condition: &str) -> String {
-    let condition = condition_of(object, condition).expect("the object has the condition");
-    condition["message"].as_str().expect("a condition has a message").to_owned()
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What was not there when the operator looked, and is when it writes.
 
 use serde_json::{Value, json};
-use tests::cluster::{ApiProxy, TestNamespace, condition_of};
+use tests::cluster::{ApiProxy, TestNamespace, condition_of, is_observed, message_of};
 
 use crate::{
     drift::change,
@@ -49,7 +49,7 @@ async fn what_somebody_makes_between_our_look_and_our_write_is_a_conflict_and_st
         ))
         .await;
         let told = test.until_condition(owner_kind, owner, "Ready", "False", "Conflict").await;
-        let message = condition_of(&told, "Ready").map(|ready| ready["message"].to_string()).unwrap_or_default();
+        let message = message_of(&told, "Ready");
         assert!(
             message.contains(&format!("the {plain} '{name}' exists and was not made by this operator")),
             "{message}"
@@ -166,7 +166,7 @@ async fn what_takes_a_childs_place_between_our_look_and_our_write_is_not_written
         change(&test, kind, name, drift).await;
         let theirs = replaced(&test, &proxy, kind, name, content).await;
         let told = test.until_condition(owner.0, owner.1, "Ready", "False", "Conflict").await;
-        let message = condition_of(&told, "Ready").map(|ready| ready["message"].to_string()).unwrap_or_default();
+        let message = message_of(&told, "Ready");
         assert!(message.contains(&format!("'{name}' exists and was not made by this operator")), "{message}");
         assert!(is_refused(&proxy, "PATCH", path), "{kind}: what was written was for whatever is there");
         assert_eq!(test.get(kind, name).await, theirs, "{kind}: not even a label");
@@ -199,8 +199,7 @@ async fn what_takes_the_place_of_a_child_that_is_to_go_is_not_deleted() {
     let content = "spec: {scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: theirs}, maxReplicas: 3}";
     let theirs = replaced(&test, &proxy, kind, name, content).await;
     let is_done = |object: &Value| {
-        object["status"]["observedGeneration"] == object["metadata"]["generation"]
-            && condition_of(object, "Ready").is_some_and(|ready| ready["status"] == "True")
+        is_observed(object) && condition_of(object, "Ready").is_some_and(|ready| ready["status"] == "True")
     };
     test.until("Ingestor", "i", is_done).await;
     assert!(is_refused(&proxy, "DELETE", path), "whatever is there was to be deleted");

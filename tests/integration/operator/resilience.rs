@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tests::cluster::{ApiProxy, Operator, OperatorOptions, PATIENCE, TestNamespace};
+use tests::cluster::{ApiProxy, Operator, OperatorOptions, PATIENCE, TestNamespace, is_observed};
 use tokio::time;
 
 use crate::{
@@ -125,7 +125,6 @@ async fn what_the_next_agent_tells_is_not_taken_back_with_what_the_last_one_told
         let told = test.api("ADXCluster").patch_status("part", &params, &Patch::Apply(&status)).await;
         told.expect("the API server takes the status");
     };
-    let observed = |object: &Value| object["status"]["observedGeneration"] == object["metadata"]["generation"];
     let hubs = json!([{"endpoint": "https://hub.kusto.windows.net", "outcome": "accepted"}]);
     // Each time the next agent tells something while the operator is still at the last one's word.
     for round in 0..6 {
@@ -135,7 +134,7 @@ async fn what_the_next_agent_tells_is_not_taken_back_with_what_the_last_one_told
         test.apply(&of_role("Partition")).await;
         tells(json!({"hubs": hubs})).await;
         test.until("apps/v1 Deployment", "part-agent", |object| object["spec"]["replicas"] == 1).await;
-        let told = test.until("ADXCluster", "part", observed).await;
+        let told = test.until("ADXCluster", "part", is_observed).await;
         assert_eq!(told["status"]["federation"]["hubs"], hubs, "round {round}: {told:#}");
     }
     // What nobody has told in place of it goes, also where another write comes before.
@@ -143,7 +142,7 @@ async fn what_the_next_agent_tells_is_not_taken_back_with_what_the_last_one_told
     tells(json!({"live": "1/1"})).await;
     // An agent that tells of another role gives no reason to look; the next edit does.
     test.apply(&of_role("Partition").replace("geo: EU", "geo: US")).await;
-    test.until("ADXCluster", "part", |object| observed(object) && object["status"]["federation"].is_null()).await;
+    test.until("ADXCluster", "part", |object| is_observed(object) && object["status"]["federation"].is_null()).await;
     assert_eq!(proxy.still_to_meet(), 0);
     drop(operator);
 }
@@ -176,9 +175,7 @@ async fn errors_of_the_api_server_and_cut_watches_are_lived_through() {
                 test.apply(&changed).await;
                 test.until("apps/v1 StatefulSet", "i", |set| set["spec"]["replicas"] == replicas).await;
                 test.until("v1 Service", "i", |service| (service["spec"]["type"] == "LoadBalancer") == external).await;
-                let observed =
-                    |object: &Value| object["status"]["observedGeneration"] == object["metadata"]["generation"];
-                test.until("Ingestor", "i", observed).await;
+                test.until("Ingestor", "i", is_observed).await;
                 test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
                 if proxy.still_to_meet() == 0 {
                     break;

@@ -1,7 +1,7 @@
 //! Components that run while what they need is not ready, or not there any more: they are looked after, and say what they wait for.
 
 use serde_json::{Value, json};
-use tests::cluster::{OperatorOptions, TestNamespace, condition_of};
+use tests::cluster::{OperatorOptions, TestNamespace, message_of};
 
 use crate::{
     drift::{change, reverted},
@@ -81,7 +81,7 @@ async fn what_runs_is_looked_after_while_a_cluster_or_an_ingestor_is_not_ready()
     test.apply(&other).await;
     for (kind, name) in [("Ingestor", "i"), ("Alerter", "a")] {
         let waits = test.until_condition(kind, name, "Ready", "False", "WaitingForCluster").await;
-        let told = condition_of(&waits, "ClusterReady").map(|told| told["message"].to_string()).unwrap_or_default();
+        let told = message_of(&waits, "ClusterReady");
         assert!(told.contains("ADXCluster 'new'") && told.contains("ADXCluster eu"), "{told}");
     }
     test.until_condition("Collector", "c", "Ready", "False", "AmbiguousIngestor").await;

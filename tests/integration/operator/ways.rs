@@ -1,7 +1,7 @@
 //! Every object in two ways that differ in all that a spec may change, and the other role besides. Both ways are valid, and what is made for them seems to run.
 
 use serde_json::Value;
-use tests::cluster::{TestNamespace, condition_of, documents};
+use tests::cluster::{TestNamespace, condition_of, documents, is_observed};
 
 /// With as little as there may be, and what excludes something of the other way.
 pub(crate) const ONE_WAY: &str = "
@@ -279,9 +279,4 @@ pub(crate) async fn until_settled(test: &TestNamespace, owners: &[Owner]) {
         };
         test.until(kind, name, settled).await;
     }
-}
-
-/// Whether the operator has looked at the present spec.
-pub(crate) fn is_observed(object: &Value) -> bool {
-    object["status"]["observedGeneration"] == object["metadata"]["generation"]
 }

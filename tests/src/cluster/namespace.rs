@@ -346,6 +346,16 @@ pub fn condition_of<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == name)
 }
 
+/// What a condition of an object says; empty where it has none.
+pub fn message_of<'a>(object: &'a Value, name: &str) -> &'a str {
+    condition_of(object, name).and_then(|found| found["message"].as_str()).unwrap_or_default()
+}
+
+/// Whether the operator has looked at the present spec.
+pub fn is_observed(object: &Value) -> bool {
+    object["status"]["observedGeneration"] == object["metadata"]["generation"]
+}
+
 fn rand_suffix() -> u32 {
     uuid::Uuid::new_v4().as_fields().0 & 0x00ff_ffff
 }

@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tests::{
     azure::{AzureDouble, AzureOptions, Fault, FaultKind, Seen},
-    cluster::{OperatorOptions, PATIENCE, TestNamespace},
+    cluster::{OperatorOptions, PATIENCE, TestNamespace, message_of},
 };
 use tokio::time;
 
@@ -302,10 +302,7 @@ async fn an_identity_that_is_away_is_waited_for() {
         let name = name_for(&test);
         test.apply(&zero_config(&name)).await;
         let object = test.until_condition("ADXCluster", &name, "ClusterReady", "False", "SignInFailed").await;
-        assert!(
-            super::support::message_of(&object, "ClusterReady").starts_with("failed to sign in to Azure: "),
-            "{object:#}"
-        );
+        assert!(message_of(&object, "ClusterReady").starts_with("failed to sign in to Azure: "), "{object:#}");
         assert_eq!(azure.requests().len(), 0, "nobody asks without a token");
         azure.rotate_federated_token();
         azure.set_identity_down(false);

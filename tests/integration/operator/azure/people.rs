@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tests::{
     azure::{AzureDouble, Fault, FaultKind},
-    cluster::{TestNamespace, condition_of},
+    cluster::{TestNamespace, condition_of, message_of},
 };
 use tokio::time;
 
-use super::support::{azure, message_of, name_for, operator, until, until_provisioned, with_spec, zero_config};
+use super::support::{azure, name_for, operator, until, until_provisioned, with_spec, zero_config};
 use crate::support::until_event;
 
 const X: &str = "/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/x";

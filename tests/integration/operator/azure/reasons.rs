@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::Value;
 use tests::{
     azure::{AzureDouble, Fault, FaultKind, Imds},
-    cluster::{Operator, TestNamespace, condition_of},
+    cluster::{Operator, TestNamespace, condition_of, message_of},
 };
 use tokio::time;
 
-use super::support::{azure, message_of, operator, until, until_provisioned, with_spec, zero_config};
+use super::support::{azure, operator, until, until_provisioned, with_spec, zero_config};
 use crate::support::until_event;
 
 /// A namespace with a double of Azure and an operator for many cases, one after another.

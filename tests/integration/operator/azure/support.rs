@@ -40,11 +40,6 @@ pub(crate) fn name_for(test: &TestNamespace) -> String {
     test.name.replace('-', "")
 }
 
-/// The message of a condition.
-pub(crate) fn message_of(object: &Value, condition: &str) -> String {
-    condition_of(object, condition).and_then(|found| found["message"].as_str()).unwrap_or_default().to_owned()
-}
-
 /// A double in which everything is quick.
 pub(crate) async fn azure() -> AzureDouble {
     AzureDouble::start(AzureOptions::default()).await
