@@ -10,7 +10,7 @@ use tokio::time;
 use crate::{
     drift::change,
     resilience::through,
-    support::{CLUSTER, COMPONENTS, PARTITION, until_agent, until_ready},
+    support::{CLUSTER, COMPONENTS, PARTITION, until_agent, until_ready, without_federation},
 };
 
 const OURS: &str = "adx-mon.azure.com/cluster-rbac";
@@ -188,8 +188,7 @@ async fn an_agents_lease_goes_with_the_agent_and_stays_while_its_pods_are_replac
         let now = test.until(LEASE, "part-agent", is_bound).await;
         assert_eq!(uid(&now), uid(&lease), "it is the same lease");
         if is_left {
-            let alone = PARTITION.split("  federation:").next().expect("the text has that section");
-            test.apply(alone).await;
+            test.apply(without_federation(PARTITION)).await;
         } else {
             test.delete("ADXCluster", "part").await;
         }

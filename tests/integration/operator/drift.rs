@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use tests::cluster::{PATIENCE, TestNamespace, condition_of, message_of};
 use tokio::time;
 
-use crate::support::{CLUSTER, COMPONENTS, KINDS, PARTITION, assert_same, made, until_event, until_ready};
+use crate::support::{
+    CLUSTER, COMPONENTS, KINDS, PARTITION, assert_same, made, until_event, until_ready, without_federation,
+};
 
 /// Drift is undone within this.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
@@ -311,8 +313,7 @@ async fn deletion_takes_everything_along_and_leaves_azure_alone() {
     test.until("ADXCluster", "part", tells).await;
     test.until_condition("ADXCluster", "part", "Federated", "False", "Failed").await;
     // A part in the federation that ends takes its agent along, and what it told.
-    let plain = PARTITION.split("  federation:").next().expect("the text has that section");
-    test.apply(plain).await;
+    test.apply(without_federation(PARTITION)).await;
     test.until("apps/v1 Deployment", "part-agent", Value::is_null).await;
     test.until("v1 ServiceAccount", "part-agent", Value::is_null).await;
     test.until_condition("ADXCluster", "part", "Ready", "True", "Ready").await;

@@ -20,7 +20,7 @@ use crate::{
     deleting::until_no_roles,
     drift::change,
     resilience::through,
-    support::{CLUSTER, COMPONENTS, HUB, PARTITION, assert_same, children, made},
+    support::{CLUSTER, COMPONENTS, HUB, PARTITION, assert_same, children, made, without_federation},
     unions::managers_of,
 };
 
@@ -63,10 +63,6 @@ fn partition() -> String {
     PARTITION.replace("  federation:", "  federation:\n    image: x/agent:1")
 }
 
-fn without_federation(text: &str) -> String {
-    text.split("  federation:").next().expect("the text has that section").to_owned()
-}
-
 /// Another partition, which is to leave.
 fn left() -> String {
     let renamed =
@@ -92,9 +88,9 @@ fn after() -> String {
         .replace("name: c}\nspec: {}", "name: c}\nspec: {image: 'x/c:2'}")
         .replace("alerts.example.com", "other.example.com");
     let federated = "  role: Federated\n  federation: {image: 'x/agent:1', heartbeatDatabase: D, heartbeatTable: T}\n";
-    let part = without_federation(&partition()) + federated;
+    let part = without_federation(&partition()).to_owned() + federated;
     let hub = HUB.replace("heartbeatTable: T", "heartbeatTable: Other");
-    [&cluster, &components, &part, &hub, &without_federation(&left())].map(String::as_str).join("---")
+    [cluster.as_str(), &components, &part, &hub, without_federation(&left())].join("---")
 }
 
 /// One life, and what its writes are to meet.

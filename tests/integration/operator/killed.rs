@@ -8,7 +8,9 @@ use tokio::time;
 
 use crate::{
     resilience::through,
-    support::{CLUSTER, COMPONENTS, PARTITION, assert_same, made, undisturbed, until_agent, until_ready},
+    support::{
+        CLUSTER, COMPONENTS, PARTITION, assert_same, made, undisturbed, until_agent, until_ready, without_federation,
+    },
 };
 
 /// An operator that leads and has not written for so long has nothing to write: longer than it may wait for a processor.
@@ -88,7 +90,7 @@ fn after() -> String {
         .replace("replicas: 2", "replicas: 3, exposeExternally: true, image: 'x/i:2', managedIdentityClientId: id")
         .replace("name: c}\nspec: {}", "name: c}\nspec: {image: 'x/c:2'}")
         .replace("alerts.example.com", "other.example.com");
-    let hub = PARTITION.split("  federation:").next().expect("the text has that section").to_owned()
+    let hub = without_federation(PARTITION).to_owned()
         + "  role: Federated\n  federation: {heartbeatDatabase: D, heartbeatTable: T}\n";
     [cluster, components, hub].join("---")
 }

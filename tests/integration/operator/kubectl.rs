@@ -8,7 +8,7 @@ use tests::{
     docs,
 };
 
-use crate::support::{CLUSTER, COMPONENTS, PARTITION, until_ready};
+use crate::support::{CLUSTER, COMPONENTS, PARTITION, until_ready, without_federation};
 
 /// An Ingestor with fields that a later manifest leaves out.
 const INGESTOR: &str = "
@@ -39,7 +39,7 @@ async fn what_a_later_manifest_leaves_out_is_gone_and_children_follow() {
     let as_said = (json!(3), json!("x/ingestor:7"));
     test.until("apps/v1 StatefulSet", "i", |set| scale_and_image(set) == as_said).await;
     test.until("apps/v1 Deployment", "part-agent", |agent| !agent.is_null()).await;
-    let plain = PARTITION.split("  federation:").next().expect("the text has that section");
+    let plain = without_federation(PARTITION);
     let ingestor = INGESTOR.replace("replicas: 3, image: 'x/ingestor:7', ", "");
     let later = [CLUSTER, ingestor.as_str(), plain].join("---");
     assert_eq!(apply(&later), ["configured"; 3]);

@@ -11,7 +11,9 @@ use tokio::time;
 
 use crate::{
     leading::{STOP, TRIES},
-    support::{CLUSTER, COMPONENTS, PARTITION, assert_same, made, undisturbed, until_agent, until_ready},
+    support::{
+        CLUSTER, COMPONENTS, PARTITION, assert_same, made, undisturbed, until_agent, until_ready, without_federation,
+    },
 };
 
 pub(crate) async fn through(test: &TestNamespace, proxy: &ApiProxy, lease: &str) -> Operator {
@@ -50,7 +52,7 @@ async fn there_and_back_again_is_as_if_it_had_never_been_otherwise() {
     until_ready(&test).await;
     test.until("autoscaling/v2 HorizontalPodAutoscaler", "i", Value::is_null).await;
     // A partition becomes a hub and a partition again: its agent is another program, twice.
-    let hub = PARTITION.split("  federation:").next().expect("the text has that section").to_owned()
+    let hub = without_federation(PARTITION).to_owned()
         + &format!("  role: Federated\n  federation: {{heartbeatDatabase: D, heartbeatTable: T, {policy}}}\n");
     test.apply(PARTITION).await;
     until_agent(&test).await;

@@ -19,7 +19,7 @@ use tokio::time;
 
 use crate::{
     drift::{change, reverted},
-    support::{CLUSTER, COMPONENTS, PARTITION, until_ready},
+    support::{CLUSTER, COMPONENTS, PARTITION, until_ready, without_federation},
 };
 
 /// The operator's own account.
@@ -100,7 +100,7 @@ async fn the_operator_and_its_agents_use_every_right_that_they_have_or_give_it_t
     // What is not wanted any more goes, and what nothing else would take along.
     test.apply(COMPONENTS).await;
     test.until("autoscaling/v2 HorizontalPodAutoscaler", "i", Value::is_null).await;
-    test.apply(PARTITION.split("  federation:").next().expect("the text has that section")).await;
+    test.apply(without_federation(PARTITION)).await;
     test.until("v1 ServiceAccount", "part-agent", Value::is_null).await;
     test.delete("Alerter", "a").await;
     test.until("Alerter", "a", Value::is_null).await;

@@ -60,6 +60,11 @@ spec:
     partitioning: {geo: EU}
 ";
 
+/// A partition's text without its part in a federation.
+pub(crate) fn without_federation(text: &str) -> &str {
+    text.split_once("  federation:").expect("the text has that section").0
+}
+
 /// A hub, whose agents only seem to run.
 pub(crate) const HUB: &str = "
 apiVersion: adx-mon.azure.com/v1
