@@ -12,7 +12,7 @@ use tests::{
     oracle::{Names, Oracle},
     witness,
 };
-use tokio::time;
+use tokio::{sync::OnceCell, time};
 
 /// An existing cluster with all kinds of databases.
 pub(crate) const CLUSTER: &str = "
@@ -101,15 +101,19 @@ pub(crate) async fn until_ready(test: &TestNamespace) {
 }
 
 /// The end state that an operator comes to which nothing disturbs.
-pub(crate) async fn undisturbed() -> Vec<(String, Value)> {
-    let test = TestNamespace::new("undisturbed").await;
-    let _operator = test.operator().await;
-    test.apply(CLUSTER).await;
-    test.apply(COMPONENTS).await;
-    test.apply(PARTITION).await;
-    until_ready(&test).await;
-    until_agent(&test).await;
-    made(&test).await
+pub(crate) async fn undisturbed() -> &'static [(String, Value)] {
+    static END: OnceCell<Vec<(String, Value)>> = OnceCell::const_new();
+    END.get_or_init(|| async {
+        let test = TestNamespace::new("undisturbed").await;
+        let _operator = test.operator().await;
+        test.apply(CLUSTER).await;
+        test.apply(COMPONENTS).await;
+        test.apply(PARTITION).await;
+        until_ready(&test).await;
+        until_agent(&test).await;
+        made(&test).await
+    })
+    .await
 }
 
 /// All of an agent is there when its workload is, which comes last.
