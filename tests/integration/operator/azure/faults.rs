@@ -289,7 +289,7 @@ async fn a_token_that_ends_or_is_refused_midway_is_replaced() {
 
 #[tokio::test]
 async fn an_identity_that_is_away_is_waited_for() {
-    for kind in ["workloadIdentity", "managedIdentity"] {
+    let waits = async |kind: &str| {
         let test = TestNamespace::new("identity").await;
         let azure = azure().await;
         azure.set_identity_down(true);
@@ -312,7 +312,8 @@ async fn an_identity_that_is_away_is_waited_for() {
         test.apply(&with_spec(&name, "databases: [{databaseName: More, telemetryType: Logs}]")).await;
         until_provisioned(&test, &name).await;
         azure.assert_fine();
-    }
+    };
+    tokio::join!(waits("workloadIdentity"), waits("managedIdentity"));
 }
 
 #[tokio::test]
