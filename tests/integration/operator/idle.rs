@@ -1,4 +1,4 @@
-//! Rest: while nothing changes, nobody writes to the API server, neither the operator nor the agents that go on with their work.
+//! Idle: while nothing changes, nobody writes to the API server, neither the operator nor the agents that go on with their work.
 
 use std::time::Duration;
 
