@@ -51,8 +51,9 @@ pub(crate) async fn within_a_second(what: &str, attempt: impl AsyncFn() -> Optio
     panic!("{what} came back late {TRIES} times: {late:?}");
 }
 
+/// `leaves` changes every place that the operator applied. Here are what that cannot, since an autoscaler or the API server forbids it, and what people are told.
 #[tokio::test]
-async fn every_managed_field_that_somebody_changes_comes_back_within_a_second() {
+async fn what_comes_back_is_told_with_its_place_and_counted() {
     let test = TestNamespace::new("drift").await;
     let operator = test.operator().await;
     test.apply(CLUSTER).await;
@@ -70,23 +71,13 @@ async fn every_managed_field_that_somebody_changes_comes_back_within_a_second() 
     let cases: Vec<(&str, &str, Value, &str)> = vec![
         (sts, "i", json!({"spec": {"replicas": 7}}), "/spec/replicas"),
         (sts, "i", json!({"metadata": {"labels": {"app.kubernetes.io/instance": "x"}}}), "/metadata/labels"),
-        (sts, "i", json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}}), "/metadata/labels"),
         (
             sts,
             "i",
             json!({"spec": {"template": {"metadata": {"annotations": {"adx-mon/port": "1"}}}}}),
             "/spec/template/metadata/annotations",
         ),
-        ("v1 Service", "i", json!({"spec": {"selector": {"app": "x"}}}), "/spec/selector"),
         ("v1 ConfigMap", "c-config", json!({"data": {"config.toml": "x"}}), "/data"),
-        ("apps/v1 Deployment", "a", json!({"spec": {"replicas": 0}}), "/spec/replicas"),
-        (
-            "apps/v1 DaemonSet",
-            "c",
-            json!({"spec": {"template": {"spec": {"serviceAccountName": "default"}}}}),
-            "/spec/template/spec/serviceAccountName",
-        ),
-        ("rbac.authorization.k8s.io/v1 Role", "i-ingestor", json!({"rules": []}), "/rules"),
         // What is in it is there, and means something else.
         (
             "rbac.authorization.k8s.io/v1 Role",
