@@ -34,7 +34,7 @@ use super::{
     stored::Stored,
     surplus::take_surplus,
     unreadable::reconcile_unreadable,
-    workload::{progress, refusal, scale_of, settled, told_refusal, told_trouble},
+    workload::{progress, scale_of, settled, why_not_ready},
 };
 
 /// How a reconcile ended: what a person who watches the metric should conclude.
@@ -108,15 +108,10 @@ pub(crate) async fn reconcile<K: Managed>(stored: Arc<Stored<K>>, context: Arc<C
     let (outcome, again) = match result {
         Ok(ended) => ended,
         Err(error) => {
-            let note = chain(&error);
-            publish(&*stored, &context, &event(EventType::Warning, "ReconcileFailed", &note, None)).await;
-            tracing::error!(
-                kind = K::KIND.as_str(),
-                name = owner.name,
-                namespace = owner.namespace,
-                error = chain(&error),
-                "reconcile failed"
-            );
+            let error = chain(&error);
+            publish(&*stored, &context, &event(EventType::Warning, "ReconcileFailed", &error, None)).await;
+            let (kind, name, namespace) = (K::KIND.as_str(), &owner.name, &owner.namespace);
+            tracing::error!(kind, name, namespace, error, "reconcile failed");
             (Outcome::Failed, None)
         }
     };
@@ -273,7 +268,6 @@ async fn carry_out<K: Managed>(
     if !K::cluster_scoped(owner).is_empty() && !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
         set_finalizer(&context.client, owner, &reference).await?;
     }
-    let has_workload = build.workload.is_some();
     let besides = context.stores.made.besides(owner, &build);
     let mut applied = Applied::default();
     let written = apply(&context.client, owner, build, &besides, &mut applied).await;
@@ -300,7 +294,7 @@ async fn carry_out<K: Managed>(
         clear_agent_status(object, context).await?;
     }
     let mut outcome = if changed > 0 { Outcome::Changed } else { Outcome::Unchanged };
-    if let Some(workload) = workload.filter(|_| has_workload) {
+    if let Some(workload) = workload {
         if K::TELLS_REPLICAS {
             replicas = scale_of(&workload);
         }
@@ -319,12 +313,7 @@ async fn carry_out<K: Managed>(
         } else if is_told {
             outcome = Outcome::Progressing;
         } else {
-            let trouble = told_trouble(&context.client, owner, Timestamp::now()).await.unwrap_or_default();
-            let trouble = match trouble.or_else(|| refusal(&workload)) {
-                None => told_refusal(&context.client, owner, &workload).await.unwrap_or_default(),
-                trouble => trouble,
-            };
-            let why = match trouble {
+            let why = match why_not_ready(&context.client, owner, &workload).await {
                 Some((reason, message)) => {
                     let message = settled(object.conditions(), workload_phase, &reason, message);
                     let why = Draft::in_words_of_others(workload_phase, Some(false), &reason, message);

@@ -1,5 +1,4 @@
-//! Whether a workload's pods run, and if not, why: in the pods' own words. I/O: [`told_trouble`] lists pods and Events, [`told_refusal`] Events; the rest
-//! is pure.
+//! Whether a workload's pods run, and if not, why: in the pods' own words. I/O: [`why_not_ready`] lists pods and Events; the rest is pure.
 
 use std::fmt::Debug;
 
@@ -57,8 +56,21 @@ pub(crate) fn scale_of(workload: &DynamicObject) -> Option<i32> {
     i32::try_from(replicas).ok()
 }
 
+/// Why a workload's pods do not all run, as far as anybody tells: reason and sentence. A pod in trouble comes first, then that some cannot even be made.
+pub(crate) async fn why_not_ready(
+    client: &Client,
+    owner: &Owner,
+    workload: &DynamicObject,
+) -> Option<(String, String)> {
+    let of_pods = told_trouble(client, owner, Timestamp::now()).await.unwrap_or_default();
+    match of_pods.or_else(|| refusal(workload)) {
+        None => told_refusal(client, owner, workload).await.unwrap_or_default(),
+        why => why,
+    }
+}
+
 /// Why a Deployment's pods cannot even be made: reason and sentence.
-pub(crate) fn refusal(workload: &DynamicObject) -> Option<(String, String)> {
+fn refusal(workload: &DynamicObject) -> Option<(String, String)> {
     let conditions = workload.data.pointer("/status/conditions")?.as_array()?;
     let failed =
         conditions.iter().find(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True")?;
@@ -70,7 +82,7 @@ pub(crate) fn refusal(workload: &DynamicObject) -> Option<(String, String)> {
 ///
 /// # Errors
 /// If Events cannot be listed.
-pub(crate) async fn told_refusal(
+async fn told_refusal(
     client: &Client,
     owner: &Owner,
     workload: &DynamicObject,
@@ -108,11 +120,7 @@ fn version(event: &Event) -> Option<u64> {
 ///
 /// # Errors
 /// If they, or Events, cannot be listed.
-pub(crate) async fn told_trouble(
-    client: &Client,
-    owner: &Owner,
-    now: Timestamp,
-) -> Result<Option<(String, String)>, kube::Error> {
+async fn told_trouble(client: &Client, owner: &Owner, now: Timestamp) -> Result<Option<(String, String)>, kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &owner.namespace);
     let labels: Vec<String> = owner.selector().iter().map(|(label, value)| format!("{label}={value}")).collect();
     let labels = labels.join(",");
