@@ -38,7 +38,6 @@ fn given(text: &Option<String>) -> Option<String> {
     text.clone().filter(|text| !text.trim().is_empty())
 }
 
-/// The schema's rule once more: the object may be older.
 fn name_violation(name: &str) -> Option<String> {
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let is_right = name.len() <= 52
@@ -52,21 +51,17 @@ fn name_violation(name: &str) -> Option<String> {
     })
 }
 
-/// The schema's rules of a policy once more.
-fn pods_violations(policy: &Option<PodPolicy>) -> Vec<String> {
-    let violations = policy.iter().flat_map(|policy| policy.violations("spec.podPolicy"));
-    violations.map(|violation| violation.to_string()).collect()
-}
-
 /// What the schema of a kind says of its spec.
 fn schema_of_spec<K: CustomResourceExt>() -> Value {
     let mut definition = serde_json::to_value(K::crd()).expect("a definition is JSON");
     definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].take()
 }
 
-/// The schema's lengths, counts and numbers once more: the object may be older than they are.
-fn limit_violations(schema: &Value, spec: &impl Serialize) -> Vec<String> {
-    exceeded_limits(schema, spec).iter().map(ToString::to_string).collect()
+/// The rules that the schemas of all components have, once more: the object may be older than they are.
+fn component_violations(name: &str, schema: &Value, spec: &impl Serialize, policy: &Option<PodPolicy>) -> Vec<String> {
+    let of_policy = policy.iter().flat_map(|policy| policy.violations("spec.podPolicy"));
+    let of_spec = exceeded_limits(schema, spec).into_iter().chain(of_policy);
+    name_violation(name).into_iter().chain(of_spec.map(|violation| violation.to_string())).collect()
 }
 
 /// What is wrong with an address that is written into arguments and configuration of components.

@@ -4,7 +4,7 @@ use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::ConfigMap};
 use serde_json::{Value, json};
 use shared::document::{fingerprint, pods::PodPolicy};
 
-use super::{account_name, cluster_role, follow, pod_labels, pull_policy, service_account};
+use super::{account_name, cluster_role, follow, node_certificates, pod_labels, pull_policy, service_account};
 use crate::kubernetes::{
     apply::Build,
     child::{Child, Owner},
@@ -114,9 +114,7 @@ journal-target = [
 }
 
 /// Where the node's logs are, and where it keeps what it has not sent yet. Name, path, path in the container, type, whether only read.
-const HOST_PATHS: [(&str, &str, &str, &str, bool); 7] = [
-    ("ca-certs", "/etc/ssl/certs", "/etc/ssl/certs", "Directory", true),
-    ("etc-pki-ca-certs", "/etc/pki/ca-trust/extracted", "/etc/pki/ca-trust/extracted", "DirectoryOrCreate", true),
+const HOST_PATHS: [(&str, &str, &str, &str, bool); 5] = [
     ("storage", "/mnt/collector", "/mnt/data", "DirectoryOrCreate", false),
     ("varlog", "/var/log", "/var/log", "", true),
     ("runlog", "/run/log", "/run/log", "", true),
@@ -133,9 +131,10 @@ fn daemon_set(owner: &Owner, parts: &CollectorParts, config_name: &str, config_h
         true => json!({"name": name, "mountPath": path, "readOnly": true}),
         false => json!({"name": name, "mountPath": path}),
     };
-    let mut volumes: Vec<Value> = HOST_PATHS.map(host_volume).into();
+    let (mut volumes, mut mounts) = node_certificates();
+    volumes.extend(HOST_PATHS.map(host_volume));
     volumes.push(json!({"name": "config", "configMap": {"name": config_name}}));
-    let mut mounts: Vec<Value> = HOST_PATHS.map(host_mount).into();
+    mounts.extend(HOST_PATHS.map(host_mount));
     mounts.push(json!({"name": "config", "mountPath": "/etc/config"}));
     json!({"spec": {
         "selector": {"matchLabels": owner.selector()},

@@ -4,11 +4,10 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::Value;
-use shared::document::spec::TelemetryType;
 
 use super::{
-    address_violation, given, invalid, limit_violations, name_violation, pods_violations, schema_of_spec,
-    targets::{depend_on_what_runs, targets},
+    address_violation, component_violations, given, invalid, schema_of_spec,
+    targets::{ALL_TELEMETRY, depend_on_what_runs, targets},
 };
 use crate::{
     api::Alerter,
@@ -29,24 +28,17 @@ impl Managed for Alerter {
     spec_and_status!();
 
     fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan {
-        let violations: Vec<String> = name_violation(&owner.name)
-            .into_iter()
-            .chain(limit_violations(&SCHEMA, &self.spec))
-            .chain(pods_violations(&self.spec.pod_policy))
-            .collect();
+        let notification_endpoint = &self.spec.notification_endpoint;
+        let mut violations = component_violations(&owner.name, &SCHEMA, &self.spec, &self.spec.pod_policy);
+        violations.extend(address_violation("spec.notificationEndpoint", notification_endpoint));
         if !violations.is_empty() {
             return invalid(Phase::WorkloadReady, &violations);
-        }
-        let notification_endpoint = &self.spec.notification_endpoint;
-        if let Some(violation) = address_violation("spec.notificationEndpoint", notification_endpoint) {
-            return invalid(Phase::WorkloadReady, &[violation]);
         }
         let targets = match targets(world, owner, &self.spec.adx_cluster_selector, "asks", &[KUSTO_FLAG]) {
             Ok(targets) => targets,
             Err(nothing) => return *nothing,
         };
-        let kinds = [TelemetryType::Metrics, TelemetryType::Logs, TelemetryType::Traces];
-        let kusto_endpoints = targets.endpoints(&kinds, KUSTO_FLAG);
+        let kusto_endpoints = targets.endpoints(&ALL_TELEMETRY, KUSTO_FLAG);
         let has_databases = !kusto_endpoints.is_empty();
         if !has_databases && !targets.runs {
             return Plan::nothing(targets.condition, targets.is_stalled);

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use kube::ResourceExt as _;
 use serde_json::Value;
 
-use super::{address_violation, given, invalid, limit_violations, name_violation, pods_violations, schema_of_spec};
+use super::{address_violation, component_violations, given, invalid, schema_of_spec};
 use crate::{
     api::Collector,
     kubernetes::{
@@ -27,11 +27,7 @@ impl Managed for Collector {
     spec_and_status!();
 
     fn plan(&self, owner: &Owner, world: &World<'_>) -> Plan {
-        let violations: Vec<String> = name_violation(&owner.name)
-            .into_iter()
-            .chain(limit_violations(&SCHEMA, &self.spec))
-            .chain(pods_violations(&self.spec.pod_policy))
-            .collect();
+        let violations = component_violations(&owner.name, &SCHEMA, &self.spec, &self.spec.pod_policy);
         if !violations.is_empty() {
             return invalid(Phase::WorkloadReady, &violations);
         }

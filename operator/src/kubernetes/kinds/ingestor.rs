@@ -8,7 +8,7 @@ use serde_json::Value;
 use shared::document::spec::TelemetryType;
 
 use super::{
-    address_violation, given, invalid, limit_violations, name_violation, pods_violations, schema_of_spec,
+    address_violation, component_violations, given, invalid, schema_of_spec,
     targets::{depend_on_what_runs, targets},
 };
 use crate::{
@@ -118,9 +118,8 @@ fn certificate(tls: &TlsSpec) -> Option<Certificate> {
 
 /// The schema's rules once more: the object may be older than they are.
 fn violations(ingestor: &Ingestor) -> Vec<String> {
-    let mut violations: Vec<String> = name_violation(&ingestor.name_any()).into_iter().collect();
     let spec = &ingestor.spec;
-    violations.extend(limit_violations(&SCHEMA, spec));
+    let mut violations = component_violations(&ingestor.name_any(), &SCHEMA, spec, &spec.pod_policy);
     if let Some(autoscaling) = &spec.autoscaling {
         let (fewest, most) = (autoscaling.min_replicas.unwrap_or(1), autoscaling.max_replicas);
         if most < fewest {
@@ -140,7 +139,6 @@ fn violations(ingestor: &Ingestor) -> Vec<String> {
     if let Some(destination) = destination.filter(|text| !is_pair(text)) {
         violations.push(format!("spec.logDestination = {destination}: must be Database:Table"));
     }
-    violations.extend(pods_violations(&spec.pod_policy));
     let endpoint = given(&spec.endpoint).map(with_scheme);
     violations.extend(endpoint.and_then(|endpoint| address_violation("spec.endpoint", &endpoint)));
     violations

@@ -20,7 +20,8 @@ use crate::kubernetes::{
 };
 
 /// All kinds of telemetry.
-const ALL: [TelemetryType; 3] = [TelemetryType::Metrics, TelemetryType::Logs, TelemetryType::Traces];
+pub(super) const ALL_TELEMETRY: [TelemetryType; 3] =
+    [TelemetryType::Metrics, TelemetryType::Logs, TelemetryType::Traces];
 
 /// What a component works with.
 pub(super) struct Targets<'a> {
@@ -112,7 +113,8 @@ impl Targets<'_> {
     /// Whether somebody deleted the workload, or took its arguments away or put others in their place. Beside a cluster that is ready one that never was has no
     /// argument either.
     fn is_bare(&self) -> bool {
-        let is_left = |(_, endpoint): &(&str, &str)| !self.selected.ready.is_empty() || self.keeps(endpoint, &ALL);
+        let is_left =
+            |(_, endpoint): &(&str, &str)| !self.selected.ready.is_empty() || self.keeps(endpoint, &ALL_TELEMETRY);
         !self.running.iter().any(is_left)
     }
 }
