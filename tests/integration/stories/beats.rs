@@ -50,26 +50,6 @@ async fn until_whole(fleet: &Fleet) -> u64 {
 }
 
 #[tokio::test]
-async fn when_discovery_fails_beats_go_on_with_the_last_known_schema() {
-    let fleet = with_table(Pace::FAST).await;
-    let proxy = FaultProxy::start(&fleet.partitions[0].url).await;
-    let document =
-        fs::read_to_string(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])).expect("just written");
-    let document = fleet.write_document("by-proxy", &document.replace(&fleet.partitions[0].url, &proxy.url));
-    let agent = fleet.start_agent("agent-partition", &document, &[]);
-    let bare = until_whole(&fleet).await;
-    for fault in [Fault::Unavailable, Fault::Cut, Fault::Unauthorized, Fault::Html] {
-        proxy.spoil(".show databases entities", fault);
-        until_so(|| format!("{fault:?} is not met:\n{}", agent.output()), || proxy.met() > 0).await;
-        // Beats go on.
-        let (all, whole) = until_more(&fleet, 3).await;
-        assert_eq!(all - whole, bare, "every beat has the schema under {fault:?}:\n{}", agent.output());
-        proxy.heal();
-    }
-    end(fleet, [agent]).await;
-}
-
-#[tokio::test]
 async fn a_beat_without_any_known_schema_still_tells_that_the_partition_lives() {
     let fleet = with_table(Pace::PATIENT).await;
     let proxy = FaultProxy::start(&fleet.partitions[0].url).await;
