@@ -53,7 +53,7 @@ impl Pace {
 /// One hub, some partitions, and a folder for documents and recordings.
 #[derive(Debug)]
 pub struct Fleet {
-    /// The hub's server.
+    /// The hub's server, whose requests can be made to fail.
     pub hub: KustoServer,
     /// The partitions' servers, in the order of [`REGIONS`].
     pub partitions: Vec<KustoServer>,
@@ -89,7 +89,7 @@ impl Fleet {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let recordings = recordings.unwrap_or_else(|| folder.path().to_owned());
         let record = |name: &str| recordings.join(format!("{name}.jsonl"));
-        let hub = KustoServer::start(0, &HUB_DATABASES, &record("hub"), &[]).await;
+        let hub = KustoServer::start_faulty(&HUB_DATABASES, &record("hub")).await;
         let mut partitions = Vec::new();
         for region in REGIONS {
             let server = KustoServer::start(0, &["Logs", "Metrics"], &record(region.name), &[]).await;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     time,
@@ -22,7 +23,12 @@ pub struct KustoServer {
     /// Where it records: the file that was asked for, with the server's port in its name.
     pub recording: PathBuf,
     process: Process,
+    /// The folder of its rules, where its requests can be made to fail.
+    faults: Option<TempDir>,
 }
+
+/// The file with the rules by which requests fail.
+const RULES: &str = "faults.json";
 
 /// A result: column names and rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,10 +85,34 @@ impl KustoServer {
         };
         let url = line[start..].trim().to_owned();
         process.collect(lines.into_inner());
-        let mut server = Self { url, recording: PathBuf::new(), process };
+        let mut server = Self { url, recording: PathBuf::new(), process, faults: None };
         server.recording = server.with_port(record);
         recordings::begun(&server.recording);
         server
+    }
+
+    /// The same on any port, with requests that can be made to [`fail`](Self::fail).
+    ///
+    /// # Panics
+    /// If it does not get ready within a minute.
+    pub async fn start_faulty(databases: &[&str], record: &Path) -> Self {
+        let faults = tempfile::tempdir().expect("a temporary folder can be made");
+        let rules = faults.path().join(RULES);
+        fs::write(&rules, "[]").expect("the folder can be written");
+        let server = Self::start(0, databases, record, &["--faults", &rules.display().to_string()]).await;
+        Self { faults: Some(faults), ..server }
+    }
+
+    /// From now on requests fail by these rules, as `kusto-local --faults` takes them.
+    ///
+    /// # Panics
+    /// If it was not started for that.
+    pub fn fail(&self, rules: &Value) {
+        let folder = self.faults.as_ref().expect("it was started to fail").path();
+        // Renamed into place: the server never reads half of it.
+        let half = folder.join("half");
+        fs::write(&half, rules.to_string()).expect("the folder can be written");
+        fs::rename(&half, folder.join(RULES)).expect("the folder can be written");
     }
 
     /// The recording says by its name whose it is. The server goes on writing to the open file.

@@ -13,7 +13,6 @@ pub mod loopback;
 pub mod metrics;
 pub mod oracle;
 pub mod process;
-pub mod proxy;
 pub mod queries;
 pub mod recordings;
 pub mod telemetry;

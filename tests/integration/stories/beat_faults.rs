@@ -39,11 +39,7 @@ async fn until_more_rows(hub: &Hub, than: usize, agent: &Process, what: &str) {
 /// One kind of fault at every request of a beat.
 async fn at_every_request(fault: Value) -> TempDir {
     let hub = Hub::start().await;
-    let home_faults = hub.folder.path().join("home.json");
-    fs::write(&home_faults, "[]").expect("the folder can be written");
-    let record = hub.folder.path().join("home.jsonl");
-    let arguments = ["--faults", home_faults.to_str().expect("the path is text")];
-    let mut home = KustoServer::start(0, &["Logs"], &record, &arguments).await;
+    let mut home = KustoServer::start_faulty(&["Logs"], &hub.folder.path().join("home.jsonl")).await;
     home.command("Logs", ".create table Requests (Level:string)").await.expect("the partition takes a table");
     let document = hub.folder.path().join("partition.yaml");
     let text = format!(
@@ -77,7 +73,7 @@ async fn at_every_request(fault: Value) -> TempDir {
         ("streaming", &hub.server, streaming, json!([]), json!([{"path": streaming, "fault": fault}])),
         ("inline", &hub.server, inline, json!([]), inline_rules),
     ] {
-        fs::write(&home_faults, at_home.to_string()).expect("the folder can be written");
+        home.fail(&at_home);
         hub.fail(&at_hub);
         let seen = server.recorded(request);
         let deadline = time::Instant::now() + SOON;
@@ -87,7 +83,7 @@ async fn at_every_request(fault: Value) -> TempDir {
         }
         // And once more, if it was to be sent again.
         time::sleep(INTERVAL).await;
-        fs::write(&home_faults, "[]").expect("the folder can be written");
+        home.fail(&json!([]));
         hub.fail(&json!([]));
         let (before, _) = rows(&hub).await;
         until_more_rows(&hub, before, &agent, &format!("after {fault} at {what}")).await;

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use tests::{
     fleet::{Fleet, Pace},
     kusto::{KustoServer, Table},
-    proxy::{Fault, FaultProxy},
     telemetry::{REGIONS, Region},
 };
 
@@ -52,16 +51,14 @@ async fn until_whole(fleet: &Fleet) -> u64 {
 #[tokio::test]
 async fn a_beat_without_any_known_schema_still_tells_that_the_partition_lives() {
     let fleet = with_table(Pace::PATIENT).await;
-    let proxy = FaultProxy::start(&fleet.partitions[0].url).await;
-    proxy.spoil(".show databases entities", Fault::Unavailable);
-    let document =
-        fs::read_to_string(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])).expect("just written");
-    let document = fleet.write_document("by-proxy", &document.replace(&fleet.partitions[0].url, &proxy.url));
-    let mut agent = fleet.start_agent("agent-partition", &document, &["--once"]);
+    let mut home = KustoServer::start_faulty(&["Logs"], &fleet.recording("home")).await;
+    home.fail(&json!([{"text": ".show databases entities", "fault": {"status": 503}}]));
+    let mut agent = fleet.start_agent("agent-partition", &fleet.partition_document(&REGIONS[0], &home), &["--once"]);
     assert_eq!(agent.exited_within(SOON).await.code(), Some(1), "partly done: {}", agent.output());
     let row = "Heartbeats | project HasSchema = isnotnull(Schema), Geo = tostring(PartitionMetadata.geo)";
     let table = fleet.hub.query("FleetDiscovery", row).await.expect("the hub answers");
     assert_eq!((table.column("HasSchema"), table.column("Geo")), (vec!["false".to_owned()], vec!["EU".to_owned()]));
+    home.process().stop().await;
     end(fleet, []).await;
 }
 
@@ -144,12 +141,9 @@ async fn all_hubs_are_told_at_once() {
     /// In seconds, how long a hub takes to answer after it has noted when it was told: longer than a process may wait for a processor.
     const SLOW: i64 = 12;
     let fleet = with_table(Pace::PATIENT).await;
-    let rules = fleet.folder.path().join("faults.json");
-    fs::write(&rules, "[]").expect("the temporary folder can be written");
-    let faults = ["--faults", rules.to_str().expect("the path is text")];
     let mut hubs = Vec::new();
     for name in ["slow", "slower"] {
-        let hub = KustoServer::start(0, &["FleetDiscovery"], &fleet.recording(name), &faults).await;
+        let hub = KustoServer::start_faulty(&["FleetDiscovery"], &fleet.recording(name)).await;
         for command in [
             ".create table Heartbeats (Timestamp:datetime, ClusterEndpoint:string, Schema:dynamic, PartitionMetadata:dynamic)",
             ".alter table Heartbeats policy streamingingestion enable",
@@ -159,7 +153,7 @@ async fn all_hubs_are_told_at_once() {
         hubs.push(hub);
     }
     let slow = json!([{"path": "/v1/rest/ingest/FleetDiscovery/Heartbeats", "fault": {"delay": 1000 * SLOW}}]);
-    fs::write(&rules, slow.to_string()).expect("the temporary folder can be written");
+    hubs.iter().for_each(|hub| hub.fail(&slow));
     let document =
         fs::read_to_string(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])).expect("just written");
     let target = |hub: &KustoServer| {

@@ -90,7 +90,6 @@ pub(crate) struct Hub {
     pub(crate) server: KustoServer,
     pub(crate) folder: TempDir,
     document: PathBuf,
-    rules: PathBuf,
 }
 
 impl Hub {
@@ -110,13 +109,9 @@ impl Hub {
     /// The same, with these databases.
     pub(crate) async fn start_with_databases(databases: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let rules = folder.path().join("faults.json");
-        fs::write(&rules, "[]").expect("the folder can be written");
-        let record = folder.path().join("hub.jsonl");
-        let faults = ["--faults", rules.to_str().expect("the path is text")];
-        let server = KustoServer::start(0, databases, &record, &faults).await;
+        let server = KustoServer::start_faulty(databases, &folder.path().join("hub.jsonl")).await;
         let document = folder.path().join("hub.yaml");
-        Self { server, folder, document, rules }
+        Self { server, folder, document }
     }
 
     /// Writes the document, with these fields of a federation.
@@ -224,10 +219,7 @@ impl Hub {
     }
 
     pub(crate) fn fail(&self, rules: &Value) {
-        // Renamed into place: the server never reads half of it.
-        let half = self.rules.with_extension("new");
-        fs::write(&half, rules.to_string()).expect("the folder can be written");
-        fs::rename(&half, &self.rules).expect("the folder can be written");
+        self.server.fail(rules);
     }
 
     /// The names of functions, and groups with their members.

@@ -260,10 +260,7 @@ async fn way_to(server: &KustoServer, host: &str, folder: &Path) -> (String, See
 #[tokio::test]
 async fn a_hub_agent_signs_in_at_its_hub_and_prints_no_token_whatever_the_hub_answers() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let rules = folder.path().join("faults.json");
-    fs::write(&rules, "[]").expect("the folder can be written");
-    let faults = ["--faults", rules.to_str().expect("the path is text")];
-    let mut hub = KustoServer::start(0, &["FleetDiscovery", "Logs"], &folder.path().join("hub.jsonl"), &faults).await;
+    let mut hub = KustoServer::start_faulty(&["FleetDiscovery", "Logs"], &folder.path().join("hub.jsonl")).await;
     let (issuer, issued) = double().await;
     let (proxy, seen) = way_to(&hub, "hub.kusto.windows.net", folder.path()).await;
     let document = folder.path().join("hub.yaml");
@@ -292,10 +289,9 @@ async fn a_hub_agent_signs_in_at_its_hub_and_prints_no_token_whatever_the_hub_an
     // What is refused is told, in logs and in the status, and a new token is asked for.
     for status in [401, 403, 500] {
         let tokens = issued.lock().expect("no holder of this lock panics").len();
-        fs::write(&rules, json!([{"fault": {"status": status}}]).to_string()).expect("the folder can be written");
-        until(&url, "/status", |_, text| text.contains(&format!("status {status}")) || text.contains("HTTP {status}"))
-            .await;
-        fs::write(&rules, "[]").expect("the folder can be written");
+        hub.fail(&json!([{"fault": {"status": status}}]));
+        until(&url, "/status", |_, text| text.contains(&format!("status {status}"))).await;
+        hub.fail(&json!([]));
         until(&url, "/status", |_, status| status.contains("\"outcome\":\"unchanged\"")).await;
         let more = issued.lock().expect("no holder of this lock panics").len() - tokens;
         assert!(status != 401 || more > 0, "the token that was refused is forgotten");

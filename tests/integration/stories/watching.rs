@@ -2,10 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::{
     fleet::{Fleet, Pace},
-    proxy::{Fault, FaultProxy},
     telemetry::REGIONS,
 };
 
@@ -58,7 +57,7 @@ async fn probes_metrics_and_status_tell_what_goes_on_and_a_partition_that_left_t
     })
     .await;
     let status: Value = serde_json::from_str(&get(&partition_url, "/status").await.1).expect("status is JSON");
-    assert_eq!(status["inventory"]["databases"], serde_json::json!({"Logs": 2, "Metrics": 1}), "{status:#}");
+    assert_eq!(status["inventory"]["databases"], json!({"Logs": 2, "Metrics": 1}), "{status:#}");
     assert!(status["hubs"][&fleet.hub.url]["lastSuccess"].is_string(), "{status:#}");
 
     let hub_url = admin_url(&hub).await;
@@ -87,13 +86,10 @@ async fn probes_metrics_and_status_tell_what_goes_on_and_a_partition_that_left_t
         let age = age.replace("{}", partition["lastBeat"].as_str().expect("a beat has a time"));
         assert_eq!(fleet.hub.query("Logs", &age).await.expect("the hub counts").column("IsFresh"), ["true"]);
     }
-    assert_eq!(
-        status["objects"]["Metrics"]["entityGroups"],
-        serde_json::json!(["Logs_Partitions", "Metrics_Partitions"])
-    );
+    assert_eq!(status["objects"]["Metrics"]["entityGroups"], json!(["Logs_Partitions", "Metrics_Partitions"]));
     assert_eq!(
         status["objects"]["Logs"]["functions"],
-        serde_json::json!(["federated_ApplicationLogs", "federated_Requests", "federation_status"])
+        json!(["federated_ApplicationLogs", "federated_Requests", "federation_status"])
     );
     assert!(status["lastPass"]["outcome"].is_string(), "{status:#}");
 
@@ -119,22 +115,17 @@ async fn probes_metrics_and_status_tell_what_goes_on_and_a_partition_that_left_t
 #[tokio::test]
 async fn guards_and_failed_beats_show_in_metrics() {
     let fleet = Fleet::start(Pace::LEAVING).await.expect("the servers take the telemetry");
-    let proxy = FaultProxy::start(&fleet.hub.url).await;
-    let through_proxy = |path: std::path::PathBuf, name: &str| {
-        let document = std::fs::read_to_string(path).expect("the document was just written");
-        fleet.write_document(name, &document.replace(&fleet.hub.url, &proxy.url))
-    };
     let admin = ["--admin", "127.0.0.1:0"];
-    let hub = fleet.start_agent("agent-hub", &through_proxy(fleet.hub_document(), "hub-by-proxy"), &admin);
+    let hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &admin);
     let mut agents = Vec::new();
     for (region, server) in REGIONS.iter().zip(&fleet.partitions) {
         agents.push(fleet.start_agent("agent-partition", &fleet.partition_document(region, server), &admin));
     }
     until_regions(&fleet, &["america", "asia", "europe"]).await;
     let url = admin_url(&hub).await;
-    proxy.spoil("SchemaHash", Fault::ErrorInside);
+    fleet.hub.fail(&json!([{"text": "NewBeats", "fault": "oneApiErrors"}]));
     until(&url, "/metrics", |_, body| body.contains("guard_active{reason=\"incomplete_read\"} 1")).await;
-    proxy.heal();
+    fleet.hub.fail(&json!([]));
     until(&url, "/metrics", |_, body| body.contains("guard_active{reason=\"incomplete_read\"} 0")).await;
     // Two of three are no mass; all three are, as soon as the first expires.
     for agent in &agents {
@@ -207,18 +198,14 @@ async fn a_hub_that_cannot_be_reached_fails_a_beat_and_a_pass() {
 #[tokio::test]
 async fn a_refused_identity_is_counted_by_endpoint() {
     let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
-    let proxy = FaultProxy::start(&fleet.hub.url).await;
-    proxy.spoil("", Fault::Unauthorized);
-    let rewritten = |path: std::path::PathBuf, name: &str| {
-        let document = std::fs::read_to_string(path).expect("the document was just written");
-        fleet.write_document(name, &document.replace(&fleet.hub.url, &proxy.url))
-    };
-    let hub = rewritten(fleet.hub_document(), "hub-by-proxy");
-    let partition = rewritten(fleet.partition_document(&REGIONS[0], &fleet.partitions[0]), "partition-by-proxy");
+    fleet.hub.fail(&json!([{"fault": {"status": 401}}]));
+    let partition = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
     let admin = ["--admin", "127.0.0.1:0"];
-    let agents =
-        [fleet.start_agent("agent-hub", &hub, &admin), fleet.start_agent("agent-partition", &partition, &admin)];
-    let counted = format!("adx_federation_auth_failures_total{{endpoint=\"{}\"}}", proxy.url);
+    let agents = [
+        fleet.start_agent("agent-hub", &fleet.hub_document(), &admin),
+        fleet.start_agent("agent-partition", &partition, &admin),
+    ];
+    let counted = format!("adx_federation_auth_failures_total{{endpoint=\"{}\"}}", fleet.hub.url);
     for agent in &agents {
         let url = admin_url(agent).await;
         let is_counted = |line: &str| line.strip_prefix(&counted).is_some_and(|count| count.trim() != "0");
