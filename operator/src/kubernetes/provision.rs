@@ -290,8 +290,7 @@ fn elder<'a>(cluster: &ADXCluster, world: &'a World<'_>) -> Option<&'a ADXCluste
 /// One spelling of the address that Azure gave, if a token may go there.
 fn endpoint_of(uri: &str, settings: &Settings) -> Result<String, String> {
     let endpoint = ClusterEndpoint::parse(uri).map_err(|error| error.to_string())?;
-    let is_trusted = if endpoint.is_loopback() { settings.allow_loopback } else { settings.trust.trusts(&endpoint) };
-    if is_trusted {
+    if settings.trusts(&endpoint) {
         Ok(endpoint.to_string())
     } else {
         Err(format!("that is no Kusto endpoint of the operator's cloud ({})", settings.trust.cloud))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kql::endpoint::ClusterEndpoint;
 use shared::kusto::HostTrust;
 
 /// What all reconciles share of the command line.
@@ -19,6 +20,13 @@ pub struct Settings {
     pub images: Images,
     /// What every agent is started with after its document: `--log-format`, `--cloud`.
     pub agent_arguments: Vec<String>,
+}
+
+impl Settings {
+    /// Whether a cluster may be worked with: it may be shown a token, or needs none.
+    pub(crate) fn trusts(&self, endpoint: &ClusterEndpoint) -> bool {
+        if endpoint.is_loopback() { self.allow_loopback } else { self.trust.trusts(endpoint) }
+    }
 }
 
 /// Default images.

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     fmt::Debug,
     hash::{DefaultHasher, Hash, Hasher as _},
+    marker::PhantomData,
     mem,
     pin::pin,
     sync::{
@@ -330,11 +331,11 @@ fn owner_of(metadata: &ObjectMeta) -> Option<OwnerName> {
 }
 
 /// What was last seen of each object, as hashes: our own status writes change neither.
-struct Seen<K>(HashMap<(Option<String>, String), (u64, u64)>, std::marker::PhantomData<K>);
+struct Seen<K>(HashMap<Named, (u64, u64)>, PhantomData<K>);
 
 impl<K> Default for Seen<K> {
     fn default() -> Self {
-        Self(HashMap::new(), std::marker::PhantomData)
+        Self(HashMap::new(), PhantomData)
     }
 }
 

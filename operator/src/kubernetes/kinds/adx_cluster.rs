@@ -189,9 +189,7 @@ fn violations(cluster: &ADXCluster, world: &World<'_>) -> Vec<Violation> {
     for (path, endpoint) in own.chain(hubs) {
         // One that cannot be read is among the violations already.
         let Ok(parsed) = ClusterEndpoint::parse(endpoint) else { continue };
-        let is_trusted =
-            if parsed.is_loopback() { world.settings.allow_loopback } else { world.settings.trust.trusts(&parsed) };
-        if !is_trusted {
+        if !world.settings.trusts(&parsed) {
             let rule = format!("must be a Kusto endpoint of the operator's cloud ({})", world.settings.trust.cloud);
             violations.push(Violation { path, value: endpoint.clone(), rule });
         }
