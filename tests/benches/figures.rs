@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::time;
+
 /// Runs something several times and gives the fastest and the median time.
 pub(crate) async fn timed<F: Future>(runs: usize, mut run: impl FnMut() -> F) -> (Duration, Duration) {
     let mut times = Vec::new();
@@ -15,6 +17,11 @@ pub(crate) async fn timed<F: Future>(runs: usize, mut run: impl FnMut() -> F) ->
     }
     times.sort();
     (times[0], times[times.len() / 2])
+}
+
+/// Gives programs the time to come to rest before their memory is measured; little in a debug build, which only shows that the benchmarks work.
+pub(crate) async fn rest() {
+    time::sleep(Duration::from_secs(if cfg!(debug_assertions) { 1 } else { 5 })).await;
 }
 
 /// One line: what, and its figures.

@@ -18,7 +18,7 @@ use tests::{
 };
 use tokio::time;
 
-use crate::figures::{line, millis, own_mib, resident_mib};
+use crate::figures::{line, millis, own_mib, resident_mib, rest};
 
 /// How many changes are timed, and how many ADXClusters there are at last; `BENCH_OBJECTS` for a run that only shows that the benchmark works.
 static OBJECTS: LazyLock<usize> =
@@ -53,7 +53,7 @@ pub(crate) async fn run() {
     let operator = test.operator_with(&options).await;
     operator.until_leading().await;
     let pid = operator.process.pid().expect("it runs");
-    time::sleep(Duration::from_secs(3)).await;
+    rest().await;
     let resident = format!("{:.1} MiB, its own {:.1} MiB", resident_mib(pid), own_mib(pid));
     line("resident memory, nothing to do", &resident);
     test.apply(CLUSTER).await;
@@ -108,7 +108,7 @@ pub(crate) async fn run() {
         &format!("{objects} ADXClusters applied and their agents' objects made"),
         &format!("{:.1} s", started.elapsed().as_secs_f64()),
     );
-    time::sleep(Duration::from_secs(5)).await;
+    rest().await;
     line(&format!("resident memory with {objects} ADXClusters"), &format!("{:.1} MiB", resident_mib(pid)));
     let told: Value = test.get("ADXCluster", "part-0").await;
     assert_eq!(told["status"]["endpoint"], "https://part.kusto.windows.net");
@@ -126,7 +126,7 @@ async fn agents() {
     for name in fleet.documents().iter().filter_map(|document| document.file_stem()?.to_str()) {
         test.until_condition("ADXCluster", name, "Federated", "True", "Federated").await;
     }
-    time::sleep(Duration::from_secs(5)).await;
+    rest().await;
     println!("Agents in Kubernetes at rest, resident memory");
     for (pod, pid) in test.kubelet.pids() {
         line(&pod, &format!("{:.1} MiB, its own {:.1} MiB", resident_mib(pid), own_mib(pid)));

@@ -1,6 +1,6 @@
 //! Our programs at rest: memory and size.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use tests::{
     fleet::{Fleet, Pace},
@@ -8,9 +8,8 @@ use tests::{
     process::binary,
     telemetry::REGIONS,
 };
-use tokio::time;
 
-use crate::figures::{line, own_mib, resident_mib};
+use crate::figures::{line, own_mib, resident_mib, rest};
 
 pub(crate) async fn run() {
     println!("Programs at rest, resident memory");
@@ -19,7 +18,7 @@ pub(crate) async fn run() {
     let document = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
     let mut partition = fleet.start_agent("agent-partition", &document, &[]);
     let mut operator = fleet.start_operator();
-    time::sleep(Duration::from_secs(5)).await;
+    rest().await;
     let server = fleet.hub.process().pid();
     for (name, pid) in [
         ("agent-partition", partition.pid()),
