@@ -85,7 +85,6 @@ build: programs ## Every program and test, for the steps that follow
 .PHONY: unit
 unit: ## Unit tests of all crates
 	$(CARGO_TEST) --no-fail-fast --lib --bins
-	$(CARGO_TEST) --doc
 
 .PHONY: judges
 judges: judges-install programs ## The corpus and the official SDK against kusto-local
