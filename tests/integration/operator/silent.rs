@@ -7,7 +7,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use shared::{document::Schedule, kubernetes::silent_from};
 use tests::{
-    cluster::{PATIENCE, TestNamespace, condition_of},
+    cluster::{PATIENCE, TestNamespace, message_of},
     fleet::{Fleet, Pace},
 };
 use tokio::time;
@@ -73,7 +73,7 @@ async fn an_agent_that_may_not_tell_of_its_passes_is_silent_until_it_may_again()
     last_told(&test, told).await;
     change(&test, "ADXCluster", "hub", json!({"metadata": {"labels": {"story": "looked-at"}}})).await;
     let hub = test.until_condition("ADXCluster", "hub", "Federated", "Unknown", "AgentSilent").await;
-    let message = condition_of(&hub, "Federated").map(|found| found["message"].to_string()).unwrap_or_default();
+    let message = message_of(&hub, "Federated");
     let since = format!("no pass since {told}");
     assert!(message.contains(&since), "{message}");
     // Its pods are ready, which would make all else look well.
