@@ -95,24 +95,6 @@ async fn a_dead_supervisor_leaves_no_children() {
 }
 
 #[tokio::test]
-async fn a_killed_agent_is_started_again() {
-    let (fleet, operator) = federated().await;
-    let before = children(operator.pid().expect("it runs")).await;
-    for agent in &before {
-        signal::kill(Pid::from_raw(*agent), Signal::SIGKILL).expect("it runs");
-    }
-    let deadline = Instant::now() + SOON;
-    while children(operator.pid().expect("it runs")).await.len() < 4 {
-        assert!(Instant::now() < deadline, "not all agents were started again:\n{}", operator.output());
-        time::sleep(Duration::from_millis(100)).await;
-    }
-    until_all_beat_anew(&fleet).await;
-    until_regions(&fleet, &["america", "asia", "europe"]).await;
-    until_printed(&operator, "[europe]").await;
-    end(fleet, [operator]).await;
-}
-
-#[tokio::test]
 async fn a_wrong_document_starts_nothing_and_is_told_by_file_path_value_and_rule() {
     let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
     let good = fleet.hub_document();
