@@ -55,6 +55,8 @@ struct Agent {
     process: Process,
     started: Instant,
     admin: Option<String>,
+    /// Whether its pod says that it is ready.
+    is_told_ready: bool,
     /// How often it was started again.
     restarts: u32,
     /// What those before it printed.
@@ -205,8 +207,9 @@ impl World {
             let is_started = self.agents.lock().expect("no holder of this lock panics").contains_key(&name);
             if !is_started {
                 let Some(process) = self.start_agent(pod).await else { return };
+                let started = Instant::now();
                 let agent =
-                    Agent { process, started: Instant::now(), admin: None, restarts: 0, earlier: String::new() };
+                    Agent { process, started, admin: None, is_told_ready: false, restarts: 0, earlier: String::new() };
                 self.agents.lock().expect("no holder of this lock panics").insert(name, agent);
             }
             self.tell(pod, &container.name, &image, PodLife::Ready, false).await;
@@ -240,7 +243,13 @@ impl World {
                 "started": life == PodLife::Ready, "state": state,
             }],
         }});
-        let _ = self.pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&status)).await;
+        let name = pod.name_any();
+        let told = self.pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await;
+        if told.is_ok()
+            && let Some(agent) = self.agents.lock().expect("no holder of this lock panics").get_mut(&name)
+        {
+            agent.is_told_ready = is_ready;
+        }
     }
 
     /// Starts the program that the pod names, with its ConfigMaps as files, unless the API server gives not all that it needs.
@@ -319,28 +328,24 @@ impl World {
 
     /// Readiness of the agents, by their own probes.
     async fn probe(&self) {
-        let addresses: Vec<(String, Option<String>)> = {
+        let agents: Vec<(String, Option<String>, bool)> = {
             let mut agents = self.agents.lock().expect("no holder of this lock panics");
             for agent in agents.values_mut().filter(|agent| agent.admin.is_none()) {
                 agent.admin = loopback::admin_url(&agent.process);
             }
-            agents.iter().map(|(pod, agent)| (pod.clone(), agent.admin.clone())).collect()
+            agents.iter().map(|(pod, agent)| (pod.clone(), agent.admin.clone(), agent.is_told_ready)).collect()
         };
         // Side by side: one that hangs must not keep the other pods waiting.
-        let known = addresses.into_iter().filter_map(|(pod, admin)| Some((pod, admin?)));
-        let asked = known.map(|(pod, admin)| async move {
+        let known = agents.into_iter().filter_map(|(pod, admin, told)| Some((pod, admin?, told)));
+        let asked = known.map(|(pod, admin, told)| async move {
             let asked = time::timeout(ANSWER, loopback::get(&format!("{admin}/readyz"))).await;
-            (pod, asked.is_ok_and(|answer| answer.is_ok_and(|(status, _)| status == 200)))
+            (pod, told, asked.is_ok_and(|answer| answer.is_ok_and(|(status, _)| status == 200)))
         });
-        for (pod, ready) in join_all(asked).await {
-            let Ok(Some(known)) = self.pods.get_opt(&pod).await else { continue };
-            let was_ready = known
-                .status
-                .as_ref()
-                .and_then(|status| status.container_statuses.as_ref()?.first())
-                .is_some_and(|status| status.ready);
-            if ready != was_ready {
-                self.tell(&known, "agent", AGENT_IMAGE, PodLife::Ready, ready).await;
+        for (pod, told, ready) in join_all(asked).await {
+            if ready != told
+                && let Ok(Some(pod)) = self.pods.get_opt(&pod).await
+            {
+                self.tell(&pod, "agent", AGENT_IMAGE, PodLife::Ready, ready).await;
             }
         }
     }
