@@ -238,7 +238,7 @@ async fn carry_out<K: Managed>(
     let Plan { mut conditions, build, workload_phase, endpoint, is_stalled, provisioned, again: _ } = plan;
     let mut events = Vec::new();
     // Where the workload is not looked at, what was told last is the last that is known.
-    let mut replicas = object.status_replicas();
+    let replicas = object.status_replicas();
     if let Some(provisioned) = &provisioned {
         let begun = provisioned.events.iter();
         events.extend(begun.map(|(reason, note)| event(EventType::Normal, reason, note, None)));
@@ -293,40 +293,56 @@ async fn carry_out<K: Managed>(
     if object.has_stale_agent_status() {
         clear_agent_status(object, context).await?;
     }
-    let mut outcome = if changed > 0 { Outcome::Changed } else { Outcome::Unchanged };
+    let outcome = if changed > 0 { Outcome::Changed } else { Outcome::Unchanged };
+    let mut report = Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events };
     if let Some(workload) = workload {
+        report.add_workload(object, owner, context, &workload, workload_phase).await;
+    }
+    Ok(report)
+}
+
+impl Report {
+    /// What the workload decides: its phase, how many are to run, and how the reconcile ended.
+    async fn add_workload<K: Managed>(
+        &mut self,
+        object: &K,
+        owner: &Owner,
+        context: &Context,
+        workload: &DynamicObject,
+        phase: Phase,
+    ) {
         if K::TELLS_REPLICAS {
-            replicas = scale_of(&workload);
+            self.replicas = scale_of(workload);
         }
-        let progress = progress(&workload);
+        let progress = progress(workload);
         // What the plan itself says of that phase stands.
-        let is_told = conditions.iter().any(|draft| draft.phase == workload_phase);
+        let is_told = self.conditions.iter().any(|draft| draft.phase == phase);
         if progress.is_ready {
             let needed = [Phase::ClusterReady, Phase::DatabasesReady];
             let waits = |draft: &Draft| needed.contains(&draft.phase) && draft.is_true == Some(false);
-            if is_told || conditions.iter().any(waits) {
-                outcome = Outcome::Waiting;
+            if is_told || self.conditions.iter().any(waits) {
+                self.outcome = Outcome::Waiting;
             }
             if !is_told {
-                conditions.push(Draft::yes(workload_phase, Reason::Ready, progress.message));
+                self.conditions.push(Draft::yes(phase, Reason::Ready, progress.message));
             }
-        } else if is_told {
-            outcome = Outcome::Progressing;
-        } else {
-            let why = match why_not_ready(&context.client, owner, &workload).await {
-                Some((reason, message)) => {
-                    let message = settled(object.conditions(), workload_phase, &reason, message);
-                    let why = Draft::in_words_of_others(workload_phase, Some(false), &reason, message);
-                    events.extend(news(object.conditions(), &why));
-                    why
-                }
-                None => Draft::no(workload_phase, Reason::Progressing, progress.message),
-            };
-            conditions.push(why);
-            outcome = Outcome::Progressing;
+            return;
         }
+        self.outcome = Outcome::Progressing;
+        if is_told {
+            return;
+        }
+        let why = match why_not_ready(&context.client, owner, workload).await {
+            Some((reason, message)) => {
+                let message = settled(object.conditions(), phase, &reason, message);
+                let why = Draft::in_words_of_others(phase, Some(false), &reason, message);
+                self.events.extend(news(object.conditions(), &why));
+                why
+            }
+            None => Draft::no(phase, Reason::Progressing, progress.message),
+        };
+        self.conditions.push(why);
     }
-    Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events })
 }
 
 /// Whether everything of this very object was made before: a workload that is missing now, somebody deleted.
