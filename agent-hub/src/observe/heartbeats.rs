@@ -313,7 +313,7 @@ impl HeartbeatMemory {
             let text = answer.string("SchemaText")?;
             let (inventory, mut problems) = match text {
                 "" => (None, Vec::new()),
-                text => parse_schema(&Value::String(text.to_owned()), Limits::default()),
+                _ => parse_schema(answer.value("SchemaText")?, Limits::default()),
             };
             let (metadata, wrong) = parse_metadata(&answer.string("MetadataText")?.into());
             let before = self.partitions.remove(&endpoint).unwrap_or_default();
@@ -535,7 +535,13 @@ mod tests {
         };
         let only = |what: &str| vec![format!("Schema: only the first {what} are used")];
         assert_eq!(tables(19_999), (19_999, vec![]));
-        assert_eq!(tables(20_001), (20_000, only("20000 tables and views")));
+        assert_eq!(
+            tables(20_001),
+            (
+                20_000,
+                vec!["Schema: only the first 20000 tables and views are used, and 8388608 bytes of names".to_owned()]
+            )
+        );
         let (inventory, problems) = read(names(1_001).iter().map(|name| json!({"database": name})).collect());
         assert_eq!((inventory.0.len(), problems), (1_000, only("1000 databases")));
         let columns: Vec<_> = names(2_001).iter().map(|name| format!("{name}:long")).collect();

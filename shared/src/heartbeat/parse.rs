@@ -20,12 +20,62 @@ pub struct Limits {
     pub tables: usize,
     /// Columns of a table.
     pub columns: usize,
+    /// Columns in a heartbeat, over all its tables and views.
+    pub all_columns: usize,
+    /// Bytes of the names of its tables and views, and again of its columns. Those of tables are in a dozen texts of a pass at once: without this, one partition could take
+    /// all the memory of a hub's agent.
+    pub name_bytes: usize,
 }
 
 impl Default for Limits {
     /// Far above real clusters, which have hundreds of databases and thousands of tables at most; far below what harms a hub.
     fn default() -> Self {
-        Self { databases: 1_000, tables: 20_000, columns: 2_000 }
+        Self { databases: 1_000, tables: 20_000, columns: 2_000, all_columns: 400_000, name_bytes: 8 * 1024 * 1024 }
+    }
+}
+
+/// The most JSON values of a schema's text: several times what the limits allow. Each costs dozens of bytes before anything of it can be looked at, and a text of 24 MiB may
+/// hold twelve million.
+const MAX_VALUES: usize = 200_000;
+
+/// What of the limits is left for the rest of a heartbeat.
+struct Room {
+    tables: usize,
+    table_bytes: usize,
+    columns: usize,
+    column_bytes: usize,
+}
+
+impl Room {
+    const fn of(limits: Limits) -> Self {
+        let Limits { tables, all_columns: columns, name_bytes: bytes, .. } = limits;
+        Self { tables, table_bytes: bytes, columns, column_bytes: bytes }
+    }
+
+    /// Takes room for a table or view; none is left once one has found too little.
+    const fn take_table(&mut self, name_bytes: usize) -> bool {
+        match (self.tables.checked_sub(1), self.table_bytes.checked_sub(name_bytes)) {
+            (Some(tables), Some(bytes)) => {
+                (self.tables, self.table_bytes) = (tables, bytes);
+                true
+            }
+            _ => {
+                self.tables = 0;
+                false
+            }
+        }
+    }
+
+    /// Takes room for the columns of one.
+    fn take_columns(&mut self, columns: &Columns) -> bool {
+        let name_bytes = columns.iter().map(|(name, _)| name.as_str().len()).sum();
+        match (self.columns.checked_sub(columns.len()), self.column_bytes.checked_sub(name_bytes)) {
+            (Some(columns), Some(bytes)) => {
+                (self.columns, self.column_bytes) = (columns, bytes);
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -90,6 +140,11 @@ pub fn parse_schema(value: &Value, limits: Limits) -> (Option<SchemaInventory>, 
 fn schema(value: &Value, limits: Limits, problems: &mut Problems) -> Option<SchemaInventory> {
     let parsed;
     let value = match value {
+        // Values are at least two bytes apart.
+        Value::String(text) if text.len() > 2 * MAX_VALUES && count_values(text) > MAX_VALUES => {
+            problems.add("Schema", format_args!("it holds more than {MAX_VALUES} values and is not read"));
+            return None;
+        }
         Value::String(text) if !text.is_empty() => match serde_json::from_str::<Value>(text) {
             Ok(value) => {
                 parsed = value;
@@ -117,7 +172,7 @@ fn schema(value: &Value, limits: Limits, problems: &mut Problems) -> Option<Sche
         }
     };
     let mut inventory = SchemaInventory::default();
-    let mut room = limits.tables;
+    let mut room = Room::of(limits);
     for (index, entry) in databases.iter().enumerate() {
         let Some(entry) = entry.as_object() else {
             problems.add(format_args!("Schema[{index}]"), "it is not an object");
@@ -138,14 +193,18 @@ fn schema(value: &Value, limits: Limits, problems: &mut Problems) -> Option<Sche
             problems.add("Schema", format_args!("only the first {} databases are used", limits.databases));
             break;
         }
-        let before = room;
+        let before = room.tables;
         let DatabaseInventory { tables, views } = database(&name, entry, &mut room, limits, problems);
         // One database under two spellings, or twice: what it holds is what both say.
         let known = Arc::make_mut(inventory.0.entry(name).or_default());
         known.tables.extend(tables);
         known.views.extend(views);
-        if before > 0 && room == 0 {
-            problems.add("Schema", format_args!("only the first {} tables and views are used", limits.tables));
+        if before > 0 && room.tables == 0 {
+            let Limits { tables, name_bytes, .. } = limits;
+            problems.add(
+                "Schema",
+                format_args!("only the first {tables} tables and views are used, and {name_bytes} bytes of names"),
+            );
         }
     }
     Some(inventory)
@@ -154,7 +213,7 @@ fn schema(value: &Value, limits: Limits, problems: &mut Problems) -> Option<Sche
 fn database(
     name: &DatabaseName,
     entry: &Map<String, Value>,
-    room: &mut usize,
+    room: &mut Room,
     limits: Limits,
     problems: &mut Problems,
 ) -> DatabaseInventory {
@@ -178,7 +237,7 @@ fn database(
             }
         };
         for (index, table) in entries.iter().enumerate() {
-            if *room == 0 {
+            if room.tables == 0 {
                 break;
             }
             let table = match table.as_str().map(TableName::new) {
@@ -192,20 +251,45 @@ fn database(
                     continue;
                 }
             };
+            if !found.contains_key(&table) && !room.take_table(table.as_str().len()) {
+                break;
+            }
             let columns = schemas.get(table.as_str()).and_then(|text| {
-                let columns = columns(text, limits.columns).unwrap_or_else(|what| {
+                let columns = columns(text, limits.columns).and_then(|columns| match columns {
+                    Some(columns) if !room.take_columns(&columns) => {
+                        let Limits { all_columns, name_bytes, .. } = limits;
+                        Err(format!(
+                            "its columns are left out: {all_columns} are used, and {name_bytes} bytes of names"
+                        ))
+                    }
+                    columns => Ok(columns),
+                });
+                let columns = columns.unwrap_or_else(|what| {
                     problems.add(format_args!("{name}.tableSchemas.{table}"), what);
                     None
                 });
                 columns.map(Arc::new)
             });
-            if found.insert(table, columns).is_none() {
-                *room -= 1;
-            }
+            found.insert(table, columns);
         }
         found
     };
     DatabaseInventory { tables: list("tables"), views: list("views") }
+}
+
+/// As many values as a JSON text holds, or some more. Needs no memory.
+fn count_values(text: &str) -> usize {
+    let (mut count, mut in_string, mut is_escaped) = (1, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// Reads `['a']:long, ['b c']:System.String` or `a:long,b:string`. `None` for an empty text: the writer does not know the columns.
@@ -379,7 +463,7 @@ mod tests {
 
     #[test]
     fn what_goes_beyond_the_limits_is_dropped_with_one_problem() {
-        let limits = Limits { databases: 2, tables: 3, columns: 1 };
+        let limits = Limits { databases: 2, tables: 3, columns: 1, ..Limits::default() };
         let (inventory, problems) = parse_schema(
             &json!([
                 {"database": "A", "tables": ["1", "2"], "views": ["3", "4"], "tableSchemas": {"1": "a:int,b:int"}},
@@ -397,7 +481,7 @@ mod tests {
             problems,
             [
                 "A.tableSchemas.1: it has more than 1 columns",
-                "Schema: only the first 3 tables and views are used",
+                "Schema: only the first 3 tables and views are used, and 8388608 bytes of names",
                 "Schema: only the first 2 databases are used",
             ]
         );
@@ -405,6 +489,48 @@ mod tests {
         let (_, problems) = parse_schema(&many, Limits::default());
         assert_eq!(problems.len(), MAX_PROBLEMS + 1);
         assert_eq!(problems[MAX_PROBLEMS].to_string(), "Schema: 950 more problems");
+    }
+
+    #[test]
+    fn what_one_heartbeat_may_take_of_a_hubs_memory_is_bounded() {
+        let named = |limits: Limits, columns: &str| {
+            let schemas: Map<String, Value> =
+                ["A", "B", "C"].map(|table| (table.to_owned(), json!(columns))).into_iter().collect();
+            let (inventory, problems) = parse_schema(
+                &json!([{"database": "Logs", "tables": ["A", "B", "C"], "tableSchemas": schemas}]),
+                limits,
+            );
+            (inventory.unwrap().to_json(), problems.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let logs = |tables: &[&str], typed: &[&str], columns: &str| {
+            let schemas: Map<String, Value> = typed.iter().map(|table| ((*table).to_owned(), json!(columns))).collect();
+            json!([{"database": "Logs", "tables": tables, "tableSchemas": schemas}])
+        };
+        // Two columns each, of which five are used.
+        let few = Limits { all_columns: 5, ..Limits::default() };
+        let left_out = "Logs.tableSchemas.C: its columns are left out: 5 are used, and 8388608 bytes of names";
+        assert_eq!(
+            named(few, "a:int,b:int"),
+            (logs(&["A", "B", "C"], &["A", "B"], "['a']:int, ['b']:int"), vec![left_out.to_owned()])
+        );
+        // Two names of columns have room, and two of tables.
+        let short = Limits { name_bytes: 19, ..Limits::default() };
+        let left_out = "Logs.tableSchemas.C: its columns are left out: 400000 are used, and 19 bytes of names";
+        assert_eq!(
+            named(short, "nine_char:int"),
+            (logs(&["A", "B", "C"], &["A", "B"], "['nine_char']:int"), vec![left_out.to_owned()])
+        );
+        let shorter = Limits { name_bytes: 2, ..Limits::default() };
+        let only = "Schema: only the first 20000 tables and views are used, and 2 bytes of names";
+        assert_eq!(named(shorter, "a:int"), (logs(&["A", "B"], &["A", "B"], "['a']:int"), vec![only.to_owned()]));
+        // Of values that are cheap to write none is kept, not even for a while.
+        let read = |count: usize| parse_schema(&format!("[{}]", vec!["0"; count].join(",")).into(), Limits::default());
+        let (inventory, problems) = read(MAX_VALUES + 1);
+        assert_eq!((inventory, problems.len()), (None, 1));
+        assert_eq!(problems[0].to_string(), "Schema: it holds more than 200000 values and is not read");
+        assert!(read(MAX_VALUES - 1).0.is_some());
+        // What is in a text is no value.
+        assert_eq!([r#"["a,[{\",,",1]"#, r#"{"a":[1,{}]}"#, "1"].map(count_values), [3, 5, 1]);
     }
 
     #[test]
