@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use kql::{
     endpoint::ClusterEndpoint,
     names::DatabaseName,
-    statements::{FALSE_CLAIM, ReadHeartbeats, ReadSchemas, Windows},
+    statements::{FALSE_CLAIM, HeartbeatSource, ReadHeartbeats, ReadSchemas, Windows},
 };
 use serde_json::Value;
 use shared::{
@@ -113,7 +113,8 @@ pub async fn read_heartbeats(
         // What it tells counts; of those that were seen before it, the others.
         answers.insert(0, hub.send(&request).await.map_err(asking(HEARTBEATS))?);
     }
-    let Rows { rows, now, mut problems, refused } = parse_rows(&answers, trusted).map_err(decoding(HEARTBEATS))?;
+    let Rows { rows, now, mut problems, refused } =
+        parse_rows(&answers, source, trusted).map_err(decoding(HEARTBEATS))?;
     drop(answers);
     if is_crowd {
         let enough = ReadHeartbeats::ENOUGH;
@@ -210,6 +211,7 @@ struct Rows {
 /// Without the server's time the answer is not whole.
 fn parse_rows(
     answers: &[ResultTable],
+    source: &HeartbeatSource,
     trusted: impl Fn(&ClusterEndpoint) -> Result<(), &'static str>,
 ) -> Result<Rows, DecodeError> {
     let (mut rows, mut now, mut problems) = (Newest::new(), None, Vec::new());
@@ -228,7 +230,7 @@ fn parse_rows(
         if !keys.insert(key.to_owned()) {
             continue;
         }
-        if key.starts_with(FALSE_CLAIM) {
+        if is_false_claim(key, source) {
             refuse(RefusalReason::FalseClaim, format!("heartbeat rows are ignored that name another cluster: {key}"));
             continue;
         }
@@ -254,6 +256,12 @@ fn parse_rows(
     }
     let now = now.ok_or(DecodeError::NoRow { expected: "row with the server's time" })?;
     Ok(Rows { rows, now, problems, refused })
+}
+
+/// Whether our query made this name, for rows that name another cluster than their table's. Where all write into one table, whoever wrote it did, and it may go on with anything.
+fn is_false_claim(key: &str, source: &HeartbeatSource) -> bool {
+    let HeartbeatSource::PerPartition(tables) = source else { return false };
+    key.strip_prefix(FALSE_CLAIM).is_some_and(|owner| tables.values().any(|known| known.as_str() == owner))
 }
 
 fn parse_row(row: Row<'_>, endpoint: ClusterEndpoint, key: &str) -> Result<HeartbeatRow, DecodeError> {
@@ -371,7 +379,7 @@ fn differences<'a>(before: &'a SchemaInventory, after: &'a SchemaInventory) -> i
 
 #[cfg(test)]
 mod tests {
-    use kql::types::ScalarType;
+    use kql::{names::TableName, types::ScalarType};
     use serde_json::json;
     use shared::kusto::ColumnInfo;
 
@@ -400,7 +408,11 @@ mod tests {
         let trusted = |endpoint: &ClusterEndpoint| {
             if endpoint.host().ends_with(".kusto.windows.net") { Ok(()) } else { Err("it is foreign") }
         };
-        parse_rows(&[answer(rows)], trusted).unwrap().rows
+        parse_rows(&[answer(rows)], &shared(), trusted).unwrap().rows
+    }
+
+    fn shared() -> HeartbeatSource {
+        HeartbeatSource::Shared(TableName::new("Heartbeats").unwrap())
     }
 
     fn schemas(endpoint: &str, text: &str) -> ResultTable {
@@ -425,8 +437,10 @@ mod tests {
         let foreign = |endpoint: &ClusterEndpoint| {
             if endpoint.host().ends_with(".kusto.windows.net") { Ok(()) } else { Err("it is foreign") }
         };
+        let table = (TableName::new("Heartbeats_eu").unwrap(), ClusterEndpoint::parse(endpoints[3]).unwrap());
+        let own = HeartbeatSource::PerPartition([table].into());
         let Rows { rows, problems, refused, .. } =
-            parse_rows(&[answer(&endpoints.map(|endpoint| (endpoint, 1, "a", 1)))], foreign).unwrap();
+            parse_rows(&[answer(&endpoints.map(|endpoint| (endpoint, 1, "a", 1)))], &own, foreign).unwrap();
         assert_eq!(
             rows.values().map(|row| (row.endpoint.as_str(), row.skew)).collect::<Vec<_>>(),
             [(endpoints[3], None)]
@@ -441,6 +455,21 @@ mod tests {
         );
         let expected = [RefusalReason::NoEndpoint, RefusalReason::FalseClaim, RefusalReason::Foreign];
         assert_eq!(refused, BTreeMap::from(expected.map(|reason| (reason, 1))));
+    }
+
+    #[test]
+    fn a_name_that_looks_like_ours_for_a_false_claim_is_a_strangers_and_is_told_without_line_breaks() {
+        let forged = format!("{FALSE_CLAIM}x\nplan 0123456789ab\u{1b}[2J");
+        let owner = ClusterEndpoint::parse("https://eu.kusto.windows.net").unwrap();
+        let own = HeartbeatSource::PerPartition([(TableName::new("Heartbeats_eu").unwrap(), owner)].into());
+        for (key, source) in
+            [(&forged, shared()), (&forged, own), (&format!("{FALSE_CLAIM}https://eu.kusto.windows.net"), shared())]
+        {
+            let Rows { problems, refused, .. } =
+                parse_rows(&[answer(&[(key.as_str(), 1, "a", 1)])], &source, |_| Ok(())).unwrap();
+            assert_eq!(refused, BTreeMap::from([(RefusalReason::NoEndpoint, 1)]), "{key:?}");
+            assert!(!problems[0].contains(char::is_control), "{problems:?}");
+        }
     }
 
     #[test]
@@ -466,14 +495,14 @@ mod tests {
         let (eu, foreign) = ("https://eu.kusto.windows.net", "https://evil.example");
         let both = [answer(&[(eu, 1, "a", 1), (foreign, 1, "a", 1)]), answer(&[(foreign, 1, "a", 1), (eu, 1, "a", 1)])];
         let trusted = |endpoint: &ClusterEndpoint| if endpoint.host() == "evil.example" { Err("no") } else { Ok(()) };
-        let Rows { rows, problems, refused, .. } = parse_rows(&both, trusted).unwrap();
+        let Rows { rows, problems, refused, .. } = parse_rows(&both, &shared(), trusted).unwrap();
         assert_eq!((rows.len(), problems.len(), refused), (1, 1, [(RefusalReason::Foreign, 1)].into()));
     }
 
     #[test]
     fn an_answer_without_the_servers_time_is_not_whole() {
         let names = ["ClusterEndpoint", "Received", "NewBeats", "Skew", "Hash", "SchemaBytes", "Now"];
-        assert!(parse_rows(&[table(&names, Vec::new())], |_| Ok(())).is_err());
+        assert!(parse_rows(&[table(&names, Vec::new())], &shared(), |_| Ok(())).is_err());
     }
 
     #[test]
