@@ -86,6 +86,13 @@ pub enum Problem {
         /// Whose are not.
         other: String,
     },
+    /// The name of a group is that of another database's group.
+    GroupTaken {
+        /// The database that does not get it.
+        database: DatabaseName,
+        /// The name.
+        group: EntityGroupName,
+    },
 }
 
 impl fmt::Display for Problem {
@@ -113,6 +120,10 @@ impl fmt::Display for Problem {
             Self::ValueShared { value, attribute, other } => write!(
                 f,
                 "'{value}' is a value of both {attribute} and {other}: the groups with that name are of {attribute}, and partitions with that {other} get none for it"
+            ),
+            Self::GroupTaken { database, group } => write!(
+                f,
+                "'{database}' gets no entity group '{group}': one of another database has that name, which comes first"
             ),
         }
     }
@@ -144,11 +155,40 @@ impl DatabaseMembers<'_> {
     }
 }
 
+/// Whose a group's name is. Partitions choose the names of databases and attributes, and two may give one name: what functions ask must not become another's.
+struct GroupNames {
+    /// Of groups of all partitions of a database.
+    whole: BTreeMap<EntityGroupName, DatabaseName>,
+    /// Of those that functions ask instead, where a person's has the name. They come first, as they are asked already.
+    asked: BTreeMap<EntityGroupName, DatabaseName>,
+}
+
+impl GroupNames {
+    fn of(databases: &BTreeMap<DatabaseName, DatabaseMembers<'_>>, hub: &Hub, settings: &Settings) -> Self {
+        let (mut whole, mut asked) = (BTreeMap::new(), BTreeMap::new());
+        for (database, members) in databases {
+            let Ok(group) = group_of(members.spelling.as_ref().unwrap_or(database)) else { continue };
+            if hub.is_taken(database, &group) {
+                asked.extend(asked_groups(&group, settings).skip(1).map(|own| (own, database.clone())));
+            }
+            whole.insert(group, database.clone());
+        }
+        Self { whole, asked }
+    }
+
+    /// The database whose the name is, if it is one's.
+    fn owner(&self, group: &EntityGroupName) -> Option<&DatabaseName> {
+        self.asked.get(group).or_else(|| self.whole.get(group))
+    }
+}
+
 /// Computes groups and functions of the federated partitions. `hub` tells which databases the hub has, and of which groups a partition with an unknown schema
 /// is a member now: it stays there.
 pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
     let mut desired = Desired::default();
-    for (database, members) in databases(fleet, hub, settings, &mut desired.problems) {
+    let databases = databases(fleet, hub, settings, &mut desired.problems);
+    let names = GroupNames::of(&databases, hub, settings);
+    for (database, members) in databases {
         let spelling = members.spelling.clone().unwrap_or_else(|| database.clone());
         let group = match group_of(&spelling) {
             Ok(group) => group,
@@ -157,13 +197,14 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
                 continue;
             }
         };
+        let is_its = |name: &EntityGroupName| names.owner(name).is_none_or(|owner| *owner == database);
         if hub.databases.contains_key(&database) {
             // One that is there first: functions must not ask what could not be made.
-            let mut names = asked_groups(&group, settings);
-            let present = names.find(|name| hub.has_own(&database, name));
-            let asked = present.or_else(|| asked_groups(&group, settings).find(|name| !hub.is_taken(&database, name)));
+            let candidates = || asked_groups(&group, settings).filter(is_its);
+            let present = candidates().find(|name| hub.has_own(&database, name));
+            let asked = present.or_else(|| candidates().find(|name| !hub.is_taken(&database, name)));
             let functions = functions(&spelling, asked.as_ref(), &members, settings, &mut desired.problems);
-            for own in asked_groups(&group, settings).skip(1) {
+            for own in candidates().filter(|name| *name != group) {
                 if asked.as_ref() == Some(&own) || may_be_asked(hub, &database, &own, &functions, settings) {
                     desired.groups.insert(own, Arc::new(members.members.clone()));
                 }
@@ -173,19 +214,26 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
             let partitions = members.members.len();
             desired.problems.push(Problem::HubDatabaseMissing { database: spelling.clone(), partitions });
         }
+        for (value, members) in members.by_value {
+            match EntityGroupName::new(format!("{spelling}{GROUP_SUFFIX}_{value}")) {
+                Ok(group) if names.owner(&group).is_none() && !desired.groups.contains_key(&group) => {
+                    desired.groups.insert(group, Arc::new(members));
+                }
+                Ok(group) => desired.problems.push(Problem::GroupTaken { database: spelling.clone(), group }),
+                Err(error) => desired.problems.push(Problem::NameRefused(error)),
+            }
+        }
+        if is_its(&group) {
+            desired.groups.insert(group, Arc::new(members.members));
+        } else {
+            desired.problems.push(Problem::GroupTaken { database: spelling, group });
+        }
         if members.is_unread {
             desired.unread.insert(database.clone());
         }
         if !members.unknown.is_empty() {
             desired.uncertain.insert(database);
         }
-        for (value, members) in members.by_value {
-            match EntityGroupName::new(format!("{spelling}{GROUP_SUFFIX}_{value}")) {
-                Ok(group) => drop(desired.groups.insert(group, Arc::new(members))),
-                Err(error) => desired.problems.push(Problem::NameRefused(error)),
-            }
-        }
-        desired.groups.insert(group, Arc::new(members.members));
     }
     if let Some(status) = &settings.status {
         for database in hub.databases.keys() {

@@ -17,6 +17,7 @@ use crate::{
 
 mod adoption;
 mod guards;
+mod names;
 
 fn settings() -> Settings {
     Settings { status: None, ..Settings::from(&crate::testing::hub_config("")) }

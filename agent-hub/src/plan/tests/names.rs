@@ -1,0 +1,49 @@
+//! Partitions choose names, and two of them may give one group.
+
+use super::*;
+
+#[test]
+fn no_name_of_a_database_gives_a_partition_the_group_of_another() {
+    // The name of the group that functions of 'Alpha' ask where a person's has the usual one.
+    let forged = json!([{"database": "federated_Alpha", "tables": ["A"]}]);
+    let empty = hub(&["Alpha"]);
+    let mut hub = applied(empty.clone(), &planned(&fleet(&[("stranger", 1, forged.clone())]), &empty));
+    let both = fleet(&[("eu", 1, json!([{"database": "Alpha", "tables": ["A"]}])), ("stranger", 1, forged)]);
+    let asking = |group: &str| format!("macro-expand isfuzzy=true best_effort=true ['{group}'] as X ( X.['A'] )");
+    assert_eq!(bodies(&planned(&both, &hub)), [asking("Alpha_Partitions")]);
+
+    let groups = hub.databases.get_mut(&database("Alpha")).unwrap().groups.as_mut().unwrap();
+    groups.insert(group("Alpha_Partitions"), ExistingGroup::Members(entities(&["mine"], "Alpha")));
+    let plan = planned(&both, &hub);
+    assert_eq!(bodies(&plan), [asking("federated_Alpha_Partitions")]);
+    let told = "'federated_Alpha' gets no entity group 'federated_Alpha_Partitions': one of another database has that name, which comes first";
+    assert!(plan.problems.iter().any(|problem| problem == told), "{:?}", plan.problems);
+    let hub = applied(hub, &plan);
+    let asked = &hub.databases[&database("Alpha")].groups.as_ref().unwrap()[&group("federated_Alpha_Partitions")];
+    assert_eq!(*asked, ExistingGroup::Members(entities(&["eu"], "Alpha")));
+    assert_eq!(shown(&planned(&both, &hub)), Vec::<String>::new());
+}
+
+#[test]
+fn a_database_comes_before_the_value_of_an_attribute_that_gives_its_groups_name() {
+    let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
+    let mut fleet = fleet(&[("eu", 1, logs(&[])), ("us", 1, json!([{"database": "Logs_Partitions_X", "tables": []}]))]);
+    let beat = &mut fleet.get_mut(&cluster("eu")).unwrap().beat;
+    beat.metadata.insert("geo".to_owned(), "X_Partitions".into());
+    let Decision::Apply(plan) = decided(&fleet, &hub(&["Other"]), &settings) else { panic!("both beat") };
+    let members: BTreeMap<_, _> = plan
+        .changes
+        .iter()
+        .map(|change| match change {
+            Change::CreateGroup { group, members, .. } => (group.as_str(), members.clone()),
+            other => panic!("{other}"),
+        })
+        .collect();
+    let expected = [
+        ("Logs_Partitions", entities(&["eu"], "Logs")),
+        ("Logs_Partitions_X_Partitions", entities(&["us"], "Logs_Partitions_X")),
+    ];
+    assert_eq!(members, BTreeMap::from(expected));
+    let told = "'Logs' gets no entity group 'Logs_Partitions_X_Partitions'";
+    assert!(plan.problems.iter().any(|problem| problem.starts_with(told)), "{:?}", plan.problems);
+}
