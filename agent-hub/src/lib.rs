@@ -12,12 +12,14 @@
 //! | [`desired`] | what the hub should hold | none |
 //! | [`plan`] | the ordered changes, or a hold | none |
 //! | [`apply`] | the changes | commands |
+//! | [`columns`] | which partitions' columns the hub has to forget | none |
 //! | [`drift`] | which changes undid what somebody else did | none |
 //! | [`report`] | metrics, status, logs | those |
 
 pub mod adopt;
 pub mod apply;
 pub mod canary;
+pub mod columns;
 pub mod desired;
 pub mod drift;
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write as _,
-    mem,
     time::Duration,
 };
 
@@ -24,6 +23,7 @@ use crate::{
     adopt::adopt,
     apply::{Applied, all_nodes_forgot, apply, write_members},
     canary::Canaries,
+    columns::StaleColumns,
     drift::Left,
     fleet::{Beat, Fleet, Inventory},
     guards::HoldReason,
@@ -65,10 +65,7 @@ struct HubAgent {
     put: BTreeSet<String>,
     /// How the hub writes functions that were put, docstring to hash of the text.
     rewritten: BTreeMap<String, String>,
-    /// Partition databases whose columns changed, and of which the hub has not been told yet.
-    stale: BTreeSet<(ClusterEndpoint, DatabaseName)>,
-    /// Their partitions, with what tells the schemas that they have now.
-    outdated: BTreeMap<ClusterEndpoint, String>,
+    columns: StaleColumns,
     left: Left,
     report: Report,
     world: World,
@@ -132,7 +129,7 @@ impl HubAgent {
         let report = Report::new(world.clone(), &config);
         let (settings, trust) = (Settings::from(&config), settings::trust(&config));
         let (setup, memory, objects, membership, recorded) = Default::default();
-        let (seen_at, canaries, put, rewritten, stale, outdated, left) = Default::default();
+        let (seen_at, canaries, put, rewritten, columns, left) = Default::default();
         Ok(Self {
             hub,
             config,
@@ -147,8 +144,7 @@ impl HubAgent {
             canaries,
             put,
             rewritten,
-            stale,
-            outdated,
+            columns,
             left,
             report,
             world,
@@ -247,7 +243,7 @@ impl HubAgent {
         };
         let reading = read_heartbeats(&self.hub, &self.config, &mut self.memory, known, trusted, admitted).await;
         let mut reading = reading.map_err(Blind::Incomplete)?;
-        self.stale.extend(reading.changed);
+        self.columns.read(reading.changed, reading.first);
         let hub = hub.map_err(Blind::Failed)?;
         self.recall(reading.now, missing).await.map_err(Blind::Failed)?;
         self.ask_new_partitions(&reading.beats, &hub, reading.now).await;
@@ -261,13 +257,7 @@ impl HubAgent {
         let (membership, fleet) =
             self.membership.step(reading.beats, &hub, &self.trust, reading.now, thresholds, &guards.zone_attribute);
         self.membership = membership;
-        self.outdated = self.membership.outdated(&fleet);
-        for endpoint in self.outdated.keys().filter(|endpoint| reading.first.contains(*endpoint)) {
-            // Another process saw other columns, and was not there to tell the hub of these: which database they are of is not known.
-            if let Some(Inventory::Known(inventory)) = fleet.get(endpoint).map(|partition| &partition.beat.inventory) {
-                self.stale.extend(inventory.0.keys().map(|database| (endpoint.clone(), database.clone())));
-            }
-        }
+        self.columns.judge(self.membership.outdated(&fleet), &fleet);
         self.seen_at = Some(reading.now);
         Ok(Seen { now: reading.now, fleet, hub, problems: reading.problems, refused: reading.refused })
     }
@@ -382,7 +372,7 @@ impl HubAgent {
     /// The hub remembers partitions' columns; where they changed, it must ask again, or queries go on with the old ones. Says in a sentence if that failed.
     async fn clear_remote_schemas(&mut self) -> Option<String> {
         let (hub, database) = (&self.hub, &self.config.heartbeat_database);
-        let clears = stream::iter(mem::take(&mut self.stale)).map(async |(cluster, remote_database)| {
+        let clears = stream::iter(self.columns.due()).map(async |(cluster, remote_database)| {
             let request =
                 ClearRemoteSchema { database, cluster: &cluster, remote_database: &remote_database }.request();
             let answer = hub.send(&request).await.map_err(|error| chain(&error));
@@ -396,16 +386,14 @@ impl HubAgent {
             let count = failed.len();
             format!("failed to clear a remote schema, {count} in all, which is tried again: '{database}' of {cluster}: {why}")
         });
-        self.stale = failed.into_keys().collect();
+        self.columns.told_but(failed.into_keys().collect());
         problem
     }
 
     /// Records of which partitions the hub remembers no columns as they were: of those another process need not tell it.
     async fn remember_columns(&mut self, now: Timestamp) -> Option<String> {
-        for (endpoint, hash) in mem::take(&mut self.outdated) {
-            if !self.stale.iter().any(|(stale, _)| *stale == endpoint)
-                && let Some(known) = self.membership.partitions.get_mut(&endpoint)
-            {
+        for (endpoint, hash) in self.columns.told() {
+            if let Some(known) = self.membership.partitions.get_mut(&endpoint) {
                 known.schema_hash = Some(hash);
             }
         }

@@ -1,0 +1,98 @@
+//! Of which partition databases the hub may remember columns as they were, and has to be told to forget them. Pure; the pass reads, tells and records.
+//!
+//! A pass may end anywhere: by an error, or because another replica leads. What it has read is not read again, so nothing is let go of before it is done.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
+
+use kql::{endpoint::ClusterEndpoint, names::DatabaseName};
+
+use crate::fleet::{Fleet, Inventory};
+
+/// What is still to be told. Lives as long as the process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StaleColumns {
+    /// Databases whose columns changed, and of which the hub has not been told yet.
+    databases: BTreeSet<(ClusterEndpoint, DatabaseName)>,
+    /// Partitions whose schemas are not those that were recorded, with what tells the ones that they have now.
+    outdated: BTreeMap<ClusterEndpoint, String>,
+    /// Of whom this process knew no schema before, until they have been judged.
+    first: BTreeSet<ClusterEndpoint>,
+}
+
+impl StaleColumns {
+    /// A reading of heartbeats: databases that differ from what this process read before, and whose schemas it has read for the first time.
+    pub fn read(
+        &mut self,
+        changed: impl IntoIterator<Item = (ClusterEndpoint, DatabaseName)>,
+        first: impl IntoIterator<Item = ClusterEndpoint>,
+    ) {
+        self.databases.extend(changed);
+        self.first.extend(first);
+    }
+
+    /// `outdated`: whose schemas are not those that were recorded.
+    pub fn judge(&mut self, outdated: BTreeMap<ClusterEndpoint, String>, fleet: &Fleet) {
+        let first = mem::take(&mut self.first);
+        for endpoint in outdated.keys().filter(|endpoint| first.contains(*endpoint)) {
+            // Another process saw other columns, and was not there to tell the hub of these: which database they are of is not known.
+            if let Some(Inventory::Known(inventory)) = fleet.get(endpoint).map(|partition| &partition.beat.inventory) {
+                self.databases.extend(inventory.0.keys().map(|database| (endpoint.clone(), database.clone())));
+            }
+        }
+        self.outdated = outdated;
+    }
+
+    /// What the hub is to be told to forget.
+    pub fn due(&self) -> BTreeSet<(ClusterEndpoint, DatabaseName)> {
+        self.databases.clone()
+    }
+
+    /// The hub was told of all but these.
+    pub fn told_but(&mut self, failed: BTreeSet<(ClusterEndpoint, DatabaseName)>) {
+        self.databases = failed;
+    }
+
+    /// Of which partitions the hub remembers no columns as they were, with what tells their schemas.
+    pub fn told(&mut self) -> BTreeMap<ClusterEndpoint, String> {
+        let mut told = mem::take(&mut self.outdated);
+        told.retain(|endpoint, _| !self.databases.iter().any(|(stale, _)| stale == endpoint));
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{cluster, fleet};
+
+    #[test]
+    fn what_a_pass_has_read_and_not_told_is_told_by_the_next() {
+        let logs = || (cluster("eu"), DatabaseName::new("Logs").unwrap());
+        let fleet = fleet(&[("eu", 1, json!([{"database": "Logs", "tables": ["A"]}]))]);
+        let outdated = || BTreeMap::from([(cluster("eu"), "1".to_owned())]);
+        let mut columns = StaleColumns::default();
+        // A process that is new reads a schema that was not recorded; its pass ends before anything is judged.
+        columns.read([], [cluster("eu")]);
+        columns.read([], []);
+        columns.judge(outdated(), &fleet);
+        assert_eq!(columns.due(), [logs()].into());
+        // The next one is dropped while it tells, and its successor knows the schema by now.
+        columns.judge(outdated(), &fleet);
+        assert_eq!(columns.due(), [logs()].into());
+        columns.told_but([logs()].into());
+        assert_eq!(columns.told(), BTreeMap::new(), "the hub refused");
+        columns.judge(outdated(), &fleet);
+        columns.told_but([].into());
+        assert_eq!(columns.told(), outdated());
+        assert_eq!(columns, StaleColumns::default());
+        // What changed while this process watched is told by its database; what was recorded needs no word.
+        columns.read([logs()], []);
+        columns.judge([].into(), &fleet);
+        assert_eq!(columns.due(), [logs()].into());
+    }
+}
