@@ -204,7 +204,11 @@ impl HubAgent {
         match outcome {
             PassOutcome::Done | PassOutcome::Partial | PassOutcome::Failed => true,
             PassOutcome::Held => self.membership.partitions.is_empty() || self.membership.watching_since.is_none(),
-            PassOutcome::Unchanged | PassOutcome::Planned => false,
+            // Nothing is written before it is known whether a person has suspended that.
+            PassOutcome::Unchanged | PassOutcome::Planned => {
+                let status = self.world.status.as_ref().filter(|_| !self.config.is_plan_only);
+                status.is_some_and(|status| !status.knows_whether_suspended())
+            }
         }
     }
 
@@ -354,7 +358,7 @@ impl HubAgent {
         written.err().map(|why| format!("failed to record the membership, which is tried again: {why}"))
     }
 
-    /// In Kubernetes: whether a person has suspended this agent's ADXCluster.
+    /// In Kubernetes: whether a person has suspended this agent's ADXCluster, or may have.
     async fn is_suspended(&mut self) -> bool {
         match &mut self.world.status {
             Some(status) => status.is_suspended().await,

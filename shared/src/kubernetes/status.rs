@@ -42,7 +42,8 @@ pub struct StatusWriter {
     name: String,
     document: String,
     written: Option<(FederationStatus, Instant)>,
-    suspended: bool,
+    /// Whether the object says so; unknown until it has been read once.
+    suspended: Option<bool>,
     /// The time of the pass that the object told of when it was last looked at, until that was compared with ours.
     found: Option<Value>,
 }
@@ -57,19 +58,25 @@ impl StatusWriter {
     /// Writes nothing yet. `document`: the fingerprint of the one that the agent works from.
     pub fn new(client: Client, namespace: &str, name: &str, document: String) -> Self {
         let object = Api::namespaced_with(client, namespace, &ApiResource::erase::<ADXCluster>(&()));
-        Self { object, name: name.to_owned(), document, written: None, suspended: false, found: None }
+        Self { object, name: name.to_owned(), document, written: None, suspended: None, found: None }
     }
 
-    /// Whether the ADXCluster says `suspend` now: the operator hands no new document to an object that does. Where it cannot be asked, the last answer counts.
+    /// Whether the ADXCluster says `suspend` now: the operator hands no new document to an object that does. Where it cannot be asked, the last answer counts; before there
+    /// is one it may be suspended, and whoever was started anew must not write what a person has stopped.
     pub async fn is_suspended(&mut self) -> bool {
         self.look().await;
-        self.suspended
+        self.suspended.unwrap_or(true)
+    }
+
+    /// Whether the ADXCluster has said yet whether it is suspended.
+    pub const fn knows_whether_suspended(&self) -> bool {
+        self.suspended.is_some()
     }
 
     async fn look(&mut self) {
         match timeout(PATIENCE, self.object.get(&self.name)).await {
             Ok(Ok(object)) => {
-                self.suspended = object.data["spec"]["suspend"] == true;
+                self.suspended = Some(object.data["spec"]["suspend"] == true);
                 self.found = Some(time_of_pass(&object.data["status"]["federation"]));
             }
             Ok(Err(error)) => tracing::warn!(error = chain(&error), "the ADXCluster could not be read"),
@@ -236,6 +243,25 @@ mod tests {
         // Nothing is known of what is there.
         is_up.store(false, Ordering::Relaxed);
         assert_eq!(written(&mut writer, 909, "done").await, 0);
+    }
+
+    #[tokio::test]
+    async fn who_has_not_been_told_yet_counts_as_suspended_and_then_the_last_answer_counts() {
+        let answer = Arc::new(Mutex::new(None));
+        let given = Arc::clone(&answer);
+        let server = Router::new().fallback(move || {
+            let suspend: Option<bool> = *given.lock().expect("no holder of this lock panics");
+            let status = if suspend.is_some() { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+            let object = json!({"metadata": {"name": "europe"}, "spec": {"suspend": suspend}});
+            async move { (status, Json(object)) }
+        });
+        let mut writer = writer(server);
+        let mut seen = Vec::new();
+        for suspend in [None, Some(false), None, Some(true), None] {
+            *answer.lock().expect("no holder of this lock panics") = suspend;
+            seen.push((writer.is_suspended().await, writer.knows_whether_suspended()));
+        }
+        assert_eq!(seen, [(true, false), (false, true), (false, true), (true, true), (true, true)]);
     }
 
     #[tokio::test]
