@@ -9,6 +9,7 @@
 //!
 //! A partition is federated while Live, Suspect or Flapping. Whether one that expired may really leave is for [`crate::guards`] to say.
 
+mod clock;
 mod records;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -152,17 +153,13 @@ impl Membership {
         for member in &members {
             newest.entry((*member).clone()).or_insert_with(|| Beat::forgotten((*member).clone()));
         }
-        let mut after = Self {
-            partitions: BTreeMap::new(),
-            darkness: self.darkness.clone(),
-            guards: self.guards.clone(),
-            watching_since: self.watching_since.or(Some(now)),
-        };
+        let Self { partitions: known, darkness, guards, watching_since: watching } = self.not_later_than(now);
+        let mut after = Self { partitions: BTreeMap::new(), darkness, guards, watching_since: watching.or(Some(now)) };
         let mut fleet = Fleet::new();
         for (endpoint, mut beat) in newest {
             // Of what came while nobody watched, only the newest is in a row with what comes now.
-            let known = self.partitions.get(&endpoint).filter(|_| self.watching_since.is_none());
-            let new_beats = known.map_or(beat.new_beats, |known| u64::from(beat.received > known.counted));
+            let unwatched = known.get(&endpoint).filter(|_| watching.is_none());
+            let new_beats = unwatched.map_or(beat.new_beats, |known| u64::from(beat.received > known.counted));
             let sight = Sight {
                 age: now.duration_since(beat.received),
                 new_beats,
@@ -170,7 +167,7 @@ impl Membership {
                 admission: trust.admission(&endpoint),
                 now,
             };
-            let mut remembered = step(self.partitions.get(&endpoint), &sight, thresholds);
+            let mut remembered = step(known.get(&endpoint), &sight, thresholds);
             remembered.counted = beat.received;
             if !beat.metadata.is_empty() {
                 remembered.zone = beat.attribute(zone_attribute).filter(|zone| !zone.is_empty());
