@@ -23,6 +23,9 @@ use crate::{
 /// What every group's name ends with, by the seed.
 const GROUP_SUFFIX: &str = "_Partitions";
 
+/// The most tables and columns of one database that are told of: a partition may name ten thousands, and what others have to tell must be seen.
+const MAX_PROBLEMS: usize = 50;
+
 /// What the hub should hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
@@ -86,6 +89,13 @@ pub enum Problem {
         /// Whose are not.
         other: String,
     },
+    /// So many more of a database's tables and columns.
+    More {
+        /// The database.
+        database: DatabaseName,
+        /// How many.
+        problems: usize,
+    },
     /// The name of a group is that of another database's group.
     GroupTaken {
         /// The database that does not get it.
@@ -121,6 +131,9 @@ impl fmt::Display for Problem {
                 f,
                 "'{value}' is a value of both {attribute} and {other}: the groups with that name are of {attribute}, and partitions with that {other} get none for it"
             ),
+            Self::More { database, problems } => {
+                write!(f, "{problems} more problems of tables and columns in '{database}'")
+            }
             Self::GroupTaken { database, group } => write!(
                 f,
                 "'{database}' gets no entity group '{group}': one of another database has that name, which comes first"
@@ -203,7 +216,13 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
             let candidates = || asked_groups(&group, settings).filter(is_its);
             let present = candidates().find(|name| hub.has_own(&database, name));
             let asked = present.or_else(|| candidates().find(|name| !hub.is_taken(&database, name)));
-            let functions = functions(&spelling, asked.as_ref(), &members, settings, &mut desired.problems);
+            let mut problems = Vec::new();
+            let functions = functions(&spelling, asked.as_ref(), &members, settings, &mut problems);
+            let more = problems.drain(problems.len().min(MAX_PROBLEMS)..).count();
+            desired.problems.append(&mut problems);
+            if more > 0 {
+                desired.problems.push(Problem::More { database: spelling.clone(), problems: more });
+            }
             for own in candidates().filter(|name| *name != group) {
                 if asked.as_ref() == Some(&own) || may_be_asked(hub, &database, &own, &functions, settings) {
                     desired.groups.insert(own, Arc::new(members.members.clone()));
@@ -504,11 +523,13 @@ fn conversions(
         .collect()
 }
 
-/// The narrowest type that every value of these fits into without an error.
+/// The narrowest type that every value of these fits into without an error, and where there is one, without a loss: whole numbers and decimals have more digits than a real.
 fn common_type(types: &[ScalarType]) -> ScalarType {
     use ScalarType::{Decimal, Int, Long, Real};
     if types.iter().all(|scalar_type| matches!(scalar_type, Int | Long)) {
         Long
+    } else if types.iter().all(|scalar_type| matches!(scalar_type, Int | Long | Decimal)) {
+        Decimal
     } else if types.iter().all(|scalar_type| matches!(scalar_type, Int | Long | Real | Decimal)) {
         Real
     } else {

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod adoption;
+mod columns;
 mod guards;
 mod names;
 

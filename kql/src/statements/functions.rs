@@ -80,7 +80,8 @@ fn conversion(column: &ColumnName, scalar_type: ScalarType) -> String {
     let name = literal::string(column.as_str());
     let value = match scalar_type {
         ScalarType::Long | ScalarType::Int => format!("tolong(column_ifexists({name}, long(null)))"),
-        ScalarType::Real | ScalarType::Decimal => format!("toreal(column_ifexists({name}, real(null)))"),
+        ScalarType::Real => format!("toreal(column_ifexists({name}, real(null)))"),
+        ScalarType::Decimal => format!("todecimal(column_ifexists({name}, decimal(null)))"),
         _ => format!("tostring(column_ifexists({name}, ''))"),
     };
     format!(" | extend {} = {value}", column.quoted())
