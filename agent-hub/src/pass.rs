@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, future, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kql::{
     endpoint::ClusterEndpoint,
     names::{DatabaseName, TableName},
@@ -276,10 +276,18 @@ impl HubAgent {
         hub.rewritten.clone_from(&self.rewritten);
     }
 
-    /// A process that is new, or has not seen for a time to live (another one led, perhaps), begins with what is recorded.
+    /// Whether no look was missed since this process saw the last time. Who looks less often than partitions expire is not blind in between.
+    fn has_kept_looking(&self, now: Timestamp) -> bool {
+        self.seen_at.is_some_and(|at| {
+            let next = self.config.schedule.delay_after(at, 0.0).unwrap_or_default();
+            let patience = SignedDuration::try_from(next.saturating_mul(3) / 2).unwrap_or(SignedDuration::MAX);
+            now.duration_since(at) <= patience.max(self.settings.thresholds.time_to_live)
+        })
+    }
+
+    /// A process that is new, or has not seen for too long (another one led, perhaps), begins with what is recorded.
     async fn recall(&mut self, now: Timestamp, missing: &Missing) -> Result<(), ObserveError> {
-        let time_to_live = self.settings.thresholds.time_to_live;
-        if self.seen_at.is_some_and(|at| now.duration_since(at) <= time_to_live) {
+        if self.has_kept_looking(now) {
             return Ok(());
         }
         let recorded =
@@ -515,65 +523,4 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::SignedDuration;
-    use serde_json::json;
-
-    use super::*;
-    use crate::{
-        hub::HubDatabase,
-        testing::{applied, cluster, fleet, hub_config, now},
-    };
-
-    /// Three partitions' newest beats: Europe's, and those of the others.
-    fn beats(europe: Timestamp, others: Timestamp) -> Vec<Beat> {
-        let partitions = ["asia", "eu", "us"].map(|host| (host, 0, json!([{"database": "Logs", "tables": ["A"]}])));
-        let received = |beat: &Beat| if beat.endpoint == cluster("eu") { europe } else { others };
-        let beats = fleet(&partitions).into_values().map(|partition| partition.beat);
-        beats.map(|beat| Beat { received: received(&beat), ..beat }).collect()
-    }
-
-    /// A pass from what it reads to what it decides, over a hub without our tables.
-    async fn decide(agent: &mut HubAgent, hub: &Hub, beats: Vec<Beat>, now: Timestamp) -> Plan {
-        let missing = Missing { members_table: true, ..Missing::default() };
-        agent.recall(now, &missing).await.unwrap();
-        let Settings { thresholds, guards, .. } = &agent.settings;
-        let (membership, fleet) =
-            agent.membership.step(beats, hub, &agent.trust, now, thresholds, &guards.zone_attribute);
-        (agent.membership, agent.seen_at) = (membership, Some(now));
-        match plan(&fleet, hub, &agent.membership, now, &agent.settings) {
-            Decision::Apply(plan) => plan,
-            Decision::Hold(hold) => panic!("somebody beats: {hold:?}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_replica_that_leads_again_believes_no_silence_that_it_has_not_watched() {
-        // Beats come every ten minutes, and one hour is the time to live.
-        let mins = SignedDuration::from_mins;
-        let last = now();
-        for (stood_by, is_new_leader) in [(30, true), (600, true), (30, false)] {
-            let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
-            let databases = [(DatabaseName::new("Other").unwrap(), HubDatabase::default())].into();
-            let empty = Hub { databases, ..Hub::default() };
-            let first = decide(&mut agent, &empty, beats(last, last), last).await;
-            let hub = applied(empty, &first);
-            let led_until = last + mins(50);
-            let quiet = decide(&mut agent, &hub, beats(last, led_until), led_until).await;
-            assert!(quiet.held.is_empty() && quiet.changes.is_empty(), "{quiet:?}");
-
-            let again = led_until + mins(stood_by);
-            if is_new_leader {
-                agent.take_over();
-            }
-            let kept = decide(&mut agent, &hub, beats(last, again), again).await;
-            let is_kept = kept.held == [HoldReason::StartupGrace { silent: 1 }] && kept.changes.is_empty();
-            assert_eq!(is_kept, is_new_leader, "after {stood_by} min: {kept:?}");
-            if is_new_leader {
-                let watched = again + mins(60);
-                let believed = decide(&mut agent, &hub, beats(last, watched), watched).await;
-                assert!(matches!(believed.changes[..], [Change::AlterGroup { .. }]), "{believed:?}");
-            }
-        }
-    }
-}
+mod tests;

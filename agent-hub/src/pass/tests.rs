@@ -1,0 +1,79 @@
+//! A pass without its requests: what the agent remembers between one and the next.
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    hub::HubDatabase,
+    testing::{applied, cluster, fleet, hub_config, now},
+};
+
+/// Three partitions' newest beats: Europe's, and those of the others.
+fn beats(europe: Timestamp, others: Timestamp) -> Vec<Beat> {
+    let partitions = ["asia", "eu", "us"].map(|host| (host, 0, json!([{"database": "Logs", "tables": ["A"]}])));
+    let received = |beat: &Beat| if beat.endpoint == cluster("eu") { europe } else { others };
+    let beats = fleet(&partitions).into_values().map(|partition| partition.beat);
+    beats.map(|beat| Beat { received: received(&beat), ..beat }).collect()
+}
+
+/// A pass from what it reads to what it decides, over a hub without our tables.
+async fn decide(agent: &mut HubAgent, hub: &Hub, beats: Vec<Beat>, now: Timestamp) -> Plan {
+    let missing = Missing { members_table: true, ..Missing::default() };
+    agent.recall(now, &missing).await.unwrap();
+    let Settings { thresholds, guards, .. } = &agent.settings;
+    let (membership, fleet) = agent.membership.step(beats, hub, &agent.trust, now, thresholds, &guards.zone_attribute);
+    (agent.membership, agent.seen_at) = (membership, Some(now));
+    match plan(&fleet, hub, &agent.membership, now, &agent.settings) {
+        Decision::Apply(plan) => plan,
+        Decision::Hold(hold) => panic!("somebody beats: {hold:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_leads_again_believes_no_silence_that_it_has_not_watched() {
+    // Beats come every ten minutes, and one hour is the time to live.
+    let mins = SignedDuration::from_mins;
+    let last = now();
+    for (stood_by, is_new_leader) in [(30, true), (600, true), (30, false)] {
+        let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
+        let databases = [(DatabaseName::new("Other").unwrap(), HubDatabase::default())].into();
+        let empty = Hub { databases, ..Hub::default() };
+        let first = decide(&mut agent, &empty, beats(last, last), last).await;
+        let hub = applied(empty, &first);
+        let led_until = last + mins(50);
+        let quiet = decide(&mut agent, &hub, beats(last, led_until), led_until).await;
+        assert!(quiet.held.is_empty() && quiet.changes.is_empty(), "{quiet:?}");
+
+        let again = led_until + mins(stood_by);
+        if is_new_leader {
+            agent.take_over();
+        }
+        let kept = decide(&mut agent, &hub, beats(last, again), again).await;
+        let is_kept = kept.held == [HoldReason::StartupGrace { silent: 1 }] && kept.changes.is_empty();
+        assert_eq!(is_kept, is_new_leader, "after {stood_by} min: {kept:?}");
+        if is_new_leader {
+            let watched = again + mins(60);
+            let believed = decide(&mut agent, &hub, beats(last, watched), watched).await;
+            assert!(matches!(believed.changes[..], [Change::AlterGroup { .. }]), "{believed:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_looks_less_often_than_partitions_expire_believes_a_silence_all_the_same() {
+    // One hour is the time to live. Who looks every two hours has missed a look after four.
+    for (interval, hours, believes) in [("2h", 2, true), ("2h", 4, false), ("10m", 2, false)] {
+        let config = hub_config(&format!("reconcileInterval: {interval}, "));
+        let mut agent = HubAgent::new(config, World::new("agent-hub")).unwrap();
+        let databases = [(DatabaseName::new("Other").unwrap(), HubDatabase::default())].into();
+        let empty = Hub { databases, ..Hub::default() };
+        let last = now();
+        let first = decide(&mut agent, &empty, beats(last, last), last).await;
+        let hub = applied(empty, &first);
+        let next = last + SignedDuration::from_hours(hours);
+        let plan = decide(&mut agent, &hub, beats(last, next), next).await;
+        let is_believed = matches!(plan.changes[..], [Change::AlterGroup { .. }]) && plan.held.is_empty();
+        let is_held = plan.changes.is_empty() && plan.held == [HoldReason::StartupGrace { silent: 1 }];
+        assert_eq!((is_believed, is_held), (believes, !believes), "every {interval}, after {hours} h: {plan:?}");
+    }
+}
