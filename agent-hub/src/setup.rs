@@ -81,6 +81,18 @@ pub enum SetupError {
     /// The hub has no such database. Databases are a person's, or the operator's, to make.
     #[error("the hub has no database '{0}': make it, or correct heartbeatDatabase")]
     NoDatabase(DatabaseName),
+    /// The heartbeat table is one for something else: the retention of heartbeats would take its rows away.
+    #[error(
+        "the table '{table}' in '{database}' has not the columns of heartbeats ({columns}), and is left as it is: correct heartbeatTable, or give it those columns"
+    )]
+    NoHeartbeats {
+        /// The heartbeat database.
+        database: DatabaseName,
+        /// The table.
+        table: TableName,
+        /// Those of heartbeats.
+        columns: String,
+    },
     /// A command failed.
     #[error("failed to set up the tables of the heartbeat database ({command})")]
     Command {
@@ -176,12 +188,17 @@ async fn missing_columns(
     database: &DatabaseName,
     members: &TableName,
 ) -> Result<Option<Request>, SetupError> {
-    let request = ShowColumns { database, table: members }.request();
-    let answer = hub.send(&request).await;
-    let answer = answer.map_err(|source| SetupError::Command { command: request.name(), source })?;
-    let present = answer.rows().next().and_then(|row| row.string("Schema").ok().map(str::to_owned)).unwrap_or_default();
+    let present = columns(hub, database, members).await?;
     let extension = CreateMembersTable { database, table: members }.extension();
     Ok((!has_columns(&extension, &present)).then_some(extension))
+}
+
+/// The columns of a table, such as `A:long,B:string`.
+async fn columns(hub: &KustoClient, database: &DatabaseName, table: &TableName) -> Result<String, SetupError> {
+    let request = ShowColumns { database, table }.request();
+    let answer = hub.send(&request).await;
+    let answer = answer.map_err(|source| SetupError::Command { command: request.name(), source })?;
+    Ok(answer.rows().next().and_then(|row| row.string("Schema").ok().map(str::to_owned)).unwrap_or_default())
 }
 
 /// Whether a table's columns, such as `A:long,B:string`, have the names of all that a command lists in its only parenthesis. A person may have given one another type.
@@ -189,8 +206,12 @@ fn has_columns(create: &Request, present: &str) -> bool {
     let names = |columns: &str| -> BTreeSet<String> {
         columns.split(',').filter_map(|column| Some(column.trim().split_once(':')?.0.to_owned())).collect()
     };
-    let (_, listed) = create.text().split_once('(').unwrap_or_default();
-    names(listed).is_subset(&names(present))
+    names(listed_columns(create)).is_subset(&names(present))
+}
+
+/// What a command lists in its only parenthesis.
+fn listed_columns(create: &Request) -> &str {
+    create.text().split_once('(').map_or("", |(_, listed)| listed.trim_end_matches(')'))
 }
 
 /// What a heartbeat table lacks, and whether it is not there at all.
@@ -200,17 +221,24 @@ async fn look_at_heartbeats(
     table: &TableName,
 ) -> Result<(Vec<Request>, bool), SetupError> {
     let (mut commands, mut is_missing) = (Vec::new(), false);
+    let database = &config.heartbeat_database;
+    let create = CreateHeartbeatTable { database, table }.request();
     for policy in POLICIES {
         match show(hub, config, table, policy).await? {
             None if is_missing => {}
             None => {
                 is_missing = true;
-                commands.push(CreateHeartbeatTable { database: &config.heartbeat_database, table }.request());
+                commands.push(create.clone());
             }
             Some(present) if is_right(policy, &present, config) => continue,
             Some(_) => {}
         }
         commands.push(command(policy, table, config));
+    }
+    // Whose policies are right needs no look: nothing is done to it.
+    if !is_missing && !commands.is_empty() && !has_columns(&create, &columns(hub, database, table).await?) {
+        let columns = listed_columns(&create).to_owned();
+        return Err(SetupError::NoHeartbeats { database: database.clone(), table: table.clone(), columns });
     }
     Ok((commands, is_missing))
 }

@@ -257,6 +257,32 @@ async fn the_heartbeat_table_has_its_policies_and_gets_them_back() {
 }
 
 #[tokio::test]
+async fn a_table_of_something_else_that_a_document_names_by_mistake_keeps_its_rows_and_its_policies() {
+    let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
+    for command in [
+        ".create table Orders (Timestamp:datetime, Amount:decimal)",
+        ".alter-merge table Orders policy retention softdelete = 3650d",
+    ] {
+        fleet.hub.command("FleetDiscovery", command).await.expect("the hub takes a table");
+    }
+    let policy = async || {
+        let policy = fleet.hub.command("FleetDiscovery", ".show table Orders policy retention | project Policy").await;
+        policy.expect("it has one").column("Policy").remove(0)
+    };
+    let (before, document) = (policy().await, std::fs::read_to_string(fleet.hub_document()).expect("just written"));
+    let wrong = document.replace("heartbeatTable: Heartbeats", "heartbeatTable: Orders");
+    let wrong = fleet.write_document("wrong", &wrong);
+    for how in ["--plan", "--once"] {
+        let mut agent = fleet.start_agent("agent-hub", &wrong, &[how]);
+        assert_eq!(agent.exited_within(SOON).await.code(), Some(1), "{how}: {}", agent.output());
+        let told = "the table 'Orders' in 'FleetDiscovery' has not the columns of heartbeats (Timestamp:datetime, ClusterEndpoint:string";
+        assert!(agent.output().contains(told), "{how}: {}", agent.output());
+        assert_eq!(policy().await, before, "{how}");
+    }
+    end(fleet, []).await;
+}
+
+#[tokio::test]
 async fn a_schema_of_more_than_a_mebibyte_is_federated() {
     let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
     let hub = fleet.hub_document();

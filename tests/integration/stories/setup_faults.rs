@@ -14,8 +14,9 @@ use crate::{
     support::{SOON, judge_together},
 };
 
-/// Parts of the texts of these requests. Of the tables for each partition one is missing.
-pub(crate) const REQUESTS: [&str; 13] = [
+/// Parts of the texts of these requests. Of the tables for each partition one is missing, and one has another policy than it should.
+pub(crate) const REQUESTS: [&str; 14] = [
+    "'] cslschema",
     ".create-merge table ['AdxFederationObjects']",
     ".create-merge table ['AdxFederationMembers']",
     ".create-merge table ['Heartbeats",
@@ -86,6 +87,8 @@ impl World {
         for table in ["AdxFederationObjects", "AdxFederationMembers", &table_of(TO_COME)] {
             self.command("FleetDiscovery", &format!(".drop table {table} ifexists")).await;
         }
+        let retention = format!(".alter-merge table {} policy retention softdelete = 1d", table_of(MEMBERS[0]));
+        self.command("FleetDiscovery", &retention).await;
         let members = MEMBERS.map(|member| format!("cluster('{member}').database('Logs')")).join(", ");
         for database in ["FleetDiscovery", "Logs", "Metrics"] {
             self.command(database, &format!(".alter entity_group Logs_Partitions ({members})")).await;
