@@ -87,7 +87,10 @@ impl Cycle {
         let rested = Instant::now() + if self.number > 0 { SHORTEST_REST } else { Duration::ZERO };
         loop {
             if let Some(leadership) = &mut self.leadership {
-                self.has_not_led |= !leadership.standing.borrow().leads();
+                if !leadership.standing.borrow().leads() {
+                    self.has_not_led = true;
+                    self.metrics.forget_fleet();
+                }
                 tokio::select! {
                     () = leadership.gained() => {}
                     () = self.stop.cancelled() => return None,
@@ -272,10 +275,11 @@ impl Leadership {
 
 #[cfg(test)]
 mod tests {
+    use kql::endpoint::ClusterEndpoint;
     use tokio::time::sleep;
 
     use super::*;
-    use crate::runtime::World;
+    use crate::runtime::{GuardReason, World};
 
     fn every(millis: u64) -> Schedule {
         Schedule::Interval { every: Duration::from_millis(millis) }
@@ -410,6 +414,10 @@ mod tests {
         standing.send_replace(Standing::Leads);
         cycle.next().await.unwrap();
         assert!(cycle.takes_over() && !cycle.takes_over());
+        let europe = ClusterEndpoint::parse("https://eu.kusto.windows.net").unwrap();
+        world.metrics.partition_heartbeat(&europe, Timestamp::UNIX_EPOCH);
+        world.metrics.missed_heartbeats(&europe, 7);
+        world.metrics.guard(GuardReason::MassExpiry, true);
         let outcome = cycle
             .pass(async {
                 standing.send_replace(Standing::StandsBy);
@@ -417,7 +425,12 @@ mod tests {
             })
             .await;
         assert_eq!(outcome, PassOutcome::Failed, "it was dropped");
+        let told = |sample: &str| world.metrics.text().contains(sample);
+        assert!(told("guard_active{reason=\"mass_expiry\"} 1"));
         assert!(timeout(Duration::from_millis(100), cycle.next()).await.is_err());
+        // What it saw is not told any more by whoever does not look; what it counted is.
+        assert!(!told("guard_active{") && !told("last_heartbeat_timestamp_seconds{partition"));
+        assert!(told("missed_heartbeats_total{partition=\"https://eu.kusto.windows.net\"} 7"));
         standing.send_replace(Standing::Leads);
         assert!(cycle.next().await.is_some());
         assert!(cycle.takes_over());

@@ -411,6 +411,15 @@ impl Metrics {
         self.0.auth_failures.remove(&Endpoint { endpoint: partition.as_str().to_owned() });
     }
 
+    /// Takes away what this process saw of a fleet, as it does not look any more: old times and guards would be told beside those of the replica that leads. Counters
+    /// stay where they are.
+    pub fn forget_fleet(&self) {
+        self.0.partition_last_heartbeat.clear();
+        self.0.partitions.clear();
+        self.0.guard_active.clear();
+        self.0.refused_heartbeats.clear();
+    }
+
     /// Adds metrics of one program's own.
     pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
         let mut registry = self.0.registry.lock().expect("no holder of this lock panics");
