@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn every_field_of_the_document_is_the_setting_of_its_name() {
         let config = hub_config(
-            "heartbeatTTL: 3h, heartbeatInterval: 20m, acknowledgedPlan: \"0123456789ab\", entityGroups: [{by: geo}, {by: tenant}], schemaConflicts: Report, \
+            "heartbeatTTL: 3h, heartbeatInterval: 20m, acknowledgedPlan: \"0123456789AB\", entityGroups: [{by: geo}, {by: tenant}], schemaConflicts: Report, \
              macroExpand: {functionPrefix: f_, folder: ours, bestEffort: false}, membership: {joinAfterBeats: 2, returnAfterBeats: 3, suspectAfterMissedBeats: 4, \
              flappingReturns: 5, flappingWindow: 6h, removalPercent: 7, massExpiryPercent: 80, massExpiryPartitions: 9, zoneAttribute: tenant, guardTimeLimit: 10h},",
         );

@@ -56,7 +56,9 @@ impl Rules {
                 self.breaks(path, quoted(&group.by), "must name a partitioning attribute");
             }
         }
-        let acknowledged_plan = federation.acknowledged_plan.clone().filter(|hash| !hash.is_empty());
+        let acknowledged_plan = federation.acknowledged_plan.as_deref().filter(|hash| !hash.is_empty());
+        // As the status shows it.
+        let acknowledged_plan = acknowledged_plan.map(str::to_ascii_lowercase);
         if let Some(hash) = acknowledged_plan.as_ref().filter(|hash| !hash.bytes().all(|b| b.is_ascii_hexdigit())) {
             self.breaks(
                 "spec.federation.acknowledgedPlan",
