@@ -14,4 +14,4 @@ mod schema;
 pub use parse::{Limits, Problem, parse_metadata, parse_schema};
 pub(crate) use parse::{MAX_ATTRIBUTE_CHARS, MAX_ATTRIBUTES};
 pub use row::{COLUMNS, Heartbeat};
-pub use schema::{Columns, DatabaseInventory, Interner, SchemaInventory};
+pub use schema::{Columns, DatabaseInventory, Full, Interner, SchemaInventory};

@@ -27,18 +27,49 @@ pub struct DatabaseInventory {
     pub views: BTreeMap<TableName, Option<Arc<Columns>>>,
 }
 
-/// Keeps one of each: a thousand partitions with equal databases cost the memory of one.
-#[derive(Debug, Default)]
+/// How many bytes all schemas may take, as far as that can be told: several times what large fleets do, and less than an agent's pod has.
+const MAX_BYTES: usize = 80 * 1024 * 1024;
+
+/// What a table, or a column, takes beside its name.
+const BYTES_OF_AN_ENTRY: usize = 64;
+
+/// The schemas of all partitions take as much memory as they may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("its schema is not taken in, as those of all partitions take too much memory: what is known of it is kept")]
+pub struct Full;
+
+/// Keeps one of each: a thousand partitions with equal databases cost the memory of one. Whoever may write heartbeats may make schemas up: beyond some bytes no new one
+/// is taken in.
+#[derive(Debug)]
 pub struct Interner {
     databases: HashSet<Arc<DatabaseInventory>>,
     columns: HashSet<Arc<Columns>>,
+    bytes: usize,
+    most: usize,
+}
+
+impl Default for Interner {
+    fn default() -> Self {
+        Self { databases: HashSet::new(), columns: HashSet::new(), bytes: 0, most: MAX_BYTES }
+    }
 }
 
 impl Interner {
     /// The same inventory, sharing what was seen before.
-    pub fn share(&mut self, inventory: SchemaInventory) -> SchemaInventory {
+    ///
+    /// # Errors
+    /// [`Full`], if there is something new in it and no room for that.
+    pub fn share(&mut self, inventory: SchemaInventory) -> Result<SchemaInventory, Full> {
+        if !self.has_room() && !inventory.0.values().all(|content| self.databases.contains(content)) {
+            return Err(Full);
+        }
         let databases = inventory.0.into_iter().map(|(name, content)| (name, self.database(content)));
-        SchemaInventory(databases.collect())
+        Ok(SchemaInventory(databases.collect()))
+    }
+
+    /// Whether something new may be taken in.
+    pub const fn has_room(&self) -> bool {
+        self.bytes < self.most
     }
 
     fn database(&mut self, mut content: Arc<DatabaseInventory>) -> Arc<DatabaseInventory> {
@@ -49,9 +80,13 @@ impl Interner {
         for columns in tables.values_mut().chain(views.values_mut()).flatten() {
             match self.columns.get(columns) {
                 Some(known) => columns.clone_from(known),
-                None => drop(self.columns.insert(Arc::clone(columns))),
+                None => {
+                    self.bytes += bytes_of_columns(columns);
+                    self.columns.insert(Arc::clone(columns));
+                }
             }
         }
+        self.bytes += bytes_of_database(&content);
         self.databases.insert(Arc::clone(&content));
         content
     }
@@ -60,7 +95,17 @@ impl Interner {
     pub fn forget_unused(&mut self) {
         self.databases.retain(|content| Arc::strong_count(content) > 1);
         self.columns.retain(|columns| Arc::strong_count(columns) > 1);
+        let databases = self.databases.iter().map(|content| bytes_of_database(content));
+        self.bytes = databases.chain(self.columns.iter().map(|columns| bytes_of_columns(columns))).sum();
     }
+}
+
+fn bytes_of_database(content: &DatabaseInventory) -> usize {
+    content.tables.keys().chain(content.views.keys()).map(|name| name.as_str().len() + BYTES_OF_AN_ENTRY).sum()
+}
+
+fn bytes_of_columns(columns: &Columns) -> usize {
+    columns.iter().map(|(name, _)| name.as_str().len() + BYTES_OF_AN_ENTRY).sum()
 }
 
 impl SchemaInventory {
@@ -134,7 +179,7 @@ mod tests {
         let one = r#"[{"database":"Logs","tables":["A","B"],"tableSchemas":{"A":"a:long","B":"a:long"}}]"#;
         let other = r#"[{"database":"Logs","tables":["A"],"tableSchemas":{"A":"a:long"}}]"#;
         let mut interner = Interner::default();
-        let [first, second, third] = [one, one, other].map(|text| interner.share(read(text)));
+        let [first, second, third] = [one, one, other].map(|text| interner.share(read(text)).unwrap());
         assert_eq!(first, read(one));
         let logs = DatabaseName::new("logs").unwrap();
         assert!(Arc::ptr_eq(&first.0[&logs], &second.0[&logs]) && !Arc::ptr_eq(&first.0[&logs], &third.0[&logs]));
@@ -142,5 +187,26 @@ mod tests {
         drop((first, second));
         interner.forget_unused();
         assert_eq!((interner.databases.len(), interner.columns.len()), (1, 1));
+    }
+
+    #[test]
+    fn where_schemas_take_too_much_memory_no_new_one_is_taken_in_until_some_are_gone() {
+        let schema = |table: &str| {
+            let text = format!(r#"[{{"database":"Logs","tables":["{table}"],"tableSchemas":{{"{table}":"a:long"}}}}]"#);
+            crate::heartbeat::parse_schema(&text.into(), crate::heartbeat::Limits::default()).0.unwrap()
+        };
+        // Room for a table and its column, and a byte more.
+        let mut interner = Interner { most: 2 * (1 + BYTES_OF_AN_ENTRY) + 1, ..Interner::default() };
+        let first = interner.share(schema("A")).unwrap();
+        let second = interner.share(schema("B")).unwrap();
+        assert!(!interner.has_room());
+        assert_eq!(interner.share(schema("C")), Err(Full));
+        assert_eq!(interner.share(schema("A")).as_ref(), Ok(&first), "it costs nothing");
+        interner.forget_unused();
+        assert_eq!(interner.share(schema("C")), Err(Full), "both are held");
+        drop((first, second));
+        interner.forget_unused();
+        assert_eq!(interner.bytes, 0);
+        assert!(interner.share(schema("C")).is_ok());
     }
 }

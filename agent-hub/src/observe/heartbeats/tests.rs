@@ -1,0 +1,216 @@
+//! Answers in, memory and rows out.
+
+use kql::{names::TableName, types::ScalarType};
+use serde_json::json;
+use shared::kusto::ColumnInfo;
+
+use super::*;
+
+const NOW: &str = "2025-05-03T12:00:00Z";
+
+fn table(names: &[&str], rows: Vec<Vec<Value>>) -> ResultTable {
+    let column = |name: &&str| ColumnInfo { name: (*name).to_owned(), scalar_type: ScalarType::String };
+    ResultTable::new(names.iter().map(column).collect(), rows)
+}
+
+/// Rows of [`ReadHeartbeats`]: endpoint, how many minutes ago it was received, hash, schema bytes.
+fn answer(rows: &[(&str, i64, &str, usize)]) -> ResultTable {
+    let names = ["ClusterEndpoint", "Received", "NewBeats", "Skew", "Hash", "SchemaBytes", "Now"];
+    let now: Timestamp = NOW.parse().unwrap();
+    let cells = |(endpoint, age, hash, bytes): &(&str, i64, &str, usize)| {
+        let received = now.as_millisecond() - age * 60_000;
+        vec![json!(endpoint), json!(received), json!(1), json!(null), json!(hash), json!(bytes), json!(null)]
+    };
+    let clock = vec![json!(""), json!(null), json!(null), json!(null), json!(""), json!(null), json!(NOW)];
+    table(&names, rows.iter().map(cells).chain([clock]).collect())
+}
+
+fn rows(rows: &[(&str, i64, &str, usize)]) -> Newest {
+    let trusted = |endpoint: &ClusterEndpoint| {
+        if endpoint.host().ends_with(".kusto.windows.net") { Ok(()) } else { Err("it is foreign") }
+    };
+    parse_rows(&[answer(rows)], &shared(), trusted).unwrap().rows
+}
+
+fn shared() -> HeartbeatSource {
+    HeartbeatSource::Shared(TableName::new("Heartbeats").unwrap())
+}
+
+fn schemas(endpoint: &str, text: &str) -> ResultTable {
+    let names = ["ClusterEndpoint", "MetadataText", "SchemaText"];
+    table(&names, vec![vec![json!(endpoint), json!(r#"{"geo": "EU"}"#), json!(text)]])
+}
+
+#[test]
+fn two_spellings_of_one_endpoint_are_one_partition_with_its_newest_beat() {
+    let (slash, plain) = ("https://eu.kusto.windows.net/", "https://eu.kusto.windows.net");
+    for both in [[(slash, 60, "a", 1), (plain, 1, "b", 1)], [(plain, 1, "b", 1), (slash, 60, "a", 1)]] {
+        let rows = rows(&both);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows.values().next().unwrap().key, plain);
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_not_trusted_or_no_endpoint_is_no_partition() {
+    let claim = format!("{FALSE_CLAIM}https://eu.kusto.windows.net");
+    let endpoints = ["https://evil.example", "x", &claim, "https://eu.kusto.windows.net"];
+    let foreign = |endpoint: &ClusterEndpoint| {
+        if endpoint.host().ends_with(".kusto.windows.net") { Ok(()) } else { Err("it is foreign") }
+    };
+    let table = (TableName::new("Heartbeats_eu").unwrap(), ClusterEndpoint::parse(endpoints[3]).unwrap());
+    let own = HeartbeatSource::PerPartition([table].into());
+    let Rows { rows, problems, refused, .. } =
+        parse_rows(&[answer(&endpoints.map(|endpoint| (endpoint, 1, "a", 1)))], &own, foreign).unwrap();
+    assert_eq!(rows.values().map(|row| (row.endpoint.as_str(), row.skew)).collect::<Vec<_>>(), [(endpoints[3], None)]);
+    assert_eq!(
+        problems,
+        [
+            "the heartbeats of https://evil.example are ignored: it is foreign",
+            "a heartbeat row is ignored: \"x\" is not a cluster endpoint: it must start with https://",
+            "heartbeat rows are ignored that name another cluster: written into the table of https://eu.kusto.windows.net",
+        ]
+    );
+    let expected = [RefusalReason::NoEndpoint, RefusalReason::FalseClaim, RefusalReason::Foreign];
+    assert_eq!(refused, BTreeMap::from(expected.map(|reason| (reason, 1))));
+}
+
+#[test]
+fn a_name_that_looks_like_ours_for_a_false_claim_is_a_strangers_and_is_told_without_line_breaks() {
+    let forged = format!("{FALSE_CLAIM}x\nplan 0123456789ab\u{1b}[2J");
+    let owner = ClusterEndpoint::parse("https://eu.kusto.windows.net").unwrap();
+    let own = HeartbeatSource::PerPartition([(TableName::new("Heartbeats_eu").unwrap(), owner)].into());
+    for (key, source) in
+        [(&forged, shared()), (&forged, own), (&format!("{FALSE_CLAIM}https://eu.kusto.windows.net"), shared())]
+    {
+        let Rows { problems, refused, .. } =
+            parse_rows(&[answer(&[(key.as_str(), 1, "a", 1)])], &source, |_| Ok(())).unwrap();
+        assert_eq!(refused, BTreeMap::from([(RefusalReason::NoEndpoint, 1)]), "{key:?}");
+        assert!(!problems[0].contains(char::is_control), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_crowd_leaves_room_for_all_that_are_federated_or_listed_and_takes_none_from_them() {
+    let some = |prefix: &str, count: usize| -> BTreeSet<ClusterEndpoint> {
+        let name = |number| format!("https://{prefix}{number}.kusto.windows.net");
+        (0..count).map(|number| ClusterEndpoint::parse(&name(number)).unwrap()).collect()
+    };
+    let asked = |needed, watched| {
+        let known = Known { needed: some("z", needed), watched: some("a", watched), pattern: None };
+        let endpoints = known.endpoints()?;
+        Some((endpoints.len(), some("z", needed).is_subset(&endpoints)))
+    };
+    let enough = ReadHeartbeats::ENOUGH;
+    assert_eq!(asked(3, 5), Some((8, true)));
+    assert_eq!(asked(3, 2 * enough), Some((enough, true)));
+    assert_eq!(asked(enough, 5), Some((enough, true)));
+    assert_eq!(asked(enough + 1, 5), None);
+}
+
+#[test]
+fn what_is_in_two_answers_counts_once() {
+    let (eu, foreign) = ("https://eu.kusto.windows.net", "https://evil.example");
+    let both = [answer(&[(eu, 1, "a", 1), (foreign, 1, "a", 1)]), answer(&[(foreign, 1, "a", 1), (eu, 1, "a", 1)])];
+    let trusted = |endpoint: &ClusterEndpoint| if endpoint.host() == "evil.example" { Err("no") } else { Ok(()) };
+    let Rows { rows, problems, refused, .. } = parse_rows(&both, &shared(), trusted).unwrap();
+    assert_eq!((rows.len(), problems.len(), refused), (1, 1, [(RefusalReason::Foreign, 1)].into()));
+}
+
+#[test]
+fn an_answer_without_the_servers_time_is_not_whole() {
+    let names = ["ClusterEndpoint", "Received", "NewBeats", "Skew", "Hash", "SchemaBytes", "Now"];
+    assert!(parse_rows(&[table(&names, Vec::new())], &shared(), |_| Ok(())).is_err());
+}
+
+#[test]
+fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
+    let endpoint = "https://eu.kusto.windows.net";
+    let mut memory = HeartbeatMemory::default();
+    let row = |hash| rows(&[(endpoint, 1, hash, 9)]);
+    let lacks = |memory: &HeartbeatMemory, hash| memory.lacks(row(hash).values().next().unwrap());
+    assert!(lacks(&memory, "1"));
+    let known = r#"[{"database": "Logs", "tables": ["A"]}]"#;
+    assert_eq!(memory.learn(&schemas(endpoint, known), &row("1")).unwrap(), BTreeSet::new());
+    assert!(!lacks(&memory, "1") && lacks(&memory, "2"));
+    for (hash, wrong) in [("2", "7"), ("3", ""), ("2", "[]")] {
+        memory.learn(&schemas(endpoint, wrong), &row(hash)).unwrap();
+        assert!(!lacks(&memory, hash), "what cannot be read is not fetched again and again");
+        let beat = memory.beat(row(hash).into_values().next().unwrap());
+        let Inventory::Known(inventory) = beat.inventory else { panic!("the last readable schema counts") };
+        assert_eq!(inventory.to_json(), json!([{"database": "Logs", "tables": ["A"]}]));
+        assert_eq!(beat.metadata["geo"], "EU");
+        assert_eq!(beat.problems.len(), 1);
+    }
+    let changed = r#"[{"database": "Logs", "tables": ["A", "B"]}]"#;
+    let changed = memory.learn(&schemas(endpoint, changed), &row("4")).unwrap();
+    assert_eq!(changed.len(), 1, "the hub must forget the old columns of Logs");
+    // One for which there was no room is fetched when there is.
+    assert!(!lacks(&memory, "4"));
+    memory.partitions.values_mut().for_each(|known| known.is_left_out = true);
+    assert!(lacks(&memory, "4"));
+    memory.refuse_long_schemas(rows(&[(endpoint, 1, "4", MAX_SCHEMA_BYTES + 1)]).values());
+    assert!(!lacks(&memory, "4"), "nor is one that is too long now");
+}
+
+#[test]
+fn a_schema_beyond_all_reason_is_not_fetched_and_what_was_known_stays() {
+    let endpoint = "https://eu.kusto.windows.net";
+    let mut memory = HeartbeatMemory::default();
+    let row = |hash, bytes| rows(&[(endpoint, 1, hash, bytes)]);
+    memory.learn(&schemas(endpoint, r#"[{"database": "Logs", "tables": ["A"]}]"#), &row("1", 9)).unwrap();
+    let just = BTreeSet::from([endpoint.to_owned()]);
+    assert_eq!(memory.wanted(&row("2", MAX_SCHEMA_BYTES), |_| true), [just]);
+    assert_eq!(memory.wanted(&row("2", MAX_SCHEMA_BYTES), |_| false), [], "a stranger's is not wanted at all");
+    let long = row("2", MAX_SCHEMA_BYTES + 1);
+    assert_eq!(memory.wanted(&long, |_| true), []);
+    assert!(!memory.lacks(long.values().next().unwrap()));
+    let beat = memory.beat(long.into_values().next().unwrap());
+    assert!(matches!(beat.inventory, Inventory::Known(_)) && beat.metadata["geo"] == "EU");
+    assert!(beat.problems[0].contains("it is not read"), "{:?}", beat.problems);
+}
+
+#[test]
+fn of_what_is_read_only_so_much_counts() {
+    let endpoint = "https://eu.kusto.windows.net";
+    let read = |schema: Value| {
+        let mut memory = HeartbeatMemory::default();
+        let row = rows(&[(endpoint, 1, "1", 9)]);
+        memory.learn(&schemas(endpoint, &schema.to_string()), &row).unwrap();
+        let beat = memory.beat(row.into_values().next().unwrap());
+        let Inventory::Known(inventory) = beat.inventory else { panic!("it is a schema") };
+        (inventory, beat.problems)
+    };
+    let names = |count: usize| (0..count).map(|number| format!("N{number}")).collect::<Vec<_>>();
+    let tables = |count: usize| {
+        let (inventory, problems) = read(json!([{"database": "Logs", "tables": names(count)}]));
+        (inventory.0.values().map(|database| database.tables.len()).sum::<usize>(), problems)
+    };
+    let only = |what: &str| vec![format!("Schema: only the first {what} are used")];
+    assert_eq!(tables(19_999), (19_999, vec![]));
+    assert_eq!(
+        tables(20_001),
+        (20_000, vec!["Schema: only the first 20000 tables and views are used, and 8388608 bytes of names".to_owned()])
+    );
+    let (inventory, problems) = read(names(1_001).iter().map(|name| json!({"database": name})).collect());
+    assert_eq!((inventory.0.len(), problems), (1_000, only("1000 databases")));
+    let columns: Vec<_> = names(2_001).iter().map(|name| format!("{name}:long")).collect();
+    let schema = json!([{"database": "Logs", "tables": ["A"], "tableSchemas": {"A": columns.join(",")}}]);
+    let (inventory, problems) = read(schema);
+    assert!(inventory.0.values().all(|database| database.tables.values().all(Option::is_none)));
+    assert_eq!(problems, ["Logs.tableSchemas.A: it has more than 2000 columns"]);
+}
+
+#[test]
+fn schemas_are_fetched_in_pages_and_a_huge_one_alone() {
+    let rows = rows(&[
+        ("https://a.kusto.windows.net", 1, "1", 1),
+        ("https://b.kusto.windows.net", 1, "1", PAGE_BYTES + 1),
+        ("https://c.kusto.windows.net", 1, "1", PAGE_BYTES - 1),
+        ("https://d.kusto.windows.net", 1, "1", 1),
+        ("https://e.kusto.windows.net", 1, "1", 1),
+    ]);
+    let hosts =
+        |page: &BTreeSet<String>| page.iter().map(|key| key["https://".len()..][..1].to_owned()).collect::<String>();
+    assert_eq!(pages(rows.values()).iter().map(hosts).collect::<Vec<_>>(), ["a", "b", "cd", "e"]);
+}
