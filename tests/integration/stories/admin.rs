@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tests::{loopback, process::Process};
+use serde_json::Value;
+use tests::{loopback, process::Process, witness};
 use tokio::time;
 
 use crate::support::SOON;
@@ -34,4 +35,11 @@ pub(crate) async fn until(url: &str, path: &str, fits: impl Fn(u16, &str) -> boo
         assert!(time::Instant::now() < deadline, "{path} still gives {status}:\n{body}");
         time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// What a hub agent's status tells of a partition; null where it tells nothing of it.
+pub(crate) fn partition_of(status: &str, endpoint: &str) -> Value {
+    let status: Value = serde_json::from_str(status).unwrap_or_default();
+    let mut partitions = status["partitions"].as_array().into_iter().flatten();
+    partitions.find(|partition| partition["endpoint"] == endpoint).cloned().unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use tests::{
 use tokio::time;
 
 use crate::{
-    admin::{admin_url, get, until},
+    admin::{admin_url, get, partition_of, until},
     faulty_hub::Hub,
     support::{SOON, end, hub_content, until_passes, until_printed, until_regions, whole_content},
 };
@@ -29,12 +29,9 @@ async fn write_row_at(fleet: &Fleet, time: &str, endpoint: &str, schema: &str, m
     assert!(answer.status().is_success(), "{:?}", answer.text().await);
 }
 
-/// A partition's state in a hub agent's status; empty where it is not told of.
-fn state_of(status: &str, endpoint: &str) -> String {
-    let status: Value = serde_json::from_str(status).unwrap_or_default();
-    let mut partitions = status["partitions"].as_array().into_iter().flatten();
-    let partition = partitions.find(|partition| partition["endpoint"] == endpoint);
-    partition.and_then(|partition| partition["state"].as_str()).unwrap_or_default().to_owned()
+/// A partition's state in a hub agent's status.
+fn state_of(status: &str, endpoint: &str) -> Value {
+    partition_of(status, endpoint)["state"].clone()
 }
 
 #[tokio::test]

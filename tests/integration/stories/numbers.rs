@@ -1,90 +1,28 @@
 //! Every state, change and guard that the hub's agent knows has its number: a real agent over one local server, into which the story writes the fleet's beats.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::process::Process;
 use tokio::time;
 
 use crate::{
-    admin::{admin_url, get},
-    faulty_hub::Hub,
-    support::{SOON, until_printed},
+    admin::admin_url,
+    rows::{OUTSIDER, RowFleet, WEST},
+    support::until_printed,
 };
 
-/// A partition that the hub's document blocks, and one that its pattern does not fit.
+/// A partition that the hub's document blocks; the outsider is one that its pattern does not fit.
 const BLOCKED: usize = 98;
-const OUTSIDER: usize = 99;
-/// The rest are in the east.
-const WEST: std::ops::RangeInclusive<usize> = 9..=12;
 
 /// The hub's `heartbeatTTL`. Partitions beat all the time, and one that does not is suspect after six and a half seconds: not before this process may have waited for a processor.
 const TIME_TO_LIVE: Duration = Duration::from_secs(10);
 
-/// A hub of partitions `http://127.0.0.N:1`, which are rows and nothing else.
-struct Fleet {
-    hub: Hub,
-    /// The tables in the database Logs of each partition that beats, and those in Metrics.
-    beating: BTreeMap<usize, (Vec<&'static str>, Vec<&'static str>)>,
-    beaten: Instant,
-}
-
-impl Fleet {
-    async fn start(reconcile: &str, membership: &str) -> Self {
-        let hub = Hub::start_without_tables().await;
-        let time_to_live = TIME_TO_LIVE.as_secs();
-        let fields = format!(
-            "heartbeatTTL: {time_to_live}s, heartbeatInterval: 2s, blockedPartitions: ['http://127.0.0.{BLOCKED}:1'], allowedPartitionPattern: '127.0.0.*', membership: {{suspectAfterMissedBeats: 3, {membership}}}"
-        );
-        hub.document_with_passes(reconcile, &fields);
-        Self { hub, beating: BTreeMap::new(), beaten: Instant::now() }
-    }
-
-    /// A beat of all that beat.
-    async fn beat(&mut self) {
-        self.beaten = Instant::now();
-        let rows = self.beating.iter().map(|(host, (logs, metrics))| {
-            let mut databases = vec![json!({"database": "Logs", "tables": logs})];
-            if !metrics.is_empty() {
-                databases.push(json!({"database": "Metrics", "tables": metrics}));
-            }
-            let schema = json!(databases).to_string().replace('"', "\"\"");
-            let net = usize::from(*host == OUTSIDER);
-            let zone = if WEST.contains(host) { "WEST" } else { "EAST" };
-            let metadata = json!({"geo": zone}).to_string().replace('"', "\"\"");
-            format!("2026-01-01T00:00:00Z,http://127.0.{net}.{host}:1,\"{schema}\",\"{metadata}\"\n")
-        });
-        let rows: String = rows.collect();
-        if !rows.is_empty() {
-            let command = format!(".ingest inline into table Heartbeats <|\n{rows}");
-            self.hub.server.command("FleetDiscovery", &command).await.expect("the hub takes heartbeats");
-        }
-    }
-
-    /// The fleet beats until the agent's metrics have all of these samples.
-    async fn until(&mut self, url: &str, samples: &[&str]) {
-        let deadline = Instant::now() + SOON * 2;
-        loop {
-            if self.beaten.elapsed() > Duration::from_millis(400) {
-                self.beat().await;
-            }
-            let metrics = get(url, "/metrics").await.1;
-            let has = |sample: &&str| metrics.lines().any(|line| line == format!("adx_federation_{sample}"));
-            if samples.iter().all(has) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{samples:?} is not in\n{metrics}");
-            time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    async fn end(self, mut agent: Process) {
-        agent.stop().await;
-        self.hub.end().await;
-    }
+async fn start(reconcile: &str, membership: &str) -> RowFleet {
+    let time_to_live = TIME_TO_LIVE.as_secs();
+    let fields = format!(
+        "heartbeatTTL: {time_to_live}s, heartbeatInterval: 2s, blockedPartitions: ['http://127.0.0.{BLOCKED}:1'], allowedPartitionPattern: '127.0.0.*', membership: {{suspectAfterMissedBeats: 3, {membership}}}"
+    );
+    RowFleet::start(reconcile, &fields).await
 }
 
 /// A sample of `partitions`.
@@ -110,7 +48,7 @@ macro_rules! guard {
 
 #[tokio::test]
 async fn every_state_of_a_partition_and_every_change_of_the_hub_is_counted() {
-    let mut fleet = Fleet::start("200ms", "joinAfterBeats: 2, returnAfterBeats: 1, flappingReturns: 2").await;
+    let mut fleet = start("200ms", "joinAfterBeats: 2, returnAfterBeats: 1, flappingReturns: 2").await;
     let agent = fleet.hub.agent();
     let url = admin_url(&agent).await;
     // The heartbeat table, and those for what the agent records.
@@ -169,7 +107,7 @@ async fn every_state_of_a_partition_and_every_change_of_the_hub_is_counted() {
 #[tokio::test]
 async fn every_guard_of_a_removal_shows_while_it_holds_and_no_longer() {
     // One leaves in each pass: of six, the last does ten seconds after the first.
-    let mut fleet = Fleet::start("2s", "returnAfterBeats: 1, flappingReturns: 16, removalPercent: 1").await;
+    let mut fleet = start("2s", "returnAfterBeats: 1, flappingReturns: 16, removalPercent: 1").await;
     let mut agent = fleet.hub.agent();
     let url = admin_url(&agent).await;
     fleet.until(&url, &[change!("table", "create", "applied", "3")]).await;

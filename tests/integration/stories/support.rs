@@ -10,7 +10,7 @@ use std::{
 
 use tests::{
     fleet::{Fleet, HUB_DATABASES, Pace},
-    kusto::Table,
+    kusto::{KustoServer, Table},
     oracle::{Names, Oracle, Verdict},
     process::Process,
     recordings,
@@ -87,8 +87,13 @@ pub(crate) async fn until_so(what: impl Fn() -> String, is_so: impl Fn() -> bool
 
 /// Waits until the hub agents have begun so many more passes.
 pub(crate) async fn until_passes(fleet: &Fleet, more: usize) {
+    until_passes_over(&fleet.hub, more).await;
+}
+
+/// The same of any hub.
+pub(crate) async fn until_passes_over(hub: &KustoServer, more: usize) {
     // Part of the query of the heartbeats, and of no other text that an agent sends.
-    let passes = || fleet.hub.recorded("NewBeats");
+    let passes = || hub.recorded("NewBeats");
     let made = passes();
     until_so(|| format!("{} passes of {more}", passes() - made), || passes() >= made + more).await;
 }

@@ -1,0 +1,189 @@
+//! Silences that are believed in the end, or never: a hold that nobody acknowledges has a time limit, and a partition that comes and goes is kept. A real agent over
+//! one local server, into which the story writes the fleet's beats.
+
+use jiff::{SignedDuration, Timestamp};
+use tests::process::Process;
+
+use crate::{
+    admin::{admin_url, get, partition_of},
+    faulty_hub::{Hub, Sent},
+    rows::RowFleet,
+    support::until_passes_over,
+};
+
+/// A fleet of four that is at rest: three of them have a table that the first has not.
+async fn at_rest(fields: &str) -> (RowFleet, Process, String) {
+    let mut fleet = RowFleet::start("200ms", fields).await;
+    let agent = fleet.hub.agent();
+    let url = admin_url(&agent).await;
+    fleet.until(&url, &["changes_total{object=\"table\",action=\"create\",outcome=\"applied\"} 3"]).await;
+    fleet.beating.insert(1, (vec!["A"], vec![]));
+    for host in 2..=4 {
+        fleet.beating.insert(host, (vec!["A", "B"], vec![]));
+    }
+    fleet.until_at_rest(&agent).await;
+    (fleet, agent, url)
+}
+
+/// The commands of our agents since then that change the hub: what they remember of partitions is no change.
+fn changes(hub: &Hub, read: &mut u64) -> Vec<Sent> {
+    let is_memory = |sent: &Sent| sent.text.contains("into table ['AdxFederationMembers']");
+    hub.sent_since(read).into_iter().filter(|sent| sent.writes() && !is_memory(sent)).collect()
+}
+
+/// The cells of what the hub answers to a query.
+async fn answer(hub: &Hub, database: &str, query: &str) -> Vec<Vec<String>> {
+    hub.server.query(database, query).await.expect("the hub answers").text_rows()
+}
+
+#[tokio::test]
+async fn a_hold_that_nobody_acknowledges_ends_with_its_time_limit_and_not_before() {
+    const LIMIT: SignedDuration = SignedDuration::from_secs(5);
+    let membership = "returnAfterBeats: 1, flappingReturns: 16, removalPercent: 100, guardTimeLimit: 5s";
+    let fields = format!("heartbeatTTL: 6s, heartbeatInterval: 2s, membership: {{{membership}}}");
+    let (mut fleet, agent, url) = at_rest(&fields).await;
+    let (mut read, printed) = (0, agent.output().len());
+    changes(&fleet.hub, &mut read);
+
+    // Three of four are more than is believed, and less than all.
+    fleet.beating.retain(|host, _| *host == 1);
+    fleet
+        .until_so(async |hub: &Hub| {
+            let content = hub.content().await;
+            let count = |text: &str| content.iter().filter(|line| line.contains(text)).count();
+            let gone = ["127.0.0.2", "127.0.0.3", "127.0.0.4", "federated_B"].map(count);
+            let left = (count("127.0.0.1:1'"), count("federated_A"));
+            if gone == [0; 4] && left == (2, 1) { Ok(()) } else { Err(format!("{content:#?}")) }
+        })
+        .await;
+    let output = agent.output_after(printed);
+    assert!(output.contains("removals are held") || output.contains("pass is held"), "{output}");
+
+    // By the hub's clock, from when each of them had expired.
+    let expired = "AdxFederationMembers | where Kind == 'Partition' and State == 'expired' | summarize arg_max(ingestion_time(), Since) by Name | project Since";
+    let expired = answer(&fleet.hub, "FleetDiscovery", expired).await;
+    let expired: Vec<Timestamp> = expired.iter().map(|row| row[0].parse().expect("it is a time")).collect();
+    assert!(expired.len() >= 3, "{expired:?}");
+    let first = expired.iter().min().expect("three have expired");
+    let sent = changes(&fleet.hub, &mut read);
+    let early: Vec<&Sent> = sent.iter().filter(|sent| sent.at.duration_since(*first) < LIMIT).collect();
+    assert!(!sent.is_empty() && early.is_empty(), "{first} and {LIMIT}: {early:#?}");
+    fleet.until(&url, &["guard_active{reason=\"mass_expiry\"} 0", "guard_active{reason=\"recovering\"} 0"]).await;
+    fleet.end(agent).await;
+}
+
+/// The limit is of a silence that many share. Where all do, the hub is the likelier cause.
+#[tokio::test]
+async fn a_fleet_of_which_nobody_beats_is_held_beyond_the_time_limit() {
+    let membership = "removalPercent: 100, guardTimeLimit: 1s";
+    let fields = format!("heartbeatTTL: 3s, heartbeatInterval: 1s, membership: {{{membership}}}");
+    let (mut fleet, agent, url) = at_rest(&fields).await;
+    let before = fleet.hub.content().await;
+    let mut read = 0;
+    changes(&fleet.hub, &mut read);
+    fleet.beating.clear();
+    fleet
+        .until_so(async |hub: &Hub| {
+            let silences = answer(hub, "Logs", "federation_status() | project IsLong = Silence > 6s").await;
+            if silences == [["true"]; 4] { Ok(()) } else { Err(format!("{silences:?}")) }
+        })
+        .await;
+    until_passes_over(&fleet.hub.server, 3).await;
+    fleet.until(&url, &["guard_active{reason=\"no_live_heartbeat\"} 1"]).await;
+    let sent = changes(&fleet.hub, &mut read);
+    assert!(sent.is_empty(), "{sent:#?}");
+    assert_eq!(fleet.hub.content().await, before);
+    fleet.end(agent).await;
+}
+
+/// The one that comes and goes.
+const FLAPPING: &str = "http://127.0.0.4:1";
+
+/// A fleet in which a partition flaps that has returned twice within this time.
+fn flapping_within(window: &str) -> String {
+    let membership = format!("returnAfterBeats: 1, flappingReturns: 2, flappingWindow: {window}");
+    format!("heartbeatTTL: 4s, heartbeatInterval: 1s, membership: {{{membership}}}")
+}
+
+/// The fleet beats until that one's state is as it should be.
+async fn until_state(fleet: &mut RowFleet, url: &str, fits: impl Fn(&str) -> bool) {
+    fleet
+        .until_so(async |_: &Hub| {
+            let partition = partition_of(&get(url, "/status").await.1, FLAPPING);
+            if partition["state"].as_str().is_some_and(&fits) { Ok(()) } else { Err(partition.to_string()) }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_partition_that_comes_and_goes_is_kept_and_told_of_until_it_rests() {
+    let (mut fleet, mut agent, url) = at_rest(&flapping_within("1h")).await;
+    // Besides a table that two others have, it has one of its own, which only its silence could take away.
+    fleet.beating.insert(4, (vec!["A", "B", "Own"], vec![]));
+    fleet
+        .until_so(async |hub: &Hub| {
+            let content = hub.content().await;
+            let has_own = content.iter().any(|line| line.contains("federated_Own"));
+            if has_own { Ok(()) } else { Err(format!("{content:#?}")) }
+        })
+        .await;
+    fleet.until_at_rest(&agent).await;
+    let before = fleet.hub.content().await;
+    let mut read = 0;
+    changes(&fleet.hub, &mut read);
+
+    // Where this process waits for a processor, nobody beats, and it may return more often than is asked for.
+    let is_flapping = async || partition_of(&get(&url, "/status").await.1, FLAPPING)["state"] == "flapping";
+    while !is_flapping().await {
+        let beating = fleet.beating.remove(&4).expect("it beats");
+        until_state(&mut fleet, &url, |state| state != "live").await;
+        fleet.beating.insert(4, beating);
+        until_state(&mut fleet, &url, |state| ["live", "flapping"].contains(&state)).await;
+    }
+    // Silent for longer than any other may be.
+    let beating = fleet.beating.remove(&4).expect("it beats");
+    let silent =
+        format!("federation_status() | where Partition == '{FLAPPING}' and Silence > 5s | project State, Reason");
+    fleet
+        .until_so(async |hub: &Hub| {
+            let rows = answer(hub, "Logs", &silent).await;
+            if rows.is_empty() { Err("it is not silent for long".to_owned()) } else { Ok(()) }
+        })
+        .await;
+    let passes = fleet.hub.server.recorded("NewBeats");
+    fleet
+        .until_so(async |hub: &Hub| {
+            let more = hub.server.recorded("NewBeats") - passes;
+            if more >= 3 { Ok(()) } else { Err(format!("{more} passes of 3")) }
+        })
+        .await;
+    assert_eq!(fleet.hub.content().await, before);
+    let partition = partition_of(&get(&url, "/status").await.1, FLAPPING);
+    let reason = partition["reason"].as_str().unwrap_or_default();
+    assert!(partition["state"] == "flapping" && reason.starts_with("it returned from silence "), "{partition:#}");
+    assert_eq!(answer(&fleet.hub, "Logs", &silent).await, [["flapping", reason]]);
+    let metrics = get(&url, "/metrics").await.1;
+    let counted = metrics.lines().find_map(|line| line.strip_prefix("adx_federation_partitions{state=\"flapping\"} "));
+    assert!(counted.is_some_and(|count| count != "0"), "{metrics}");
+
+    // The next agent knows it for what it is, and lets it rest when its returns are long ago: here, by another document.
+    fleet.beating.insert(4, beating);
+    agent.stop().await;
+    fleet.beat().await;
+    agent = fleet.hub.agent();
+    let url = admin_url(&agent).await;
+    until_state(&mut fleet, &url, |state| !state.is_empty()).await;
+    let partition = partition_of(&get(&url, "/status").await.1, FLAPPING);
+    assert!(partition["state"] == "flapping" && partition["reason"] == reason, "{reason}: {partition:#}");
+    agent.stop().await;
+    fleet.hub.document_with_passes("200ms", &flapping_within("2s"));
+    fleet.beat().await;
+    agent = fleet.hub.agent();
+    let url = admin_url(&agent).await;
+    until_state(&mut fleet, &url, |state| state == "live").await;
+    fleet.until(&url, &["partitions{state=\"flapping\"} 0"]).await;
+    let sent = changes(&fleet.hub, &mut read);
+    assert!(sent.is_empty(), "{sent:#?}");
+    assert_eq!(fleet.hub.content().await, before);
+    fleet.end(agent).await;
+}
