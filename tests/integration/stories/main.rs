@@ -3,6 +3,7 @@
 mod admin;
 mod beat_faults;
 mod beats;
+mod bounds;
 mod crowd;
 mod database_faults;
 mod demo;

@@ -1,0 +1,131 @@
+//! Schemas that are large: all of them together are more than one answer may hold, or one is more than any may be. The hub makes the rows itself, so that only the agent
+//! is sent them.
+
+use serde_json::Value;
+
+use crate::{
+    admin::{admin_url, get, partition_of, until},
+    faulty_hub::Hub,
+};
+
+/// The partitions whose numbers are the first to the last beat, with the schema that an expression makes of a `Number`. Their clocks are right.
+async fn beat(hub: &Hub, (first, last): (u32, u32), schema: &str) {
+    let command = format!(
+        ".set-or-append Heartbeats <| range Number from {first} to {last} step 1 | project Timestamp = now(), ClusterEndpoint = strcat('http://127.0.0.', Number, ':1'), Schema = {schema}, PartitionMetadata = dynamic({{\"geo\": \"EU\"}})"
+    );
+    hub.server.command("FleetDiscovery", &command).await.expect("the hub takes heartbeats");
+}
+
+/// A schema of about so many MiB, most of which is what no hub asks for.
+fn long(tables: &str, mebibytes: u32) -> String {
+    let note = format!("strrep(strrep(strrep('x', 1000 + Number), 1024), {mebibytes})");
+    format!("parse_json(strcat('[{{\"database\": \"Logs\", \"tables\": [{tables}], \"note\": \"', {note}, '\"}}]'))")
+}
+
+fn short(tables: &str) -> String {
+    format!("dynamic([{{\"database\": \"Logs\", \"tables\": [{tables}]}}])")
+}
+
+#[tokio::test]
+async fn schemas_that_are_more_than_one_answer_may_hold_are_read_in_pages_and_give_all_functions() {
+    const PARTITIONS: u32 = 24;
+    /// A result that is longer is cut, by Kusto and by the local one, where a request does not say otherwise.
+    const CAP: u64 = 64 * 1024 * 1024;
+    /// Part of the query of the schemas, and of no other text that an agent sends.
+    const SCHEMAS: &str = "MetadataText";
+    let hub = Hub::start().await;
+    beat(&hub, (1, PARTITIONS), &long("\"All\", \"Only', Number, '\"", 3)).await;
+    let bytes = "Heartbeats | extend Bytes = strlen(tostring(Schema)) | summarize Bytes = sum(Bytes)";
+    let bytes = hub.server.query("FleetDiscovery", bytes).await.expect("the hub answers").column("Bytes").remove(0);
+    assert!(bytes.parse::<u64>().expect("it is a number") > CAP, "{bytes} bytes are no more than one answer may hold");
+
+    let (code, output) = hub.pass().await;
+    assert_eq!(code, Some(0), "{output}");
+    let recording = std::fs::read_to_string(&hub.server.recording).expect("the recording can be read");
+    let lines = recording.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
+    let pages: Vec<u64> = lines
+        .filter(|line| line["csl"].as_str().is_some_and(|text| text.contains(SCHEMAS)))
+        .map(|line| line["response_bytes"].as_u64().expect("an answer has a length"))
+        .collect();
+    assert!(pages.len() > 1 && pages.iter().all(|page| *page < CAP / 8), "{pages:?}");
+    assert!(pages.iter().sum::<u64>() > CAP, "{pages:?}");
+
+    let content = hub.content().await;
+    let functions: Vec<&String> = content.iter().filter(|line| line.contains("federated_")).collect();
+    let group = content.iter().find(|line| line.contains("Logs_Partitions")).expect("the group is there");
+    for number in 1..=PARTITIONS {
+        assert!(group.contains(&format!("'http://127.0.0.{number}:1'")), "{number}: {group}");
+        assert!(
+            functions.iter().any(|line| line.contains(&format!("federated_Only{number}\""))),
+            "{number}: {content:#?}"
+        );
+    }
+    assert!(functions.iter().any(|line| line.contains("federated_All\"")), "{functions:?}");
+    assert_eq!(functions.len(), 25, "{functions:?}");
+    // Whoever asks all is answered from a list of all; and nothing was refused of anyone.
+    let bodies = ".show functions | where Name in ('federated_All', 'federated_Only24') | project Name, Body | order by Name asc";
+    let bodies = hub.server.command("Logs", bodies).await.expect("the hub answers").column("Body");
+    assert!(bodies[0].contains("Logs_Partitions") && bodies[1].contains("'http://127.0.0.24:1'"), "{bodies:?}");
+    assert!(!bodies[1].contains("'http://127.0.0.23:1'"), "{bodies:?}");
+    let status = hub.server.query("Logs", "federation_status() | distinct State, Reason").await;
+    assert_eq!(status.expect("the hub answers").text_rows(), [["live", ""]]);
+    hub.end().await;
+}
+
+#[tokio::test]
+async fn a_schema_beyond_all_reason_is_refused_by_its_length_and_harms_no_other() {
+    const LONG: &str = "http://127.0.0.3:1";
+    let refused = |count: usize| format!("adx_federation_refused_heartbeats{{reason=\"content\"}} {count}");
+    let has = |metrics: &str, sample: &str| metrics.lines().any(|line| line == sample);
+    let hub = Hub::start().await;
+    hub.document_with_passes("1s", "entityGroups: [{by: geo}]");
+    beat(&hub, (1, 3), &short("\"A\"")).await;
+    let mut agent = hub.agent();
+    let url = admin_url(&agent).await;
+    let is_quiet = |_: u16, status: &str| status.contains("\"outcome\":\"unchanged\"");
+    until(&url, "/status", is_quiet).await;
+    assert!(has(&get(&url, "/metrics").await.1, &refused(0)));
+
+    // The third has another table, and more than anyone reads. The others have it, too.
+    beat(&hub, (3, 3), &long("\"A\", \"B\"", 25)).await;
+    beat(&hub, (1, 2), &short("\"A\", \"B\"")).await;
+    let metrics = until(&url, "/metrics", |_, metrics| has(metrics, &refused(1))).await;
+    assert!(metrics.contains("adx_federation_partitions{state=\"live\"} 3"), "{metrics}");
+    let members_of_b = async || {
+        let body = ".show functions | where Name == 'federated_B' | project Body";
+        let body = hub.server.command("Logs", body).await.expect("the hub answers").column("Body");
+        body.first()
+            .map(|body| ["127.0.0.1", "127.0.0.2", "127.0.0.3", "Logs_Partitions"].map(|text| body.contains(text)))
+    };
+    // Beside `federated_A`, and `federation_status` in three databases.
+    let made = "adx_federation_changes_total{object=\"function\",action=\"create\",outcome=\"applied\"} 5";
+    until(&url, "/metrics", |_, metrics| has(metrics, made)).await;
+    assert_eq!(members_of_b().await, Some([true, true, false, false]), "it is of those who can be read");
+    let told = partition_of(&get(&url, "/status").await.1, LONG);
+    let problem = told["problems"][0].as_str().unwrap_or_default();
+    let bytes = problem
+        .strip_prefix("its schema has ")
+        .and_then(|rest| rest.strip_suffix(" bytes, more than 25165824: it is not read"));
+    assert!(bytes.is_some_and(|bytes| bytes.parse::<u32>().is_ok_and(|bytes| bytes > 25_165_824)), "{told:#}");
+    // What is known of it is kept, and whoever asks in Kusto is told why it is no more.
+    assert!(told["state"] == "live" && told["databases"]["Logs"] == 1, "{told:#}");
+    let content = hub.content().await;
+    let with_it = content.iter().filter(|line| line.contains("_Partitions") && line.contains(LONG)).count();
+    assert_eq!(with_it, 4, "{content:#?}");
+    let status = hub
+        .server
+        .query("Metrics", "federation_status() | project Partition, State, Reason | order by Partition asc")
+        .await;
+    let status = status.expect("the hub answers").text_rows();
+    assert_eq!(status[..2], [["http://127.0.0.1:1", "live", ""], ["http://127.0.0.2:1", "live", ""]]);
+    assert_eq!(status[2], [LONG, "live", problem]);
+
+    // It says less, and is like any other.
+    beat(&hub, (3, 3), &short("\"A\", \"B\"")).await;
+    until(&url, "/metrics", |_, metrics| has(metrics, &refused(0))).await;
+    until(&url, "/status", |_, status| partition_of(status, LONG)["databases"]["Logs"] == 2 && is_quiet(0, status))
+        .await;
+    assert_eq!(members_of_b().await, Some([false, false, false, true]));
+    agent.stop().await;
+    hub.end().await;
+}
