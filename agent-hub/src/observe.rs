@@ -3,6 +3,7 @@
 mod heartbeats;
 mod members;
 mod objects;
+mod turns;
 
 pub use heartbeats::{HeartbeatMemory, HeartbeatReading, Known, read_heartbeats};
 pub use members::read_members;

@@ -38,7 +38,8 @@ pub struct Settings {
     pub status: Option<StatusBody>,
 }
 
-fn signed(duration: Duration) -> SignedDuration {
+/// A duration of the document, for times by the hub's clock.
+pub(crate) fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 

@@ -21,8 +21,11 @@ use shared::{
     runtime::{RefusalReason, chain},
 };
 
-use super::{ObserveError, asking, decoding};
-use crate::fleet::{Beat, Inventory};
+use super::{ObserveError, asking, decoding, turns::Turns};
+use crate::{
+    fleet::{Beat, Inventory},
+    settings::signed,
+};
 
 /// What was read before: schemas, so that only changed ones are fetched again, and when, so that beats are counted once. Lives as long as the process.
 #[derive(Debug, Default)]
@@ -31,6 +34,7 @@ pub struct HeartbeatMemory {
     /// Of whom a schema was read for the first time, since the last reading that was whole.
     first: BTreeSet<ClusterEndpoint>,
     interner: Interner,
+    turns: Turns,
     /// The hub server's clock at the last complete reading.
     read_at: Option<Timestamp>,
 }
@@ -135,10 +139,14 @@ pub async fn read_heartbeats(
         }
     }
     memory.partitions.retain(|endpoint, _| rows.contains_key(endpoint));
+    memory.turns.retain(|endpoint| rows.contains_key(endpoint));
     memory.interner.forget_unused();
+    let window = signed(config.heartbeat_ttl);
     let beats = rows.into_values().map(|row| {
         let is_unread = unread.contains(&row.key);
-        let beat = memory.beat(row);
+        let in_turn = memory.turns.hear(&row.endpoint, &row.hash, row.received, window);
+        let mut beat = memory.beat(row);
+        beat.problems.extend(in_turn.map(str::to_owned));
         match beat.inventory {
             Inventory::Unknown if is_unread => Beat { inventory: Inventory::Unread, ..beat },
             _ => beat,

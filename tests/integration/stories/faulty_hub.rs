@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt::Display,
     fs::{self, File},
     io::{Read as _, Seek as _, SeekFrom},
     panic::resume_unwind,
@@ -194,11 +195,16 @@ impl Hub {
 
     /// Some partitions beat with this schema, each named by the end of its address.
     pub(crate) async fn beat_of(&self, hosts: &[&str], schema: &Value) {
+        let endpoints: Vec<String> = hosts.iter().map(|host| format!("http://127.0.0.{host}:1")).collect();
+        self.beat_as(&endpoints, "EU", schema).await;
+    }
+
+    /// Whoever it may be beats as these clusters, of one geography, with this schema.
+    pub(crate) async fn beat_as(&self, endpoints: &[impl Display], geo: &str, schema: &Value) {
         let schema = schema.to_string().replace('"', "\"\"");
-        let row = |host: &&str| {
-            format!("2026-01-01T00:00:00Z,http://127.0.0.{host}:1,\"{schema}\",\"{{\"\"geo\"\":\"\"EU\"\"}}\"\n")
-        };
-        let rows: String = hosts.iter().map(row).collect();
+        let row =
+            |endpoint| format!("2026-01-01T00:00:00Z,{endpoint},\"{schema}\",\"{{\"\"geo\"\":\"\"{geo}\"\"}}\"\n");
+        let rows: String = endpoints.iter().map(row).collect();
         let command = format!(".ingest inline into table Heartbeats <|\n{rows}");
         self.server.command("FleetDiscovery", &command).await.expect("the hub takes heartbeats");
     }

@@ -12,6 +12,7 @@ mod faults;
 mod faulty_hub;
 mod hostile;
 mod identity;
+mod impostors;
 mod lifecycle;
 mod logs;
 mod membership;

@@ -1,0 +1,165 @@
+//! Who beats as somebody else, or nearly: hosts that look like a partition's, and two agents of one cluster.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use tests::{
+    fleet::{Fleet, Pace},
+    process::Process,
+    telemetry::REGIONS,
+};
+
+use crate::{
+    admin::{admin_url, partition_of, until},
+    faulty_hub::Hub,
+    support::{SOON, end, hub_content, until_printed_after, until_regions, whole_content},
+    trust::hub_with,
+};
+
+/// What an agent tells of its last pass.
+fn problems(status: &str) -> Vec<String> {
+    let status: Value = serde_json::from_str(status).unwrap_or_default();
+    let problems = status["lastPass"]["problems"].as_array().into_iter().flatten();
+    problems.filter_map(|problem| problem.as_str().map(str::to_owned)).collect()
+}
+
+/// Anyone may own a cluster below the cloud's suffix, and give it such a name.
+#[tokio::test]
+async fn hosts_that_look_like_a_partitions_are_refused_or_strangers_and_harm_no_other() {
+    const LISTED: &str = "https://eu-prod.kusto.windows.net";
+    const PUNYCODE: &str = "an internationalised (punycode) host is not accepted";
+    const LETTERS: &str = "every label of the host must be 1 to 63 ASCII letters, digits and inner hyphens";
+    let no_endpoints = [
+        ("https://xn--eu-prd-jua.kusto.windows.net", PUNYCODE),
+        ("https://eu-prod.xn--e1afmkfd.kusto.windows.net", PUNYCODE),
+        // A Cyrillic letter, another hyphen, another dot.
+        ("https://\u{435}u-prod.kusto.windows.net", LETTERS),
+        ("https://eu\u{2010}prod.kusto.windows.net", LETTERS),
+        ("https://eu-prod\u{3002}kusto.windows.net", LETTERS),
+        ("https://eu_prod.kusto.windows.net", LETTERS),
+        ("https://eu%2dprod.kusto.windows.net", LETTERS),
+        ("https://eu-prod.kusto.windows.net.", "the host must not end with a dot"),
+    ];
+    let foreign = ["https://eu-prod.evilkusto.windows.net", "https://eu-prod.kusto-windows.net"];
+    let strangers = [
+        "https://eu-pr0d.kusto.windows.net",
+        "https://eu--prod.kusto.windows.net",
+        "https://eu-prod.eu.kusto.windows.net",
+        "https://eu-prod.kusto.windows.net.kusto.windows.net",
+    ];
+    let hub = Hub::start().await;
+    hub.document(&format!(
+        "entityGroups: [{{by: geo}}], allowedPartitions: ['http://127.0.0.1:1', 'http://127.0.0.2:1', '{LISTED}']"
+    ));
+    let schema = |tables: &[&str]| json!([{"database": "Logs", "tables": tables}]);
+    let partitions_beat = async |tables: &[&str]| {
+        hub.beat_of(&["1", "2"], &schema(tables)).await;
+        hub.beat_as(&[LISTED], "EU", &schema(tables)).await;
+    };
+    partitions_beat(&["A"]).await;
+    let (code, output) = hub.pass().await;
+    assert_eq!(code, Some(0), "{output}");
+    let before = hub.content().await;
+
+    let impostors = no_endpoints.iter().map(|(endpoint, _)| *endpoint).chain(foreign).chain(strangers);
+    hub.beat_as(&impostors.collect::<Vec<_>>(), "US", &schema(&["A", "Impostor"])).await;
+    partitions_beat(&["A", "B"]).await;
+    let mut agent = hub.agent();
+    let url = admin_url(&agent).await;
+    let is_quiet = |status: &str| status.contains("\"outcome\":\"unchanged\"");
+    let status = until(&url, "/status", |_, status| is_quiet(status)).await;
+    let told = problems(&status);
+    let refused = no_endpoints
+        .iter()
+        .map(|(endpoint, rule)| format!("a heartbeat row is ignored: {endpoint:?} is not a cluster endpoint: {rule}"));
+    let ignored = foreign
+        .iter()
+        .map(|endpoint| format!("the heartbeats of {endpoint} are ignored: it is no Kusto endpoint of this cloud"));
+    for problem in refused.chain(ignored) {
+        assert!(told.contains(&problem), "{problem}: {told:#?}");
+    }
+    for stranger in strangers {
+        let told = partition_of(&status, stranger);
+        let reason = told["reason"].as_str().unwrap_or_default();
+        assert!(told["state"] == "untrusted" && reason.contains("allowedPartitions"), "{stranger}: {told:#}");
+    }
+    let samples = [("no_endpoint", no_endpoints.len()), ("foreign", foreign.len()), ("untrusted", strangers.len())]
+        .map(|(reason, count)| format!("adx_federation_refused_heartbeats{{reason=\"{reason}\"}} {count}"));
+    until(&url, "/metrics", |_, metrics| samples.iter().all(|sample| metrics.lines().any(|line| line == sample))).await;
+
+    // What is due of the others is done, and nothing else: their groups, and theirs alone.
+    let content = hub.content().await;
+    assert_eq!(content.len(), before.len() + 1, "{content:#?}");
+    assert!(content.iter().any(|line| line.contains("federated_B")), "{content:#?}");
+    let groups =
+        |content: &[String]| content.iter().filter(|line| line.contains("_Partitions")).cloned().collect::<Vec<_>>();
+    assert_eq!(groups(&content), groups(&before));
+    assert!(groups(&content).iter().all(|group| group.contains(LISTED)), "{content:#?}");
+    let asked = format!("federation_status() | where Partition == '{}' | project State, Reason", strangers[0]);
+    let row = hub.server.query("Logs", &asked).await.expect("the hub answers").text_rows().concat();
+    assert!(row[0] == "untrusted" && row[1].contains("allowedPartitions"), "{row:?}");
+    agent.stop().await;
+    hub.end().await;
+}
+
+#[tokio::test]
+async fn two_agents_that_beat_as_one_cluster_are_told_and_change_nothing_of_any_other() {
+    let fleet = Fleet::start(Pace::FAST).await.expect("the servers take the telemetry");
+    let by_geo = hub_with(&fleet, "by-geo", "    entityGroups: [{by: geo}]");
+    let hub = fleet.start_agent("agent-hub", &by_geo, &["--admin", "127.0.0.1:0"]);
+    let documents = REGIONS.iter().zip(&fleet.partitions);
+    let documents = documents.map(|(region, server)| fleet.partition_document(region, server));
+    let mut agents: Vec<Process> =
+        documents.map(|document| fleet.start_agent("agent-partition", &document, &[])).collect();
+    whole_content(&fleet).await;
+    let printed = hub.output().len();
+    until_printed_after(&hub, printed, "pass ended outcome=unchanged").await;
+    // Commands about what is not this cluster's alone.
+    let of_others =
+        ["['federated_", "entity_group ['Logs_Partitions']", "['Metrics_Partitions']", "['Logs_Partitions_APAC']"];
+    let sent = || of_others.map(|text| fleet.hub.recorded(text));
+    let before = sent();
+    assert!(before.iter().all(|count| *count > 0), "{before:?}");
+
+    // The same document in a second place, where somebody has edited a line.
+    let document = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
+    let document = fs::read_to_string(document).expect("the document was just written");
+    let second = fleet.write_document("europe-again", &document.replace("geo: EU", "geo: US"));
+    agents.push(fleet.start_agent("agent-partition", &second, &[]));
+    let url = admin_url(&hub).await;
+    let europe = &fleet.partitions[0].url;
+    let told = "its heartbeats say one thing and another in turn: two agents may beat as this cluster";
+    let is_told = |status: &str| {
+        partition_of(status, europe)["problems"][0].as_str().is_some_and(|problem| problem.starts_with(told))
+    };
+    let status = until(&url, "/status", |_, status| is_told(status)).await;
+    for other in &fleet.partitions[1..] {
+        assert_eq!(partition_of(&status, &other.url)["problems"], json!([]), "{status}");
+    }
+    let sample = "adx_federation_refused_heartbeats{reason=\"content\"} 1";
+    until(&url, "/metrics", |_, metrics| metrics.lines().any(|line| line == sample)).await;
+    let asked = format!("federation_status() | where Partition == '{europe}' | project State, Reason");
+    fleet
+        .hub_until("Metrics", &asked, SOON, |table| {
+            table.rows.len() == 1 && table.column("State") == ["live"] && table.column("Reason")[0].starts_with(told)
+        })
+        .await;
+
+    // What it does is in the log: that cluster goes to and fro, and no other leaves a group.
+    let output = hub.output();
+    assert!(output.contains("drop entity group Logs_Partitions_EU in Logs"), "{output}");
+    let leaving: Vec<&str> = output.lines().filter_map(|line| line.split("left: ").nth(1)).collect();
+    for other in &fleet.partitions[1..] {
+        assert!(!leaving.iter().any(|left| left.contains(&other.url)), "{leaving:#?}");
+    }
+    assert_eq!(sent(), before, "{output}");
+    let content = hub_content(&fleet).await;
+    for (group, server) in
+        [("Logs_Partitions_US", &fleet.partitions[1]), ("Logs_Partitions_APAC", &fleet.partitions[2])]
+    {
+        let having = content.iter().filter(|line| line.contains(group) && line.contains(&server.url)).count();
+        assert_eq!(having, 3, "{group} in each database: {content:#?}");
+    }
+    until_regions(&fleet, &["america", "asia", "europe"]).await;
+    end(fleet, agents.into_iter().chain([hub])).await;
+}
