@@ -10,6 +10,7 @@ mod examples;
 mod expired;
 mod faults;
 mod federation;
+mod guards;
 mod idle;
 mod in_place;
 mod killed;

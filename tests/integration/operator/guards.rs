@@ -1,0 +1,112 @@
+//! Guards of a hub's agent in a cluster: while one holds, the object's condition names it and an Event tells, and no longer. The agent is a real one in a pod; its
+//! partitions are rows and nothing else, which the story writes.
+
+use std::{fs, time::Duration};
+
+use serde_json::{Value, json};
+use tests::{
+    cluster::{PATIENCE, TestNamespace, condition_of},
+    fleet::{Fleet, Pace},
+    kusto::Table,
+    proxy::{Fault, FaultProxy},
+};
+use tokio::time;
+
+use crate::support::{end, until_event};
+
+/// Those in the east are 1 to 8; the others are in the west.
+const PARTITIONS: usize = 11;
+const EAST: usize = 8;
+
+/// Some partitions beat while something is awaited.
+async fn while_beating<T>(fleet: &Fleet, partitions: &[usize], awaited: impl Future<Output = T>) -> T {
+    let schema = json!([{"database": "Logs", "tables": ["T"]}]).to_string().replace('"', "\"\"");
+    let row = |number: &usize| {
+        let zone = if *number > EAST { "WEST" } else { "EAST" };
+        format!("2026-01-01T00:00:00Z,http://127.0.0.{number}:1,\"{schema}\",\"{{\"\"geo\"\":\"\"{zone}\"\"}}\"\n")
+    };
+    let rows: String = partitions.iter().map(row).collect();
+    let command = format!(".ingest inline into table Heartbeats <|\n{rows}");
+    let beating = async {
+        let started = time::Instant::now();
+        while started.elapsed() < PATIENCE * 4 {
+            fleet.hub.command("FleetDiscovery", &command).await.expect("the hub takes heartbeats");
+            time::sleep(Duration::from_millis(400)).await;
+        }
+    };
+    tokio::select! {
+        done = awaited => done,
+        () = beating => unreachable!("what is awaited comes, or has given up by now"),
+    }
+}
+
+/// Whether a guard of this reason holds and its message has all of these texts.
+fn holds(object: &Value, reason: &str, texts: &[&str]) -> bool {
+    condition_of(object, "Guarded").is_some_and(|guarded| {
+        let message = guarded["message"].as_str().unwrap_or_default();
+        guarded["status"] == "True" && guarded["reason"] == reason && texts.iter().all(|text| message.contains(text))
+    })
+}
+
+/// Whether so many of all partitions are live, and nothing is held.
+fn is_free(object: &Value, live: usize) -> bool {
+    object["status"]["federation"]["live"] == format!("{live}/{PARTITIONS}")
+        && condition_of(object, "Guarded").is_none()
+        && condition_of(object, "Federated").is_some_and(|federated| federated["status"] == "True")
+}
+
+/// Which of the partitions the hub's group lists.
+fn listed(group: &Table) -> Vec<usize> {
+    let entities = group.column("Entities").concat();
+    (1..=PARTITIONS).filter(|number| entities.contains(&format!("http://127.0.0.{number}:1'"))).collect()
+}
+
+#[tokio::test]
+async fn a_guard_is_a_condition_and_an_event_while_it_holds_and_no_longer() {
+    const GROUP: &str = ".show entity_group Logs_Partitions | project Entities";
+    let all: Vec<usize> = (1..=PARTITIONS).collect();
+    let pace = Pace { expected: "2s", time_to_live: "8s", ..Pace::FAST };
+    let fleet = Fleet::start(pace).await.expect("the servers take the telemetry");
+    // The story's own, before there is an agent.
+    let table = ".create table Heartbeats (Timestamp:datetime, ClusterEndpoint:string, Schema:dynamic, PartitionMetadata:dynamic)";
+    fleet.hub.command("FleetDiscovery", table).await.expect("the hub takes the table");
+    let proxy = FaultProxy::start(&fleet.hub.url).await;
+    let test = TestNamespace::new("guards").await;
+    let operator = test.operator().await;
+    let hub = fs::read_to_string(fleet.hub_document()).expect("just written").replace(&fleet.hub.url, &proxy.url);
+    // On a busy machine beats are late, together: whoever has returned a few times is to leave all the same.
+    let membership = "    membership: {returnAfterBeats: 1, flappingReturns: 16}\n    macroExpand:";
+    test.apply(&hub.replace("    macroExpand:", membership)).await;
+    while_beating(&fleet, &all, test.until("ADXCluster", "hub", |hub| is_free(hub, PARTITIONS))).await;
+
+    // What the hub answers to the question for heartbeats is no answer.
+    proxy.spoil("SchemaHash", Fault::Html);
+    let unread = "the heartbeats could not be read completely";
+    let is_unread = |hub: &Value| {
+        let federated = condition_of(hub, "Federated");
+        holds(hub, "IncompleteRead", &[unread]) && federated.is_some_and(|federated| federated["reason"] == "Held")
+    };
+    while_beating(&fleet, &all, test.until("ADXCluster", "hub", is_unread)).await;
+    until_event(&test, "IncompleteRead", unread).await;
+    proxy.heal();
+    while_beating(&fleet, &all, test.until("ADXCluster", "hub", |hub| is_free(hub, PARTITIONS))).await;
+
+    // All of the west fall silent, which is less than half of the fleet, and two of the east. Whoever may leave does not yet: the hub takes no change.
+    proxy.spoil(".execute database script", Fault::Html);
+    let (west, budget) = ("3 of 3 partitions of zone 'WEST'", "2 partitions are to leave, at most 1 in one pass");
+    let is_mass = |hub: &Value| holds(hub, "MassExpiry", &[west, budget, "acknowledgedPlan"]);
+    while_beating(&fleet, &all[2..EAST], test.until("ADXCluster", "hub", is_mass)).await;
+    while_beating(&fleet, &all[2..EAST], until_event(&test, "MassExpiry", west)).await;
+    // The west is back. One of the two others may leave in each pass.
+    let is_budget = |hub: &Value| holds(hub, "RemovalBudget", &[budget]);
+    while_beating(&fleet, &all[2..], test.until("ADXCluster", "hub", is_budget)).await;
+    while_beating(&fleet, &all[2..], until_event(&test, "RemovalBudget", budget)).await;
+    let group = fleet.hub.command("Logs", GROUP).await.expect("the hub answers");
+    assert_eq!(listed(&group), all);
+    proxy.heal();
+    let has_left = fleet.hub_until("Logs", GROUP, PATIENCE, |group| listed(group) == all[2..]);
+    while_beating(&fleet, &all[2..], has_left).await;
+    while_beating(&fleet, &all[2..], test.until("ADXCluster", "hub", |hub| is_free(hub, PARTITIONS - 2))).await;
+    drop(operator);
+    end(test, fleet).await;
+}
