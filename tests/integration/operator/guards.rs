@@ -8,7 +8,6 @@ use tests::{
     cluster::{PATIENCE, TestNamespace, condition_of},
     fleet::{Fleet, Pace},
     kusto::Table,
-    proxy::{Fault, FaultProxy},
 };
 use tokio::time;
 
@@ -70,17 +69,16 @@ async fn a_guard_is_a_condition_and_an_event_while_it_holds_and_no_longer() {
     // The story's own, before there is an agent.
     let table = ".create table Heartbeats (Timestamp:datetime, ClusterEndpoint:string, Schema:dynamic, PartitionMetadata:dynamic)";
     fleet.hub.command("FleetDiscovery", table).await.expect("the hub takes the table");
-    let proxy = FaultProxy::start(&fleet.hub.url).await;
     let test = TestNamespace::new("guards").await;
     let operator = test.operator().await;
-    let hub = fs::read_to_string(fleet.hub_document()).expect("just written").replace(&fleet.hub.url, &proxy.url);
+    let hub = fs::read_to_string(fleet.hub_document()).expect("just written");
     // On a busy machine beats are late, together: whoever has returned a few times is to leave all the same.
     let membership = "    membership: {returnAfterBeats: 1, flappingReturns: 16}\n    macroExpand:";
     test.apply(&hub.replace("    macroExpand:", membership)).await;
     while_beating(&fleet, &all, test.until("ADXCluster", "hub", |hub| is_free(hub, PARTITIONS))).await;
 
     // What the hub answers to the question for heartbeats is no answer.
-    proxy.spoil("SchemaHash", Fault::Html);
+    fleet.hub.fail(&json!([{"text": "NewBeats", "fault": "html"}]));
     let unread = "the heartbeats could not be read completely";
     let is_unread = |hub: &Value| {
         let federated = condition_of(hub, "Federated");
@@ -88,11 +86,11 @@ async fn a_guard_is_a_condition_and_an_event_while_it_holds_and_no_longer() {
     };
     while_beating(&fleet, &all, test.until("ADXCluster", "hub", is_unread)).await;
     until_event(&test, "IncompleteRead", unread).await;
-    proxy.heal();
+    fleet.hub.fail(&json!([]));
     while_beating(&fleet, &all, test.until("ADXCluster", "hub", |hub| is_free(hub, PARTITIONS))).await;
 
     // All of the west fall silent, which is less than half of the fleet, and two of the east. Whoever may leave does not yet: the hub takes no change.
-    proxy.spoil(".execute database script", Fault::Html);
+    fleet.hub.fail(&json!([{"text": ".execute database script", "fault": "html"}]));
     let (west, budget) = ("3 of 3 partitions of zone 'WEST'", "2 partitions are to leave, at most 1 in one pass");
     let is_mass = |hub: &Value| holds(hub, "MassExpiry", &[west, budget, "acknowledgedPlan"]);
     while_beating(&fleet, &all[2..EAST], test.until("ADXCluster", "hub", is_mass)).await;
@@ -103,7 +101,7 @@ async fn a_guard_is_a_condition_and_an_event_while_it_holds_and_no_longer() {
     while_beating(&fleet, &all[2..], until_event(&test, "RemovalBudget", budget)).await;
     let group = fleet.hub.command("Logs", GROUP).await.expect("the hub answers");
     assert_eq!(listed(&group), all);
-    proxy.heal();
+    fleet.hub.fail(&json!([]));
     let has_left = fleet.hub_until("Logs", GROUP, PATIENCE, |group| listed(group) == all[2..]);
     while_beating(&fleet, &all[2..], has_left).await;
     while_beating(&fleet, &all[2..], test.until("ADXCluster", "hub", |hub| is_free(hub, PARTITIONS - 2))).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::{loopback, process::Process, witness};
+use tests::{loopback, process::Process};
 use tokio::time;
 
 use crate::support::SOON;
