@@ -9,6 +9,7 @@ use std::{
     fs, iter,
     path::Path,
     sync::{Mutex, MutexGuard, OnceLock},
+    thread,
     time::Duration,
 };
 
@@ -28,16 +29,22 @@ use kql::{
 };
 use tests::oracle::{Kind, Oracle, PLANNED, Question, Reading, difference};
 
-/// One process for all tests of this file. It ends with this program, when its input closes.
+/// A process for all that is asked outside of a session. It ends with this program, when its input closes.
 pub(crate) fn oracle() -> MutexGuard<'static, Oracle> {
-    static ORACLE: OnceLock<Mutex<Oracle>> = OnceLock::new();
-    let oracle = ORACLE.get_or_init(|| Mutex::new(Oracle::start().expect("node runs")));
+    oracle_of("")
+}
+
+/// The process that knows a session: reading takes a processor, and there are two at least.
+fn oracle_of(session: &str) -> MutexGuard<'static, Oracle> {
+    static ORACLES: [OnceLock<Mutex<Oracle>>; 2] = [const { OnceLock::new() }; 2];
+    let number = session.bytes().map(usize::from).sum::<usize>() % ORACLES.len();
+    let oracle = ORACLES[number].get_or_init(|| Mutex::new(Oracle::start().expect("node runs")));
     oracle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn read(session: &str, kind: Kind, text: &str) -> Reading {
     let question = Question { kind, text, session, world: None, database: "Hub", unresolved: false };
-    let reading = oracle().read(question).expect("the oracle answers");
+    let reading = oracle_of(session).read(question).expect("the oracle answers");
     assert!(reading.ok, "{}", reading.complaint("refused", text));
     assert_eq!(difference(text, &reading), None, "{text}");
     reading
@@ -351,7 +358,7 @@ fn read_about(name: &str, About { request, kind, .. }: &About) -> Reading {
     let session = &format!("statements about {name}");
     let question =
         Question { kind: *kind, text: request.text(), session, world: None, database: name, unresolved: true };
-    let reading = oracle().read(question).expect("the oracle answers");
+    let reading = oracle_of(session).read(question).expect("the oracle answers");
     assert!(reading.ok, "{}", reading.complaint("refused", request.text()));
     assert_eq!(difference(request.text(), &reading), None, "{}", request.text());
     reading
@@ -361,9 +368,9 @@ fn read_about(name: &str, About { request, kind, .. }: &About) -> Reading {
 fn the_names_in_our_statements_are_read_back_equal() {
     let count = |reading: &Reading| reading.strings.len() + reading.names.len();
     let plain: Vec<usize> = statements_about("Plain").iter().map(|about| count(&read_about("Plain", about))).collect();
-    for name in strange_names() {
-        for (about, plain) in statements_about(&name).iter().zip(&plain) {
-            let reading = read_about(&name, about);
+    let judge = &|name: &str| {
+        for (about, plain) in statements_about(name).iter().zip(&plain) {
+            let reading = read_about(name, about);
             let text = about.request.text();
             if about.kind == Kind::Command {
                 assert_eq!(reading.commands, [about.command], "{text}");
@@ -374,7 +381,12 @@ fn the_names_in_our_statements_are_read_back_equal() {
             }
             assert_eq!(count(&reading), *plain, "a strange name says neither more nor less than a plain one: {text}");
         }
-    }
+    };
+    thread::scope(|scope| {
+        for name in strange_names() {
+            scope.spawn(move || judge(&name));
+        }
+    });
 }
 
 #[test]
