@@ -3,8 +3,11 @@
 //!
 //! | module | what | I/O |
 //! |---|---|---|
+//! | `pass` | one after the other, what follows here | all of these |
+//! | [`settings`] | what the document says, for those below | none |
 //! | [`setup`] | the heartbeat table and its policies | commands |
 //! | [`observe`] | heartbeats, and what the hub holds | queries, `.show` |
+//! | [`hub`] | what the hub holds | none |
 //! | [`adopt`] | groups of ours whose record was lost | none |
 //! | [`fleet`], [`membership`] | the state of each partition | none |
 //! | [`trust`], [`guards`] | who may join, and who must not leave yet | none |

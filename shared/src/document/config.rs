@@ -97,8 +97,6 @@ pub struct HubConfig {
     pub folder: String,
     /// Whether a query goes on without the partitions that cannot be reached.
     pub best_effort: bool,
-    /// The databases that the document lists for the hub itself, without doubles; the heartbeats may name more.
-    pub databases: Vec<DatabaseName>,
     /// Whether changes are only worked out and shown: `mode: Plan`, or `suspend`.
     pub is_plan_only: bool,
     /// The hash of the plan that is made although a guard holds it.

@@ -185,7 +185,7 @@ pub struct ProvisionSpec {
     pub applied_provision_state: Option<String>,
 }
 
-/// The cluster's part in a federation. A partition uses the first four fields, a hub the rest.
+/// The cluster's part in a federation. Each field says which role uses it.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!has(self.heartbeatInterval) || !has(self.heartbeatSchedule)")
@@ -228,7 +228,8 @@ pub struct FederationSpec {
     /// `<heartbeatTable>_<host>` with `_` for dots and `__` for hyphens, so that who may write as which partition is for the hub's owner to grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_tables: Option<HeartbeatTables>,
-    /// Hub: how old a partition's last heartbeat may be; `1h` by default, at least three times `heartbeatInterval`.
+    /// Hub: how old a partition's last heartbeat may be; `1h` by default, at least three times `heartbeatInterval`. Partition with `schemaInBeats: OnChange`: the same, as the
+    /// hubs have it.
     #[serde(default, rename = "heartbeatTTL", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new(DURATION_RULE).message(DURATION_MESSAGE))]

@@ -92,7 +92,6 @@ impl Rules {
             function_prefix,
             folder,
             best_effort,
-            databases: cluster.spec.databases.iter().filter_map(|d| DatabaseName::new(&d.database_name).ok()).collect(),
             is_plan_only: cluster.spec.suspend || federation.mode == Some(FederationMode::Plan),
             acknowledged_plan,
             membership: membership?,
