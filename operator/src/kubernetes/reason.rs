@@ -117,7 +117,7 @@ mod tests {
     use crate::kubernetes::{conditions::Phase, kinds::reason_of_guard};
 
     /// Words of Kubernetes that the table names as examples.
-    const OF_PODS: [&str; 2] = ["FailedCreate", "ImagePullBackOff"];
+    const OF_PODS: [&str; 3] = ["ContainersNotReady", "FailedCreate", "ImagePullBackOff"];
 
     /// The rows of the table under a heading of README.md.
     fn rows(heading: &str) -> Vec<Vec<String>> {

@@ -1,8 +1,10 @@
 //! Whether a workload's pods run, and if not, why: in the pods' own words. I/O: [`why_not_ready`] lists pods and Events; the rest is pure.
 
+mod slow;
+
 use std::fmt::Debug;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{ContainerStatus, Event, Pod},
     apimachinery::pkg::apis::meta::v1::Condition,
@@ -14,6 +16,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use self::slow::{BEING_MADE, NOT_READY, SlowPods, without_ports};
 use super::{child::Owner, conditions::Phase};
 
 /// How far a workload is.
@@ -116,7 +119,8 @@ fn version(event: &Event) -> Option<u64> {
 }
 
 /// The first pod of an owner that is in trouble: reason and sentence. All are looked at, as a DaemonSet has one on each node and a single one may be bad. Where a volume
-/// is not there, as a Secret that is named wrongly, the pod itself says only that its containers are being made: then an Event tells.
+/// is not there, as a Secret that is named wrongly, the pod itself says only that its containers are being made, and where a probe fails only that they are not ready:
+/// then an Event tells.
 ///
 /// # Errors
 /// If they, or Events, cannot be listed.
@@ -124,13 +128,13 @@ async fn told_trouble(client: &Client, owner: &Owner, now: Timestamp) -> Result<
     let pods: Api<Pod> = Api::namespaced(client.clone(), &owner.namespace);
     let labels: Vec<String> = owner.selector().iter().map(|(label, value)| format!("{label}={value}")).collect();
     let labels = labels.join(",");
-    let mut slow = None;
+    let mut slow = SlowPods::default();
     // Those that have not begun to run are few, and mostly it is one of them. What crashes again and again has begun.
     for phase in ["status.phase!=Running", "status.phase=Running"] {
         let mut found = None;
         each_page(&pods, ListParams::default().labels(&labels).fields(phase), |page| {
             found = trouble(&page);
-            slow = slow.take().or_else(|| slow_one(&page, now));
+            slow.look_at(&page, now);
             found.is_none()
         })
         .await?;
@@ -138,35 +142,14 @@ async fn told_trouble(client: &Client, owner: &Owner, now: Timestamp) -> Result<
             return Ok(found);
         }
     }
-    let Some((name, uid)) = slow else { return Ok(None) };
-    let told = newest(client, owner, &format!("involvedObject.uid={uid},type=Warning")).await?;
-    Ok(told.and_then(|event| {
-        let reason = event.reason.filter(|reason| !reason.is_empty())?;
-        let sentence = format!("pod {name}: {reason}: {}", event.message.unwrap_or_default());
-        Some((reason, sentence))
-    }))
+    for pod in slow.found() {
+        let told = newest(client, owner, &pod.events()).await?.and_then(|event| pod.told(event));
+        if told.is_some() {
+            return Ok(told);
+        }
+    }
+    Ok(None)
 }
-
-/// The first of these pods whose containers should have been made by now: its name and uid.
-fn slow_one(pods: &[Pod], now: Timestamp) -> Option<(String, String)> {
-    let is_being_made = |container: &ContainerStatus| {
-        let reason = container.state.as_ref().and_then(|state| state.waiting.as_ref()?.reason.as_deref());
-        reason.is_some_and(|reason| BEING_MADE.contains(&reason))
-    };
-    pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).find_map(|pod| {
-        let age = now.duration_since(pod.metadata.creation_timestamp.as_ref()?.0);
-        let status = pod.status.as_ref()?;
-        let mut containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-        let is_slow = age >= SLOW && containers.any(is_being_made);
-        is_slow.then(|| Some((pod.metadata.name.clone()?, pod.metadata.uid.clone()?))).flatten()
-    })
-}
-
-/// How long a pod's containers may be in the making before somebody is asked why.
-const SLOW: SignedDuration = SignedDuration::from_secs(10);
-
-/// Why a container waits for its own start.
-const BEING_MADE: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 /// So many are in memory at once.
 const PAGE: u32 = 250;
@@ -247,12 +230,17 @@ fn waiting_reason(container: &ContainerStatus) -> Option<(String, String)> {
 /// While a kubelet waits to pull an image again.
 const BACK_OFF: &str = "ImagePullBackOff";
 
-/// The message that the condition keeps: an older kubelet tells why an image could not be pulled with each try, and not while it waits for the next one.
+/// The message that the condition keeps: an older kubelet tells why an image could not be pulled with each try, and not while it waits for the next one; and of a probe that
+/// fails each try may tell of another connection.
 pub(crate) fn settled(said: &[Condition], phase: Phase, reason: &str, message: String) -> String {
     let said = said.iter().find(|condition| condition.type_ == phase.as_str() && condition.reason == reason);
     let told = said.map(|said| said.message.as_str()).unwrap_or_default();
-    let has_more = told.strip_prefix(message.as_str()).is_some_and(|why| why.starts_with(": "));
-    if reason == BACK_OFF && has_more { told.to_owned() } else { message }
+    let is_the_same = match reason {
+        BACK_OFF => told.strip_prefix(message.as_str()).is_some_and(|why| why.starts_with(": ")),
+        NOT_READY => without_ports(told) == without_ports(&message),
+        _ => false,
+    };
+    if is_the_same { told.to_owned() } else { message }
 }
 
 #[cfg(test)]
@@ -467,6 +455,21 @@ mod tests {
         assert_eq!(told, Some(("FailedCreate".to_owned(), "refusal 100001".to_owned())));
     }
 
+    /// What is told of these pods and Events a hundred seconds after the clock's beginning.
+    async fn told_at_100(objects: Vec<Value>) -> Option<(String, String)> {
+        let selects = |object: &Value, fields: &str| {
+            let Some(of) = fields.strip_prefix("involvedObject.uid=") else {
+                let is_running = object["status"]["phase"] == "Running";
+                return object["status"]["phase"].is_string() && is_running == (fields == "status.phase=Running");
+            };
+            let (uid, field) = of.split_once(',').unwrap_or_default();
+            let (field, value) = field.split_once('=').unwrap_or_default();
+            object["involvedObject"]["uid"] == uid && object[field] == value
+        };
+        let (client, _) = lists(objects, selects);
+        told_trouble(&client, &owner(), Timestamp::from_second(100).unwrap()).await.unwrap()
+    }
+
     #[tokio::test]
     async fn what_keeps_a_pod_from_being_made_is_told_by_an_event() {
         let pod = |uid: &str, seconds: i64, reason: &str| {
@@ -475,26 +478,79 @@ mod tests {
             json!({"metadata": {"name": format!("c-{uid}"), "uid": uid, "creationTimestamp": created}, "status": {"phase": "Pending", "containerStatuses": [container]}})
         };
         let event = |version: &str, uid: &str, reason: &str| json!({"metadata": {"name": format!("e-{version}"), "resourceVersion": version}, "involvedObject": {"uid": uid}, "type": "Warning", "reason": reason, "message": "secret \"tls\" not found"});
-        let selects = |object: &Value, fields: &str| match fields.strip_prefix("involvedObject.uid=") {
-            Some(of) => of.strip_suffix(",type=Warning").is_some_and(|uid| object["involvedObject"]["uid"] == uid),
-            None => fields == "status.phase!=Running" && object["status"]["phase"] == "Pending",
-        };
-        let told = async |objects: Vec<Value>| {
-            let (client, _) = lists(objects, selects);
-            told_trouble(&client, &owner(), Timestamp::from_second(100).unwrap()).await.unwrap()
-        };
         let mount = ("FailedMount".to_owned(), "pod c-slow: FailedMount: secret \"tls\" not found".to_owned());
         let events = [event("8", "slow", "Earlier"), event("9", "slow", "FailedMount"), event("10", "other", "Others")];
         let with = |pods: Vec<Value>| pods.into_iter().chain(events.clone()).collect::<Vec<_>>();
         for reason in BEING_MADE {
             let pods = vec![pod("new", 95, reason), pod("slow", 90, reason)];
-            assert_eq!(told(with(pods)).await, Some(mount.clone()));
+            assert_eq!(told_at_100(with(pods)).await, Some(mount.clone()));
             // It has only begun, or nobody says anything.
-            assert_eq!(told(with(vec![pod("slow", 91, reason)])).await, None);
-            assert_eq!(told(with(vec![pod("silent", 0, reason)])).await, None);
+            assert_eq!(told_at_100(with(vec![pod("slow", 91, reason)])).await, None);
+            assert_eq!(told_at_100(with(vec![pod("silent", 0, reason)])).await, None);
         }
         // What a pod says itself comes first.
         let pods = vec![pod("slow", 0, "ContainerCreating"), pod("bad", 99, "InvalidImageName")];
-        assert_eq!(told(with(pods)).await.unwrap().0, "InvalidImageName");
+        assert_eq!(told_at_100(with(pods)).await.unwrap().0, "InvalidImageName");
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_fails_is_told_by_an_event_once_no_start_would_take_so_long() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap().to_string();
+        let container = |begun: &str, ready: bool, restarts: u32| json!({"name": "agent", "image": "", "imageID": "", "ready": ready, "restartCount": restarts, "state": {"running": {"startedAt": begun}}});
+        // Made long ago, as of an image that is large: only since then it runs.
+        let pod = |name: &str, container: &Value, probes: Value, changed: &str| {
+            let mut spec = json!({"name": "agent"});
+            spec.as_object_mut().unwrap().extend(probes.as_object().unwrap().clone());
+            let ready = json!({"type": "Ready", "status": "False", "reason": "ContainersNotReady", "lastTransitionTime": changed});
+            json!({"metadata": {"name": name, "uid": name, "creationTimestamp": at(0)}, "spec": {"containers": [spec]}, "status": {"phase": "Running", "conditions": [ready], "containerStatuses": [container]}})
+        };
+        let event = |version: &str, uid: &str, reason: &str, message: &str| json!({"metadata": {"name": version, "resourceVersion": version}, "involvedObject": {"uid": uid}, "type": "Warning", "reason": reason, "message": message});
+        let events = [
+            event("7", "p", "Unhealthy", "Readiness probe failed: EOF"),
+            event("8", "p", "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503"),
+            event("9", "p", "Other", "of nothing"),
+            event("10", "other", "Unhealthy", "Readiness probe failed: of another"),
+        ];
+        let told = async |pod: Value| told_at_100([pod].into_iter().chain(events.clone()).collect()).await;
+        let (none, long_ago, before) = (json!({}), at(0), at(90));
+        let why = "pod p: ContainersNotReady: Readiness probe failed: HTTP probe failed with statuscode: 503";
+        let expected = Some(("ContainersNotReady".to_owned(), why.to_owned()));
+        assert_eq!(told(pod("p", &container(&before, false, 0), none.clone(), &long_ago)).await, expected);
+        // It has only begun, was ready until a moment ago, or is ready; or nobody says anything.
+        assert_eq!(told(pod("p", &container(&at(91), false, 0), none.clone(), &long_ago)).await, None);
+        assert_eq!(told(pod("p", &container(&long_ago, false, 0), none.clone(), &at(91))).await, None);
+        assert_eq!(told(pod("p", &container(&long_ago, true, 0), none.clone(), &long_ago)).await, None);
+        assert_eq!(told(pod("silent", &container(&long_ago, false, 0), none.clone(), &long_ago)).await, None);
+        // Who is asked later has longer, and who may fail at first as well, until it was started again.
+        for probes in [
+            json!({"readinessProbe": {"initialDelaySeconds": 20}}),
+            json!({"startupProbe": {"initialDelaySeconds": 5, "periodSeconds": 5, "failureThreshold": 3}}),
+        ] {
+            assert_eq!(told(pod("p", &container(&at(71), false, 0), probes.clone(), &long_ago)).await, None);
+            assert_eq!(told(pod("p", &container(&at(70), false, 0), probes.clone(), &long_ago)).await, expected);
+            assert_eq!(told(pod("p", &container(&at(99), false, 1), probes, &long_ago)).await, expected);
+        }
+    }
+
+    #[test]
+    fn a_probe_that_fails_again_for_the_same_cause_is_no_news() {
+        let told = |said: &[Condition], message: &str| {
+            let message = settled(said, Phase::WorkloadReady, NOT_READY, message.to_owned());
+            let why = Draft::in_words_of_others(Phase::WorkloadReady, Some(false), NOT_READY, message);
+            merged(said, vec![why], Some(1), Timestamp::UNIX_EPOCH)
+        };
+        let reset = |port: &str| {
+            format!(
+                "pod p: ContainersNotReady: Readiness probe failed: read tcp 10.0.0.1:{port}->10.0.0.7:9090: connection reset by peer"
+            )
+        };
+        let first = told(&[], &reset("54321"));
+        assert_eq!(told(&first, &reset("33000")), first);
+        for other in [reset("54321").replace("reset", "refused"), reset("54321").replace("10.0.0.7", "10.0.0.8")] {
+            assert_ne!(told(&first, &other), first, "{other}");
+        }
+        // A code tells more than that it failed again.
+        let failed = told(&first, "HTTP probe failed with statuscode: 404");
+        assert_ne!(told(&failed, "HTTP probe failed with statuscode: 503"), failed);
     }
 }

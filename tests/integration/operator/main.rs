@@ -20,6 +20,7 @@ mod leading;
 mod leaves;
 mod meanwhile;
 mod metrics;
+mod pods;
 mod resilience;
 mod rights;
 mod schema;

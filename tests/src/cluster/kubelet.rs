@@ -11,7 +11,7 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _, future::join_all};
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::{ConfigMap, EnvVar, Node, ObjectFieldSelector, Pod, ServiceAccount},
+    core::v1::{ConfigMap, EnvVar, Event, Node, ObjectFieldSelector, Pod, ServiceAccount},
 };
 use kube::{
     Api, Client, ResourceExt as _,
@@ -39,6 +39,28 @@ pub enum PodLife {
     Ready,
     /// An image with `missing` in its name cannot be pulled.
     ImageMissing,
+    /// With `unmounted`, a volume is not there: its containers are being made for good.
+    Unmounted,
+    /// With `unhealthy`, it runs and its probe fails.
+    Unhealthy,
+}
+
+impl PodLife {
+    fn of(image: &str) -> Self {
+        let named = [("missing", Self::ImageMissing), ("unmounted", Self::Unmounted), ("unhealthy", Self::Unhealthy)];
+        named.into_iter().find(|(name, _)| image.contains(name)).map_or(Self::Ready, |(_, life)| life)
+    }
+
+    /// Reason and message of the Event that a kubelet writes where the pod's status says less.
+    const fn warning(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Ready | Self::ImageMissing => None,
+            Self::Unmounted => {
+                Some(("FailedMount", "MountVolume.SetUp failed for volume \"certs\" : secret \"tls\" not found"))
+            }
+            Self::Unhealthy => Some(("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503")),
+        }
+    }
 }
 
 /// Ends with its namespace's test.
@@ -213,22 +235,41 @@ impl World {
                 self.agents.lock().expect("no holder of this lock panics").insert(name, agent);
             }
             self.tell(pod, &container.name, &image, PodLife::Ready, false).await;
-        } else if image.contains("missing") {
-            self.tell(pod, &container.name, &image, PodLife::ImageMissing, false).await;
         } else {
-            self.tell(pod, &container.name, &image, PodLife::Ready, true).await;
+            let life = PodLife::of(&image);
+            // What is told of a pod is looked at when its status changes.
+            if let Some((reason, message)) = life.warning()
+                && !self.warn(pod, reason, message).await
+            {
+                return;
+            }
+            self.tell(pod, &container.name, &image, life, life == PodLife::Ready).await;
         }
+    }
+
+    /// Writes an Event about a pod, if the API server takes it.
+    async fn warn(&self, pod: &Pod, reason: &str, message: &str) -> bool {
+        let name = format!("{}.{}", pod.name_any(), reason.to_lowercase());
+        let about = json!({"apiVersion": "v1", "kind": "Pod", "namespace": self.namespace, "name": pod.name_any(), "uid": pod.uid()});
+        let event = json!({
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": name}, "involvedObject": about,
+            "type": "Warning", "reason": reason, "message": message, "source": {"component": "kubelet"}, "count": 1,
+        });
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        events.patch(&name, &PatchParams::apply("kubelet").force(), &Patch::Apply(&event)).await.is_ok()
     }
 
     async fn tell(&self, pod: &Pod, container: &str, image: &str, life: PodLife, is_ready: bool) {
         let ready = if is_ready { "True" } else { "False" };
         let state = match life {
-            PodLife::Ready => json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}),
+            PodLife::Ready | PodLife::Unhealthy => json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}),
+            PodLife::Unmounted => json!({"waiting": {"reason": "ContainerCreating"}}),
             PodLife::ImageMissing => {
                 json!({"waiting": {"reason": "ImagePullBackOff", "message": format!("Back-off pulling image \"{image}\"")}})
             }
         };
-        let phase = if life == PodLife::Ready { "Running" } else { "Pending" };
+        let runs = matches!(life, PodLife::Ready | PodLife::Unhealthy);
+        let phase = if runs { "Running" } else { "Pending" };
         let restarts = {
             let agents = self.agents.lock().expect("no holder of this lock panics");
             agents.get(&pod.name_any()).map_or(0, |agent| agent.restarts)
@@ -240,7 +281,7 @@ impl World {
             "conditions": [condition("PodScheduled", "True"), condition("Initialized", "True"), condition("ContainersReady", ready), condition("Ready", ready)],
             "containerStatuses": [{
                 "name": container, "image": image, "imageID": image, "ready": is_ready, "restartCount": restarts,
-                "started": life == PodLife::Ready, "state": state,
+                "started": runs, "state": state,
             }],
         }});
         let name = pod.name_any();
