@@ -52,6 +52,8 @@ pub(crate) struct Applied {
     pub(crate) overruled: Vec<(ChildRef, String)>,
     /// Children that were made anew, with what cannot be changed in place.
     pub(crate) replaced: Vec<(ChildRef, &'static str)>,
+    /// What an earlier version made besides and a person has to remove.
+    pub(crate) left: Vec<ChildRef>,
 }
 
 /// Why it was not done.
@@ -197,6 +199,11 @@ pub(crate) async fn apply(
         applied.workload = outcome.object;
     }
     for (child, uid) in gone.into_iter().flatten() {
+        // Its pods may keep something, or have peers that know it.
+        if child.resource.kind == "StatefulSet" {
+            applied.left.push(child.clone());
+            continue;
+        }
         remove(client, child, uid).await?;
         applied.changed += 1;
     }

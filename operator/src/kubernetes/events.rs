@@ -85,6 +85,15 @@ pub(crate) fn replaced((child, path): (ChildRef, &str)) -> Event {
     event(EventType::Normal, "Replaced", &note, Some(about(child, Some(path.to_owned()))))
 }
 
+/// What a condition says of children that an earlier version called otherwise and nothing removes, and an Event for it.
+pub(crate) fn left_behind(left: &[ChildRef]) -> Option<(String, Event)> {
+    let first = left.first()?;
+    let names: Vec<String> = left.iter().map(ToString::to_string).collect();
+    let note = format!("{} of an earlier version is left, and goes only when somebody deletes it", names.join(", "));
+    let event = event(EventType::Warning, "LeftBehind", &note, Some(about(first.clone(), None)));
+    Some((note, event))
+}
+
 fn about(child: ChildRef, path: Option<String>) -> ObjectReference {
     ObjectReference {
         api_version: Some(child.resource.api_version),

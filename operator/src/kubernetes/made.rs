@@ -1,6 +1,6 @@
 //! What there is with our labels, by its owner: names alone, as the watches tell of them. No I/O; filled by `watches`, asked when children are applied.
 //!
-//! What an earlier version called otherwise, or made besides, is found by this alone. StatefulSets and pods are not in it: nothing removes those but their owners.
+//! What an earlier version called otherwise, or made besides, is found by this alone. Pods are not in it: nothing removes those but their owners.
 
 use std::{
     collections::HashMap,

@@ -27,7 +27,7 @@ use super::{
     conditions::{Draft, Phase, merged, ours, with_summary},
     context::Context,
     criteria,
-    events::{drift_reverted, event, news, overruled, publish, replaced},
+    events::{drift_reverted, event, left_behind, news, overruled, publish, replaced},
     managed::{Managed, Plan},
     provision::Provisioned,
     reason::Reason,
@@ -271,7 +271,7 @@ async fn carry_out<K: Managed>(
     let besides = context.stores.made.besides(owner, &build);
     let mut applied = Applied::default();
     let written = apply(&context.client, owner, build, &besides, &mut applied).await;
-    let Applied { workload, changed, created, was_whole, drift, overruled: others, replaced: anew } = applied;
+    let Applied { workload, changed, created, was_whole, drift, overruled: others, replaced: anew, left } = applied;
     let was_whole = was_whole.unwrap_or_else(|| was_complete(object, workload_phase));
     let deleted = if was_whole { created } else { Vec::new() };
     context.metrics.drift(K::KIND, drift.len() + deleted.len());
@@ -298,6 +298,7 @@ async fn carry_out<K: Managed>(
     if let Some(workload) = workload {
         report.add_workload(object, owner, context, &workload, workload_phase).await;
     }
+    report.add_left(object.conditions(), workload_phase, &left);
     Ok(report)
 }
 
@@ -342,6 +343,19 @@ impl Report {
             None => Draft::no(phase, Reason::Progressing, progress.message),
         };
         self.conditions.push(why);
+    }
+
+    /// Of what is left of an earlier version, where the workload itself is fine: else that comes first.
+    fn add_left(&mut self, said: &[Condition], phase: Phase, left: &[ChildRef]) {
+        let mut drafts = self.conditions.iter_mut();
+        let draft = drafts.find(|draft| draft.phase == phase && draft.is_true == Some(true));
+        if let (Some(draft), Some((note, event))) = (draft, left_behind(left)) {
+            let is_said = |known: &Condition| known.type_ == phase.as_str() && known.message.contains(&note);
+            if !said.iter().any(is_said) {
+                self.events.push(event);
+            }
+            draft.message = format!("{}; {note}", draft.message);
+        }
     }
 }
 

@@ -137,7 +137,7 @@ impl Watches {
         watches.keep(scoped(client, namespace), collector_writer, stores.collectors.clone(), queues, |_| {});
         watches.keep(scoped(client, namespace), alerter_writer, stores.alerters, queues, |_| {});
 
-        watches.pass_on::<StatefulSet>(scoped(client, namespace), queues, None);
+        watches.pass_on::<StatefulSet>(scoped(client, namespace), queues, Some(&made));
         watches.pass_on::<DaemonSet>(scoped(client, namespace), queues, Some(&made));
         watches.pass_on::<Deployment>(scoped(client, namespace), queues, Some(&made));
         watches.pass_on::<HorizontalPodAutoscaler>(scoped(client, namespace), queues, Some(&made));

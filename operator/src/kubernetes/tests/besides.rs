@@ -60,6 +60,40 @@ async fn what_an_earlier_version_made_under_another_name_goes_and_nothing_else()
     term.cancel();
 }
 
+/// Nothing removes it but a person, who is told.
+#[tokio::test(start_paused = true)]
+async fn a_stateful_set_under_another_name_is_told_of_until_somebody_deletes_it() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let key = |plural: &str, name: &str| (plural.to_owned(), name.to_owned());
+    let mut set = server.get(&key("statefulsets", "i")).expect("it was made");
+    set["status"] = json!({"replicas": 2, "readyReplicas": 2, "updatedReplicas": 2});
+    server.put(&key("statefulsets", "i"), set);
+    let told = || {
+        let ingestor = server.get(&key("ingestors", "i")).expect("it was put there");
+        let mut conditions = ingestor["status"]["conditions"].as_array().into_iter().flatten();
+        let ready = conditions.find(|condition| condition["type"] == "WorkloadReady").expect("it has a workload");
+        (ready["message"].clone(), ingestor["metadata"]["resourceVersion"].clone())
+    };
+    put_another(&server, ("statefulsets", "i"), "copy", "kubectl-client-side-apply");
+    time::sleep(LATER).await;
+    assert_eq!(told().0, "2 of 2 pod(s) ready");
+    let earlier = put_another(&server, ("statefulsets", "i"), "earlier", FIELD_MANAGER);
+    time::sleep(LATER).await;
+    let note = "StatefulSet 'earlier' of an earlier version is left, and goes only when somebody deletes it";
+    let before = told();
+    assert_eq!(before.0, format!("2 of 2 pod(s) ready; {note}"));
+    // Another look finds it said.
+    server.remove(&key("services", "i"));
+    time::sleep(LATER).await;
+    assert!(server.get(&key("services", "i")).is_some(), "nobody has looked");
+    assert_eq!((told(), server.told("LeftBehind")), (before, vec![note.to_owned()]));
+    server.remove(&earlier);
+    time::sleep(LATER).await;
+    assert_eq!(told().0, "2 of 2 pod(s) ready");
+    term.cancel();
+}
+
 /// One of another owner is not, whatever its labels say for a moment.
 #[tokio::test(start_paused = true)]
 async fn what_is_labelled_as_anothers_goes_back_to_its_owner() {
