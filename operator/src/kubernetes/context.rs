@@ -9,7 +9,10 @@ use std::{
 use jiff::Timestamp;
 use kube::{
     Client,
-    runtime::{events::Recorder, reflector::Store},
+    runtime::{
+        events::Recorder,
+        reflector::{ObjectRef, Store},
+    },
 };
 use shared::document::ADXCluster;
 
@@ -40,8 +43,39 @@ pub(crate) struct Stores {
     pub(crate) made: Made,
 }
 
+impl Stores {
+    /// How many objects of our kinds there are.
+    fn count(&self) -> usize {
+        self.clusters.len() + self.ingestors.len() + self.collectors.len() + self.alerters.len()
+    }
+
+    fn has(&self, (kind, namespace, name): &Key) -> bool {
+        match kind {
+            Kind::AdxCluster => has(&self.clusters, namespace, name),
+            Kind::Ingestor => has(&self.ingestors, namespace, name),
+            Kind::Collector => has(&self.collectors, namespace, name),
+            Kind::Alerter => has(&self.alerters, namespace, name),
+        }
+    }
+}
+
+fn has<K: Managed>(store: &Store<Stored<K>>, namespace: &str, name: &str) -> bool {
+    store.get(&ObjectRef::new(name).within(namespace)).is_some()
+}
+
 /// An object's kind, namespace and name.
 type Key = (Kind, String, String);
+
+/// What is remembered of one object.
+#[derive(Debug, Default)]
+struct Memory {
+    /// How often it has failed in a row, and which it was: another of its name is another.
+    failures: (String, u32),
+    /// The newest pass of its agent whose repairs have an Event.
+    repaired: Option<Timestamp>,
+    /// Where its status may not say that it cannot be read: its uid, and what is wrong with it.
+    unsaid: Option<(String, String)>,
+}
 
 /// Handed to every reconcile.
 pub(crate) struct Context {
@@ -52,12 +86,7 @@ pub(crate) struct Context {
     pub(crate) metrics: OperatorMetrics,
     /// Without it no clusters are made.
     pub(crate) azure: Option<Arc<Azure>>,
-    /// How often each object has failed in a row, and which it was: another of its name is another.
-    failures: Mutex<HashMap<Key, (String, u32)>>,
-    /// The newest pass of each agent whose repairs have an Event.
-    repairs: Mutex<HashMap<Key, Timestamp>>,
-    /// Objects whose status may not say that they cannot be read, by uid, and what is wrong with them.
-    unsaid: Mutex<HashMap<Key, (String, String)>>,
+    memory: Mutex<HashMap<Key, Memory>>,
     started: Timestamp,
 }
 
@@ -70,9 +99,8 @@ impl Context {
         metrics: OperatorMetrics,
         azure: Option<Arc<Azure>>,
     ) -> Arc<Self> {
-        let (failures, repairs, unsaid) = Default::default();
-        let started = Timestamp::now();
-        Arc::new(Self { client, settings, stores, recorder, metrics, azure, failures, repairs, unsaid, started })
+        let (memory, started) = (Mutex::default(), Timestamp::now());
+        Arc::new(Self { client, settings, stores, recorder, metrics, azure, memory, started })
     }
 
     /// What decisions may look at.
@@ -90,32 +118,44 @@ impl Context {
 
     /// How long to wait after another failure of this object.
     pub(crate) fn wait_after_failure(&self, owner: &Owner) -> Duration {
-        let mut failures = self.failures.lock().expect("no holder of this lock panics");
-        let (uid, count) = failures.entry(key(owner)).or_default();
-        if *uid != owner.uid {
-            (*uid, *count) = (owner.uid.clone(), 0);
-        }
-        let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow((*count).min(10))).min(LONGEST_WAIT);
-        *count += 1;
-        wait
+        self.remembering(owner, |memory| {
+            let (uid, count) = &mut memory.failures;
+            if *uid != owner.uid {
+                (*uid, *count) = (owner.uid.clone(), 0);
+            }
+            let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow((*count).min(10))).min(LONGEST_WAIT);
+            *count += 1;
+            wait
+        })
     }
 
     /// Whether repairs of a pass have no Event yet. Those of passes before this process are an earlier one's to tell.
     pub(crate) fn is_new_repair(&self, owner: &Owner, pass: Timestamp) -> bool {
-        let mut repairs = self.repairs.lock().expect("no holder of this lock panics");
-        pass >= self.started && repairs.insert(key(owner), pass) != Some(pass)
+        pass >= self.started && self.remembering(owner, |memory| memory.repaired.replace(pass) != Some(pass))
     }
 
     /// Whether an object that cannot be read, and whose status may not say so, has no Event of it yet.
     pub(crate) fn is_new_refusal(&self, owner: &Owner, why: &str) -> bool {
         let said = (owner.uid.clone(), why.to_owned());
-        let mut unsaid = self.unsaid.lock().expect("no holder of this lock panics");
-        unsaid.insert(key(owner), said.clone()) != Some(said)
+        self.remembering(owner, |memory| memory.unsaid.replace(said.clone()) != Some(said))
     }
 
     /// The object is fine again, or gone.
     pub(crate) fn forget_failures(&self, owner: &Owner) {
-        self.failures.lock().expect("no holder of this lock panics").remove(&key(owner));
+        let mut memory = self.memory.lock().expect("no holder of this lock panics");
+        if let Some(memory) = memory.get_mut(&key(owner)) {
+            memory.failures = Default::default();
+        }
+    }
+
+    /// Looks at what is remembered of an object, and changes it. Objects that have gone are forgotten once more are remembered than there are.
+    fn remembering<T>(&self, owner: &Owner, act: impl FnOnce(&mut Memory) -> T) -> T {
+        let key = key(owner);
+        let mut memory = self.memory.lock().expect("no holder of this lock panics");
+        if memory.len() > self.stores.count() {
+            memory.retain(|known, _| self.stores.has(known));
+        }
+        act(memory.entry(key).or_default())
     }
 }
 
@@ -125,4 +165,58 @@ fn known<K: Managed>(store: &Store<Stored<K>>) -> Vec<Arc<K>> {
 
 fn key(owner: &Owner) -> Key {
     (owner.kind, owner.namespace.clone(), owner.name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use kube::{
+        Resource as _,
+        runtime::{events::Reporter, reflector, watcher::Event},
+    };
+    use serde_json::json;
+    use shared::runtime::Metrics;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn of_objects_that_have_gone_no_more_is_remembered_than_there_are() {
+        let (clusters, _) = reflector::store();
+        let (ingestors, mut writer) = reflector::store::<Stored<Ingestor>>();
+        let (collectors, _) = reflector::store();
+        let (alerters, _) = reflector::store();
+        let stores = Stores { clusters, ingestors, collectors, alerters, made: Made::default() };
+        let client = Client::new(Router::<()>::new(), "monitoring");
+        let recorder = Recorder::new(client.clone(), Reporter::from("tests"));
+        let metrics = Metrics::new().register(OperatorMetrics::new);
+        let context = Context::new(client, Settings::of_tests(None), stores, recorder, metrics, None);
+        let ingestor = |name: &str| {
+            let spec = json!({"adxClusterSelector": {}});
+            let metadata = json!({"name": name, "namespace": "monitoring", "uid": name});
+            let object =
+                json!({"apiVersion": "adx-mon.azure.com/v1", "kind": "Ingestor", "metadata": metadata, "spec": spec});
+            serde_json::from_value::<Stored<Ingestor>>(object).unwrap()
+        };
+        let owner = |name: &str| Owner::of(Kind::Ingestor, ingestor(name).meta());
+        for name in ["stays", "also"] {
+            writer.apply_watcher_event(&Event::Apply(ingestor(name)));
+        }
+        let (pass, later) = (context.started, FIRST_WAIT * 2);
+        assert_eq!(context.wait_after_failure(&owner("stays")), FIRST_WAIT);
+        assert!(context.is_new_repair(&owner("stays"), pass) && context.is_new_refusal(&owner("stays"), "why"));
+        for number in 0..100 {
+            let gone = owner(&format!("gone-{number}"));
+            context.wait_after_failure(&gone);
+            context.is_new_repair(&gone, pass);
+            context.is_new_refusal(&gone, "why");
+            let remembered = context.memory.lock().unwrap().len();
+            assert!(remembered <= 3, "{remembered} of 2 objects");
+        }
+        assert_eq!(context.wait_after_failure(&owner("stays")), later);
+        assert!(!context.is_new_repair(&owner("stays"), pass) && !context.is_new_refusal(&owner("stays"), "why"));
+        // What is fine again is remembered for the rest.
+        context.forget_failures(&owner("stays"));
+        assert_eq!(context.wait_after_failure(&owner("stays")), FIRST_WAIT);
+        assert!(!context.is_new_repair(&owner("stays"), pass) && context.is_new_refusal(&owner("stays"), "another"));
+    }
 }
