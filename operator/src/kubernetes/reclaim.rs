@@ -10,9 +10,20 @@ use super::compare::SHARED_LISTS;
 /// The merge patch that makes a live object what we apply; `None` if there is nothing to change.
 pub(crate) fn reclaiming(desired: &Value, live: &Value) -> Option<Value> {
     let mut reclaimed = live.clone();
+    if desired["kind"] == "Service" && desired["spec"]["type"] != "LoadBalancer" {
+        let places = [("/spec", "loadBalancerSourceRanges"), ("/metadata/annotations", SOURCE_RANGES)];
+        for (place, field) in places {
+            if let Some(fields) = reclaimed.pointer_mut(place).and_then(Value::as_object_mut) {
+                fields.remove(field);
+            }
+        }
+    }
     reclaim(desired, &mut reclaimed, true);
     merge_patch(live, &reclaimed)
 }
+
+/// Who may ask a load balancer: what else is only one's own, the API server takes away with it, and with this it refuses a Service of another type.
+const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
 /// Puts ours into a live value. `is_whole`: an object's members may be those of a union; labels and annotations are not.
 fn reclaim(desired: &Value, live: &mut Value, is_whole: bool) {
@@ -141,6 +152,21 @@ mod tests {
         assert_eq!(patched(json!([{"name": "https", "port": 443, "protocol": "TCP"}])), None);
         let udp = json!([{"name": "https", "port": 443}, {"name": "quic", "port": 443, "protocol": "UDP"}]);
         assert_eq!(patched(udp), None);
+    }
+
+    #[test]
+    fn who_may_ask_a_load_balancer_goes_with_it_and_stays_while_it_is_there() {
+        let ours =
+            |kind: &str| json!({"kind": "Service", "spec": {"type": kind, "ports": [{"name": "https", "port": 443}]}});
+        let mut live = ours("LoadBalancer");
+        live["metadata"] = json!({"annotations": {SOURCE_RANGES: "10.0.0.0/8", "team": "blue"}});
+        live["spec"]["loadBalancerSourceRanges"] = json!(["10.0.0.0/8"]);
+        let expected = json!({
+            "metadata": {"annotations": {SOURCE_RANGES: null}},
+            "spec": {"loadBalancerSourceRanges": null, "type": "ClusterIP"},
+        });
+        assert_eq!(reclaiming(&ours("ClusterIP"), &live), Some(expected));
+        assert_eq!(reclaiming(&ours("LoadBalancer"), &live), None);
     }
 
     #[test]

@@ -5,13 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kube::api::{Patch, PatchParams};
 use serde_json::{Map, Value, json};
 use tests::cluster::{OperatorOptions, PATIENCE, TestNamespace, condition_of, is_observed};
 use tokio::time;
 
 use crate::{
+    drift::change,
     schema::definitions,
-    support::{children, difference},
+    support::{CLUSTER, COMPONENTS, children, difference},
     ways::{ONE_WAY, OTHER_ROLES, OTHER_WAY, Owner, ROLES, owners, until_settled},
 };
 
@@ -232,4 +234,55 @@ async fn there_and_back_in_place_leaves_nothing_behind() {
     let events = test.events().await;
     assert!(!events.iter().any(|(reason, _)| reason == "DriftReverted"), "an edit is no drift: {events:#?}");
     drop(operator);
+}
+
+/// What there is, and what the cloud tells of the Service.
+async fn as_it_is_exposed(test: &TestNamespace) -> Value {
+    let service = test.get("v1 Service", "i").await;
+    json!({"children": as_they_are(test).await, "status": service["status"]})
+}
+
+/// Beside what the operator applied, an exposed Service has what the API server chose, what a cloud's controller told of it, and what a person set of it.
+#[tokio::test]
+async fn a_service_that_is_not_exposed_any_more_is_as_if_it_had_never_been() {
+    const SERVICE: &str = "v1 Service";
+    let ranges = json!(["10.0.0.0/8"]);
+    let test = TestNamespace::new("exposed").await;
+    let _operator = test.operator().await;
+    let ingestor = |exposed: bool| {
+        let ingestor = COMPONENTS.split("---").next().expect("the first document");
+        ingestor.replace("replicas: 2", &format!("replicas: 0, exposeExternally: {exposed}"))
+    };
+    test.apply(&[CLUSTER, &ingestor(false)].join("---")).await;
+    test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+    let before = as_it_is_exposed(&test).await;
+    test.apply(&ingestor(true)).await;
+    test.until(SERVICE, "i", |service| service["spec"]["type"] == "LoadBalancer").await;
+    let theirs = json!({
+        "metadata": {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "10.0.0.0/8"}},
+        "spec": {"externalTrafficPolicy": "Local", "loadBalancerSourceRanges": ranges},
+    });
+    change(&test, SERVICE, "i", theirs).await;
+    let told = json!({"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}}});
+    let told = test.api(SERVICE).patch_status("i", &PatchParams::default(), &Patch::Merge(&told)).await;
+    told.expect("the API server takes the address");
+    let exposed = test.get(SERVICE, "i").await;
+    for place in [
+        "/spec/externalTrafficPolicy",
+        "/spec/healthCheckNodePort",
+        "/spec/allocateLoadBalancerNodePorts",
+        "/spec/ports/0/nodePort",
+        "/spec/loadBalancerSourceRanges",
+        "/status/loadBalancer/ingress",
+    ] {
+        assert!(exposed.pointer(place).is_some(), "{place} in {exposed:#}");
+    }
+    test.apply(&ingestor(false)).await;
+    until_same(&before, async || as_it_is_exposed(&test).await).await;
+    let events = test.events().await;
+    let is_wrong = |(reason, _): &(String, String)| ["DriftReverted", "ApplyFailed"].contains(&reason.as_str());
+    assert!(!events.iter().any(is_wrong), "an edit is no drift: {events:#?}");
+    // Nor does somebody's own exposure last.
+    change(&test, SERVICE, "i", json!({"spec": {"type": "LoadBalancer", "loadBalancerSourceRanges": ranges}})).await;
+    until_same(&before, async || as_it_is_exposed(&test).await).await;
 }
