@@ -20,6 +20,7 @@ mod leading;
 mod leaves;
 mod meanwhile;
 mod metrics;
+mod overruled;
 mod pods;
 mod resilience;
 mod rights;

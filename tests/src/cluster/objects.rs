@@ -39,6 +39,8 @@ pub fn objects_of(client: &Client, namespace: &str, kind: &str) -> Api<DynamicOb
             | "CustomResourceDefinition"
             | "ValidatingAdmissionPolicy"
             | "ValidatingAdmissionPolicyBinding"
+            | "MutatingAdmissionPolicy"
+            | "MutatingAdmissionPolicyBinding"
     );
     if is_cluster_scoped {
         Api::all_with(client.clone(), &resource)
