@@ -2,6 +2,8 @@
 //! (`KUBEBUILDER_ASSETS`), and one that runs already (`USE_EXISTING_CLUSTER`). One as its Deployment has it, in the image's root, and one under what `deploy/kustomize`
 //! makes as it is. And stories of definitions: one that changes, those of before there were types, and all of them missing.
 
+#[path = "cluster_wide/newer.rs"]
+mod newer;
 #[path = "cluster_wide/unreadable.rs"]
 mod unreadable;
 

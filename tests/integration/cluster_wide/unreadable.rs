@@ -63,7 +63,7 @@ async fn relax(definitions: &Api<CustomResourceDefinition>) -> Vec<CustomResourc
 }
 
 /// Has a definition say what this one says, whoever writes its status meanwhile.
-async fn define(definitions: &Api<CustomResourceDefinition>, wanted: &CustomResourceDefinition) {
+pub(crate) async fn define(definitions: &Api<CustomResourceDefinition>, wanted: &CustomResourceDefinition) {
     let (name, started) = (wanted.name_any(), Instant::now());
     loop {
         let mut definition = definitions.get(&name).await.expect("it is installed");

@@ -1,4 +1,4 @@
-//! An operator that comes after an earlier version of itself: it makes of what that left the same as of an empty namespace.
+//! An operator that comes after an earlier version of itself, or a newer one: it makes of what that left the same as of an empty namespace.
 //!
 //! What the earlier one says otherwise has the word `earlier` in it, or is a number that the comparison sees.
 
@@ -6,11 +6,15 @@ use std::time::{Duration, Instant};
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Map, Value, json};
-use tests::cluster::{Operator, OperatorOptions, PATIENCE, TestNamespace, condition_of};
+use tests::cluster::{ApiProxy, Operator, OperatorOptions, PATIENCE, Seen, TestNamespace, condition_of};
 use tokio::time;
 
-use crate::support::{
-    CLUSTER, COMPONENTS, HUB, PARTITION, assert_same, children, made, until_agent, until_event, until_ready,
+use crate::{
+    deleting::until_looked_at,
+    resilience::through,
+    support::{
+        CLUSTER, COMPONENTS, HUB, PARTITION, assert_same, children, made, until_agent, until_event, until_ready,
+    },
 };
 
 /// Whoever applies in the name of every version.
@@ -180,6 +184,26 @@ async fn later(test: &TestNamespace) -> Operator {
     test.operator_with(&OperatorOptions { arguments, ..OperatorOptions::default() }).await
 }
 
+/// Waits until no child has the word in it; none of that is told as somebody's doing.
+async fn until_nothing_is_left(test: &TestNamespace, operator: &Operator, word: &str) {
+    let started = Instant::now();
+    loop {
+        let children = children(test).await;
+        let left = children.iter().filter(|(_, child)| child.to_string().contains(word));
+        let left: Vec<String> = left.map(|(kind, child)| format!("{kind} {}", child["metadata"]["name"])).collect();
+        if left.is_empty() {
+            break;
+        }
+        let log = operator.process.output();
+        assert!(started.elapsed() < PATIENCE, "as they were: {left:#?}\n{log}");
+        time::sleep(Duration::from_millis(100)).await;
+    }
+    until_ready(test).await;
+    let events = test.events().await;
+    let is_drift = |(reason, _): &(String, String)| reason == "DriftReverted";
+    assert!(!events.iter().any(is_drift), "another version is no drift: {events:#?}");
+}
+
 #[tokio::test]
 async fn an_upgrade_ends_where_a_fresh_install_does() {
     let fresh = async {
@@ -193,24 +217,8 @@ async fn an_upgrade_ends_where_a_fresh_install_does() {
         let left = children(&test).await;
         assert!(left.iter().all(|(_, child)| child.to_string().contains("earlier")), "{left:#?}");
         let operator = later(&test).await;
-        let started = Instant::now();
-        loop {
-            let children = children(&test).await;
-            let earlier = children.iter().filter(|(_, child)| child.to_string().contains("earlier"));
-            let earlier: Vec<String> =
-                earlier.map(|(kind, child)| format!("{kind} {}", child["metadata"]["name"])).collect();
-            if earlier.is_empty() {
-                break;
-            }
-            let log = operator.process.output();
-            assert!(started.elapsed() < PATIENCE, "as they were: {earlier:#?}\n{log}");
-            time::sleep(Duration::from_millis(100)).await;
-        }
-        until_ready(&test).await;
-        let events = test.events().await;
         // Nor is a child that the earlier version did not make one that somebody deleted.
-        let is_drift = |(reason, _): &(String, String)| reason == "DriftReverted";
-        assert!(!events.iter().any(is_drift), "an upgrade is no drift: {events:#?}");
+        until_nothing_is_left(&test, &operator, "earlier").await;
         made(&test).await
     };
     let (fresh, upgraded) = tokio::join!(fresh, upgraded);
@@ -255,4 +263,39 @@ async fn what_cannot_be_changed_in_place_is_made_anew_but_for_what_keeps_somethi
     test.delete(SET, "i").await;
     until_ready(&test).await;
     assert_same(&made(&test).await, &before);
+}
+
+/// What a newer version knows and this one does not: a field, a label, and one more child beside each. Another operator then finds nothing to write.
+#[tokio::test]
+async fn the_way_back_from_a_newer_version_ends_where_a_fresh_install_does() {
+    let (test, mut operator) = installed("downgraded").await;
+    operator.process.kill().await;
+    let before = made(&test).await;
+    for (kind, child) in children(&test).await {
+        let mut child = applied(&child);
+        child["metadata"]["annotations"]["adx-mon.azure.com/applied"] = "newer".into();
+        child["metadata"]["labels"]["adx-mon.azure.com/newer"] = "yes".into();
+        let is_workload = kind.starts_with("apps/v1 ");
+        if is_workload {
+            child["spec"]["minReadySeconds"] = 1.into();
+            child["spec"]["template"]["metadata"]["annotations"]["adx-mon.azure.com/newer"] = "yes".into();
+        }
+        apply(&test, kind, &child).await;
+        if !is_workload {
+            let name = child["metadata"]["name"].as_str().expect("a child has a name");
+            child["metadata"]["name"] = format!("{name}-newer").into();
+            apply(&test, kind, &child).await;
+        }
+    }
+    let mut operator = later(&test).await;
+    until_nothing_is_left(&test, &operator, "newer").await;
+    assert_same(&made(&test).await, &before);
+    operator.process.kill().await;
+    let proxy = ApiProxy::start(test.plane).await;
+    let operator = through(&test, &proxy, "last").await;
+    until_looked_at(&operator, &["ADXCluster", "Ingestor", "Collector", "Alerter"], "unchanged", "").await;
+    // What agents tell, the operator tells on.
+    let is_rest = |seen: &Seen| ["/leases", "/events", "/adxclusters/"].iter().any(|path| seen.path.contains(path));
+    let writes: Vec<Seen> = proxy.take().into_iter().filter(|seen| seen.is_write() && !is_rest(seen)).collect();
+    assert!(writes.is_empty(), "{writes:#?}");
 }
