@@ -1,10 +1,10 @@
-//! Objects that are edited, and whose children go, while they are being deleted: they end deleted, and get nothing new.
+//! Objects that are edited, and whose children go, while they are being deleted: they end deleted, and get nothing new. And a namespace that goes with all of them.
 
 use std::time::{Duration, Instant};
 
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use tests::cluster::{ApiProxy, Operator, PATIENCE, TestNamespace};
+use tests::cluster::{ApiProxy, Operator, OperatorOptions, PATIENCE, Seen, TestNamespace};
 use tokio::time;
 
 use crate::{
@@ -155,6 +155,41 @@ pub(crate) async fn until_no_roles(test: &TestNamespace) {
         let role = format!("adx-mon:{}:{}:{name}", test.name, kind.to_lowercase());
         test.until("rbac.authorization.k8s.io/v1 ClusterRole", &role, Value::is_null).await;
         test.until("rbac.authorization.k8s.io/v1 ClusterRoleBinding", &role, Value::is_null).await;
+    }
+}
+
+/// By an operator that lives elsewhere, as its own namespace's end would be its own: with the rights that `deploy/kustomize` grants.
+#[tokio::test]
+async fn a_namespace_that_goes_takes_its_cluster_scoped_roles_along_and_ends() {
+    let (home, test) = (TestNamespace::new("home").await, TestNamespace::new("namespace").await);
+    let proxy = ApiProxy::start(home.plane).await;
+    let arguments = vec![format!("--namespace={}", test.name)];
+    let options = OperatorOptions { server: Some(proxy.url.clone()), arguments, ..OperatorOptions::default() };
+    let operator = home.operator_with(&options).await;
+    operator.until_leading().await;
+    // No pod is let in: for one that ends, Kubernetes would give the namespace half of its grace period more.
+    let restricted = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    change(&test, "v1 Namespace", &test.name, restricted).await;
+    let collector =
+        COMPONENTS.replace("name: c}\nspec: {}", "name: c}\nspec: {ingestorEndpoint: 'https://i.example.com'}");
+    test.apply(&[CLUSTER, &collector].join("---")).await;
+    for (kind, name, ..) in components() {
+        test.until_condition(kind, name, "Ready", "False", "FailedCreate").await;
+    }
+    test.delete("v1 Namespace", &test.name).await;
+    test.until("v1 Namespace", &test.name, Value::is_null).await;
+    until_no_roles(&test).await;
+    // Then nothing is asked for there any more.
+    let started = Instant::now();
+    loop {
+        proxy.take();
+        time::sleep(Duration::from_secs(2)).await;
+        let is_asked = |seen: &Seen| seen.path.contains(&test.name) && !seen.path.contains("watch=true");
+        let asked: Vec<Seen> = proxy.take().into_iter().filter(is_asked).collect();
+        if asked.is_empty() {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "{asked:#?}\n{}", operator.process.output());
     }
 }
 

@@ -159,27 +159,6 @@ async fn labels_and_owners_that_somebody_takes_away_come_back() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_goes_takes_its_cluster_scoped_roles_along() {
-    let test = TestNamespace::new("namespace").await;
-    // Its own service account would go with the namespace: an operator elsewhere does not have that trouble.
-    let options = tests::cluster::OperatorOptions {
-        is_admin: true,
-        arguments: vec!["--lease-namespace=default".to_owned(), format!("--lease-name={}", test.name)],
-        ..tests::cluster::OperatorOptions::default()
-    };
-    let operator = test.operator_with(&options).await;
-    operator.until_leading().await;
-    test.apply(CLUSTER).await;
-    test.apply(COMPONENTS).await;
-    until_ready(&test).await;
-    test.delete("v1 Namespace", &test.name).await;
-    let role = format!("adx-mon:{}:collector:c", test.name);
-    test.until("Collector", "c", Value::is_null).await;
-    reverted(&test, "rbac.authorization.k8s.io/v1 ClusterRole", &role, Value::is_null).await;
-    drop(operator);
-}
-
-#[tokio::test]
 async fn every_deleted_child_is_made_again_within_a_second() {
     let test = TestNamespace::new("deleted").await;
     let _operator = test.operator().await;

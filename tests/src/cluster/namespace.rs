@@ -58,8 +58,6 @@ pub struct OperatorOptions {
     pub arguments: Vec<String>,
     /// The API server's address instead of the real one: a proxy.
     pub server: Option<String>,
-    /// With all rights instead of the operator's own.
-    pub is_admin: bool,
     /// Arguments that stories give and this operator is not given.
     pub without: Vec<&'static str>,
     /// Its environment, beside where the API server is.
@@ -237,9 +235,6 @@ impl TestNamespace {
         let token = accounts.create_token_request("adx-federation-operator", &PostParams::default(), &request).await;
         let token = token.expect("the API server gives a token").status.expect("with a status").token;
         let mut kubeconfig = serde_json::to_value(self.plane.kubeconfig_with(&token)).expect("a kubeconfig is JSON");
-        if options.is_admin {
-            kubeconfig = self.plane.admin_kubeconfig();
-        }
         if let Some(server) = &options.server {
             kubeconfig["clusters"][0]["cluster"]["server"] = server.clone().into();
         }
