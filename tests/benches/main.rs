@@ -1,4 +1,5 @@
-//! `make bench`: figures of the release build, printed for people. Compares nothing with absolute times and fails only when an answer is wrong.
+//! `make bench`: figures of the release build, printed for people. Compares nothing with absolute times and fails only when an answer is wrong, or a program at
+//! rest takes more memory than its goal.
 //! I/O: processes, loopback HTTP, stdout.
 
 mod beat;

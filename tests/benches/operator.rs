@@ -18,7 +18,11 @@ use tests::{
 };
 use tokio::time;
 
-use crate::figures::{line, millis, own_mib, resident_mib, rest};
+use crate::figures::{assert_within, line, millis, own_mib, resident_mib, rest};
+
+/// The most memory at rest, in MB.
+const OPERATOR_GOAL: f64 = 16.0;
+const AGENT_GOAL: f64 = 12.0;
 
 /// How many changes are timed, and how many ADXClusters there are at last; `BENCH_OBJECTS` for a run that only shows that the benchmark works.
 static OBJECTS: LazyLock<usize> =
@@ -56,6 +60,7 @@ pub(crate) async fn run() {
     rest().await;
     let resident = format!("{:.1} MiB, its own {:.1} MiB", resident_mib(pid), own_mib(pid));
     line("resident memory, nothing to do", &resident);
+    assert_within("the operator", pid, OPERATOR_GOAL);
     test.apply(CLUSTER).await;
     test.apply(&ingestor(0)).await;
     test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
@@ -85,7 +90,7 @@ pub(crate) async fn run() {
     let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
     line(
         &format!("from `kubectl apply` to the changed StatefulSet, {objects} changes"),
-        &format!("p50 {}, p99 {}", millis(at(50)), millis(at(99))),
+        &format!("p50 {}, p99 {} (goal: 250 ms)", millis(at(50)), millis(at(99))),
     );
     let each = |count: usize| format!("{:.1}", count as f64 / objects as f64);
     line("requests for each change", &format!("{}, of them writes {}", each(requests.len()), each(writes)));
@@ -130,6 +135,7 @@ async fn agents() {
     println!("Agents in Kubernetes at rest, resident memory");
     for (pod, pid) in test.kubelet.pids() {
         line(&pod, &format!("{:.1} MiB, its own {:.1} MiB", resident_mib(pid), own_mib(pid)));
+        assert_within(&pod, pid, AGENT_GOAL);
     }
     drop(operator);
     // Its pods' processes end with it.
