@@ -27,7 +27,7 @@ pub struct Beat {
     pub metadata: BTreeMap<String, Value>,
     /// What was wrong with the row, in sentences.
     pub problems: Vec<String>,
-    /// Tells its schema and attributes from any others.
+    /// Tells its schema and attributes from any others: of what was read of it last. `None`: nothing was.
     pub hash: Option<String>,
 }
 

@@ -41,6 +41,7 @@ pub struct HeartbeatMemory {
 
 #[derive(Debug, Clone, Default)]
 struct Remembered {
+    /// Of what was read last, as the query that read it tells.
     hash: String,
     /// The last schema that could be read, of whichever beat.
     inventory: Option<Arc<SchemaInventory>>,
@@ -327,9 +328,11 @@ impl HeartbeatMemory {
         for answer in table.rows() {
             let Ok(endpoint) = ClusterEndpoint::parse(answer.string("ClusterEndpoint")?) else { continue };
             // Two spellings of one endpoint: the one whose row counts.
-            let Some(row) = rows.get(&endpoint).filter(|row| answer.string("ClusterEndpoint") == Ok(&row.key)) else {
+            if rows.get(&endpoint).is_none_or(|row| answer.string("ClusterEndpoint") != Ok(&row.key)) {
                 continue;
-            };
+            }
+            // Not the row's: the partition may have beaten since that was read, with another schema, and later with that one again.
+            let hash = answer.string("Hash")?.to_owned();
             let text = answer.string("SchemaText")?;
             let (inventory, mut problems) = match text {
                 "" => (None, Vec::new()),
@@ -370,7 +373,7 @@ impl HeartbeatMemory {
             if let (Some(before), Some(after)) = (&before, &inventory) {
                 changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));
             }
-            let (hash, inventory) = (row.hash.clone(), inventory.or(before));
+            let inventory = inventory.or(before);
             let remembered = Remembered { hash, inventory, metadata, problems, is_left_out };
             self.partitions.insert(endpoint, remembered);
         }
@@ -379,11 +382,12 @@ impl HeartbeatMemory {
 
     /// The beat of a row, with its own schema or, if that was left out or could not be stored, the last one that was read.
     fn beat(&self, row: HeartbeatRow) -> Beat {
-        let HeartbeatRow { endpoint, received, new_beats, skew, hash, .. } = row;
-        let Remembered { inventory, metadata, problems, .. } =
+        let HeartbeatRow { endpoint, received, new_beats, skew, .. } = row;
+        let Remembered { hash, inventory, metadata, problems, is_left_out: _ } =
             self.partitions.get(&endpoint).cloned().unwrap_or_default();
         let inventory = inventory.map_or(Inventory::Unknown, Inventory::Known);
-        Beat { endpoint, received, new_beats, skew, inventory, metadata, problems, hash: Some(hash) }
+        let hash = Some(hash).filter(|hash| !hash.is_empty());
+        Beat { endpoint, received, new_beats, skew, inventory, metadata, problems, hash }
     }
 }
 

@@ -306,7 +306,7 @@ fn hosts_like(pattern: &str) -> String {
     format!("^https?://{}(:[0-9]+)?/?$", parts.join(".*"))
 }
 
-/// The schema texts and attributes of some partitions. Columns, all strings: ClusterEndpoint, SchemaText, MetadataText.
+/// The schema texts and attributes of some partitions. Columns, all strings: ClusterEndpoint, Hash (as in [`ReadHeartbeats`], of what this query has read), SchemaText, MetadataText.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadSchemas<'a> {
     /// The heartbeat database.

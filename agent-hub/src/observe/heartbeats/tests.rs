@@ -36,9 +36,10 @@ fn shared() -> HeartbeatSource {
     HeartbeatSource::Shared(TableName::new("Heartbeats").unwrap())
 }
 
-fn schemas(endpoint: &str, text: &str) -> ResultTable {
-    let names = ["ClusterEndpoint", "MetadataText", "SchemaText"];
-    table(&names, vec![vec![json!(endpoint), json!(r#"{"geo": "EU"}"#), json!(text)]])
+/// An answer to [`ReadSchemas`], with the hash that the server gives what it has read.
+fn schemas(endpoint: &str, hash: &str, text: &str) -> ResultTable {
+    let names = ["ClusterEndpoint", "Hash", "MetadataText", "SchemaText"];
+    table(&names, vec![vec![json!(endpoint), json!(hash), json!(r#"{"geo": "EU"}"#), json!(text)]])
 }
 
 #[test]
@@ -131,10 +132,10 @@ fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
     let lacks = |memory: &HeartbeatMemory, hash| memory.lacks(row(hash).values().next().unwrap());
     assert!(lacks(&memory, "1"));
     let known = r#"[{"database": "Logs", "tables": ["A"]}]"#;
-    assert_eq!(memory.learn(&schemas(endpoint, known), &row("1")).unwrap(), BTreeSet::new());
+    assert_eq!(memory.learn(&schemas(endpoint, "1", known), &row("1")).unwrap(), BTreeSet::new());
     assert!(!lacks(&memory, "1") && lacks(&memory, "2"));
     for (hash, wrong) in [("2", "7"), ("3", ""), ("2", "[]")] {
-        memory.learn(&schemas(endpoint, wrong), &row(hash)).unwrap();
+        memory.learn(&schemas(endpoint, hash, wrong), &row(hash)).unwrap();
         assert!(!lacks(&memory, hash), "what cannot be read is not fetched again and again");
         let beat = memory.beat(row(hash).into_values().next().unwrap());
         let Inventory::Known(inventory) = beat.inventory else { panic!("the last readable schema counts") };
@@ -143,7 +144,7 @@ fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
         assert_eq!(beat.problems.len(), 1);
     }
     let changed = r#"[{"database": "Logs", "tables": ["A", "B"]}]"#;
-    let changed = memory.learn(&schemas(endpoint, changed), &row("4")).unwrap();
+    let changed = memory.learn(&schemas(endpoint, "4", changed), &row("4")).unwrap();
     assert_eq!(changed.len(), 1, "the hub must forget the old columns of Logs");
     // One for which there was no room is fetched when there is.
     assert!(!lacks(&memory, "4"));
@@ -154,11 +155,31 @@ fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
 }
 
 #[test]
+fn a_schema_that_comes_and_goes_between_the_two_queries_is_not_kept_for_the_one_that_beats() {
+    const ENDPOINT: &str = "https://eu.kusto.windows.net";
+    let schema = |table: &str| json!([{"database": "Logs", "tables": [table]}]);
+    let mut memory = HeartbeatMemory::default();
+    let row = || rows(&[(ENDPOINT, 1, "a", 9)]);
+    let beat = |memory: &HeartbeatMemory| {
+        let beat = memory.beat(row().into_values().next().unwrap());
+        let Inventory::Known(inventory) = beat.inventory else { panic!("a schema was read") };
+        (inventory.to_json(), beat.hash)
+    };
+    // The beat was A's when the heartbeats were read, B's when the schemas were, and is A's again ever after.
+    memory.learn(&schemas(ENDPOINT, "b", &schema("B").to_string()), &row()).unwrap();
+    assert_eq!(beat(&memory), (schema("B"), Some("b".to_owned())), "what is told of the schema is the schema's");
+    assert_eq!(memory.wanted(&row(), |_| true), [BTreeSet::from([ENDPOINT.to_owned()])]);
+    memory.learn(&schemas(ENDPOINT, "a", &schema("A").to_string()), &row()).unwrap();
+    assert_eq!(beat(&memory), (schema("A"), Some("a".to_owned())));
+    assert_eq!(memory.wanted(&row(), |_| true), []);
+}
+
+#[test]
 fn a_schema_beyond_all_reason_is_not_fetched_and_what_was_known_stays() {
     let endpoint = "https://eu.kusto.windows.net";
     let mut memory = HeartbeatMemory::default();
     let row = |hash, bytes| rows(&[(endpoint, 1, hash, bytes)]);
-    memory.learn(&schemas(endpoint, r#"[{"database": "Logs", "tables": ["A"]}]"#), &row("1", 9)).unwrap();
+    memory.learn(&schemas(endpoint, "1", r#"[{"database": "Logs", "tables": ["A"]}]"#), &row("1", 9)).unwrap();
     let just = BTreeSet::from([endpoint.to_owned()]);
     assert_eq!(memory.wanted(&row("2", MAX_SCHEMA_BYTES), |_| true), [just]);
     assert_eq!(memory.wanted(&row("2", MAX_SCHEMA_BYTES), |_| false), [], "a stranger's is not wanted at all");
@@ -176,7 +197,7 @@ fn of_what_is_read_only_so_much_counts() {
     let read = |schema: Value| {
         let mut memory = HeartbeatMemory::default();
         let row = rows(&[(endpoint, 1, "1", 9)]);
-        memory.learn(&schemas(endpoint, &schema.to_string()), &row).unwrap();
+        memory.learn(&schemas(endpoint, "1", &schema.to_string()), &row).unwrap();
         let beat = memory.beat(row.into_values().next().unwrap());
         let Inventory::Known(inventory) = beat.inventory else { panic!("it is a schema") };
         (inventory, beat.problems)
