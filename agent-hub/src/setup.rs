@@ -203,10 +203,12 @@ async fn columns(hub: &KustoClient, database: &DatabaseName, table: &TableName) 
 
 /// Whether a table's columns, such as `A:long,B:string`, have the names of all that a command lists in its only parenthesis. A person may have given one another type.
 fn has_columns(create: &Request, present: &str) -> bool {
-    let names = |columns: &str| -> BTreeSet<String> {
-        columns.split(',').filter_map(|column| Some(column.trim().split_once(':')?.0.to_owned())).collect()
-    };
     names(listed_columns(create)).is_subset(&names(present))
+}
+
+/// Of columns such as `A:long,B:string`.
+fn names(columns: &str) -> BTreeSet<&str> {
+    columns.split(',').filter_map(|column| Some(column.trim().split_once(':')?.0)).collect()
 }
 
 /// What a command lists in its only parenthesis.
@@ -225,9 +227,8 @@ async fn look_at_heartbeats(
     let create = CreateHeartbeatTable { database, table }.request();
     for policy in POLICIES {
         match show(hub, config, table, policy).await? {
-            None if is_missing => {}
-            // The table is there, as it has shown its other policies: it is the column that is not.
-            None if policy == HeartbeatPolicy::SchemaEncoding => {}
+            // The table is there, as it has shown its other policies: what is not there is its column, and a table without it may be another's.
+            None if is_missing || policy == HeartbeatPolicy::SchemaEncoding => {}
             None => {
                 is_missing = true;
                 commands.push(create.clone());
@@ -271,22 +272,35 @@ fn command(policy: HeartbeatPolicy, table: &TableName, config: &HubConfig) -> Re
     }
 }
 
-/// A policy as JSON, null where none is set; `None` if Kusto refuses to show it, which it does where there is no such table.
+/// A policy as JSON, null where none is set; `None` if there is no such table or column. Kusto refuses to show it then, and no code says that it is for that: of a table that is
+/// there it shows the columns.
 async fn show(
     hub: &KustoClient,
     config: &HubConfig,
     table: &TableName,
     policy: HeartbeatPolicy,
 ) -> Result<Option<Value>, SetupError> {
-    let request = ShowPolicy { database: &config.heartbeat_database, table, policy }.request();
+    let database = &config.heartbeat_database;
+    let request = ShowPolicy { database, table, policy }.request();
     let answer = match hub.send(&request).await {
         Ok(answer) => answer,
-        Err(KustoError { failure: Failure::Rejected { permanent: true, .. }, .. }) => return Ok(None),
-        Err(source) => return Err(SetupError::Command { command: request.name(), source }),
+        Err(source) => {
+            let is_absent = is_permanent(&source)
+                && match columns(hub, database, table).await {
+                    Ok(present) => policy == HeartbeatPolicy::SchemaEncoding && !names(&present).contains("Schema"),
+                    Err(SetupError::Command { source, .. }) if is_permanent(&source) => true,
+                    Err(error) => return Err(error),
+                };
+            return if is_absent { Ok(None) } else { Err(SetupError::Command { command: request.name(), source }) };
+        }
     };
     let text = answer.rows().next().and_then(|row| row.string("Policy").ok().map(str::to_owned)).unwrap_or_default();
     // Most policies are JSON; the encoding policy is a bare word.
     Ok(Some(serde_json::from_str(&text).unwrap_or(Value::String(text))))
+}
+
+fn is_permanent(error: &KustoError) -> bool {
+    matches!(error.failure, Failure::Rejected { permanent: true, .. })
 }
 
 fn is_right(policy: HeartbeatPolicy, present: &Value, config: &HubConfig) -> bool {

@@ -205,7 +205,7 @@ fn rejected(status: u16, value: &Value) -> Failure {
         status,
         code: shown(error["code"].as_str().unwrap_or("unknown")),
         message: shown(message),
-        permanent: error["@permanent"].as_bool().unwrap_or(true),
+        permanent: error["@permanent"].as_bool().unwrap_or(status < 500),
     }
 }
 
@@ -398,10 +398,21 @@ mod tests {
             if code == "General_BadRequest" && message == "Syntax error"),
             "{rejected:?}"
         );
-        assert!(matches!(
-            rejection(503, br#"{"error":{"code":"x","@permanent":false}}"#),
-            Failure::Rejected { permanent: false, .. }
-        ));
+        let is_permanent = |status, said: &str| {
+            let body = format!(r#"{{"error":{{"code":"x"{said}}}}}"#);
+            matches!(rejection(status, body.as_bytes()), Failure::Rejected { permanent: true, .. })
+        };
+        // The status counts only where the body does not say.
+        for (status, said, expected) in [
+            (503, r#","@permanent":false"#, false),
+            (503, r#","@permanent":true"#, true),
+            (400, r#","@permanent":false"#, false),
+            (400, "", true),
+            (500, "", false),
+            (520, "", false),
+        ] {
+            assert_eq!(is_permanent(status, said), expected, "{status}{said}");
+        }
         assert!(matches!(rejection(502, b"<html>Bad gateway"), Failure::NotKusto { status: 502, .. }));
         assert_eq!(message(body.to_string().as_bytes()), "Syntax error");
         assert_eq!(message(b""), "an empty body");

@@ -107,7 +107,7 @@ pub enum Failure {
         code: String,
         /// The server's words, cut.
         message: String,
-        /// Kusto's `@permanent`: the same request will fail again. An error that does not say so is permanent.
+        /// Kusto's `@permanent`: the same request will fail again. Of an error that does not say, the status does: what failed in the service (5xx) may work again.
         permanent: bool,
     },
     /// The answer was cut off, or does not say that it is complete. Nothing in it may be used: a partial list looks like things that vanished.

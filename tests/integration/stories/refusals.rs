@@ -143,3 +143,21 @@ async fn columns_that_the_hub_does_not_forget_are_a_problem_of_a_pass_that_is_pa
     agent.stop().await;
     hub.end().await;
 }
+
+#[tokio::test]
+async fn a_table_of_which_the_hub_does_not_tell_is_not_taken_for_one_that_is_not_there() {
+    let hub = Hub::start().await;
+    hub.turn(false).await;
+    let (code, output) = hub.pass().await;
+    assert_eq!((code, hub.is_complete(false).await), (Some(0), Ok(())), "{output}");
+    for look in ["['AdxFederationObjects'] policy", "['Heartbeats'] policy caching", "['Heartbeats'].Schema policy"] {
+        hub.fail(&refuse(look, 0));
+        let written = hub.written().len();
+        let (code, output) = hub.pass().await;
+        hub.fail(&json!([]));
+        assert_eq!(code, Some(1), "{look}: {output}");
+        assert!(output.contains("failed to set up the tables of the heartbeat database"), "{look}: {output}");
+        assert_eq!(hub.written().split_off(written), [""; 0], "{look}: {output}");
+    }
+    hub.ends_quietly().await;
+}
