@@ -512,6 +512,7 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
     let exit = if held.is_empty() { Exit::Done } else { Exit::Held };
     lines.extend(held.iter().map(|reason| format!("held: {reason}")));
     if let Some(released) = released {
+        lines.extend(released.other_than(agent.settings.acknowledged_plan.as_deref()));
         lines.push(format!("without the hold (acknowledgedPlan: \"{}\"):", released.hash));
         lines.extend(released.changes.iter().map(|change| format!("  {}", change.in_full().replace('\n', "\n  "))));
     }

@@ -79,6 +79,17 @@ pub struct Plan {
     pub acknowledged: Vec<HoldReason>,
 }
 
+impl Released {
+    /// What a person is to be told who has acknowledged another plan, and waits.
+    pub fn other_than(&self, acknowledged: Option<&str>) -> Option<String> {
+        let other = acknowledged.filter(|acknowledged| *acknowledged != self.hash)?;
+        Some(format!(
+            "acknowledgedPlan is {other}, the hash of another plan: that of the one that is held is {}",
+            self.hash
+        ))
+    }
+}
+
 impl Plan {
     /// Tells this plan from any other: twelve hexadecimal digits of what its commands say, in their order. Empty for one without changes.
     pub fn hash(&self) -> String {

@@ -29,6 +29,8 @@ pub struct Report {
     world: World,
     status: Status,
     guards: BTreeSet<GuardReason>,
+    /// The plan that the document acknowledges, until it was made.
+    acknowledged: Option<String>,
     /// How often partitions beat.
     interval: SignedDuration,
     missed: BTreeMap<ClusterEndpoint, Missed>,
@@ -134,7 +136,8 @@ impl Report {
     pub fn new(world: World, config: &HubConfig) -> Self {
         let status = Status { hub: config.endpoint.to_string(), ..Status::default() };
         let interval = SignedDuration::try_from(config.heartbeat_interval).unwrap_or(SignedDuration::MAX);
-        Self { world, status, guards: BTreeSet::new(), interval, missed: BTreeMap::new() }
+        let acknowledged = config.acknowledged_plan.clone();
+        Self { world, status, guards: BTreeSet::new(), acknowledged, interval, missed: BTreeMap::new() }
     }
 
     /// The fleet as it was judged: partitions in metrics and status.
@@ -222,7 +225,7 @@ impl Report {
         let plan = released.as_ref().map(|released| released.hash.as_str());
         tracing::warn!(reason = %reason, plan, "pass is held");
         self.world.admin.set_ready(sees, format!("the last pass was held: {reason}"));
-        let held = vec![reason.to_string()];
+        let held = self.sentences(std::slice::from_ref(reason), released.as_ref());
         let planned = released.as_ref().map(planned_of);
         let pass = LastPass { held, planned, problems, ..LastPass::new(at, PassOutcome::Held) };
         self.end(pass, std::slice::from_ref(reason))
@@ -249,9 +252,12 @@ impl Report {
             0 => PassOutcome::Unchanged,
         };
         self.log_guards(plan);
+        if !plan.acknowledged.is_empty() && refused == 0 {
+            self.acknowledged = None;
+        }
         self.world.admin.set_ready(true, format!("the last pass ended: {outcome}"));
         let pass = LastPass {
-            held: plan.held.iter().map(ToString::to_string).collect(),
+            held: self.sentences(&plan.held, plan.released.as_ref()),
             planned: plan.released.as_ref().map(planned_of),
             changes: applied.iter().map(change_status).collect(),
             repairs: repairs.to_vec(),
@@ -286,7 +292,7 @@ impl Report {
         let planned = (!changes.is_empty()).then_some(PlanStatus { hash, changes });
         self.keep(&plan.kept);
         self.world.admin.set_ready(true, format!("the last pass ended: {outcome}"));
-        let held = plan.held.iter().map(ToString::to_string).collect();
+        let held = self.sentences(&plan.held, plan.released.as_ref());
         let missing_databases = names(&plan.missing_databases);
         let pass = LastPass { held, planned, problems, missing_databases, ..LastPass::new(at, outcome) };
         self.end(pass, &plan.held)
@@ -299,6 +305,18 @@ impl Report {
         for partition in &mut self.status.partitions {
             partition.kept_by = kept.get(partition.endpoint.as_str()).copied();
         }
+    }
+
+    /// Why something is held, and that what a person has acknowledged does not release it: the log says that once of each two plans.
+    fn sentences(&self, held: &[HoldReason], released: Option<&Released>) -> Vec<String> {
+        let mut sentences: Vec<String> = held.iter().map(ToString::to_string).collect();
+        if let Some(other) = released.and_then(|released| released.other_than(self.acknowledged.as_deref())) {
+            if !self.status.last_pass.as_ref().is_some_and(|pass| pass.held.contains(&other)) {
+                tracing::warn!(why = other, "what was acknowledged is not what is held");
+            }
+            sentences.push(other);
+        }
+        sentences
     }
 
     fn log_guards(&self, plan: &Plan) {

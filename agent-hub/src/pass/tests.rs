@@ -1,10 +1,12 @@
 //! A pass without its requests: what the agent remembers between one and the next.
 
+use kql::names::FunctionName;
 use serde_json::json;
 
 use super::*;
 use crate::{
     hub::HubDatabase,
+    plan::Released,
     testing::{applied, cluster, fleet, hub_config, now},
 };
 
@@ -76,4 +78,36 @@ async fn an_agent_that_looks_less_often_than_partitions_expire_believes_a_silenc
         let is_held = plan.changes.is_empty() && plan.held == [HoldReason::StartupGrace { silent: 1 }];
         assert_eq!((is_believed, is_held), (believes, !believes), "every {interval}, after {hours} h: {plan:?}");
     }
+}
+
+#[tokio::test]
+async fn an_acknowledgement_of_another_plan_is_told_while_something_is_held_and_not_once_it_was_made() {
+    let config = hub_config("acknowledgedPlan: \"0123456789ab\", ");
+    let mut report = Report::new(World::new("agent-hub"), &config);
+    let reason = HoldReason::NoLiveHeartbeat { known: 1 };
+    let message = |report: &Report| report.federation().last_pass.and_then(|pass| pass.message).unwrap_or_default();
+    let held = |report: &mut Report, hash: &str| {
+        let released = Some(Released { hash: hash.to_owned(), changes: Vec::new() });
+        report.held(now(), &Hold { reason: reason.clone(), released, kept: BTreeMap::new() }, Vec::new());
+        let message = message(report);
+        assert!(message.starts_with("none of the 1 partition(s)"), "{message}");
+        (message.contains("acknowledgedPlan is 0123456789ab"), message.contains(&format!("held is {hash}")))
+    };
+    assert_eq!(held(&mut report, "ba9876543210"), (true, true));
+    assert_eq!(held(&mut report, "ba9876543211"), (true, true));
+
+    let done = |report: &mut Report, result: Result<(), String>| {
+        let (database, function) = (DatabaseName::new("Logs").unwrap(), FunctionName::new("federated_A").unwrap());
+        let applied = [Applied { change: Change::DropFunction { database, function }, result }];
+        let plan = Plan { acknowledged: vec![HoldReason::NoLiveHeartbeat { known: 1 }], ..Plan::default() };
+        let work = Work { set_up: &[], plan: &plan, applied: &applied, repairs: &[], failures: &[] };
+        report.done(now(), &Hub::default(), "ours", &work);
+        message(report)
+    };
+    // What the hub refused of it is another plan from then on, and a person has to know.
+    assert_eq!(done(&mut report, Err("no".to_owned())), "");
+    assert_eq!(held(&mut report, "ba9876543212"), (true, true));
+    // Made, it has served: the next hold is another matter.
+    assert_eq!(done(&mut report, Ok(())), "");
+    assert_eq!(held(&mut report, "ba9876543213"), (false, false));
 }

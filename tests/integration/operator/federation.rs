@@ -294,7 +294,12 @@ async fn a_hold_is_released_by_the_hash_that_the_status_shows_and_by_no_other() 
     test.until("ADXCluster", "hub", is_held).await;
 
     acknowledge(&test, &fleet, "0123456789ab").await;
-    let held = test.until("ADXCluster", "hub", is_held).await;
+    let is_told = |object: &Value| {
+        let told = condition_of(object, "Guarded").and_then(|guarded| guarded["message"].as_str());
+        is_held(object)
+            && told.is_some_and(|told| told.contains("acknowledgedPlan is 0123456789ab, the hash of another"))
+    };
+    let held = test.until("ADXCluster", "hub", is_told).await;
     assert_eq!(fleet.hub.command("Logs", shown).await.expect("the hub answers").rows.len(), 1, "{held:#}");
     let all = fleet.hub.query("Logs", "federated_Requests() | count").await.expect("the hub answers");
     assert_eq!(all.column("Count"), ["420"]);

@@ -43,6 +43,12 @@ fn a_hold_is_set_aside_by_acknowledging_exactly_what_it_holds_back() {
     let held = hold(decided(&dark, &hub, &settings())).released.unwrap();
     let with = |hash: &str| Settings { acknowledged_plan: Some(hash.to_owned()), ..settings() };
     assert_eq!(hold(decided(&dark, &hub, &with("000000000000"))).released.as_ref(), Some(&held));
+    let told = format!(
+        "acknowledgedPlan is 000000000000, the hash of another plan: that of the one that is held is {}",
+        held.hash
+    );
+    assert_eq!(held.other_than(Some("000000000000")), Some(told));
+    assert_eq!((held.other_than(Some(&held.hash)), held.other_than(None)), (None, None));
     let Decision::Apply(plan) = decided(&dark, &hub, &with(&held.hash)) else { panic!("it was acknowledged") };
     assert_eq!(plan.changes, held.changes);
     assert_eq!(plan.acknowledged, [HoldReason::NoLiveHeartbeat { known: 1 }]);
