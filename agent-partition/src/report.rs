@@ -80,8 +80,16 @@ impl Report {
                 for skipped in found.skipped.iter().filter(|skipped| !status.skipped.contains(skipped)) {
                     tracing::warn!(skipped, "not announced");
                 }
+                let databases = sizes(&found.inventory);
+                // The cluster tells of what the agent may see: it does not say which of the two it is.
+                for database in status.databases.keys().filter(|known| !databases.contains_key(*known)) {
+                    tracing::warn!(
+                        database,
+                        "a database is not announced any more: it is dropped or empty, or the agent has lost its role on it"
+                    );
+                }
                 status.read_at = Some(now);
-                status.databases = sizes(&found.inventory);
+                status.databases = databases;
                 status.skipped.clone_from(&found.skipped);
                 status.failure = None;
             }

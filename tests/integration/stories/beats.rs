@@ -110,6 +110,10 @@ async fn a_cluster_that_lists_nothing_is_not_believed_and_keeps_its_schema() {
             let drop = format!(".drop table {table}");
             fleet.partitions[0].command(database, &drop).await.expect("the partition takes the command");
         }
+        if database == "Logs" {
+            // As far as the agent can see, it is gone.
+            until_printed(&agent, "a database is not announced any more").await;
+        }
     }
     until_printed(&agent, "the cluster lists no database, table or view any more").await;
     until_more(&fleet, 3).await;
