@@ -20,6 +20,8 @@ use crate::{
     settings::Settings,
 };
 
+mod bounds;
+
 /// What every group's name ends with, by the seed.
 const GROUP_SUFFIX: &str = "_Partitions";
 
@@ -96,6 +98,15 @@ pub enum Problem {
         /// How many.
         problems: usize,
     },
+    /// So many tables and views get no function, as those of all partitions would be too many.
+    TooMany {
+        /// The database.
+        database: DatabaseName,
+        /// The first of them.
+        table: TableName,
+        /// How many more.
+        more: usize,
+    },
     /// The name of a group is that of another database's group.
     GroupTaken {
         /// The database that does not get it.
@@ -134,6 +145,10 @@ impl fmt::Display for Problem {
             Self::More { database, problems } => {
                 write!(f, "{problems} more problems of tables and columns in '{database}'")
             }
+            Self::TooMany { database, table, more } => write!(
+                f,
+                "'{table}' in '{database}' and {more} more tables or views get no function: all functions of the hub would take more memory than its agent may use; if a partition makes names up, block it"
+            ),
             Self::GroupTaken { database, group } => write!(
                 f,
                 "'{database}' gets no entity group '{group}': one of another database has that name, which comes first"
@@ -201,6 +216,7 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
     let mut desired = Desired::default();
     let databases = databases(fleet, hub, settings, &mut desired.problems);
     let names = GroupNames::of(&databases, hub, settings);
+    let mut left_out = bounds::left_out(&databases, hub, settings);
     for (database, members) in databases {
         let spelling = members.spelling.clone().unwrap_or_else(|| database.clone());
         let group = match group_of(&spelling) {
@@ -217,11 +233,16 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
             let present = candidates().find(|name| hub.has_own(&database, name));
             let asked = present.or_else(|| candidates().find(|name| !hub.is_taken(&database, name)));
             let mut problems = Vec::new();
-            let functions = functions(&spelling, asked.as_ref(), &members, settings, &mut problems);
+            let left_out = left_out.remove(&database).unwrap_or_default();
+            let functions = functions(&spelling, asked.as_ref(), &members, &left_out, settings, &mut problems);
             let more = problems.drain(problems.len().min(MAX_PROBLEMS)..).count();
             desired.problems.append(&mut problems);
             if more > 0 {
                 desired.problems.push(Problem::More { database: spelling.clone(), problems: more });
+            }
+            if let Some(&table) = left_out.first() {
+                let (database, table, more) = (spelling.clone(), table.clone(), left_out.len() - 1);
+                desired.problems.push(Problem::TooMany { database, table, more });
             }
             for own in candidates().filter(|name| *name != group) {
                 if asked.as_ref() == Some(&own) || may_be_asked(hub, &database, &own, &functions, settings) {
@@ -391,18 +412,20 @@ fn keep_in_groups_by_value(
     }
 }
 
-/// `group`: the stored group of the database's partitions that is ours; our functions must not answer from somebody else's list.
+/// `group`: the stored group of the database's partitions that is ours; our functions must not answer from somebody else's list. `left_out`: tables that get none.
 fn functions(
     database: &DatabaseName,
     group: Option<&EntityGroupName>,
     members: &DatabaseMembers<'_>,
+    left_out: &BTreeSet<&TableName>,
     settings: &Settings,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<FunctionName, PutFunction> {
     let mut functions = BTreeMap::new();
     let tables: BTreeSet<&TableName> = members.contents.iter().flat_map(|(content, _)| content.tables.keys()).collect();
     let views: BTreeSet<&TableName> = members.contents.iter().flat_map(|(content, _)| content.views.keys()).collect();
-    let sources = tables.union(&views).map(|name| (*name, source_of(name, members)));
+    let names = tables.union(&views).filter(|name| !left_out.contains(*name));
+    let sources = names.map(|name| (*name, source_of(name, members)));
     for (table, (source, is_both)) in sources {
         if is_both {
             problems.push(Problem::ViewAndTable { database: database.clone(), name: table.clone(), source });

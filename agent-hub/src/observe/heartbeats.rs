@@ -16,7 +16,7 @@ use kql::{
 use serde_json::Value;
 use shared::{
     document::HubConfig,
-    heartbeat::{Interner, Limits, SchemaInventory, parse_metadata, parse_schema},
+    heartbeat::{Full, Interner, Limits, SchemaInventory, parse_metadata, parse_schema},
     kusto::{DecodeError, KustoClient, ResultTable, Row},
     runtime::{RefusalReason, chain},
 };
@@ -48,7 +48,7 @@ struct Remembered {
     metadata: BTreeMap<String, Value>,
     problems: Vec<String>,
     /// There was no room for its schema.
-    is_left_out: bool,
+    left_out: Option<Full>,
 }
 
 /// A complete reading of the heartbeat table.
@@ -306,7 +306,7 @@ impl HeartbeatMemory {
             let Some(bytes) = row.schema_bytes.filter(|bytes| *bytes > MAX_SCHEMA_BYTES) else { continue };
             let known = self.partitions.entry(row.endpoint.clone()).or_default();
             known.hash.clone_from(&row.hash);
-            known.is_left_out = false;
+            known.left_out = None;
             known.problems =
                 vec![format!("its schema has {bytes} bytes, more than {MAX_SCHEMA_BYTES}: it is not read")];
         }
@@ -314,7 +314,9 @@ impl HeartbeatMemory {
 
     /// Whether a row has a schema or attributes that are not remembered, and may be.
     fn lacks(&self, row: &HeartbeatRow) -> bool {
-        let may_be = |known: &Remembered| known.hash != row.hash || (known.is_left_out && self.interner.has_room());
+        let may_be = |known: &Remembered| {
+            known.hash != row.hash || known.left_out.is_some_and(|refused| self.interner.has_room(refused))
+        };
         self.partitions.get(&row.endpoint).is_none_or(may_be)
     }
 
@@ -364,7 +366,7 @@ impl HeartbeatMemory {
                 self.first.insert(endpoint.clone());
             }
             let shared = inventory.map(|inventory| self.interner.share(inventory)).transpose();
-            let is_left_out = shared.is_err();
+            let left_out = shared.as_ref().err().copied();
             let inventory = shared.unwrap_or_else(|full| {
                 problems.push(full.to_string());
                 None
@@ -374,7 +376,7 @@ impl HeartbeatMemory {
                 changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));
             }
             let inventory = inventory.or(before);
-            let remembered = Remembered { hash, inventory, metadata, problems, is_left_out };
+            let remembered = Remembered { hash, inventory, metadata, problems, left_out };
             self.partitions.insert(endpoint, remembered);
         }
         Ok(changed)
@@ -383,7 +385,7 @@ impl HeartbeatMemory {
     /// The beat of a row, with its own schema or, if that was left out or could not be stored, the last one that was read.
     fn beat(&self, row: HeartbeatRow) -> Beat {
         let HeartbeatRow { endpoint, received, new_beats, skew, .. } = row;
-        let Remembered { hash, inventory, metadata, problems, is_left_out: _ } =
+        let Remembered { hash, inventory, metadata, problems, left_out: _ } =
             self.partitions.get(&endpoint).cloned().unwrap_or_default();
         let inventory = inventory.map_or(Inventory::Unknown, Inventory::Known);
         let hash = Some(hash).filter(|hash| !hash.is_empty());

@@ -30,13 +30,19 @@ pub struct DatabaseInventory {
 /// How many bytes all schemas may take, as far as that can be told: several times what large fleets do, and less than an agent's pod has.
 const MAX_BYTES: usize = 80 * 1024 * 1024;
 
+/// A schema of which no more is new than this is small. For such the last fifth of all bytes is kept, so that a few large ones, made up or not, keep no other's new table out.
+const SMALL_BYTES: usize = 1024 * 1024;
+
 /// What a table, or a column, takes beside its name.
 const BYTES_OF_AN_ENTRY: usize = 64;
 
 /// The schemas of all partitions take as much memory as they may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its schema is not taken in, as those of all partitions take too much memory: what is known of it is kept")]
-pub struct Full;
+pub struct Full {
+    /// How many bytes of it would be new.
+    pub bytes: usize,
+}
 
 /// Keeps one of each: a thousand partitions with equal databases cost the memory of one. Whoever may write heartbeats may make schemas up: beyond some bytes no new one
 /// is taken in.
@@ -60,16 +66,29 @@ impl Interner {
     /// # Errors
     /// [`Full`], if there is something new in it and no room for that.
     pub fn share(&mut self, inventory: SchemaInventory) -> Result<SchemaInventory, Full> {
-        if !self.has_room() && !inventory.0.values().all(|content| self.databases.contains(content)) {
-            return Err(Full);
+        let full = Full { bytes: self.bytes_of_new(&inventory) };
+        if full.bytes > 0 && !self.has_room(full) {
+            return Err(full);
         }
         let databases = inventory.0.into_iter().map(|(name, content)| (name, self.database(content)));
         Ok(SchemaInventory(databases.collect()))
     }
 
-    /// Whether something new may be taken in.
-    pub const fn has_room(&self) -> bool {
-        self.bytes < self.most
+    /// Whether what was not taken in would be now.
+    pub const fn has_room(&self, refused: Full) -> bool {
+        let kept = if refused.bytes > SMALL_BYTES { self.most / 5 } else { 0 };
+        self.bytes.saturating_add(refused.bytes) <= self.most - kept
+    }
+
+    fn bytes_of_new(&self, inventory: &SchemaInventory) -> usize {
+        let mut counted = HashSet::new();
+        let new = inventory.0.values().filter(|content| !self.databases.contains(*content));
+        new.map(|content| {
+            let columns = content.tables.values().chain(content.views.values()).flatten();
+            let columns = columns.filter(|columns| !self.columns.contains(*columns) && counted.insert(*columns));
+            bytes_of_database(content) + columns.map(|columns| bytes_of_columns(columns)).sum::<usize>()
+        })
+        .sum()
     }
 
     fn database(&mut self, mut content: Arc<DatabaseInventory>) -> Arc<DatabaseInventory> {
@@ -195,18 +214,46 @@ mod tests {
             let text = format!(r#"[{{"database":"Logs","tables":["{table}"],"tableSchemas":{{"{table}":"a:long"}}}}]"#);
             crate::heartbeat::parse_schema(&text.into(), crate::heartbeat::Limits::default()).0.unwrap()
         };
-        // Room for a table and its column, and a byte more.
-        let mut interner = Interner { most: 2 * (1 + BYTES_OF_AN_ENTRY) + 1, ..Interner::default() };
+        // Room for a table and its column, and another table with that.
+        let bytes = 1 + BYTES_OF_AN_ENTRY;
+        let mut interner = Interner { most: 3 * bytes, ..Interner::default() };
         let first = interner.share(schema("A")).unwrap();
         let second = interner.share(schema("B")).unwrap();
-        assert!(!interner.has_room());
-        assert_eq!(interner.share(schema("C")), Err(Full));
+        let full = Full { bytes };
+        assert!(!interner.has_room(full));
+        assert_eq!(interner.share(schema("C")), Err(full));
         assert_eq!(interner.share(schema("A")).as_ref(), Ok(&first), "it costs nothing");
         interner.forget_unused();
-        assert_eq!(interner.share(schema("C")), Err(Full), "both are held");
+        assert_eq!(interner.share(schema("C")), Err(full), "both are held");
         drop((first, second));
         interner.forget_unused();
         assert_eq!(interner.bytes, 0);
-        assert!(interner.share(schema("C")).is_ok());
+        assert!(interner.has_room(full) && interner.share(schema("C")).is_ok());
+    }
+
+    #[test]
+    fn large_schemas_leave_room_for_small_ones() {
+        let schema = |name: &str, tables: usize| {
+            let name = |number: usize| TableName::new(format!("{name}{number:0>900}")).unwrap();
+            let content = DatabaseInventory {
+                tables: (0..tables).map(|number| (name(number), None)).collect(),
+                ..DatabaseInventory::default()
+            };
+            SchemaInventory([(DatabaseName::new("Logs").unwrap(), Arc::new(content))].into())
+        };
+        let mut interner = Interner { most: 10 * SMALL_BYTES, ..Interner::default() };
+        let mut held = Vec::new();
+        let refused = loop {
+            match interner.share(schema(&format!("Large{}", held.len()), 1_500)) {
+                Ok(large) => held.push(large),
+                Err(full) => break full,
+            }
+        };
+        assert!(held.len() == 5 && refused.bytes > SMALL_BYTES, "{} of {refused:?}", held.len());
+        let small = interner.share(schema("Small", 1_000)).unwrap();
+        assert!(interner.bytes > 8 * SMALL_BYTES - refused.bytes && !interner.has_room(refused));
+        drop((held, small));
+        interner.forget_unused();
+        assert!(interner.has_room(refused));
     }
 }

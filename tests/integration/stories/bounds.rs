@@ -1,7 +1,10 @@
 //! Schemas that are large: all of them together are more than one answer may hold, or one is more than any may be. The hub makes the rows itself, so that only the agent
 //! is sent them.
 
+use std::fs;
+
 use serde_json::Value;
+use tests::process::Process;
 
 use crate::{
     admin::{admin_url, get, partition_of, until},
@@ -9,9 +12,14 @@ use crate::{
 };
 
 /// The partitions whose numbers are the first to the last beat, with the schema that an expression makes of a `Number`. Their clocks are right.
-async fn beat(hub: &Hub, (first, last): (u32, u32), schema: &str) {
+async fn beat(hub: &Hub, numbers: (u32, u32), schema: &str) {
+    beat_made_of(hub, numbers, ["", ""], schema).await;
+}
+
+/// The same, with what is said before the numbers, and what is made of them.
+async fn beat_made_of(hub: &Hub, (first, last): (u32, u32), [before, made]: [&str; 2], schema: &str) {
     let command = format!(
-        ".set-or-append Heartbeats <| range Number from {first} to {last} step 1 | project Timestamp = now(), ClusterEndpoint = strcat('http://127.0.0.', Number, ':1'), Schema = {schema}, PartitionMetadata = dynamic({{\"geo\": \"EU\"}})"
+        ".set-or-append Heartbeats <| {before}range Number from {first} to {last} step 1 {made}| project Timestamp = now(), ClusterEndpoint = strcat('http://127.0.0.', Number, ':1'), Schema = {schema}, PartitionMetadata = dynamic({{\"geo\": \"EU\"}})"
     );
     hub.server.command("FleetDiscovery", &command).await.expect("the hub takes heartbeats");
 }
@@ -41,7 +49,7 @@ async fn schemas_that_are_more_than_one_answer_may_hold_are_read_in_pages_and_gi
 
     let (code, output) = hub.pass().await;
     assert_eq!(code, Some(0), "{output}");
-    let recording = std::fs::read_to_string(&hub.server.recording).expect("the recording can be read");
+    let recording = fs::read_to_string(&hub.server.recording).expect("the recording can be read");
     let lines = recording.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
     let pages: Vec<u64> = lines
         .filter(|line| line["csl"].as_str().is_some_and(|text| text.contains(SCHEMAS)))
@@ -126,6 +134,61 @@ async fn a_schema_beyond_all_reason_is_refused_by_its_length_and_harms_no_other(
     until(&url, "/status", |_, status| partition_of(status, LONG)["databases"]["Logs"] == 2 && is_quiet(0, status))
         .await;
     assert_eq!(members_of_b().await, Some([false, false, false, true]));
+    agent.stop().await;
+    hub.end().await;
+}
+
+/// The most memory that a process has had so far, in MiB.
+fn peak(process: &Process) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.pid().expect("it runs")));
+    let status = status.expect("a running process has a status");
+    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).map(|rest| rest.trim_end_matches("kB"));
+    kibibytes.and_then(|kibibytes| kibibytes.trim().parse::<u64>().ok()).expect("it has a peak in kB") / 1024
+}
+
+#[tokio::test]
+async fn what_strangers_make_up_takes_less_memory_than_a_pod_has_and_leaves_room_for_those_who_beat() {
+    /// As the operator's pods have it.
+    const LIMIT: u64 = 256;
+    let hub = Hub::start().await;
+    hub.document_with_passes("1s", "allowedPartitionPattern: '127.0.0.*'");
+    beat(&hub, (1, 2), &short("\"A\"")).await;
+    let mut agent = hub.agent();
+    let url = admin_url(&agent).await;
+    until(&url, "/status", |_, status| status.contains("\"outcome\":\"unchanged\"")).await;
+
+    // Eleven million values; four hundred thousand columns; names that are as long as names may be. Of a database that the hub has not, so that no functions are made of them.
+    beat(&hub, (11, 12), "parse_json(strcat('[0', strrep(strrep(strrep(',0', 1024), 1024), 11), ']'))").await;
+    let list = "let List = toscalar(range Column from 1 to 1999 step 1 | summarize strcat_array(make_list(strcat('C', Column, ':long')), ',')); ";
+    let wide = "| extend Table = range(1, 200) | mv-expand Table to typeof(long) | extend Name = strcat('W', Number, '_', Table) | summarize Tables = make_list(strcat('\"', Name, '\"')), Columns = make_list(strcat('\"', Name, '\": \"', replace_string(List, 'C', strcat(Name, '_')), '\"')) by Number ";
+    let schema = "parse_json(strcat('[{\"database\": \"Attack\", \"tables\": [', strcat_array(Tables, ','), '], \"tableSchemas\": {', strcat_array(Columns, ','), '}}]'))";
+    beat_made_of(&hub, (21, 23), [list, wide], schema).await;
+    let long = "| extend Table = range(1, 8000) | mv-expand Table to typeof(long) | summarize Tables = make_list(strcat('\"L', Number, '_', Table, '_', strrep('x', 980), '\"')) by Number ";
+    let schema = "parse_json(strcat('[{\"database\": \"Attack\", \"tables\": [', strcat_array(Tables, ','), ']}]'))";
+    beat_made_of(&hub, (31, 33), ["", long], schema).await;
+    let told = |host: u32, status: &str, what: &str| {
+        let problems = partition_of(status, &format!("http://127.0.0.{host}:1"))["problems"].to_string();
+        problems.contains(what)
+    };
+    until(&url, "/status", |_, status| {
+        let zeros = [11, 12].iter().all(|host| told(*host, status, "it holds more than 200000 values"));
+        let beyond = (21..34).filter(|host| told(*host, status, "take too much memory")).count();
+        zeros && beyond > 0
+    })
+    .await;
+
+    // What the others have made since is federated all the same.
+    beat(&hub, (1, 2), &short("\"A\", \"B\"")).await;
+    // `federated_A`, `federated_B`, and `federation_status` in three databases.
+    let made = "adx_federation_changes_total{object=\"function\",action=\"create\",outcome=\"applied\"} 5";
+    until(&url, "/metrics", |_, metrics| metrics.lines().any(|line| line == made)).await;
+    let content = hub.content().await;
+    assert!(content.iter().any(|line| line.contains("federated_B")), "{content:#?}");
+    for host in ["127.0.0.1", "127.0.0.2"] {
+        assert_eq!(content.iter().filter(|line| line.contains("Logs_Partitions") && line.contains(host)).count(), 2);
+    }
+    let peak = peak(&agent);
+    assert!(peak < LIMIT, "{peak} MiB at most");
     agent.stop().await;
     hub.end().await;
 }

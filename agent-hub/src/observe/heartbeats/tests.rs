@@ -148,7 +148,7 @@ fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
     assert_eq!(changed.len(), 1, "the hub must forget the old columns of Logs");
     // One for which there was no room is fetched when there is.
     assert!(!lacks(&memory, "4"));
-    memory.partitions.values_mut().for_each(|known| known.is_left_out = true);
+    memory.partitions.values_mut().for_each(|known| known.left_out = Some(Full { bytes: 1 }));
     assert!(lacks(&memory, "4"));
     memory.refuse_long_schemas(rows(&[(endpoint, 1, "4", MAX_SCHEMA_BYTES + 1)]).values());
     assert!(!lacks(&memory, "4"), "nor is one that is too long now");

@@ -47,3 +47,34 @@ fn a_database_comes_before_the_value_of_an_attribute_that_gives_its_groups_name(
     let told = "'Logs' gets no entity group 'Logs_Partitions_X_Partitions'";
     assert!(plan.problems.iter().any(|problem| problem.starts_with(told)), "{:?}", plan.problems);
 }
+
+#[test]
+fn a_partition_that_makes_names_up_takes_neither_functions_from_the_others_nor_all_memory() {
+    let known = |tables: &[&str]| [("eu", 1, logs(tables)), ("us", 1, logs(tables))];
+    let empty = hub(&["Logs"]);
+    let hub = applied(empty.clone(), &planned(&fleet(&known(&["A"])), &empty));
+    // As much as is believed of each, and before all others in any order of names.
+    let made_up = |host: &'static str| {
+        let names = (0..8_000).map(|number| format!("0-{host}-{number:0>900}"));
+        (host, 1, json!([{"database": "Logs", "tables": names.collect::<Vec<_>>()}]))
+    };
+    let crowd = fleet(&[known(&["A", "B"]).as_slice(), &["x", "y", "z"].map(made_up)].concat());
+    let plan = planned(&crowd, &hub);
+    let texts: usize = plan.changes.iter().map(|change| change.request().text().len()).sum();
+    assert!(texts < 20 * 1024 * 1024, "{texts} bytes of commands");
+    let made = shown(&plan);
+    for change in ["alter function federated_A in Logs", "create function federated_B in Logs"] {
+        assert!(made.iter().any(|made| made == change), "{change} is not among {} changes", made.len());
+    }
+    assert!((3_000..8_000).contains(&made.len()), "{} changes", made.len());
+    let told = plan.problems.iter().find(|problem| problem.contains("get no function")).expect("it is told");
+    assert!(told.starts_with("'0-x-") && told.contains("more tables or views"), "{}", told.len());
+
+    // What is there stays, and nothing goes to and fro.
+    let hub = applied(hub, &plan);
+    assert_eq!(shown(&planned(&crowd, &hub)), [""; 0]);
+    let honest = ["eu", "us", "x", "y", "z"].map(|host| (host, 1, logs(&["A", "B"])));
+    let gone = shown(&planned(&fleet(&honest), &hub));
+    let without = gone.iter().filter(|change| change.starts_with("drop function federated_0-")).count();
+    assert_eq!(without, made.len() - 3, "their functions go with them");
+}
