@@ -45,6 +45,7 @@ fn view_with_conversions() -> PutFunction {
         (column("a b"), ScalarType::Long),
         (column("c"), ScalarType::String),
         (column("d"), ScalarType::Real),
+        (column("e"), ScalarType::Decimal),
     ]);
     let mut put = put_function(Members::Entities(entities()));
     if let Body::Federated(body) = &mut put.body {

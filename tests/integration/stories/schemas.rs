@@ -65,6 +65,47 @@ async fn a_column_of_two_types_is_one_column_or_two_as_in_kusto_where_the_docume
 }
 
 #[tokio::test]
+async fn columns_of_two_types_keep_their_values_in_the_one_that_both_are_converted_to() {
+    /// A column, its type and a value in one partition, those in another, and the type that both become.
+    const COLUMNS: [(&str, [&str; 2], [&str; 2], &str); 7] = [
+        ("IntReal", ["int", "int(7)"], ["real", "0.5"], "real"),
+        ("LongDecimal", ["long", "9007199254740993"], ["decimal", "decimal(0.1)"], "decimal"),
+        ("DecimalReal", ["decimal", "decimal(1.5)"], ["real", "2.5"], "real"),
+        ("BoolString", ["bool", "true"], ["string", "'yes'"], "string"),
+        ("DynamicString", ["dynamic", "dynamic({\"a\":1})"], ["string", "'text'"], "string"),
+        ("GuidString", ["guid", "guid(74be27de-1e4e-49d9-b579-fe0b331d3642)"], ["string", "'nobody'"], "string"),
+        ("DatetimeString", ["datetime", "datetime(2026-01-02T03:04:05Z)"], ["string", "'never'"], "string"),
+    ];
+    let (fleet, operator) = federated().await;
+    for (number, server) in fleet.partitions.iter().take(2).enumerate() {
+        let list = |cell: fn(&str, [&str; 2]) -> String| {
+            let cells = COLUMNS.map(|(name, first, second, _)| cell(name, if number == 0 { first } else { second }));
+            cells.join(", ")
+        };
+        for command in [
+            format!(".create table Mixed ({})", list(|name, [scalar_type, _]| format!("{name}:{scalar_type}"))),
+            format!(".set-or-append Mixed <| print {}", list(|name, [_, value]| format!("{name} = {value}"))),
+        ] {
+            server.command("Logs", &command).await.expect("the partition takes a table");
+        }
+    }
+    let names = COLUMNS.map(|(name, ..)| name);
+    let complete = |table: &tests::kusto::Table| table.rows.len() == 2 && table.columns == names;
+    let whole = fleet.hub_until("Logs", "federated_Mixed()", SOON, complete).await;
+    let types = fleet.hub.query("Logs", "federated_Mixed() | getschema | project ColumnType").await;
+    assert_eq!(types.expect("the hub answers").column("ColumnType"), COLUMNS.map(|(.., common)| common));
+    // A long of more digits than a real has is whole beside a decimal.
+    for values in [
+        "IntReal == 7.0 and LongDecimal == decimal(9007199254740993) and DecimalReal == 1.5 and BoolString =~ 'true' and DynamicString == '{\"a\":1}' and GuidString == '74be27de-1e4e-49d9-b579-fe0b331d3642' and todatetime(DatetimeString) == datetime(2026-01-02T03:04:05Z)",
+        "IntReal == 0.5 and LongDecimal == decimal(0.1) and DecimalReal == 2.5 and BoolString == 'yes' and DynamicString == 'text' and GuidString == 'nobody' and DatetimeString == 'never'",
+    ] {
+        let found = fleet.hub.query("Logs", &format!("federated_Mixed() | where {values} | count")).await;
+        assert_eq!(found.expect("the columns are one").column("Count"), ["1"], "{values}: {whole:?}");
+    }
+    end(fleet, [operator]).await;
+}
+
+#[tokio::test]
 async fn a_missing_hub_database_isolates_only_itself_until_it_is_made() {
     let (fleet, operator) = federated().await;
     fleet.partitions[0].command("Logs", ".create database Traces").await.expect("the partition makes a database");
