@@ -11,7 +11,7 @@ use tests::{
 
 use crate::{
     admin::{admin_url, partition_of, until},
-    faulty_hub::Hub,
+    faulty_hub::{DATABASES, Hub},
     support::{SOON, end, hub_content, until_printed_after, until_regions, whole_content},
     trust::hub_with,
 };
@@ -162,4 +162,57 @@ async fn two_agents_that_beat_as_one_cluster_are_told_and_change_nothing_of_any_
     }
     until_regions(&fleet, &["america", "asia", "europe"]).await;
     end(fleet, agents.into_iter().chain([hub])).await;
+}
+
+/// All functions with their texts, and all groups with their members.
+async fn texts(hub: &Hub) -> Vec<String> {
+    let mut texts = Vec::new();
+    for database in DATABASES {
+        for command in [".show functions | project Name, Body", ".show entity_groups | project Name, Entities"] {
+            let table = hub.server.command(database, command).await.expect("the hub answers");
+            texts.extend(table.rows.iter().map(|row| format!("{database} {row:?}")));
+        }
+    }
+    texts
+}
+
+/// Partitions choose the names of their databases, of which the names of groups are made.
+#[tokio::test]
+async fn no_name_of_a_strangers_database_gives_it_anothers_group_or_changes_a_function() {
+    const STRANGER: &str = "http://127.0.0.9:1";
+    let hub = Hub::start().await;
+    hub.document("entityGroups: [{by: geo}]");
+    // Where a person's group has the name of ours, functions ask `federated_Logs_Partitions`.
+    let persons = ".create entity_group Logs_Partitions (cluster('http://127.0.0.77:1').database('Mine'))";
+    hub.server.command("Logs", persons).await.expect("anybody may");
+    let logs = json!([{"database": "Logs", "tables": ["A", "B"]}]);
+    hub.beat_with(&logs).await;
+    let (code, output) = hub.pass().await;
+    assert_eq!(code, Some(0), "{output}");
+    let before = texts(&hub).await;
+    for text in ["federated_A", "['federated_Logs_Partitions'] as X", "Logs_Partitions_EU", "127.0.0.77"] {
+        assert!(before.iter().any(|line| line.contains(text)), "{text} is not in {before:#?}");
+    }
+
+    let named =
+        ["federated_Logs", "Logs_Partitions_EU", "Logs_Partitions", "federated_Logs_Partitions", "Logs_Partition"];
+    let schema = json!(named.map(|database| json!({"database": database, "tables": ["A", "B"]})));
+    // Behind the name of `Logs`'s group, this value is the name of another of its databases' group.
+    hub.beat_as(&[STRANGER], "EU_Partitions", &schema).await;
+    hub.beat_with(&logs).await;
+    let (code, output) = hub.pass().await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("'federated_Logs' gets no entity group 'federated_Logs_Partitions'"), "{output}");
+    let after = texts(&hub).await;
+    for line in &before {
+        assert!(after.contains(line), "{line} is not in {after:#?}");
+    }
+    let new: Vec<&String> = after.iter().filter(|line| !before.contains(line)).collect();
+    assert!(!new.is_empty(), "{output}");
+    for line in new {
+        let is_its =
+            line.contains(STRANGER) && !["1", "2", "3"].iter().any(|n| line.contains(&format!("127.0.0.{n}:1")));
+        assert!(is_its, "{line}");
+    }
+    hub.ends_quietly().await;
 }
