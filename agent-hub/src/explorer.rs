@@ -1,5 +1,5 @@
 //! All short histories of a small fleet, and random long ones of larger fleets, over the real step and plan functions: what must never happen, and what must happen
-//! at last. A history is beats that come or do not, readings that fail, agents that crash between two passes and in one, leaders that change, and a person's word
+//! at last. A history is beats that come or do not, readings that fail, agents that crash between two passes and in one, leaders that change, a clock that is set back, and a person's word
 //! about partitions and plans, each followed by a pass.
 
 mod promises;
@@ -191,6 +191,17 @@ fn a_time_limit_is_of_one_silence_also_where_nobody_saw_its_beginning() {
         world.check(&before, event, &passed, &settings);
     }
     assert_eq!(world.members().len(), 1, "it is over");
+}
+
+/// To depth five from a fleet that beats, from one whose majority has just expired, and from one that is dark.
+#[test]
+fn no_history_in_which_the_hubs_clock_is_set_back_breaks_a_promise() {
+    let settings = settings("");
+    let events = [CORE.as_slice(), &[Event::ClockBack]].concat();
+    for beating in [[0, 1, 2].as_slice(), &[0], &[]] {
+        let worlds = worlds(&with_silent(complete(3), beating, &settings), &events, 5, &settings);
+        assert!(worlds > 1_000, "{worlds}");
+    }
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub(super) enum Event {
     OtherLeads,
     /// The one that led before makes a pass with what it remembers: a lease is no mutual exclusion.
     StaleLeads,
+    /// The hub's clock is set back by more than a time to live.
+    ClockBack,
     /// A person blocks this partition.
     Block(usize),
     /// And takes that back.
@@ -139,7 +141,8 @@ impl World {
     }
 
     pub(super) fn beat(&mut self, partition: usize) {
-        self.beats[partition] = Some(self.now);
+        // By a clock that was set back, the newest may be an earlier one.
+        self.beats[partition] = self.beats[partition].max(Some(self.now));
         self.counted[partition] += 1;
     }
 
@@ -197,6 +200,7 @@ impl World {
                 drop(unread(&mut self.hub, groups));
                 return passed;
             }
+            Event::ClockBack => self.set_clock_back(),
             Event::Crash => self.agents[0] = None,
             Event::OtherLeads => self.agents = [None, self.agents[0].take()],
             Event::StaleLeads if self.agents[1].is_some() => {
@@ -228,6 +232,15 @@ impl World {
     fn all_beat(&mut self) {
         self.now += INTERVAL;
         (0..self.beats.len()).for_each(|partition| self.beat(partition));
+    }
+
+    /// Of what is ahead of the clock then, nothing tells how long ago it was: it counts as now.
+    fn set_clock_back(&mut self) {
+        let now = self.now - INTERVAL * 4;
+        self.now = now;
+        for at in self.held_at.values_mut().chain(&mut self.sight_since) {
+            *at = (*at).min(now);
+        }
     }
 
     /// A pass that sees nothing.
