@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::process::Process;
@@ -117,21 +118,24 @@ async fn no_fault_at_any_request_of_a_pass_removes_anything_or_leaves_a_trace() 
     judge_together(done.iter().map(|(folder, _)| folder.path()));
 }
 
-#[tokio::test]
-async fn an_agent_that_is_killed_at_any_request_leaves_what_the_next_one_completes() {
-    let hub = Hub::start().await;
+/// How many requests a pass has that has something to do, and all that such passes leave: without more, and with it.
+async fn undisturbed(hub: &Hub) -> (usize, [Vec<String>; 2]) {
     hub.turn(false).await;
     hub.pass().await;
     let without = hub.whole_content().await;
-    let requests = {
-        let before = hub.requests();
-        hub.turn(true).await;
-        hub.pass().await;
-        // One of them is this test's heartbeat.
-        hub.requests() - before - 1
-    };
-    let undisturbed = [without, hub.whole_content().await];
+    let before = hub.requests();
+    hub.turn(true).await;
+    hub.pass().await;
+    // One of them is this test's heartbeat.
+    let requests = hub.requests() - before - 1;
     assert!(requests >= 14, "a pass that has something to do sends {requests} requests");
+    (requests, [without, hub.whole_content().await])
+}
+
+#[tokio::test]
+async fn an_agent_that_is_killed_at_any_request_leaves_what_the_next_one_completes() {
+    let hub = Hub::start().await;
+    let (requests, undisturbed) = undisturbed(&hub).await;
     for request in 0..requests {
         let with = request % 2 == 1;
         hub.turn(with).await;
@@ -152,6 +156,45 @@ async fn an_agent_that_is_killed_at_any_request_leaves_what_the_next_one_complet
         let complete = hub.is_complete(with).await;
         assert_eq!((code, complete), (Some(0), Ok(())), "killed at request {request}: {output}");
         assert_eq!(hub.whole_content().await, undisturbed[usize::from(with)], "killed at request {request}: {output}");
+    }
+    hub.ends_quietly().await;
+}
+
+/// As one whose lease another has taken meanwhile: what it goes on with is out of date.
+#[tokio::test]
+async fn an_agent_that_stands_still_in_its_pass_while_another_leads_undoes_nothing_when_it_goes_on() {
+    /// In milliseconds.
+    const ON_ITS_WAY: u64 = 1_000;
+    let hub = Hub::start().await;
+    let (requests, undisturbed) = undisturbed(&hub).await;
+    for (round, request) in (0..requests).step_by(5).enumerate() {
+        let with = round % 2 == 1;
+        hub.turn(with).await;
+        let before = hub.requests();
+        hub.fail(&json!([{"skip": request, "count": 1, "fault": {"delay": ON_ITS_WAY}}]));
+        let mut agent = hub.agent();
+        until(&agent, "its pass comes to that request", || {
+            hub.requests() >= before + request || agent.output().contains("pass ended")
+        })
+        .await;
+        time::sleep(Duration::from_millis(50)).await;
+        agent.signal(Signal::SIGSTOP);
+        let stopped = time::Instant::now();
+        hub.fail(&json!([]));
+        // Its request may be done before what the other does, in the middle of it, or after it.
+        hub.pass().await;
+        time::sleep_until(stopped + Duration::from_millis(ON_ITS_WAY)).await;
+        assert_eq!(hub.has_kept_the_live().await, Ok(()), "at request {request}");
+        let passes = || agent.output().matches("pass ended outcome=").count();
+        let ended = passes();
+        agent.signal(Signal::SIGCONT);
+        // The one that stood still, and two more.
+        until(&agent, "its passes end", || passes() >= ended + 3).await;
+        assert_eq!(hub.has_kept_the_live().await, Ok(()), "at request {request}: {}", agent.output());
+        assert_eq!(hub.is_complete(with).await, Ok(()), "at request {request}: {}", agent.output());
+        let left = hub.whole_content().await;
+        assert_eq!(left, undisturbed[usize::from(with)], "at request {request}: {}", agent.output());
+        agent.stop().await;
     }
     hub.ends_quietly().await;
 }
