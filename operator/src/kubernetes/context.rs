@@ -7,14 +7,17 @@ use std::{
 };
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Client,
+    api::DynamicObject,
     runtime::{
         events::Recorder,
         reflector::{ObjectRef, Store},
     },
 };
 use shared::document::ADXCluster;
+use tokio::time::Instant;
 
 use super::{
     child::{Kind, Owner},
@@ -31,6 +34,8 @@ use crate::api::{Alerter, Collector, Ingestor};
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How long the watch is waited for that is to show what was written: one that is behind for longer may have begun anew, in an etcd that counts from an earlier version.
+const LONGEST_LAG: Duration = Duration::from_secs(30);
 
 /// Objects as the watches last saw them.
 #[derive(Clone)]
@@ -75,6 +80,17 @@ struct Memory {
     repaired: Option<Timestamp>,
     /// Where its status may not say that it cannot be read: its uid, and what is wrong with it.
     unsaid: Option<(String, String)>,
+    written: Option<Written>,
+}
+
+/// The last write of an object's status.
+#[derive(Debug)]
+struct Written {
+    /// Which object it was: another of its name is another.
+    uid: String,
+    /// Its version with that.
+    version: u64,
+    at: Instant,
 }
 
 /// Handed to every reconcile.
@@ -140,6 +156,27 @@ impl Context {
         self.remembering(owner, |memory| memory.unsaid.replace(said.clone()) != Some(said))
     }
 
+    /// Its status was written.
+    pub(crate) fn note_written(&self, owner: &Owner, object: &DynamicObject) {
+        let Some(version) = version_of(&object.metadata) else { return };
+        let (uid, at) = (owner.uid.clone(), Instant::now());
+        self.remembering(owner, |memory| memory.written = Some(Written { uid, version, at }));
+    }
+
+    /// Whether the watch shows an object as it was before its status was written last. What is to be said would be compared with what is not said any more: where the two
+    /// are equal nothing would be written, and the object would go on saying what was true in between.
+    pub(crate) fn is_behind(&self, owner: &Owner, seen: &ObjectMeta) -> bool {
+        let mut memory = self.memory.lock().expect("no holder of this lock panics");
+        let Some(memory) = memory.get_mut(&key(owner)) else { return false };
+        let is_before = |written: &Written| version_of(seen).is_some_and(|seen| seen < written.version);
+        let waits = |written: &Written| written.uid == owner.uid && written.at.elapsed() < LONGEST_LAG;
+        let is_behind = memory.written.as_ref().is_some_and(|written| is_before(written) && waits(written));
+        if !is_behind {
+            memory.written = None;
+        }
+        is_behind
+    }
+
     /// The object is fine again, or gone.
     pub(crate) fn forget_failures(&self, owner: &Owner) {
         let mut memory = self.memory.lock().expect("no holder of this lock panics");
@@ -161,6 +198,11 @@ impl Context {
 
 fn known<K: Managed>(store: &Store<Stored<K>>) -> Vec<Arc<K>> {
     store.state().iter().filter_map(|stored| stored.known()).collect()
+}
+
+/// [Versions of one kind can be compared](https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions): they are etcd's, which counts.
+fn version_of(metadata: &ObjectMeta) -> Option<u64> {
+    metadata.resource_version.as_ref()?.parse().ok()
 }
 
 fn key(owner: &Owner) -> Key {

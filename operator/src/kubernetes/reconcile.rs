@@ -97,10 +97,16 @@ struct Report {
 /// by an Event, which nothing watches.
 const LOOK_AT_PODS: Duration = Duration::from_secs(10);
 
+/// How soon an object is looked at again whose watch does not show yet what was written to it.
+const CATCH_UP: Duration = Duration::from_millis(50);
+
 /// Reconciles one object.
 pub(crate) async fn reconcile<K: Managed>(stored: Arc<Stored<K>>, context: Arc<Context>) -> Result<Action, Infallible> {
     let started = Instant::now();
     let owner = Owner::of(K::KIND, stored.meta());
+    if context.is_behind(&owner, stored.meta()) {
+        return Ok(Action::requeue(CATCH_UP));
+    }
     let result = match &*stored {
         Stored::Readable(object) => steps(&**object, &owner, &context).await,
         Stored::Unreadable(unreadable) => reconcile_unreadable(unreadable, &owner, &context).await,
@@ -435,12 +441,15 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
         Api::namespaced_with(context.client.clone(), &namespace, &ApiResource::erase::<K>(&()));
     match api.patch_status(&object.name_any(), &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&patch)).await
     {
-        Ok(written) => match take_surplus(&api, &written, &patch["status"]).await {
-            Ok(true) => Ok(outcome),
-            // Another write came before: all of it once more.
-            Ok(false) => Ok(Outcome::Failed),
-            Err(error) => Err(ReconcileError::Status(error)),
-        },
+        Ok(written) => {
+            context.note_written(&Owner::of(K::KIND, object.meta()), &written);
+            match take_surplus(&api, &written, &patch["status"]).await {
+                Ok(true) => Ok(outcome),
+                // Another write came before: all of it once more.
+                Ok(false) => Ok(Outcome::Failed),
+                Err(error) => Err(ReconcileError::Status(error)),
+            }
+        }
         // Deleted since we looked.
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(outcome),
         // Perhaps made anew since then, which is another look's.

@@ -1,5 +1,6 @@
 //! The whole of the controllers with the clock stopped, over an API server that takes no time: how long something takes is how long the operator waits for timers.
 
+mod behind;
 mod besides;
 mod faults;
 mod fixed;

@@ -71,6 +71,8 @@ struct Stored {
     /// All that was asked for, in its order, whatever became of it.
     asked: Vec<Write>,
     faults: Vec<(Write, Fault)>,
+    /// A plural of which nobody is told, and what is to be told.
+    held: Option<(String, Vec<(Key, &'static str, Value)>)>,
     /// What admission makes of an object that is written: where, and what.
     admission: Vec<(Key, &'static str, Value)>,
 }
@@ -94,7 +96,12 @@ impl Stored {
         self.tell(key, "DELETED", object);
     }
 
-    fn tell(&mut self, (plural, _): &Key, event: &str, object: &Value) {
+    fn tell(&mut self, key: &Key, event: &'static str, object: &Value) {
+        let (plural, _) = key;
+        if let Some((_, events)) = self.held.as_mut().filter(|(held, _)| held == plural) {
+            events.push((key.clone(), event, object.clone()));
+            return;
+        }
         let event = json!({"type": event, "object": object});
         self.watches.retain(|(watched, watch)| watched != plural || watch.unbounded_send(event.clone()).is_ok());
     }
@@ -144,6 +151,20 @@ impl Server {
     /// From now on, a field of an object has this value, whatever is written.
     pub(super) fn overrule(&self, key: &Key, path: &'static str, value: Value) {
         self.stored().admission.push((key.clone(), path, value));
+    }
+
+    /// From now on the watches of a plural are behind.
+    pub(super) fn hold_watches(&self, plural: &str) {
+        self.stored().held = Some((plural.to_owned(), Vec::new()));
+    }
+
+    /// They catch up.
+    pub(super) fn release_watches(&self) {
+        let mut stored = self.stored();
+        let (_, events) = stored.held.take().unwrap_or_default();
+        for (key, event, object) in events {
+            stored.tell(&key, event, &object);
+        }
     }
 
     /// All writes that were asked for.

@@ -1,0 +1,46 @@
+//! The watch of an object is behind what was written to it.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn what_was_true_for_a_moment_is_not_said_for_ever_where_the_watch_shows_it_late() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let key = |plural: &str| (plural.to_owned(), "a".to_owned());
+    let (alerter, deployment) = (key("alerters"), key("deployments"));
+    let run = |ready: i64| {
+        let mut object = server.get(&deployment).expect("it was made");
+        object["status"] = json!({"replicas": 1, "readyReplicas": ready, "updatedReplicas": 1});
+        server.put(&deployment, object);
+    };
+    let says = || {
+        let status = server.get(&alerter).expect("it is there")["status"].clone();
+        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == "Ready").map(|ready| ready["status"].clone())
+    };
+    run(1);
+    time::sleep(LATER).await;
+    assert_eq!(says(), Some(json!("True")));
+
+    server.hold_watches("alerters");
+    run(0);
+    time::sleep(AT_ONCE).await;
+    assert_eq!(says(), Some(json!("False")));
+    // As it was before, and as the watch still shows it.
+    run(1);
+    time::sleep(Duration::from_secs(1)).await;
+    server.release_watches();
+    time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(says(), Some(json!("True")));
+
+    // One that never catches up keeps nothing from being looked after.
+    server.hold_watches("alerters");
+    run(0);
+    time::sleep(AT_ONCE).await;
+    let mut scaled = server.get(&deployment).expect("it is there");
+    scaled["spec"]["replicas"] = 7.into();
+    server.put(&deployment, scaled);
+    time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(server.get(&deployment).expect("it is there")["spec"]["replicas"], 1);
+    term.cancel();
+}
