@@ -72,7 +72,7 @@ struct Stored {
     asked: Vec<Write>,
     faults: Vec<(Write, Fault)>,
     /// A plural of which nobody is told, and what is to be told.
-    held: Option<(String, Vec<(Key, &'static str, Value)>)>,
+    held: Option<(String, Vec<Value>)>,
     /// What admission makes of an object that is written: where, and what.
     admission: Vec<(Key, &'static str, Value)>,
 }
@@ -96,13 +96,15 @@ impl Stored {
         self.tell(key, "DELETED", object);
     }
 
-    fn tell(&mut self, key: &Key, event: &'static str, object: &Value) {
-        let (plural, _) = key;
-        if let Some((_, events)) = self.held.as_mut().filter(|(held, _)| held == plural) {
-            events.push((key.clone(), event, object.clone()));
-            return;
-        }
+    fn tell(&mut self, (plural, _): &Key, event: &str, object: &Value) {
         let event = json!({"type": event, "object": object});
+        match &mut self.held {
+            Some((held, events)) if held == plural => events.push(event),
+            _ => self.send(plural, &event),
+        }
+    }
+
+    fn send(&mut self, plural: &str, event: &Value) {
         self.watches.retain(|(watched, watch)| watched != plural || watch.unbounded_send(event.clone()).is_ok());
     }
 }
@@ -161,10 +163,8 @@ impl Server {
     /// They catch up.
     pub(super) fn release_watches(&self) {
         let mut stored = self.stored();
-        let (_, events) = stored.held.take().unwrap_or_default();
-        for (key, event, object) in events {
-            stored.tell(&key, event, &object);
-        }
+        let (plural, events) = stored.held.take().unwrap_or_default();
+        events.iter().for_each(|event| stored.send(&plural, event));
     }
 
     /// All writes that were asked for.
