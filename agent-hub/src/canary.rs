@@ -36,6 +36,10 @@ impl Canaries {
     ) -> BTreeSet<ClusterEndpoint> {
         let new: BTreeSet<&ClusterEndpoint> = new.collect();
         self.failed.retain(|endpoint, _| new.contains(endpoint));
+        for failed in self.failed.values_mut() {
+            // The hub's clock may have been set back.
+            failed.again_at = failed.again_at.min(now.checked_add(failed.wait).unwrap_or(Timestamp::MAX));
+        }
         let is_due =
             |endpoint: &&&ClusterEndpoint| self.failed.get(**endpoint).is_none_or(|failed| failed.again_at <= now);
         let mut due: Vec<&ClusterEndpoint> = new.iter().filter(is_due).copied().collect();
@@ -92,6 +96,9 @@ mod tests {
         }
         assert_eq!(asked, [0, 1, 3, 7, 15, 31, 63, 123, 183]);
         assert_eq!(canaries.failures(), BTreeMap::from([(eu.clone(), "no".to_owned())]));
+        // The clock is set back by three hours, of which it waits for one.
+        let asked = (20..100).find(|minute| !canaries.due([&eu].into_iter(), at(*minute)).is_empty());
+        assert_eq!(asked, Some(80));
         canaries.answered(eu.clone(), Ok(()), at(200));
         assert!(canaries.failures().is_empty() && canaries.sound.contains(&eu));
         canaries.answered(eu.clone(), Err("no".to_owned()), at(201));

@@ -20,6 +20,8 @@ pub struct StaleColumns {
     outdated: BTreeMap<ClusterEndpoint, String>,
     /// Of whom this process knew no schema before, until they have been judged.
     first: BTreeSet<ClusterEndpoint>,
+    /// Another process may have led, and told of other schemas than this one has read, until that has been judged.
+    is_recalled: bool,
 }
 
 impl StaleColumns {
@@ -33,10 +35,15 @@ impl StaleColumns {
         self.first.extend(first);
     }
 
+    /// What was recorded counts, and not what this process has seen before.
+    pub const fn recalled(&mut self) {
+        self.is_recalled = true;
+    }
+
     /// `outdated`: whose schemas are not those that were recorded.
     pub fn judge(&mut self, outdated: BTreeMap<ClusterEndpoint, String>, fleet: &Fleet) {
-        let first = mem::take(&mut self.first);
-        for endpoint in outdated.keys().filter(|endpoint| first.contains(*endpoint)) {
+        let (first, is_recalled) = (mem::take(&mut self.first), mem::take(&mut self.is_recalled));
+        for endpoint in outdated.keys().filter(|endpoint| is_recalled || first.contains(*endpoint)) {
             // Another process saw other columns, and was not there to tell the hub of these: which database they are of is not known.
             if let Some(Inventory::Known(inventory)) = fleet.get(endpoint).map(|partition| &partition.beat.inventory) {
                 self.databases.extend(inventory.0.keys().map(|database| (endpoint.clone(), database.clone())));
@@ -90,6 +97,12 @@ mod tests {
         columns.told_but([].into());
         assert_eq!(columns.told(), outdated());
         assert_eq!(columns, StaleColumns::default());
+        // Another led, read another schema and told of it; this one sees again what it has known all the time.
+        columns.recalled();
+        columns.judge(outdated(), &fleet);
+        assert_eq!(columns.due(), [logs()].into());
+        columns.told_but([].into());
+        assert_eq!(columns.told(), outdated());
         // What changed while this process watched is told by its database; what was recorded needs no word.
         columns.read([logs()], []);
         columns.judge([].into(), &fleet);

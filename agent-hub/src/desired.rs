@@ -196,9 +196,10 @@ impl GroupNames {
         let (mut whole, mut asked) = (BTreeMap::new(), BTreeMap::new());
         for (database, members) in databases {
             let Ok(group) = group_of(members.spelling.as_ref().unwrap_or(database)) else { continue };
-            if hub.is_taken(database, &group) {
-                asked.extend(asked_groups(&group, settings).skip(1).map(|own| (own, database.clone())));
-            }
+            // One that was asked until now still is, until its functions ask another.
+            let is_asked = |own: &EntityGroupName| hub.is_taken(database, &group) || hub.lists(own, database);
+            let own = asked_groups(&group, settings).skip(1).filter(is_asked);
+            asked.extend(own.map(|own| (own, database.clone())));
             whole.insert(group, database.clone());
         }
         Self { whole, asked }

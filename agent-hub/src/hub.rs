@@ -161,6 +161,14 @@ impl Hub {
         groups.and_then(|groups| groups.get(name)).is_some_and(|group| self.owns(database, name, group))
     }
 
+    /// Whether a group of this name that is ours, in any database, lists partitions' database of that name.
+    pub fn lists(&self, name: &EntityGroupName, listed: &DatabaseName) -> bool {
+        self.databases.iter().filter(|(database, _)| self.has_own(database, name)).any(|(_, content)| {
+            let group = content.groups.as_ref().ok().and_then(|groups| groups.get(name));
+            matches!(group, Some(ExistingGroup::Members(members)) if members.iter().any(|entity| entity.database == *listed))
+        })
+    }
+
     /// Whether a group that exists is ours.
     pub fn owns(&self, database: &DatabaseName, name: &EntityGroupName, group: &ExistingGroup) -> bool {
         self.claims.get(&(database.clone(), name.clone())).is_some_and(|claim| claim.covers(group))

@@ -294,6 +294,7 @@ impl HubAgent {
             if missing.members_table { Membership::default() } else { read_members(&self.hub, &self.config).await? };
         self.membership.clone_from(&recorded);
         self.recorded = recorded;
+        self.columns.recalled();
         if self.seen_at.is_some() {
             // This process was blind: what was recorded before is no silence that was watched.
             self.membership.lose_sight();
@@ -497,6 +498,7 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
             (Decision::Hold(Hold { reason, released: None, kept: BTreeMap::new() }), Vec::new())
         }
     };
+    problems.extend(missing.unseen);
     let (held, released) = match decision {
         Decision::Hold(Hold { reason, released, .. }) => (vec![reason], released),
         Decision::Apply(plan) => {

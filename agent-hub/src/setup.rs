@@ -67,6 +67,8 @@ pub struct SetUp {
 pub struct Missing {
     /// The commands that make it right, in order.
     pub commands: Vec<Request>,
+    /// Policies that the hub does not show, in sentences: nothing is done to those.
+    pub unseen: Vec<String>,
     /// Whether a heartbeat table is not there yet.
     pub heartbeat_table: bool,
     /// Whether there is no table yet that records our groups.
@@ -114,7 +116,8 @@ impl Setup {
             return Ok(Vec::new());
         }
         let missing = look(hub, config).await?;
-        let mut done = Vec::new();
+        let unseen = missing.unseen.into_iter().map(|why| SetUp { action: ChangeAction::Alter, result: Err(why) });
+        let mut done: Vec<SetUp> = unseen.collect();
         for command in &missing.commands {
             let creates = command.name().starts_with("create_");
             let action = if creates { ChangeAction::Create } else { ChangeAction::Alter };
@@ -159,12 +162,13 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, Setu
     ] {
         let retention = AlterRetention { database, table, period: RECORD_RETENTION }.request();
         match show(hub, config, table, HeartbeatPolicy::Retention).await? {
-            None => {
+            Shown::Absent => {
                 *is_missing = true;
                 missing.commands.extend([create, retention]);
             }
-            Some(policy) if !has_soft_delete(&policy, RECORD_RETENTION) => missing.commands.push(retention),
-            Some(_) => {}
+            Shown::Policy(policy) if !has_soft_delete(&policy, RECORD_RETENTION) => missing.commands.push(retention),
+            Shown::Policy(_) => {}
+            Shown::Refused(why) => missing.unseen.push(why),
         }
     }
     if !missing.members_table {
@@ -172,9 +176,10 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, Setu
     }
     let tables = stream::iter(config.heartbeats.tables()).map(|table| look_at_heartbeats(hub, config, table));
     let tables: Vec<_> = tables.buffered(CONCURRENT_TABLES).try_collect().await?;
-    for (commands, is_missing) in tables {
-        missing.heartbeat_table |= is_missing;
-        missing.commands.extend(commands);
+    for table in tables {
+        missing.heartbeat_table |= table.heartbeat_table;
+        missing.commands.extend(table.commands);
+        missing.unseen.extend(table.unseen);
     }
     if missing.ownership_table || missing.members_table || missing.heartbeat_table {
         require_database(hub, database).await?;
@@ -216,34 +221,35 @@ fn listed_columns(create: &Request) -> &str {
     create.text().split_once('(').map_or("", |(_, listed)| listed.trim_end_matches(')'))
 }
 
-/// What a heartbeat table lacks, and whether it is not there at all.
-async fn look_at_heartbeats(
-    hub: &KustoClient,
-    config: &HubConfig,
-    table: &TableName,
-) -> Result<(Vec<Request>, bool), SetupError> {
-    let (mut commands, mut is_missing) = (Vec::new(), false);
+/// What one heartbeat table lacks.
+async fn look_at_heartbeats(hub: &KustoClient, config: &HubConfig, table: &TableName) -> Result<Missing, SetupError> {
+    let mut missing = Missing::default();
     let database = &config.heartbeat_database;
     let create = CreateHeartbeatTable { database, table }.request();
     for policy in POLICIES {
         match show(hub, config, table, policy).await? {
             // The table is there, as it has shown its other policies: what is not there is its column, and a table without it may be another's.
-            None if is_missing || policy == HeartbeatPolicy::SchemaEncoding => {}
-            None => {
-                is_missing = true;
-                commands.push(create.clone());
+            Shown::Absent if missing.heartbeat_table || policy == HeartbeatPolicy::SchemaEncoding => {}
+            Shown::Absent => {
+                missing.heartbeat_table = true;
+                missing.commands.push(create.clone());
             }
-            Some(present) if is_right(policy, &present, config) => continue,
-            Some(_) => {}
+            Shown::Policy(present) if is_right(policy, &present, config) => continue,
+            Shown::Policy(_) => {}
+            Shown::Refused(why) => {
+                missing.unseen.push(why);
+                continue;
+            }
         }
-        commands.push(command(policy, table, config));
+        missing.commands.push(command(policy, table, config));
     }
     // Whose policies are right needs no look: nothing is done to it.
-    if !is_missing && !commands.is_empty() && !has_columns(&create, &columns(hub, database, table).await?) {
+    let is_changed = !missing.heartbeat_table && !missing.commands.is_empty();
+    if is_changed && !has_columns(&create, &columns(hub, database, table).await?) {
         let columns = listed_columns(&create).to_owned();
         return Err(SetupError::NoHeartbeats { database: database.clone(), table: table.clone(), columns });
     }
-    Ok((commands, is_missing))
+    Ok(missing)
 }
 
 /// A missing database refuses like a missing table; only the list of databases tells them apart.
@@ -272,31 +278,46 @@ fn command(policy: HeartbeatPolicy, table: &TableName, config: &HubConfig) -> Re
     }
 }
 
-/// A policy as JSON, null where none is set; `None` if there is no such table or column. Kusto refuses to show it then, and no code says that it is for that: of a table that is
-/// there it shows the columns.
+/// What a hub says of a policy.
+enum Shown {
+    /// As JSON, null where none is set.
+    Policy(Value),
+    /// There is no such table or column.
+    Absent,
+    /// Nothing, though the table is there; in a sentence.
+    Refused(String),
+}
+
+/// Kusto refuses to show a policy of what is not there, and no code says that it is for that: of a table that is there it shows the columns.
 async fn show(
     hub: &KustoClient,
     config: &HubConfig,
     table: &TableName,
     policy: HeartbeatPolicy,
-) -> Result<Option<Value>, SetupError> {
+) -> Result<Shown, SetupError> {
     let database = &config.heartbeat_database;
     let request = ShowPolicy { database, table, policy }.request();
     let answer = match hub.send(&request).await {
         Ok(answer) => answer,
-        Err(source) => {
-            let is_absent = is_permanent(&source)
-                && match columns(hub, database, table).await {
-                    Ok(present) => policy == HeartbeatPolicy::SchemaEncoding && !names(&present).contains("Schema"),
-                    Err(SetupError::Command { source, .. }) if is_permanent(&source) => true,
-                    Err(error) => return Err(error),
-                };
-            return if is_absent { Ok(None) } else { Err(SetupError::Command { command: request.name(), source }) };
+        Err(error) if is_permanent(&error) => {
+            let present = match columns(hub, database, table).await {
+                Err(SetupError::Command { source, .. }) if is_permanent(&source) => String::new(),
+                present => present?,
+            };
+            let is_column_absent = policy == HeartbeatPolicy::SchemaEncoding && !names(&present).contains("Schema");
+            if present.is_empty() || is_column_absent {
+                return Ok(Shown::Absent);
+            }
+            let (text, error) = (request.text(), chain(&error));
+            return Ok(Shown::Refused(format!(
+                "the hub does not show a policy, which is left as it is: {text}: {error}"
+            )));
         }
+        Err(source) => return Err(SetupError::Command { command: request.name(), source }),
     };
     let text = answer.rows().next().and_then(|row| row.string("Policy").ok().map(str::to_owned)).unwrap_or_default();
     // Most policies are JSON; the encoding policy is a bare word.
-    Ok(Some(serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    Ok(Shown::Policy(serde_json::from_str(&text).unwrap_or(Value::String(text))))
 }
 
 fn is_permanent(error: &KustoError) -> bool {

@@ -16,6 +16,9 @@ use crate::{hub::Hub, settings::Settings};
 /// is also well below the most that an answer may hold.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 
+/// What is kept for tables that more than one partition has, now or later: a partition that makes names up is alone with them.
+const KEPT_BYTES: usize = MOST_BYTES / 5;
+
 /// What a function takes beside its table's name, as measured.
 const BYTES_OF_A_FUNCTION: usize = 3 * 1024;
 
@@ -25,8 +28,8 @@ const COPIES_OF_A_NAME: usize = 14;
 /// Tables and views that get no function, by database.
 pub(super) type LeftOut<'a> = BTreeMap<DatabaseName, BTreeSet<&'a TableName>>;
 
-/// Which of the databases' tables get no function. One that is there stays; of new ones those come first that most partitions have, so that a partition which makes names up takes nothing from
-/// the others.
+/// Which of the databases' tables get no function. One that is there stays; of new ones those come first that most partitions have, and of what only one has the last fifth
+/// of the memory is kept free, so that a partition which makes names up takes nothing from the others.
 pub(super) fn left_out<'a>(
     databases: &BTreeMap<DatabaseName, DatabaseMembers<'a>>,
     hub: &Hub,
@@ -55,12 +58,12 @@ pub(super) fn left_out<'a>(
     }
     new.sort_unstable();
     let mut left_out = LeftOut::new();
-    for (_, database, table) in new {
-        match room.checked_sub(bytes_of(table)) {
-            Some(rest) => room = rest,
-            None => {
-                left_out.entry(database.clone()).or_default().insert(table);
-            }
+    for (Reverse(partitions), database, table) in new {
+        let (bytes, kept) = (bytes_of(table), if partitions > 1 { 0 } else { KEPT_BYTES });
+        if bytes + kept <= room {
+            room -= bytes;
+        } else {
+            left_out.entry(database.clone()).or_default().insert(table);
         }
     }
     left_out
@@ -71,7 +74,8 @@ fn having<'a>(members: &DatabaseMembers<'a>) -> BTreeMap<&'a TableName, usize> {
     let mut having = BTreeMap::new();
     for (content, entities) in &members.contents {
         let content: &'a DatabaseInventory = content;
-        for table in content.tables.keys().chain(content.views.keys()) {
+        // One that is listed as both is one function.
+        for table in content.tables.keys().chain(content.views.keys()).collect::<BTreeSet<_>>() {
             *having.entry(table).or_default() += entities.len();
         }
     }

@@ -1,4 +1,5 @@
-//! The hub's clock may be set back. What it was ahead then must not hold removals until it is there again. Pure; called by each step.
+//! The hub's clock may be set back. What is remembered from when it was ahead must not hold removals until it is there again; beats that came then are as new as they say. Pure;
+//! called by each step.
 
 use jiff::Timestamp;
 

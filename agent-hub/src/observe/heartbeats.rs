@@ -33,6 +33,8 @@ pub struct HeartbeatMemory {
     partitions: BTreeMap<ClusterEndpoint, Remembered>,
     /// Of whom a schema was read for the first time, since the last reading that was whole.
     first: BTreeSet<ClusterEndpoint>,
+    /// Databases whose content was read anew and differs, since then.
+    changed: BTreeSet<(ClusterEndpoint, DatabaseName)>,
     interner: Interner,
     turns: Turns,
     /// The hub server's clock at the last complete reading.
@@ -127,12 +129,12 @@ pub async fn read_heartbeats(
         let enough = ReadHeartbeats::ENOUGH;
         problems.insert(0, format!("more than {enough} endpoints beat: all that are federated or listed are looked at, and of the others only some"));
     }
-    let (mut changed, mut unread) = (BTreeSet::new(), BTreeSet::new());
+    let mut unread = BTreeSet::new();
     for endpoints in memory.wanted(&rows, admitted) {
         let request = ReadSchemas { database, source, windows, endpoints: &endpoints }.request();
         // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
         match hub.send(&request).await.map_err(asking(SCHEMAS)) {
-            Ok(answer) => changed.extend(memory.learn(&answer, &rows).map_err(decoding(SCHEMAS))?),
+            Ok(answer) => memory.learn(&answer, &rows).map_err(decoding(SCHEMAS))?,
             Err(error) => {
                 problems.push(format!("{} schema(s) could not be read: {}", endpoints.len(), chain(&error)));
                 unread.extend(endpoints);
@@ -154,7 +156,8 @@ pub async fn read_heartbeats(
         }
     });
     let beats = beats.collect();
-    Ok(HeartbeatReading { now, beats, changed, first: mem::take(&mut memory.first), problems, refused })
+    let (changed, first) = (mem::take(&mut memory.changed), mem::take(&mut memory.first));
+    Ok(HeartbeatReading { now, beats, changed, first, problems, refused })
 }
 
 /// Schemas are large, and whoever is not expired has sent one within the time to live; twice that leaves room.
@@ -320,13 +323,8 @@ impl HeartbeatMemory {
         self.partitions.get(&row.endpoint).is_none_or(may_be)
     }
 
-    /// Takes in the answer of [`ReadSchemas`]; returns what changed of what was known before.
-    fn learn(
-        &mut self,
-        table: &ResultTable,
-        rows: &Newest,
-    ) -> Result<BTreeSet<(ClusterEndpoint, DatabaseName)>, DecodeError> {
-        let mut changed = BTreeSet::new();
+    /// Takes in the answer of [`ReadSchemas`].
+    fn learn(&mut self, table: &ResultTable, rows: &Newest) -> Result<(), DecodeError> {
         for answer in table.rows() {
             let Ok(endpoint) = ClusterEndpoint::parse(answer.string("ClusterEndpoint")?) else { continue };
             // Two spellings of one endpoint: the one whose row counts.
@@ -373,22 +371,23 @@ impl HeartbeatMemory {
             });
             let inventory = inventory.map(Arc::new);
             if let (Some(before), Some(after)) = (&before, &inventory) {
-                changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));
+                self.changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));
             }
             let inventory = inventory.or(before);
             let remembered = Remembered { hash, inventory, metadata, problems, left_out };
             self.partitions.insert(endpoint, remembered);
         }
-        Ok(changed)
+        Ok(())
     }
 
     /// The beat of a row, with its own schema or, if that was left out or could not be stored, the last one that was read.
     fn beat(&self, row: HeartbeatRow) -> Beat {
         let HeartbeatRow { endpoint, received, new_beats, skew, .. } = row;
-        let Remembered { hash, inventory, metadata, problems, left_out: _ } =
+        let Remembered { hash, inventory, metadata, problems, left_out } =
             self.partitions.get(&endpoint).cloned().unwrap_or_default();
         let inventory = inventory.map_or(Inventory::Unknown, Inventory::Known);
-        let hash = Some(hash).filter(|hash| !hash.is_empty());
+        // Of a schema that was left out the hash is not that of what is known.
+        let hash = Some(hash).filter(|hash| !hash.is_empty() && left_out.is_none());
         Beat { endpoint, received, new_beats, skew, inventory, metadata, problems, hash }
     }
 }

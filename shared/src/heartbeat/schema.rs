@@ -66,9 +66,14 @@ impl Interner {
     /// # Errors
     /// [`Full`], if there is something new in it and no room for that.
     pub fn share(&mut self, inventory: SchemaInventory) -> Result<SchemaInventory, Full> {
-        let full = Full { bytes: self.bytes_of_new(&inventory) };
+        let mut full = Full { bytes: self.bytes_of_new(&inventory) };
         if full.bytes > 0 && !self.has_room(full) {
-            return Err(full);
+            // What others had before may be gone by now.
+            self.forget_unused();
+            full.bytes = self.bytes_of_new(&inventory);
+            if full.bytes > 0 && !self.has_room(full) {
+                return Err(full);
+            }
         }
         let databases = inventory.0.into_iter().map(|(name, content)| (name, self.database(content)));
         Ok(SchemaInventory(databases.collect()))

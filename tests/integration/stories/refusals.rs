@@ -156,7 +156,7 @@ async fn a_table_of_which_the_hub_does_not_tell_is_not_taken_for_one_that_is_not
         let (code, output) = hub.pass().await;
         hub.fail(&json!([]));
         assert_eq!(code, Some(1), "{look}: {output}");
-        assert!(output.contains("failed to set up the tables of the heartbeat database"), "{look}: {output}");
+        assert!(output.contains("the hub does not show a policy, which is left as it is: .show "), "{look}: {output}");
         assert_eq!(hub.written().split_off(written), [""; 0], "{look}: {output}");
     }
     hub.ends_quietly().await;

@@ -22,6 +22,23 @@ fn no_name_of_a_database_gives_a_partition_the_group_of_another() {
     let asked = &hub.databases[&database("Alpha")].groups.as_ref().unwrap()[&group("federated_Alpha_Partitions")];
     assert_eq!(*asked, ExistingGroup::Members(entities(&["eu"], "Alpha")));
     assert_eq!(shown(&planned(&both, &hub)), Vec::<String>::new());
+
+    // The person's goes: until Alpha's functions ask another, theirs stays Alpha's.
+    let mut hub = hub;
+    let groups = hub.databases.get_mut(&database("Alpha")).unwrap().groups.as_mut().unwrap();
+    groups.remove(&group("Alpha_Partitions"));
+    for _ in 0..4 {
+        let plan = planned(&both, &hub);
+        hub = applied(hub, &plan);
+        let groups = hub.databases[&database("Alpha")].groups.as_ref().unwrap();
+        let asked = groups.get(&group("federated_Alpha_Partitions"));
+        let asks_it = hub.databases[&database("Alpha")]
+            .functions
+            .values()
+            .any(|function| format!("{function:?}").contains("federated_Alpha_Partitions"));
+        assert!(!asks_it || asked == Some(&ExistingGroup::Members(entities(&["eu"], "Alpha"))), "{asked:?}");
+    }
+    assert_eq!(shown(&planned(&both, &hub)), Vec::<String>::new());
 }
 
 #[test]
@@ -73,6 +90,9 @@ fn a_partition_that_makes_names_up_takes_neither_functions_from_the_others_nor_a
     // What is there stays, and nothing goes to and fro.
     let hub = applied(hub, &plan);
     assert_eq!(shown(&planned(&crowd, &hub)), [""; 0]);
+    // A table that others have later has room all the same.
+    let later = fleet(&[known(&["A", "B", "Later"]).as_slice(), &["x", "y", "z"].map(made_up)].concat());
+    assert_eq!(shown(&planned(&later, &hub)), ["create function federated_Later in Logs"]);
     let honest = ["eu", "us", "x", "y", "z"].map(|host| (host, 1, logs(&["A", "B"])));
     let gone = shown(&planned(&fleet(&honest), &hub));
     let without = gone.iter().filter(|change| change.starts_with("drop function federated_0-")).count();
