@@ -387,6 +387,12 @@ async fn replace(
     params: &PatchParams,
 ) -> Result<Written, ApplyError> {
     let reference = &child.reference;
+    // A refusal that hides behind the other one must not be found out when there is nothing any more.
+    let (trial, dry_run) = (format!("{}-new", reference.name), PatchParams { dry_run: true, ..params.clone() });
+    let mut content = as_new(child);
+    content["metadata"]["name"] = json!(trial);
+    let tried = reference.api(client).patch(&trial, &dry_run, &Patch::Apply(&content)).await;
+    tried.map_err(api_error("create", reference))?;
     remove(client, reference, uid).await?;
     // Something of somebody else's may keep it for a while: that is a conflict, and the next look tells of it.
     let made = reference.api(client).patch(&reference.name, params, &Patch::Apply(&as_new(child))).await;

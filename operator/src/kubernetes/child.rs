@@ -145,7 +145,12 @@ const API_VERSION: &str = "adx-mon.azure.com/v1";
 
 /// Whether it has fields that this operator applied.
 pub(crate) fn is_applied_by_us(object: &DynamicObject) -> bool {
-    let entries = object.metadata.managed_fields.iter().flatten();
+    has_our_fields(&object.metadata)
+}
+
+/// The same of any object, by its metadata.
+pub(crate) fn has_our_fields(metadata: &ObjectMeta) -> bool {
+    let entries = metadata.managed_fields.iter().flatten();
     entries.into_iter().any(|entry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER)
             && entry.operation.as_deref() == Some("Apply")

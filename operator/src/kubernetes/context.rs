@@ -34,6 +34,8 @@ use crate::api::{Alerter, Collector, Ingestor};
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How soon it is looked at again whether a watch shows what was written; later and later, as all objects may wait for one.
+const SHORTEST_LAG: Duration = Duration::from_millis(50);
 /// How long the watch is waited for that is to show what was written: one that is behind for longer may have begun anew, in an etcd that counts from an earlier version.
 const LONGEST_LAG: Duration = Duration::from_secs(30);
 
@@ -81,6 +83,8 @@ struct Memory {
     /// Where its status may not say that it cannot be read: its uid, and what is wrong with it.
     unsaid: Option<(String, String)>,
     written: Option<Written>,
+    /// Whether a write of its status may have been done, and nobody knows.
+    is_unsure: bool,
 }
 
 /// The last write of an object's status.
@@ -160,21 +164,32 @@ impl Context {
     pub(crate) fn note_written(&self, owner: &Owner, object: &DynamicObject) {
         let Some(version) = version_of(&object.metadata) else { return };
         let (uid, at) = (owner.uid.clone(), Instant::now());
-        self.remembering(owner, |memory| memory.written = Some(Written { uid, version, at }));
+        self.remembering(owner, |memory| {
+            memory.written = Some(Written { uid, version, at });
+            memory.is_unsure = false;
+        });
     }
 
-    /// Whether the watch shows an object as it was before its status was written last. What is to be said would be compared with what is not said any more: where the two
+    /// A write of its status failed: it may have been done all the same.
+    pub(crate) fn note_unsure(&self, owner: &Owner) {
+        self.remembering(owner, |memory| memory.is_unsure = true);
+    }
+
+    /// Whether its status may be another than the watch shows, as the answer to the last write was lost.
+    pub(crate) fn is_unsure(&self, owner: &Owner) -> bool {
+        let memory = self.memory.lock().expect("no holder of this lock panics");
+        memory.get(&key(owner)).is_some_and(|memory| memory.is_unsure)
+    }
+
+    /// How long to wait for a watch that shows an object as it was before its status was written last. What is to be said would be compared with what is not said any more: where the two
     /// are equal nothing would be written, and the object would go on saying what was true in between.
-    pub(crate) fn is_behind(&self, owner: &Owner, seen: &ObjectMeta) -> bool {
+    pub(crate) fn behind(&self, owner: &Owner, seen: &ObjectMeta) -> Option<Duration> {
         let mut memory = self.memory.lock().expect("no holder of this lock panics");
-        let Some(memory) = memory.get_mut(&key(owner)) else { return false };
+        let memory = memory.get_mut(&key(owner))?;
         let is_before = |written: &Written| version_of(seen).is_some_and(|seen| seen < written.version);
         let waits = |written: &Written| written.uid == owner.uid && written.at.elapsed() < LONGEST_LAG;
-        let is_behind = memory.written.as_ref().is_some_and(|written| is_before(written) && waits(written));
-        if !is_behind {
-            memory.written = None;
-        }
-        is_behind
+        memory.written = memory.written.take().filter(|written| is_before(written) && waits(written));
+        memory.written.as_ref().map(|written| written.at.elapsed().clamp(SHORTEST_LAG, Duration::from_secs(1)))
     }
 
     /// The object is fine again, or gone.

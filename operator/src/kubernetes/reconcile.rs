@@ -97,15 +97,12 @@ struct Report {
 /// by an Event, which nothing watches.
 const LOOK_AT_PODS: Duration = Duration::from_secs(10);
 
-/// How soon an object is looked at again whose watch does not show yet what was written to it.
-const CATCH_UP: Duration = Duration::from_millis(50);
-
 /// Reconciles one object.
 pub(crate) async fn reconcile<K: Managed>(stored: Arc<Stored<K>>, context: Arc<Context>) -> Result<Action, Infallible> {
     let started = Instant::now();
     let owner = Owner::of(K::KIND, stored.meta());
-    if context.is_behind(&owner, stored.meta()) {
-        return Ok(Action::requeue(CATCH_UP));
+    if let Some(wait) = context.behind(&owner, stored.meta()) {
+        return Ok(Action::requeue(wait));
     }
     let result = match &*stored {
         Stored::Readable(object) => steps(&**object, &owner, &context).await,
@@ -176,13 +173,21 @@ async fn steps<K: Managed>(
 async fn tell_all<K: Managed>(object: &K, context: &Context, mut report: Report) -> Result<Outcome, ReconcileError> {
     let events = std::mem::take(&mut report.events);
     let told = tell(object, context, report).await;
-    let is_told = told.is_ok();
+    if told.is_err() {
+        tell_what_was_done(object, context, &events).await;
+        return told;
+    }
     for event in &events {
-        if is_told || event.type_ == EventType::Normal {
-            publish(object, context, event).await;
-        }
+        publish(object, context, event).await;
     }
     told
+}
+
+/// Writes the Events of what was done, and not those of what the status could not be made to say.
+async fn tell_what_was_done<K: Managed>(object: &K, context: &Context, events: &[Event]) {
+    for event in events.iter().filter(|event| event.type_ == EventType::Normal) {
+        publish(object, context, event).await;
+    }
 }
 
 /// Why a reconcile could not even be told.
@@ -265,14 +270,14 @@ async fn carry_out<K: Managed>(
         _ => false,
     };
     events.extend(conditions.iter().filter(is_trouble).filter_map(|why| news(object.conditions(), why)));
+    let reference = ChildRef::in_namespace::<K>(owner, &owner.name);
+    if !K::cluster_scoped(owner).is_empty() && !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+        set_finalizer(&context.client, owner, &reference).await?;
+    }
     if let Some((pass, repairs)) = object.agent_repairs()
         && context.is_new_repair(owner, pass)
     {
         events.push(event(EventType::Normal, "HubDriftRepaired", &repairs.join("; "), None));
-    }
-    let reference = ChildRef::in_namespace::<K>(owner, &owner.name);
-    if !K::cluster_scoped(owner).is_empty() && !object.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        set_finalizer(&context.client, owner, &reference).await?;
     }
     let besides = context.stores.made.besides(owner, &build);
     let mut applied = Applied::default();
@@ -280,14 +285,14 @@ async fn carry_out<K: Managed>(
     let Applied { workload, changed, created, was_whole, drift, overruled: others, replaced: anew, left } = applied;
     let was_whole = was_whole.unwrap_or_else(|| was_complete(object, workload_phase));
     let deleted = if was_whole { created } else { Vec::new() };
+    // Whatever fails now, it is not what failed before. Who fights with somebody over an object gets no further by that.
+    if changed > drift.len() {
+        context.forget_failures(owner);
+    }
     context.metrics.drift(K::KIND, drift.len() + deleted.len());
     let changes = drift.into_iter().map(|(child, path)| (child, Some(path)));
     events.extend(changes.chain(deleted.into_iter().map(|child| (child, None))).map(drift_reverted));
     events.extend(others.into_iter().map(overruled).chain(anew.into_iter().map(replaced)));
-    if changed > 0 {
-        // Whatever fails now, it is not what failed before.
-        context.forget_failures(owner);
-    }
     if let Err(error) = written {
         let outcome = if error.reason() == Reason::Conflict { Outcome::Conflict } else { Outcome::Failed };
         let why = Draft::no(workload_phase, error.reason(), chain(&error));
@@ -296,8 +301,11 @@ async fn carry_out<K: Managed>(
         conditions.push(why);
         return Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events });
     }
-    if object.has_stale_agent_status() {
-        clear_agent_status(object, context).await?;
+    if object.has_stale_agent_status()
+        && let Err(error) = clear_agent_status(object, context).await
+    {
+        tell_what_was_done(object, context, &events).await;
+        return Err(error);
     }
     let outcome = if changed > 0 { Outcome::Changed } else { Outcome::Unchanged };
     let mut report = Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events };
@@ -340,13 +348,20 @@ impl Report {
             return;
         }
         let why = match why_not_ready(&context.client, owner, workload).await {
-            Some((reason, message)) => {
+            Ok(Some((reason, message))) => {
                 let message = settled(object.conditions(), phase, &reason, message);
                 let why = Draft::in_words_of_others(phase, Some(false), &reason, message);
                 self.events.extend(news(object.conditions(), &why));
                 why
             }
-            None => Draft::no(phase, Reason::Progressing, progress.message),
+            Ok(None) => Draft::no(phase, Reason::Progressing, progress.message),
+            // Who could not ask has not heard that all is well.
+            Err(_) => {
+                match object.conditions().iter().find(|said| said.type_ == phase.as_str() && said.status == "False") {
+                    Some(said) => Draft::in_words_of_others(phase, Some(false), &said.reason, said.message.clone()),
+                    None => Draft::no(phase, Reason::Progressing, progress.message),
+                }
+            }
         };
         self.conditions.push(why);
     }
@@ -408,7 +423,9 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
             None => (known_status.cloned(), known_applied.cloned()),
         },
     };
-    let same = sorted(conditions.clone()) == sorted(ours(object.conditions()).cloned().collect())
+    let owner = Owner::of(K::KIND, object.meta());
+    let same = !context.is_unsure(&owner)
+        && sorted(conditions.clone()) == sorted(ours(object.conditions()).cloned().collect())
         && endpoint.as_deref() == object.status_endpoint()
         && replicas == object.status_replicas()
         && generation == object.observed_generation()
@@ -442,7 +459,7 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
     match api.patch_status(&object.name_any(), &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&patch)).await
     {
         Ok(written) => {
-            context.note_written(&Owner::of(K::KIND, object.meta()), &written);
+            context.note_written(&owner, &written);
             match take_surplus(&api, &written, &patch["status"]).await {
                 Ok(true) => Ok(outcome),
                 // Another write came before: all of it once more.
@@ -454,7 +471,10 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(outcome),
         // Perhaps made anew since then, which is another look's.
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(Outcome::Failed),
-        Err(error) => Err(ReconcileError::Status(error)),
+        Err(error) => {
+            context.note_unsure(&owner);
+            Err(ReconcileError::Status(error))
+        }
     }
 }
 

@@ -39,7 +39,7 @@ use shared::{document::ADXCluster, runtime::chain};
 use tokio::task::JoinSet;
 
 use super::{
-    child::{COMPONENT, INSTANCE, Kind, MANAGED_BY, NAMESPACE},
+    child::{COMPONENT, INSTANCE, Kind, MANAGED_BY, NAMESPACE, has_our_fields},
     context::Stores,
     made::{Made, OwnerName, Place},
     managed::Managed,
@@ -253,8 +253,8 @@ impl Watches {
                         let known = owners.get(&key).cloned();
                         if let Some(owner) = &owner {
                             known.iter().filter(|known| *known != owner).for_each(|known| forget(known, &key));
-                            // Before its owner is looked at.
-                            if let Some(made) = &made {
+                            // Before its owner is looked at. What others made and labelled like ours is not ours to remove.
+                            if let Some(made) = made.as_ref().filter(|_| has_our_fields(&object.metadata)) {
                                 made.add(owner, place(&key));
                             }
                         }

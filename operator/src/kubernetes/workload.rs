@@ -60,15 +60,17 @@ pub(crate) fn scale_of(workload: &DynamicObject) -> Option<i32> {
 }
 
 /// Why a workload's pods do not all run, as far as anybody tells: reason and sentence. A pod in trouble comes first, then that some cannot even be made.
+///
+/// # Errors
+/// If pods, or Events, cannot be listed: then nobody knows.
 pub(crate) async fn why_not_ready(
     client: &Client,
     owner: &Owner,
     workload: &DynamicObject,
-) -> Option<(String, String)> {
-    let of_pods = told_trouble(client, owner, Timestamp::now()).await.unwrap_or_default();
-    match of_pods.or_else(|| refusal(workload)) {
-        None => told_refusal(client, owner, workload).await.unwrap_or_default(),
-        why => why,
+) -> Result<Option<(String, String)>, kube::Error> {
+    match told_trouble(client, owner, Timestamp::now()).await?.or_else(|| refusal(workload)) {
+        None => told_refusal(client, owner, workload).await,
+        why => Ok(why),
     }
 }
 

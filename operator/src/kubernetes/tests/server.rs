@@ -360,6 +360,7 @@ fn write(server: &Server, method: &Method, uri: &Uri, content: &Value) -> Respon
     let object = server.get(&key);
     let wanted = if *method == Method::DELETE { &content["preconditions"] } else { &content["metadata"] };
     match *method {
+        Method::PATCH if uri.query().is_some_and(|query| query.contains("dryRun=All")) => json_answer(200, content),
         Method::PATCH if is_status && object.is_none() => failure(404),
         Method::DELETE if object.is_none() => failure(404),
         Method::PATCH | Method::DELETE if !is_for(object.as_ref(), wanted) => failure(409),
