@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     LATER, running,
-    server::{Key, Server},
+    server::{Fault, Key, Server, Write},
 };
 use crate::kubernetes::child::APPLIED;
 
@@ -142,5 +142,29 @@ async fn what_we_have_never_applied_is_a_persons_to_delete() {
     assert_eq!(server.get(&deployment).expect("it stays")["spec"], of_others["spec"]);
     let (reason, message) = ready(&server, "alerters", "a");
     assert!(reason == "Immutable" && message.starts_with("spec.selector of the Deployment 'a'"), "{reason}: {message}");
+    term.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_goes_before_its_successor_is_allowed() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let text = str::to_owned;
+    // A policy that is younger than what runs. It refuses the trial, as often as that is made.
+    let refused = (0..50).map(|before| {
+        let write = Write { owner: text("c"), kind: text("PATCH daemonsets"), name: text("c-new"), before };
+        (write, Fault::Refused(403))
+    });
+    server.spoil(&refused.collect::<Vec<_>>());
+    let key = (text("daemonsets"), text("c"));
+    let earlier = make_otherwise(&server, &key, "/spec/selector", selects_otherwise());
+    time::sleep(LATER).await;
+    let there = server.get(&key).expect("it is still there");
+    assert_eq!(there["metadata"]["uid"], earlier["metadata"]["uid"]);
+    assert_eq!(ready(&server, "collectors", "c").0, "ApplyFailed");
+    server.spoil(&[]);
+    time::sleep(LATER * 6).await;
+    let there = server.get(&key).expect("it was made anew");
+    assert_ne!(there["metadata"]["uid"], earlier["metadata"]["uid"]);
     term.cancel();
 }
