@@ -254,7 +254,7 @@ async fn look_at_unwanted<'a>(
 fn is_unwanted(owner: &Owner, live: &DynamicObject, is_found: bool) -> bool {
     owner.owns(live)
         && live.metadata.deletion_timestamp.is_none()
-        && (!is_found || (owner.is_named_on(live) && is_applied_by_us(live)))
+        && (!is_found || (owner.is_named_on(live) && is_applied_by_us(&live.metadata)))
 }
 
 /// The arguments of a workload of the owner's own; `None` where there is none.
@@ -336,7 +336,7 @@ async fn try_write(client: &Client, owner: &Owner, look: &mut Look) -> Result<Wr
                 Err(kube::Error::Api(status)) if status.code == 422 => {
                     let there = serde_json::to_value(&live).expect("an object is JSON");
                     match fixed(&child.content, &there) {
-                        Some(fixed) if fixed.is_replaceable && is_applied_by_us(&live) => {
+                        Some(fixed) if fixed.is_replaceable && is_applied_by_us(&live.metadata) => {
                             return replace(client, owner, child, live.metadata.uid, fixed.path, &params).await;
                         }
                         Some(fixed) => {

@@ -111,7 +111,7 @@ impl Owner {
         let owners = object.metadata.owner_references.iter().flatten().collect::<Vec<_>>();
         match (&object.metadata.namespace, &owners[..]) {
             // Cluster-scoped names of ours hold the namespace and the name of their owner; somebody's own object of that name was not applied by us.
-            (None, _) | (Some(_), []) => is_applied_by_us(object),
+            (None, _) | (Some(_), []) => is_applied_by_us(&object.metadata),
             (Some(_), owners) => owners.iter().any(|owner| owner.uid == self.uid),
         }
     }
@@ -127,7 +127,7 @@ impl Owner {
     /// For which other object of ours an object was made: `ADXCluster 'hub'`.
     pub(crate) fn is_made_for(object: &DynamicObject) -> Option<String> {
         let owner = object.metadata.owner_references.iter().flatten().find(|owner| owner.api_version == API_VERSION)?;
-        is_applied_by_us(object).then(|| format!("{} '{}'", owner.kind, owner.name))
+        is_applied_by_us(&object.metadata).then(|| format!("{} '{}'", owner.kind, owner.name))
     }
 
     /// Whether an object was made for an earlier owner of this name, with which Kubernetes removes it.
@@ -136,20 +136,15 @@ impl Owner {
             let is_of_ours = owner.api_version == API_VERSION && owner.kind == self.kind.as_str();
             is_of_ours && owner.name == self.name && owner.uid != self.uid
         };
-        is_applied_by_us(object) && object.metadata.owner_references.iter().flatten().any(is_earlier)
+        is_applied_by_us(&object.metadata) && object.metadata.owner_references.iter().flatten().any(is_earlier)
     }
 }
 
 /// Of all kinds that we reconcile.
 const API_VERSION: &str = "adx-mon.azure.com/v1";
 
-/// Whether it has fields that this operator applied.
-pub(crate) fn is_applied_by_us(object: &DynamicObject) -> bool {
-    has_our_fields(&object.metadata)
-}
-
-/// The same of any object, by its metadata.
-pub(crate) fn has_our_fields(metadata: &ObjectMeta) -> bool {
+/// Whether an object has fields that this operator applied.
+pub(crate) fn is_applied_by_us(metadata: &ObjectMeta) -> bool {
     let entries = metadata.managed_fields.iter().flatten();
     entries.into_iter().any(|entry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER)

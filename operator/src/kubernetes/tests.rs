@@ -201,15 +201,11 @@ async fn what_goes_with_an_earlier_object_of_the_name_is_waited_for_and_no_confl
     let metadata = json!({"name": "i", "namespace": NAMESPACE, "labels": labels, "ownerReferences": [owner], "managedFields": managers});
     server.put(&service, json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata}));
     let _watches = running(&server, &term).await;
-    let ready = || {
-        let object = server.get(&("ingestors".to_owned(), "i".to_owned())).expect("it was put there");
-        let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-        conditions.find(|condition| condition["type"] == "Ready").map(|ready| ready["reason"].clone())
-    };
-    assert_eq!(ready(), Some(json!("WaitingForDeletion")));
+    let ready = || server.condition(&("ingestors".to_owned(), "i".to_owned()), "Ready")["reason"].clone();
+    assert_eq!(ready(), "WaitingForDeletion");
     server.remove(&service);
     time::sleep(LATER).await;
-    assert_eq!(ready(), Some(json!("Progressing")));
+    assert_eq!(ready(), "Progressing");
     assert!(server.get(&service).is_some());
     assert_eq!(server.told("Conflict"), Vec::<String>::new());
     term.cancel();
@@ -296,9 +292,8 @@ async fn an_agent_that_tells_nothing_for_too_long_is_silent_until_its_next_word(
     ready["status"] = json!({"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1});
     server.put(&agent, ready);
     let federated = || {
-        let conditions = server.get(&cluster).expect("it is there")["status"]["conditions"].clone();
-        let found = conditions.as_array().into_iter().flatten().find(|found| found["type"] == "Federated").cloned();
-        found.map(|found| (found["status"].clone(), found["reason"].clone())).unwrap_or_default()
+        let found = server.condition(&cluster, "Federated");
+        (found["status"].clone(), found["reason"].clone())
     };
     let version = || server.get(&cluster).expect("it is there")["metadata"]["resourceVersion"].clone();
     let (silent, failed) = ((json!("Unknown"), json!("AgentSilent")), (json!("False"), json!("Failed")));
@@ -339,9 +334,8 @@ async fn an_object_that_cannot_be_read_says_so_and_harms_no_other() {
     let (cluster, ingestor) = (key("adxclusters", "eu"), key("ingestors", "i"));
     let status = |key: &(String, String)| server.get(key).expect("it is there")["status"].clone();
     let stalled = |key: &(String, String)| {
-        let conditions = status(key)["conditions"].as_array().cloned().unwrap_or_default();
-        let stalled = conditions.into_iter().find(|condition| condition["type"] == "Stalled");
-        stalled.map(|stalled| (stalled["message"].clone(), stalled["observedGeneration"].clone()))
+        let stalled = server.condition(key, "Stalled");
+        (stalled["message"].clone(), stalled["observedGeneration"].clone())
     };
     let (set, agent) = (key("statefulsets", "i"), key("deployments", "eu-agent"));
     let made = || [&set, &agent].map(|child| server.get(child).expect("it was made"));
@@ -357,7 +351,7 @@ async fn an_object_that_cannot_be_read_says_so_and_harms_no_other() {
         (&cluster, "spec.databases = \"Logs\": must be a list"),
         (&ingestor, "spec.autoscaling.minReplicas = \"two\": must be a whole number, without quotes"),
     ] {
-        assert_eq!(stalled(key), Some((json!(why), json!(2))));
+        assert_eq!(stalled(key), (json!(why), json!(2)));
     }
     // The Alerter goes on with the database of a cluster of which that cannot be read.
     let alerter = server.get(&key("deployments", "a")).expect("it was made");
@@ -378,7 +372,7 @@ async fn an_object_that_cannot_be_read_says_so_and_harms_no_other() {
     edit(&server, &ingestor, "/spec/autoscaling", autoscaling);
     time::sleep(LATER).await;
     for key in [&cluster, &ingestor] {
-        assert_eq!(stalled(key), None);
+        assert_eq!(server.condition(key, "Stalled"), Value::Null);
         assert_eq!(status(key)["observedGeneration"], 3);
     }
     assert_eq!(server.told("Invalid").len(), 2);

@@ -39,7 +39,7 @@ use shared::{document::ADXCluster, runtime::chain};
 use tokio::task::JoinSet;
 
 use super::{
-    child::{COMPONENT, INSTANCE, Kind, MANAGED_BY, NAMESPACE, has_our_fields},
+    child::{COMPONENT, INSTANCE, Kind, MANAGED_BY, NAMESPACE, is_applied_by_us},
     context::Stores,
     made::{Made, OwnerName, Place},
     managed::Managed,
@@ -254,7 +254,7 @@ impl Watches {
                         if let Some(owner) = &owner {
                             known.iter().filter(|known| *known != owner).for_each(|known| forget(known, &key));
                             // Before its owner is looked at. What others made and labelled like ours is not ours to remove.
-                            if let Some(made) = made.as_ref().filter(|_| has_our_fields(&object.metadata)) {
+                            if let Some(made) = made.as_ref().filter(|_| is_applied_by_us(&object.metadata)) {
                                 made.add(owner, place(&key));
                             }
                         }

@@ -71,8 +71,7 @@ async fn a_stateful_set_under_another_name_is_told_of_until_somebody_deletes_it(
     server.put(&key("statefulsets", "i"), set);
     let told = || {
         let ingestor = server.get(&key("ingestors", "i")).expect("it was put there");
-        let mut conditions = ingestor["status"]["conditions"].as_array().into_iter().flatten();
-        let ready = conditions.find(|condition| condition["type"] == "WorkloadReady").expect("it has a workload");
+        let ready = server.condition(&key("ingestors", "i"), "WorkloadReady");
         (ready["message"].clone(), ingestor["metadata"]["resourceVersion"].clone())
     };
     put_another(&server, ("statefulsets", "i"), "copy", "kubectl-client-side-apply");

@@ -25,9 +25,7 @@ fn selects_otherwise() -> Value {
 
 /// Reason and message of an object's summary.
 fn ready(server: &Server, plural: &str, name: &str) -> (String, String) {
-    let object = server.get(&(plural.to_owned(), name.to_owned())).expect("it was put there");
-    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    let ready = conditions.find(|condition| condition["type"] == "Ready").expect("it was told");
+    let ready = server.condition(&(plural.to_owned(), name.to_owned()), "Ready");
     let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
     (text("reason"), text("message"))
 }

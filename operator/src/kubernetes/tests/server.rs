@@ -128,6 +128,13 @@ impl Server {
         self.stored().objects.get(key).cloned()
     }
 
+    /// A condition of an object; null where it is not told.
+    pub(super) fn condition(&self, key: &Key, kind: &str) -> Value {
+        let object = self.get(key).expect("it is there");
+        let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.find(|condition| condition["type"] == kind).cloned().unwrap_or_default()
+    }
+
     /// What somebody else writes.
     pub(super) fn put(&self, key: &Key, object: Value) {
         self.stored().put(key, object);
