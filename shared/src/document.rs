@@ -5,6 +5,7 @@ mod config;
 mod cron;
 mod duration;
 mod effective;
+mod forms;
 mod load;
 pub mod pods;
 pub mod provisioned;

@@ -16,6 +16,7 @@ use kql::{
 use super::{
     cron::CronSchedule,
     duration::{format_duration, parse_duration},
+    forms::{CLUSTER_NAME, DATABASE_NAME},
     schedule::Schedule,
     schema::exceeded_limits_of_document,
     spec::{ADXCluster, ADXClusterSpec, CredentialSpec, DatabaseSpec, FederationSpec, ProvisionSpec},
@@ -94,7 +95,7 @@ impl Rules {
         let cluster_name = &cluster.spec.cluster_name;
         let well_formed = cluster_name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         if !well_formed || cluster_name.is_empty() || cluster_name.len() > 100 {
-            self.breaks("spec.clusterName", quoted(cluster_name), "must be 1 to 100 letters, digits and hyphens");
+            self.breaks("spec.clusterName", quoted(cluster_name), CLUSTER_NAME.rule);
         }
         let policy = cluster.spec.federation.as_ref().and_then(|federation| federation.pod_policy.as_ref());
         self.0.extend(policy.into_iter().flat_map(|policy| policy.violations("spec.federation.podPolicy")));
@@ -112,11 +113,7 @@ impl Rules {
             let path = format!("spec.databases[{index}]");
             let well_formed = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
             if !well_formed || name.is_empty() || name.len() > 64 {
-                self.breaks(
-                    format!("{path}.databaseName"),
-                    quoted(name),
-                    "must be 1 to 64 letters, digits and underscores",
-                );
+                self.breaks(format!("{path}.databaseName"), quoted(name), DATABASE_NAME.rule);
             } else if let Err(error) = DatabaseName::new(name) {
                 self.breaks(format!("{path}.databaseName"), name, format_args!("must be a Kusto name: {error}"));
             } else if !seen.insert(name.to_lowercase()) {

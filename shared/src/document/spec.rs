@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    forms::{
+        CLUSTER_NAME, CRON, DATABASE_NAME, DURATION, ENDPOINT_MESSAGE, ENDPOINT_RULE, KUSTO_NAME, NO_HUB,
+        NO_PARTITION_WITH_RESTING_SCHEMAS, time_to_live_covers,
+    },
     pods::PodPolicy,
     provisioned::{AppliedProvisionState, ProvisionStatus},
     status::FederationStatus,
@@ -55,10 +59,12 @@ use super::{
     .message("a federation of role Partition must name its hubs, in one of federatedClusters and federatedTargets"))]
 #[x_kube(validation = Rule::new("(has(self.role) && self.role == 'Federated') || !has(self.federation) || (!has(self.federation.heartbeatDatabase) && !has(self.federation.heartbeatTable) && !has(self.federation.heartbeatTables) && !has(self.federation.heartbeatRetention) && !has(self.federation.reconcileInterval) && !has(self.federation.reconcileSchedule) && !has(self.federation.macroExpand) && !has(self.federation.mode) && !has(self.federation.acknowledgedPlan) && !has(self.federation.membership) && !has(self.federation.allowedPartitions) && !has(self.federation.allowedPartitionPattern) && !has(self.federation.blockedPartitions) && !has(self.federation.canary) && !has(self.federation.entityGroups) && !has(self.federation.schemaConflicts))")
     .message("role Partition must not have heartbeatDatabase, heartbeatTable, heartbeatTables, heartbeatRetention, reconcileInterval, reconcileSchedule, macroExpand, mode, acknowledgedPlan, membership, allowedPartitions, allowedPartitionPattern, blockedPartitions, canary, entityGroups or schemaConflicts beside its hubs: they belong to role Federated"))]
-#[x_kube(validation = Rule::new(TTL_RULE).message("federation.heartbeatTTL must be at least 3 x heartbeatInterval"))]
+#[x_kube(validation = Rule::new(time_to_live_covers(NO_HUB)).message("federation.heartbeatTTL must be at least 3 x heartbeatInterval"))]
+#[x_kube(validation = Rule::new(time_to_live_covers(NO_PARTITION_WITH_RESTING_SCHEMAS))
+    .message("with schemaInBeats: OnChange, federation.heartbeatTTL must be at least 3 x heartbeatInterval"))]
 pub struct ADXClusterSpec {
     /// The cluster's name in Azure: 1 to 100 letters, digits and hyphens.
-    #[schemars(regex(pattern = r"^[a-zA-Z0-9-]+$"), length(min = 1, max = 100))]
+    #[schemars(length(min = 1, max = 100), transform = CLUSTER_NAME.of("clusterName"))]
     pub cluster_name: String,
     /// The address of an existing cluster, such as `https://mycluster.westeurope.kusto.windows.net`. Without it the operator provisions one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,6 +73,8 @@ pub struct ADXClusterSpec {
     pub endpoint: Option<String>,
     /// The databases that the cluster must have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    // Azure has no more in a cluster.
+    #[schemars(length(max = 10000))]
     pub databases: Vec<DatabaseSpec>,
     /// How the operator provisions the cluster in Azure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,20 +95,6 @@ pub struct ADXClusterSpec {
     pub suspend: bool,
 }
 
-/// In CEL: whole days before the rest, since CEL's durations know no days. Texts of another form are left to the validation that follows.
-const TTL_RULE: &str = r"!has(self.role) || self.role != 'Federated' || !has(self.federation) || [[has(self.federation.heartbeatTTL) ? self.federation.heartbeatTTL : '1h', has(self.federation.heartbeatInterval) ? self.federation.heartbeatInterval : '10m']].all(texts, texts.exists(t, !t.matches('^([0-9]+d)?([0-9]+(h|m|s|ms))*$')) || [texts.map(t, duration(string(t.matches('^[0-9]+d') ? int(t.find('^[0-9]+')) * 24 : 0) + 'h') + duration(t.matches('^[0-9]+d$') ? '0s' : t.replace(t.find('^[0-9]+d'), '')))].all(d, d[0] >= d[1] + d[1] + d[1]))";
-
-/// The form that [`kql::endpoint::ClusterEndpoint`] takes.
-const ENDPOINT_RULE: &str = r"self.matches(r'^(?i)(https://[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+/?|https?://(localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(:[0-9]{1,5})?/?)$') && (self.startsWith('https://127.') || !self.matches(r'^(?i)https://([0-9.]+/?$|([^/]*\.)?xn--)'))";
-const ENDPOINT_MESSAGE: &str = "an endpoint must be https:// and a full DNS name, such as https://mycluster.westeurope.kusto.windows.net, without user name, port, path, query or fragment; loopback addresses may have a port and plain http";
-
-/// The characters of Kusto's names.
-const NAME_PATTERN: &str = "^[a-zA-Z0-9_ .-]+$";
-
-/// A duration's form, for the validation that the API server does itself.
-const DURATION_RULE: &str = r"self.matches(r'^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h|d))+$')";
-const DURATION_MESSAGE: &str = "must be a duration such as 10s, 10m, 1h30m or 7d";
-
 /// What the cluster is in the federation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ClusterRole {
@@ -116,7 +110,7 @@ pub enum ClusterRole {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DatabaseSpec {
     /// 1 to 64 letters, digits and underscores.
-    #[schemars(regex(pattern = r"^[a-zA-Z0-9_]+$"), length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 64), transform = DATABASE_NAME.of("databaseName"))]
     pub database_name: String,
     /// How many days data is kept; 30 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -198,10 +192,12 @@ pub struct FederationSpec {
     /// Partition: the hubs that get heartbeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new("self.size() > 0").message("federatedClusters must name at least one hub"))]
     pub federated_clusters: Option<Vec<FederatedClusterSpec>>,
     /// adx-mon's present name of `federatedClusters`; one of the two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new("self.size() > 0").message("federatedTargets must name at least one hub"))]
     pub federated_targets: Option<Vec<FederatedClusterSpec>>,
     /// Partition: attributes of this partition (geo, location, tenant, ...), each a text, number or boolean.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -209,6 +205,7 @@ pub struct FederationSpec {
     pub partitioning: BTreeMap<String, Value>,
     /// Partition: when heartbeats are sent, as five cron fields in UTC; instead of `heartbeatInterval`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), transform = CRON.of("heartbeatSchedule"))]
     pub heartbeat_schedule: Option<String>,
 
     /// Partition: whether every heartbeat carries the whole schema (`Always`, the default: what an adx-mon hub can read) or only those after a change, and one each half
@@ -218,11 +215,11 @@ pub struct FederationSpec {
 
     /// Hub: the database of the heartbeat table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = NAME_PATTERN))]
+    #[schemars(length(min = 1, max = 1024), transform = KUSTO_NAME.of("heartbeatDatabase"))]
     pub heartbeat_database: Option<String>,
     /// Hub: the heartbeat table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = NAME_PATTERN))]
+    #[schemars(length(min = 1, max = 1024), transform = KUSTO_NAME.of("heartbeatTable"))]
     pub heartbeat_table: Option<String>,
     /// Hub: whether all partitions write to the heartbeat table (`Shared`, the default), or each of `allowedPartitions` to its own (`PerPartition`), named
     /// `<heartbeatTable>_<host>` with `_` for dots and `__` for hyphens, so that who may write as which partition is for the hub's owner to grant.
@@ -231,21 +228,19 @@ pub struct FederationSpec {
     /// Hub: how old a partition's last heartbeat may be; `1h` by default, at least three times `heartbeatInterval`. Partition with `schemaInBeats: OnChange`: the same, as the
     /// hubs have it.
     #[serde(default, rename = "heartbeatTTL", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(DURATION_RULE).message(DURATION_MESSAGE))]
+    #[schemars(length(max = 32), transform = DURATION.of("heartbeatTTL"))]
     pub heartbeat_ttl: Option<String>,
     /// Hub: how long heartbeat rows are kept; `7d` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(DURATION_RULE).message(DURATION_MESSAGE))]
+    #[schemars(length(max = 32), transform = DURATION.of("heartbeatRetention"))]
     pub heartbeat_retention: Option<String>,
     /// Hub: how often functions and entity groups are brought up to date; `10m` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(DURATION_RULE).message(DURATION_MESSAGE))]
+    #[schemars(length(max = 32), transform = DURATION.of("reconcileInterval"))]
     pub reconcile_interval: Option<String>,
     /// Hub: when they are, as five cron fields in UTC; instead of `reconcileInterval`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), transform = CRON.of("reconcileSchedule"))]
     pub reconcile_schedule: Option<String>,
     /// Hub: how the functions are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -286,8 +281,7 @@ pub struct FederationSpec {
 
     /// Both: the time between two heartbeats of a partition; `10m` by default. A hub counts missed heartbeats by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(DURATION_RULE).message(DURATION_MESSAGE))]
+    #[schemars(length(max = 32), transform = DURATION.of("heartbeatInterval"))]
     pub heartbeat_interval: Option<String>,
     /// Both: the container image of the agent; the operator's own without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -353,7 +347,7 @@ pub enum FederationMode {
 }
 
 /// When partitions join, are kept and leave.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MembershipSpec {
     /// Beats in a row before a new partition is federated; 1 by default.
@@ -374,8 +368,7 @@ pub struct MembershipSpec {
     pub flapping_returns: Option<i32>,
     /// How long a return counts; a flapping partition is kept through a silence of this length. `6h` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(DURATION_RULE).message(DURATION_MESSAGE))]
+    #[schemars(length(max = 32), transform = DURATION.of("flappingWindow"))]
     pub flapping_window: Option<String>,
     /// The most partitions that may leave in one pass, in percent of those that are federated; one may always. 15 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -396,8 +389,7 @@ pub struct MembershipSpec {
     /// Partitions that have been expired for this long are no longer held back by a silence that they share with others; without it, until they return or a
     /// person acknowledges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new(DURATION_RULE).message(DURATION_MESSAGE))]
+    #[schemars(length(max = 32), transform = DURATION.of("guardTimeLimit"))]
     pub guard_time_limit: Option<String>,
 }
 
@@ -410,10 +402,10 @@ pub struct FederatedClusterSpec {
     #[x_kube(validation = Rule::new(ENDPOINT_RULE).message(ENDPOINT_MESSAGE))]
     pub endpoint: String,
     /// The database of its heartbeat table.
-    #[schemars(length(min = 1, max = 1024), regex(pattern = NAME_PATTERN))]
+    #[schemars(length(min = 1, max = 1024), transform = KUSTO_NAME.of("heartbeatDatabase"))]
     pub heartbeat_database: String,
     /// Its heartbeat table.
-    #[schemars(length(min = 1, max = 1024), regex(pattern = NAME_PATTERN))]
+    #[schemars(length(min = 1, max = 1024), transform = KUSTO_NAME.of("heartbeatTable"))]
     pub heartbeat_table: String,
     /// As the hub's document says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -54,7 +54,28 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
         ),
         (
             format!("role: Federated, federation: {{{hub}, heartbeatInterval: often}}"),
-            "must be a duration such as 10s, 10m, 1h30m or 7d",
+            "heartbeatInterval must be a duration such as 10s, 10m, 1h30m or 7d, not 'often'",
+        ),
+        (
+            format!("federation: {{federatedClusters: [{target}], schemaInBeats: OnChange, heartbeatTTL: 29m}}"),
+            "with schemaInBeats: OnChange, federation.heartbeatTTL must be at least 3 x heartbeatInterval",
+        ),
+        (
+            format!("federation: {{federatedClusters: [{target}], schemaInBeats: OnChange, heartbeatInterval: 21m}}"),
+            "with schemaInBeats: OnChange, federation.heartbeatTTL must be at least 3 x heartbeatInterval",
+        ),
+        ("federation: {federatedTargets: []}".to_owned(), "federatedTargets must name at least one hub"),
+        (
+            format!("federation: {{federatedClusters: [{target}], heartbeatSchedule: '*/10 * * *'}}"),
+            "heartbeatSchedule must have five cron fields (minute, hour, day of month, month, day of week), such as */10 * * * *, not '*/10 * * *'",
+        ),
+        (
+            "databases: [{databaseName: a-b, telemetryType: Logs}]".to_owned(),
+            "databaseName must be 1 to 64 letters, digits and underscores, not 'a-b'",
+        ),
+        (
+            "role: Federated, federation: {heartbeatDatabase: D, heartbeatTable: \"a'b\\\"\"}".to_owned(),
+            "heartbeatTable must be a Kusto name: 1 to 1024 letters, digits, '_', ' ', '.' and '-', not 'a'b\"'",
         ),
         (
             format!("role: Federated, federation: {{{hub}, reconcileInterval: 1m, reconcileSchedule: '* * * * *'}}"),
@@ -149,6 +170,11 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
             component("ADXCluster", "a", "clusterName: 1abc"),
             "clusterName must have 4 to 22 characters and begin with a letter",
         ),
+        // No message has two lines.
+        (
+            component("ADXCluster", "a", "clusterName: \"two\\nlines\""),
+            "clusterName must be 1 to 100 letters, digits and hyphens",
+        ),
         (
             component("ADXCluster", "a", "clusterName: twenty-three-characters"),
             "clusterName must have 4 to 22 characters and begin with a letter",
@@ -174,7 +200,14 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
 #[tokio::test]
 async fn valid_corners_are_taken() {
     let test = TestNamespace::new("corners").await;
+    let target = "{endpoint: 'https://hub.kusto.windows.net', heartbeatDatabase: D, heartbeatTable: T}";
+    let partition = |fields: &str| format!("federation: {{federatedClusters: [{target}], {fields}}}");
     for spec in [
+        partition("schemaInBeats: OnChange, heartbeatTTL: 30m").as_str(),
+        // Of cron no interval is known, and a partition that always sends its schema uses no time to live.
+        partition("schemaInBeats: OnChange, heartbeatTTL: 1m, heartbeatSchedule: '*/10 * * * *'").as_str(),
+        partition("schemaInBeats: Always, heartbeatTTL: 1m").as_str(),
+        partition("heartbeatSchedule: \"\\t0,30  */2 1-7 JAN-DEC,12 mon,? \"").as_str(),
         "endpoint: 'https://X.kusto.windows.net/'",
         "endpoint: 'http://127.0.0.1:8080'",
         "endpoint: 'http://[::1]:8080'",

@@ -42,6 +42,7 @@ spec:
         heartbeatTable: Beats
         heartbeatTables: PerPartition
         credential: {workloadIdentity: {}}
+    heartbeatSchedule: '*/10 * * * *'
 ---
 apiVersion: adx-mon.azure.com/v1
 kind: ADXCluster
@@ -76,6 +77,15 @@ spec:
     blockedPartitions: ['https://blocked.kusto.windows.net']
     entityGroups: [{by: geo}]
     schemaConflicts: Coerce
+---
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {name: scheduled}
+spec:
+  clusterName: scheduled
+  endpoint: https://scheduled.kusto.windows.net
+  role: Federated
+  federation: {heartbeatDatabase: Fleet, heartbeatTable: Beats, reconcileSchedule: '*/10 * * * *'}
 ---
 apiVersion: adx-mon.azure.com/v1
 kind: Ingestor
@@ -164,7 +174,7 @@ pub(super) struct Breach {
     pub(super) patch: Value,
 }
 
-/// One for each rule in CEL, wherever in the schemas it is.
+/// One for each rule in CEL, wherever in the schemas it is, but for those that say a pattern.
 pub(super) fn breaches() -> Vec<Breach> {
     let breach = |message, object, patch| Breach { message, object, patch };
     let hub =
@@ -181,11 +191,13 @@ pub(super) fn breaches() -> Vec<Breach> {
         ),
         breach("role Partition must not have", Some("partition"), json!({"federation": {"mode": "Plan"}})),
         breach("federation.heartbeatTTL must be", Some("hub"), json!({"federation": {"heartbeatTTL": "29m"}})),
+        breach("with schemaInBeats: OnChange,", Some("partition"), json!({"federation": {"heartbeatTTL": "29m"}})),
+        breach("federatedClusters must name at least", None, json!([])),
+        breach("federatedTargets must name at least", None, json!([])),
         breach("heartbeatSchedule must not be", Some("partition"), json!({"heartbeatSchedule": "0 * * * *"})),
         breach("reconcileSchedule must not be", Some("hub"), json!({"reconcileSchedule": "0 * * * *"})),
         breach("heartbeatTables: PerPartition must", Some("hub"), json!({"heartbeatTables": "PerPartition"})),
         breach("an endpoint must be https://", None, json!("http://hub.kusto.windows.net")),
-        breach("must be a duration such as", None, json!("often")),
         breach("a credential must have exactly one", None, json!({"azureCli": {}})),
         breach("autoScaleMin must be at most", None, json!({"autoScaleMin": 5})),
         breach("a toleration without a key must", None, json!({"key": null})),

@@ -23,10 +23,12 @@ pub(super) struct Rule {
     pub(super) kind: String,
     /// Where it is, such as `spec.databases[].databaseName`; empty for the object itself.
     pub(super) path: String,
-    /// The schema's key. A rule in CEL has `x-kubernetes-validations`.
+    /// The schema's key. A rule in CEL has `x-kubernetes-validations`, unless it says a pattern: then it is that one.
     pub(super) key: String,
-    /// What the key says; of a rule in CEL the message.
+    /// What the key says; of a rule in CEL the expression.
     pub(super) value: Value,
+    /// What we say of it, which only rules in CEL can; all else is in the API server's words.
+    pub(super) words: Option<String>,
 }
 
 impl Rule {
@@ -85,9 +87,12 @@ impl Rule {
         }
     }
 
-    /// What the API server says of it.
+    /// What is said of it.
     pub(super) fn message(&self) -> String {
-        let Self { key, value, .. } = self;
+        let Self { key, value, words, .. } = self;
+        if let Some(words) = words {
+            return words.clone();
+        }
         let listed = || value.as_array().expect("it is a list").iter().map(Value::to_string).collect::<Vec<_>>();
         let number = || value.as_f64().expect("it is a number");
         match key.as_str() {
@@ -99,9 +104,19 @@ impl Rule {
             "minItems" => format!("should have at least {value} item"),
             "minLength" => format!("should be at least {value} chars long"),
             "minimum" => format!("should be greater than or equal to {}", number()),
-            "pattern" => format!("should match '{}'", value.as_str().expect("it is a text")),
             "required" => "Required value".to_owned(),
-            _ => value.as_str().expect("a rule has a message").to_owned(),
+            key => unreachable!("{key} is said in our words"),
+        }
+    }
+
+    /// How the value that breaks it is shown beside that. None is where it is too long, of another format, absent, or one of several that a rule in CEL is about.
+    pub(super) fn shown(&self, broken: &Value) -> Option<String> {
+        let value = broken.pointer(&self.pointer())?;
+        match self.key.as_str() {
+            "enum" | "maximum" | "minLength" | "minimum" => Some(format!(" value: {value}: ")),
+            "maxItems" | "minItems" => value.as_array().map(|entries| format!(": {}: ", entries.len())),
+            "pattern" => value.as_str().map(|text| format!(", not '{text}'")),
+            _ => None,
         }
     }
 }
@@ -114,29 +129,41 @@ pub(super) fn schema_of(definition: &Value) -> &Value {
 /// Every rule of a definition.
 ///
 /// # Panics
-/// If there is a key that nobody here knows how to break.
+/// If there is a key that nobody here knows how to break, or a pattern that no rule in CEL says in our words.
 pub(super) fn rules_of(definition: &Value) -> Vec<Rule> {
     let kind = definition["spec"]["names"]["kind"].as_str().expect("a definition names its kind");
     let mut rules = Vec::new();
     visit(schema_of(definition), "", &mut |schema, path| {
-        let mut add = |path: String, key: &str, value: &Value| {
-            rules.push(Rule { kind: kind.to_owned(), path, key: key.to_owned(), value: value.clone() });
+        let mut add = |path: String, key: &str, value: &Value, words: Option<&Value>| {
+            let words = words.map(|words| words.as_str().expect("a rule in CEL has a message").to_owned());
+            rules.push(Rule { kind: kind.to_owned(), path, key: key.to_owned(), value: value.clone(), words });
         };
+        let in_cel = || schema.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten();
+        // A text in JSON is one in CEL.
+        let pattern = schema.get("pattern").map(|pattern| format!("self.matches({pattern})"));
+        let says_pattern = |rule: &&Value| rule["rule"].as_str() == pattern.as_deref();
         for (key, value) in schema {
             match key.as_str() {
-                "enum" | "maxItems" | "maxLength" | "maximum" | "minItems" | "minLength" | "minimum" | "pattern" => {
-                    add(path.to_owned(), key, value);
+                "enum" | "maxItems" | "maxLength" | "maximum" | "minItems" | "minLength" | "minimum" => {
+                    add(path.to_owned(), key, value, None);
                 }
                 // A maximum says more.
-                "format" if value == "int32" && !schema.contains_key("maximum") => add(path.to_owned(), key, value),
+                "format" if value == "int32" && !schema.contains_key("maximum") => {
+                    add(path.to_owned(), key, value, None);
+                }
+                "pattern" => {
+                    let ours = in_cel().find(says_pattern);
+                    let ours = ours.unwrap_or_else(|| panic!("no rule in CEL says the pattern of {kind} {path}"));
+                    add(path.to_owned(), key, value, Some(&ours["message"]));
+                }
                 "required" => {
                     for field in value.as_array().into_iter().flatten().filter_map(Value::as_str) {
-                        add(below(path, field), key, value);
+                        add(below(path, field), key, value, None);
                     }
                 }
                 "x-kubernetes-validations" => {
-                    for rule in value.as_array().into_iter().flatten() {
-                        add(path.to_owned(), key, &rule["message"]);
+                    for rule in in_cel().filter(|rule| !says_pattern(rule)) {
+                        add(path.to_owned(), key, &rule["rule"], Some(&rule["message"]));
                     }
                 }
                 other => assert!(SILENT.contains(&other), "nobody knows how to break {other} at {kind} {path}"),
