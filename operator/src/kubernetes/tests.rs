@@ -2,6 +2,7 @@
 
 mod behind;
 mod besides;
+mod criteria;
 mod faults;
 mod fixed;
 mod server;

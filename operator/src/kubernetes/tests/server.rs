@@ -227,8 +227,17 @@ impl Server {
 
     /// The notes of Events that were made for a reason.
     pub(super) fn told(&self, reason: &str) -> Vec<String> {
+        self.told_where(|event| event["reason"] == reason)
+    }
+
+    /// Those about objects of a kind.
+    pub(super) fn told_of(&self, kind: &str, reason: &str) -> Vec<String> {
+        self.told_where(|event| event["reason"] == reason && event["regarding"]["kind"] == kind)
+    }
+
+    fn told_where(&self, fits: impl Fn(&Value) -> bool) -> Vec<String> {
         let stored = self.stored();
-        let events = stored.events.iter().filter(|event| event["reason"] == reason);
+        let events = stored.events.iter().filter(|event| fits(event));
         events.map(|event| event["note"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
