@@ -14,7 +14,7 @@ use tokio::time;
 
 use crate::{
     leading::TRIES,
-    support::{apply_documents, end, until_event},
+    support::{apply_documents, end, for_the_most_part, until_event},
 };
 
 const LEASE: &str = "coordination.k8s.io/v1 Lease";
@@ -230,10 +230,9 @@ fn holder(lease: &Value) -> &str {
 }
 
 /// Who is asked to stop releases the lease before its process is gone, and its pod with it: nobody waits until it expires. Where a process waits for a processor, the release may
-/// be given up.
+/// be given up, which most are not.
 async fn hands_over(test: &TestNamespace, lease: &str) {
-    let mut kept = Vec::new();
-    loop {
+    for_the_most_part(TRIES, async |_| {
         let held = test.until(LEASE, lease, |lease| !holder(lease).is_empty()).await;
         let leader = holder(&held);
         assert!(leader.starts_with(&format!("{lease}-")), "{leader}");
@@ -241,12 +240,9 @@ async fn hands_over(test: &TestNamespace, lease: &str) {
         test.until("v1 Pod", leader, Value::is_null).await;
         let is_released = holder(&test.get(LEASE, lease).await) != leader;
         test.until(LEASE, lease, |lease| !holder(lease).is_empty() && holder(lease) != leader).await;
-        if is_released {
-            return;
-        }
-        kept.push(leader.to_owned());
-        assert!(kept.len() < TRIES, "they held the lease still: {kept:?}");
-    }
+        if is_released { Ok(()) } else { Err(format!("{leader} held the lease still")) }
+    })
+    .await;
 }
 
 /// Writes the hash of a plan into the hub's object, and waits until an agent that has it in its document has made two passes.

@@ -1,7 +1,11 @@
 //! The lease: one of several operators leads, and each says truly how it stands.
 
-use std::time::{Duration, Instant};
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
 
+use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -10,12 +14,13 @@ use tokio::time;
 
 use crate::{
     resilience::through,
-    support::{CLUSTER, COMPONENTS, until_ready},
+    support::{CLUSTER, COMPONENTS, for_the_most_part, until_ready},
 };
 
 /// Whoever is asked to stop does within this.
 pub(crate) const STOP: Duration = Duration::from_secs(5);
-/// How often that, or a release, may be late where a process waits for a processor. What is late each time is slow by itself.
+/// Of how many stops, or releases, the greater part must be in time. They take a second or two where nobody else works; each of these takes a story seconds, so that there are no
+/// more than a median needs.
 pub(crate) const TRIES: usize = 3;
 
 #[tokio::test]
@@ -76,8 +81,12 @@ async fn of_two_operators_one_leads_and_a_paused_one_gives_way() {
     let terms = |operator: &Operator| operator.process.output().matches(": leading").count();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let lease = async || test.get("coordination.k8s.io/v1 Lease", "adx-federation-operator").await["spec"].clone();
-    let (mut leader, mut other, mut late) = (second, first, Vec::new());
-    loop {
+    let (mut leader, mut other) = (second, first);
+    for_the_most_part(TRIES, async |number| {
+        if number > 0 {
+            let next = test.operator_with(&OperatorOptions::default()).await;
+            leader = mem::replace(&mut other, next);
+        }
         let before = text(&lease().await["holderIdentity"]);
         assert!(!before.is_empty());
         let led = terms(&leader);
@@ -91,13 +100,12 @@ async fn of_two_operators_one_leads_and_a_paused_one_gives_way() {
         let after = lease().await;
         other.until_leading().await;
         if took < STOP && text(&after["holderIdentity"]) != before {
-            break;
+            Ok(())
+        } else {
+            Err(format!("{before} stopped after {took:?}, and then it was {after}"))
         }
-        late.push(format!("{before} stopped after {took:?}, and then it was {after}"));
-        assert!(late.len() < TRIES, "{late:#?}");
-        leader = other;
-        other = test.operator_with(&OperatorOptions::default()).await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -166,16 +174,14 @@ async fn who_cannot_renew_its_lease_stops_before_another_begins() {
     const LEASE: SignedDuration = SignedDuration::from_secs(15);
     let test = TestNamespace::new("renewal").await;
     let stops_in_time = async |status: u16| {
-        let mut late = Vec::new();
-        loop {
-            let lease = format!("renewal-{status}-{}", late.len());
-            let (led_on, took) = cannot_renew(&test, &lease, status).await;
-            if led_on < LEASE && took < STOP {
-                break;
-            }
-            late.push((led_on, took));
-            assert!(late.len() < TRIES, "it led on after its last renewal, and stopped, for: {late:?}");
-        }
+        // Side by side: each waits for as long as a lease lasts.
+        let tries = (0..TRIES).map(|number| {
+            let (test, lease) = (&test, format!("renewal-{status}-{number}"));
+            async move { cannot_renew(test, &lease, status).await }
+        });
+        let tries = join_all(tries).await;
+        let late = tries.iter().filter(|(led_on, took)| *led_on >= LEASE || *took >= STOP).count();
+        assert!(late * 2 < TRIES, "they led on after their last renewals, and stopped, for: {tries:?}");
     };
     // Silence, and an error that looks as if it would pass.
     tokio::join!(stops_in_time(0), stops_in_time(503));

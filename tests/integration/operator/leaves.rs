@@ -275,10 +275,11 @@ async fn every_leaf_that_the_operator_applied_comes_back_within_a_second() {
         .collect();
     let fixed: BTreeSet<String> = FIXED.map(str::to_owned).into();
     assert_eq!(refused, fixed, "what the API server lets nobody change, and what is known of that");
-    // The owners' changes share the processors. What is late among them is in time by itself.
+    // Five owners' changes share two processors with other stories: their median is in time, and what is late among them is so by itself, most times.
     assert!(late.len() * 2 < reverts, "late: {late:#?}");
     for leaf in &late {
-        within_a_second(&leaf.to_string(), async || leaf.changed(&test).await).await;
+        let changed = async || leaf.changed(&test).await.expect("it could be changed before");
+        within_a_second(&leaf.to_string(), changed).await;
     }
     // A port of another number has our port's name: both cannot be there.
     within_a_second("the port", async || {
@@ -287,7 +288,7 @@ async fn every_leaf_that_the_operator_applied_comes_back_within_a_second() {
         let fits = |object: &Value| {
             object["spec"]["ports"].as_array().is_some_and(|ports| ports.len() == 1 && ports[0]["port"] == 443)
         };
-        Some(reverted(&test, "v1 Service", "i", fits).await)
+        reverted(&test, "v1 Service", "i", fits).await
     })
     .await;
 }

@@ -134,6 +134,19 @@ pub(crate) async fn until_event(test: &TestNamespace, reason: &str, note: &str) 
     }
 }
 
+/// Tries until the greater part of so many tries went well, or went wrong, as the median of all of them would. Where others keep the processors busy, one try may be held
+/// up, which says nothing of the product; and one may be lucky, which says as little. `attempt` is told how many there were before it, and tells what was wrong.
+pub(crate) async fn for_the_most_part(tries: usize, mut attempt: impl AsyncFnMut(usize) -> Result<(), String>) {
+    let (mut well, mut wrong) = (0, Vec::new());
+    while well * 2 < tries {
+        match attempt(well + wrong.len()).await {
+            Ok(()) => well += 1,
+            Err(why) => wrong.push(why),
+        }
+        assert!(wrong.len() * 2 < tries, "of {tries} tries {} went wrong: {wrong:#?}", wrong.len());
+    }
+}
+
 /// Everything that carries our mark, with its kind.
 pub(crate) async fn children(test: &TestNamespace) -> Vec<(&'static str, Value)> {
     let mut children = Vec::new();
