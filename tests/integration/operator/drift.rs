@@ -8,8 +8,8 @@ use tests::cluster::{PATIENCE, TestNamespace, condition_of, message_of};
 use tokio::time;
 
 use crate::support::{
-    CLUSTER, COMPONENTS, KINDS, PARTITION, assert_same, for_the_most_part, made, until_event, until_ready,
-    without_federation,
+    CLUSTER, COMPONENTS, KINDS, PARTITION, assert_same, for_the_most_part, made, until_all_told, until_event,
+    until_ready, without_federation,
 };
 
 /// Drift is undone within this, as README.md promises.
@@ -112,7 +112,9 @@ async fn what_comes_back_is_told_with_its_place_and_counted() {
         "StatefulSet 'i' was changed at spec.template.metadata.annotations.adx-mon/port",
         &format!("StatefulSet 'i' was changed at {pod}.image"),
         &format!("StatefulSet 'i' was changed at {pod}.args"),
+        &format!("StatefulSet 'i' was changed at {pod}.securityContext.allowPrivilegeEscalation"),
         "ConfigMap 'c-config' was changed at data.config.toml",
+        "Role 'i-ingestor' was changed at rules[0]",
     ] {
         until_event(&test, "DriftReverted", told).await;
     }
@@ -158,12 +160,14 @@ async fn every_deleted_child_is_made_again_within_a_second() {
     let _operator = test.operator().await;
     test.apply(CLUSTER).await;
     test.apply(COMPONENTS).await;
-    test.apply(PARTITION).await;
+    // An agent that only seems to run. All pods are ready before the first object goes, so that each is known to have been there.
+    test.apply(&PARTITION.replace("  federation:", "  federation:\n    image: x/agent:1")).await;
     until_ready(&test).await;
-    test.until("apps/v1 Deployment", "part-agent", |object| !object.is_null()).await;
+    test.until_condition("ADXCluster", "part", "AgentReady", "True", "Ready").await;
     let before = made(&test).await;
     assert!(!test.events().await.iter().any(|(reason, _)| reason == "DriftReverted"), "what is new was not deleted");
     assert_eq!(before.len(), 23, "{:#?}", before.iter().map(|(name, _)| name).collect::<Vec<_>>());
+    let mut told = Vec::new();
     for kind in KINDS {
         for name in test.ours(kind).await {
             // Cluster-scoped objects of other stories come and go.
@@ -178,17 +182,13 @@ async fn every_deleted_child_is_made_again_within_a_second() {
                 reverted(&test, kind, &name, fits).await
             })
             .await;
+            let (_, plain) = kind.split_once(' ').expect("a version and a kind");
+            told.push(format!("{plain} '{name}' was deleted"));
         }
     }
     assert_same(&made(&test).await, &before);
-    for told in [
-        "DaemonSet 'c' was deleted",
-        "Service 'i' was deleted",
-        "ConfigMap 'c-config' was deleted",
-        "Role 'i-ingestor' was deleted",
-    ] {
-        until_event(&test, "DriftReverted", told).await;
-    }
+    assert_eq!(told.len(), before.len(), "{told:#?}");
+    until_all_told(&test, "DriftReverted", &told).await;
 }
 
 #[tokio::test]

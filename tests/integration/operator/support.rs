@@ -134,6 +134,21 @@ pub(crate) async fn until_event(test: &TestNamespace, reason: &str, note: &str) 
     }
 }
 
+/// Waits for many Events of one reason: a note for each of these.
+pub(crate) async fn until_all_told(test: &TestNamespace, reason: &str, notes: &[String]) {
+    let started = Instant::now();
+    loop {
+        let events = test.events().await;
+        let is_told = |note: &String| events.iter().any(|(told, text)| told == reason && text == note);
+        let untold: Vec<&String> = notes.iter().filter(|note| !is_told(note)).collect();
+        if untold.is_empty() {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "no {reason} tells {untold:#?}");
+        time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Tries until the greater part of so many tries went well, or went wrong, as the median of all of them would. Where others keep the processors busy, one try may be held
 /// up, which says nothing of the product; and one may be lucky, which says as little. `attempt` is told how many there were before it, and tells what was wrong.
 pub(crate) async fn for_the_most_part(tries: usize, mut attempt: impl AsyncFnMut(usize) -> Result<(), String>) {
