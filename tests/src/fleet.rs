@@ -43,8 +43,8 @@ impl Pace {
     /// Minutes between passes: between them the programs rest.
     pub const AT_REST: Self = Self { reconcile: "5m", ..Self::PATIENT };
 
-    /// Beats and passes all the time, of which none is late.
-    pub const STEADY: Self = Self { heartbeat: "15s", reconcile: "1s", ..Self::FAST };
+    /// Beats and passes all the time, of which none is late: a beat has ten seconds.
+    pub const STEADY: Self = Self { heartbeat: "20s", reconcile: "1s", ..Self::FAST };
 
     /// A partition that falls silent leaves within seconds. It has missed a beat after six, since three returns from silence would keep it.
     pub const LEAVING: Self = Self { expected: "5s", time_to_live: "15s", ..Self::FAST };
