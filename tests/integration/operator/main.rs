@@ -18,6 +18,7 @@ mod kstatus;
 mod kubectl;
 mod leading;
 mod leaves;
+mod many;
 mod meanwhile;
 mod metrics;
 mod overruled;
