@@ -28,6 +28,7 @@ mod rights;
 mod schema;
 mod scope;
 mod silent;
+mod strangers;
 mod support;
 mod unions;
 mod unready;
