@@ -14,6 +14,7 @@ use tokio::time;
 
 use crate::{
     leading::TRIES,
+    reached::metrics_of_agents,
     support::{apply_documents, end, for_the_most_part, until_event},
 };
 
@@ -86,6 +87,11 @@ async fn from_four_objects_to_a_federated_row_and_back() {
     let deployment =
         test.until("apps/v1 Deployment", "hub-agent", |object| object["status"]["readyReplicas"] == 2).await;
     assert_eq!(deployment["spec"]["replicas"], 2);
+    // Their Service leads to both. Whoever does not lead has counted nothing.
+    let told = metrics_of_agents(&test, "hub-agent", 2).await;
+    assert!(told.iter().any(|text| text.contains("adx_federation_passes_total{")), "{told:#?}");
+    let told = metrics_of_agents(&test, "europe-agent", 1).await;
+    assert!(told[0].contains("adx_federation_heartbeats_sent_total{"), "{told:#?}");
     hands_over(&test, "hub-agent").await;
     fleet.partitions[0].command("Logs", ".create table After (a:long)").await.expect("the partition takes a table");
     fleet.hub_until("Logs", "federated_After() | count", PATIENCE, |table| table.rows.len() == 1).await;

@@ -23,6 +23,7 @@ mod meanwhile;
 mod metrics;
 mod overruled;
 mod pods;
+mod reached;
 mod resilience;
 mod rights;
 mod schema;

@@ -21,6 +21,7 @@ use kube::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time};
+use uuid::Uuid;
 
 use super::control_plane::ControlPlane;
 use crate::{loopback, process::Process};
@@ -28,6 +29,8 @@ use crate::{loopback, process::Process};
 /// The image that stands for our own.
 pub(super) const AGENT_IMAGE: &str = "stories/adx-federation:now";
 const NODE: &str = "node-of-the-stories";
+/// How an agent is told to listen for whoever asks its pod; the port follows.
+const ADMIN: &str = "--admin=0.0.0.0:";
 
 /// How long a probe may take: a process that waits for a processor is as ready as before.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -76,6 +79,9 @@ pub struct Kubelet {
 struct Agent {
     process: Process,
     started: Instant,
+    /// Where its pod's clients ask: the pod's address, and the port that it is told to listen on.
+    place: Option<(String, u16)>,
+    /// Where it answers.
     admin: Option<String>,
     /// Whether its pod says that it is ready.
     is_told_ready: bool,
@@ -121,6 +127,16 @@ impl Kubelet {
         agents.iter().map(|(pod, agent)| format!("--- {pod}\n{}{}", agent.earlier, agent.process.output())).collect()
     }
 
+    /// Where an agent answers that clients ask at its pod's address and a port; `None` if none is told to listen there.
+    ///
+    /// # Panics
+    /// Never: no holder of the lock panics.
+    pub fn behind(&self, address: &str, port: u16) -> Option<String> {
+        let agents = self.agents.lock().expect("no holder of this lock panics");
+        let is_there = |agent: &&Agent| agent.place.as_ref().is_some_and(|(own, at)| own == address && *at == port);
+        agents.values().find(is_there)?.admin.clone()
+    }
+
     /// The agents' process ids, by pod.
     ///
     /// # Panics
@@ -129,6 +145,20 @@ impl Kubelet {
         let agents = self.agents.lock().expect("no holder of this lock panics");
         agents.iter().filter_map(|(pod, agent)| Some((pod.clone(), agent.process.pid()?))).collect()
     }
+}
+
+/// An address of a pod's own. The API server lets no endpoint have one of this machine's, so nobody answers there: see [`Kubelet::behind`].
+fn address_of(pod: &Pod) -> String {
+    let uid = Uuid::parse_str(&pod.uid().unwrap_or_default()).unwrap_or_default();
+    let [first, second, third, ..] = uid.into_bytes();
+    format!("172.{}.{second}.{third}", 16 + first % 16)
+}
+
+/// Where clients ask a pod's program.
+fn place_of(pod: &Pod) -> Option<(String, u16)> {
+    let container = pod.spec.as_ref()?.containers.first()?;
+    let port = container.args.iter().flatten().find_map(|argument| argument.strip_prefix(ADMIN))?;
+    Some((address_of(pod), port.parse().ok()?))
 }
 
 /// DaemonSets need one.
@@ -229,9 +259,15 @@ impl World {
             let is_started = self.agents.lock().expect("no holder of this lock panics").contains_key(&name);
             if !is_started {
                 let Some(process) = self.start_agent(pod).await else { return };
-                let started = Instant::now();
-                let agent =
-                    Agent { process, started, admin: None, is_told_ready: false, restarts: 0, earlier: String::new() };
+                let agent = Agent {
+                    process,
+                    started: Instant::now(),
+                    place: place_of(pod),
+                    admin: None,
+                    is_told_ready: false,
+                    restarts: 0,
+                    earlier: String::new(),
+                };
                 self.agents.lock().expect("no holder of this lock panics").insert(name, agent);
             }
             self.tell(pod, &container.name, &image, PodLife::Ready, false).await;
@@ -274,10 +310,11 @@ impl World {
             let agents = self.agents.lock().expect("no holder of this lock panics");
             agents.get(&pod.name_any()).map_or(0, |agent| agent.restarts)
         };
+        let address = address_of(pod);
         let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": null});
         let status = json!({"metadata": {"uid": pod.uid()}, "status": {
             "phase": phase,
-            "podIP": "10.1.2.3", "podIPs": [{"ip": "10.1.2.3"}],
+            "podIP": address, "podIPs": [{"ip": address}],
             "conditions": [condition("PodScheduled", "True"), condition("Initialized", "True"), condition("ContainersReady", ready), condition("Ready", ready)],
             "containerStatuses": [{
                 "name": container, "image": image, "imageID": image, "ready": is_ready, "restartCount": restarts,
@@ -315,8 +352,8 @@ impl World {
             }
         }
         // Pods have addresses of their own; these processes share one.
-        for argument in &mut arguments {
-            *argument = argument.replace("--admin=0.0.0.0:9090", "--admin=127.0.0.1:0");
+        for argument in arguments.iter_mut().filter(|argument| argument.starts_with(ADMIN)) {
+            "--admin=127.0.0.1:0".clone_into(argument);
         }
         let kubeconfig = folder.join("kubeconfig");
         let account = spec.service_account_name.clone().unwrap_or_default();
