@@ -4,5 +4,5 @@ mod faults;
 mod judged;
 mod people;
 mod reasons;
-mod support;
+pub(crate) mod support;
 mod whole;

@@ -30,6 +30,7 @@ mod rights;
 mod schema;
 mod scope;
 mod silent;
+mod status;
 mod strangers;
 mod support;
 mod unions;
