@@ -10,6 +10,7 @@
 //! A partition is federated while Live, Suspect or Flapping. Whether one that expired may really leave is for [`crate::guards`] to say.
 
 mod clock;
+mod missing;
 mod records;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use crate::{
     trust::{Admission, Trust},
 };
 
+pub use missing::MissingDatabases;
 pub use records::MemberRecord;
 
 /// When a partition counts as what. Durations are by the hub's clock.
@@ -126,6 +128,8 @@ pub struct Membership {
     pub darkness: BTreeMap<Scope, Darkness>,
     /// Guards that hold or held a short while ago, for `federation_status()`.
     pub guards: BTreeMap<GuardReason, RememberedGuard>,
+    /// What the hub lacked when it was last known, for the same.
+    pub missing: MissingDatabases,
     /// When this process began to watch without a gap.
     pub watching_since: Option<Timestamp>,
 }
@@ -153,8 +157,9 @@ impl Membership {
         for member in &members {
             newest.entry((*member).clone()).or_insert_with(|| Beat::forgotten((*member).clone()));
         }
-        let Self { partitions: known, darkness, guards, watching_since: watching } = self.not_later_than(now);
-        let mut after = Self { partitions: BTreeMap::new(), darkness, guards, watching_since: watching.or(Some(now)) };
+        let Self { partitions: known, darkness, guards, missing, watching_since: watching } = self.not_later_than(now);
+        let (partitions, watching_since) = (BTreeMap::new(), watching.or(Some(now)));
+        let mut after = Self { partitions, darkness, guards, missing, watching_since };
         let mut fleet = Fleet::new();
         for (endpoint, mut beat) in newest {
             // Of what came while nobody watched, only the newest is in a row with what comes now.

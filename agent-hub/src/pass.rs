@@ -342,11 +342,14 @@ impl HubAgent {
         self.trust.failed_canaries = self.canaries.failures();
     }
 
-    /// Remembers which guards hold.
+    /// Remembers which guards hold, and which databases the hub lacks.
     fn note(&mut self, decision: &Decision, now: Timestamp) {
         let held = match decision {
             Decision::Hold(hold) => std::slice::from_ref(&hold.reason),
-            Decision::Apply(plan) => &plan.held,
+            Decision::Apply(plan) => {
+                self.membership.note_missing(&plan.missing_databases, now);
+                &plan.held
+            }
         };
         let scopes = held.iter().filter_map(HoldReason::scope).collect();
         self.membership.note(&scopes, now, self.settings.thresholds.time_to_live);

@@ -62,7 +62,14 @@ impl Membership {
             reason: after.reason.clone(),
             ..MemberRecord::of("Guard", label.to_string(), after.since)
         });
-        partitions.chain(darkness).chain(guards).collect()
+        // The time alone is no news.
+        let missing = Some(&self.missing).filter(|after| recorded.missing.names != after.names);
+        let missing = missing.map(|after| MemberRecord {
+            state: if after.names.is_empty() { "over" } else { "active" }.to_owned(),
+            reason: after.names.clone(),
+            ..MemberRecord::of("Missing", "databases".to_owned(), after.since)
+        });
+        partitions.chain(darkness).chain(guards).chain(missing).collect()
     }
 }
 

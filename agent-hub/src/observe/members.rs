@@ -10,7 +10,7 @@ use shared::{
 
 use super::{ObserveError, asking, decoding};
 use crate::{
-    membership::{Darkness, Membership, Remembered, RememberedGuard, Scope},
+    membership::{Darkness, Membership, MissingDatabases, Remembered, RememberedGuard, Scope},
     setup::members_table,
 };
 
@@ -70,6 +70,7 @@ fn parse(config: &HubConfig, table: &ResultTable) -> Result<Membership, DecodeEr
                 let reason = row.string("Reason")?.to_owned();
                 membership.guards.insert(label, RememberedGuard { is_active: state == "active", since, reason });
             }
+            "Missing" => membership.missing = MissingDatabases { names: row.string("Reason")?.to_owned(), since },
             _ => {}
         }
     }
@@ -162,8 +163,9 @@ mod tests {
                 (any::<bool>(), times(), texts()).prop_map(|(is_active, since, reason)| RememberedGuard { is_active, since, reason }),
                 0..4,
             ),
+            missing in option::of((texts(), times()).prop_map(|(names, since)| MissingDatabases { names, since })),
         ) -> Membership {
-            Membership { partitions, darkness, guards, watching_since: None }
+            Membership { partitions, darkness, guards, missing: missing.unwrap_or_default(), watching_since: None }
         }
     }
 

@@ -105,7 +105,7 @@ impl ShowColumns<'_> {
     }
 }
 
-/// The newest row of each partition, fleet and zone. Columns: Kind, Name, State, then Since:datetime, SilentSince:datetime, Returns:dynamic, Reason:string,
+/// The newest row of each partition, fleet and zone, of each guard, and of what the hub lacks. Columns: Kind, Name, State, then Since:datetime, SilentSince:datetime, Returns:dynamic, Reason:string,
 /// Beats:long, Counted:datetime, Zone:string, SchemaHash:string.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadMembers<'a> {

@@ -13,6 +13,7 @@ mod faulty_hub;
 mod hostile;
 mod identity;
 mod impostors;
+mod lacking;
 mod lifecycle;
 mod logs;
 mod membership;
