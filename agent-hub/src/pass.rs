@@ -180,7 +180,12 @@ impl HubAgent {
         }
         let mut plan = match decision {
             Decision::Apply(plan) => plan,
-            Decision::Hold(hold) => return self.report.held(now, &hold, [failures, problems].concat()),
+            Decision::Hold(hold) => {
+                if is_plan_only {
+                    self.report.show_held(&missing, &hold);
+                }
+                return self.report.held(now, &hold, [failures, problems].concat());
+            }
         };
         plan.problems.extend(problems);
         if is_plan_only {

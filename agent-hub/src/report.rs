@@ -1,5 +1,7 @@
 //! What a pass did, for those who watch: metrics, status, readiness, logs. No I/O beyond those.
 
+mod planned;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
@@ -22,6 +24,7 @@ use crate::{
     plan::{Change, Hold, Plan, Released},
     setup::{Missing, SetUp},
 };
+use planned::{Logged, SET_UP};
 
 /// Remembers what was reported, so that counters count each thing once and logs say each thing once.
 #[derive(Debug)]
@@ -31,6 +34,7 @@ pub struct Report {
     guards: BTreeSet<GuardReason>,
     /// The plan that the document acknowledges, until it was made.
     acknowledged: Option<String>,
+    logged: Logged,
     /// How often partitions beat.
     interval: SignedDuration,
     missed: BTreeMap<ClusterEndpoint, Missed>,
@@ -137,7 +141,8 @@ impl Report {
         let status = Status { hub: config.endpoint.to_string(), ..Status::default() };
         let interval = SignedDuration::try_from(config.heartbeat_interval).unwrap_or(SignedDuration::MAX);
         let acknowledged = config.acknowledged_plan.clone();
-        Self { world, status, guards: BTreeSet::new(), acknowledged, interval, missed: BTreeMap::new() }
+        let (guards, logged, missed) = Default::default();
+        Self { world, status, guards, acknowledged, logged, interval, missed }
     }
 
     /// The fleet as it was judged: partitions in metrics and status.
@@ -268,6 +273,14 @@ impl Report {
         self.end(pass, &plan.held)
     }
 
+    /// Where no changes are made at all, the log has what would be done without a hold, too.
+    pub fn show_held(&mut self, missing: &Missing, hold: &Hold) {
+        match &hold.released {
+            Some(released) => self.logged.log(&missing.commands, &released.hash, &released.changes),
+            None => self.logged.log(&missing.commands, "", &[]),
+        }
+    }
+
     /// The pass worked out what it would change, and changed nothing.
     pub fn planned(&mut self, at: Timestamp, missing: &Missing, plan: &Plan) -> PassOutcome {
         let problems = each_once(plan.problems.iter().cloned());
@@ -280,15 +293,16 @@ impl Report {
         };
         let set_up = missing.commands.iter().map(|command| ChangeStatus {
             change: command.text().to_owned(),
-            reason: "a table or policy that this agent needs".to_owned(),
+            reason: SET_UP.to_owned(),
             failure: None,
         });
         // Where something is held, what a person may acknowledge: it has the other changes in it.
-        let PlanStatus { hash, changes } = plan.released.as_ref().map_or_else(
-            || PlanStatus { hash: plan.hash(), changes: plan.changes.iter().map(planned_change).collect() },
-            planned_of,
-        );
-        let changes: Vec<_> = set_up.chain(changes).collect();
+        let (hash, changes) = match &plan.released {
+            Some(released) => (released.hash.clone(), &released.changes),
+            None => (plan.hash(), &plan.changes),
+        };
+        self.logged.log(&missing.commands, &hash, changes);
+        let changes: Vec<_> = set_up.chain(changes.iter().map(planned_change)).collect();
         let planned = (!changes.is_empty()).then_some(PlanStatus { hash, changes });
         self.keep(&plan.kept);
         self.world.admin.set_ready(true, format!("the last pass ended: {outcome}"));

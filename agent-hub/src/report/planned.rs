@@ -1,0 +1,128 @@
+//! A plan that is not made, in the log: what `--plan` prints, once for each plan, and within bounds. Pure but for the log; called by [`super::Report`].
+
+use kql::request::Request;
+
+use crate::plan::Change;
+
+/// Why tables and policies are set up.
+pub(super) const SET_UP: &str = "a table or policy that this agent needs";
+
+/// The most changes of one plan that are logged: with all, a first plan of a large hub would have a line for each of its functions.
+const MOST_CHANGES: usize = 100;
+
+/// The most bytes of one text: a function may list every partition.
+const MOST_BYTES: usize = 4096;
+
+/// The plan that was logged last: its commands that set up, and its hash.
+#[derive(Debug, Default)]
+pub(super) struct Logged(String);
+
+/// A change in the log.
+#[derive(Debug, PartialEq, Eq)]
+struct Line {
+    change: String,
+    reason: String,
+    command: String,
+}
+
+impl Logged {
+    /// Logs a plan unless it is the one that was logged last.
+    pub(super) fn log(&mut self, set_up: &[Request], hash: &str, changes: &[Change]) {
+        let plan = set_up.iter().map(Request::text).chain([hash]).collect::<Vec<_>>().join("\n");
+        if plan == self.0 {
+            return;
+        }
+        self.0 = plan;
+        let (count, plan) = (set_up.len() + changes.len(), hash);
+        if count == 0 {
+            return;
+        }
+        tracing::info!(plan, changes = count, "changes are planned and not made");
+        for (index, Line { change, reason, command }) in lines(set_up, changes).take(MOST_CHANGES).enumerate() {
+            tracing::info!(plan, step = index + 1, change, reason, command, "planned change");
+        }
+        if count > MOST_CHANGES {
+            tracing::info!(
+                plan,
+                omitted = count - MOST_CHANGES,
+                "more changes are planned: agent-hub --plan prints all"
+            );
+        }
+    }
+}
+
+/// In the plan's order.
+fn lines<'a>(set_up: &'a [Request], changes: &'a [Change]) -> impl Iterator<Item = Line> + 'a {
+    let set_up = set_up.iter().map(|command| ("set up".to_owned(), SET_UP.to_owned(), command.text().to_owned()));
+    let changes =
+        changes.iter().map(|change| (change.to_string(), change.reason(), change.request().text().to_owned()));
+    set_up.chain(changes).map(|(change, reason, command)| Line {
+        change: shortened(change),
+        reason: shortened(reason),
+        command: shortened(command),
+    })
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MOST_BYTES {
+        text.truncate(text.floor_char_boundary(MOST_BYTES));
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kql::{
+        names::{DatabaseName, EntityGroupName, TableName},
+        statements::{CreateHeartbeatTable, Entity},
+    };
+
+    use super::*;
+    use crate::testing::cluster;
+
+    #[test]
+    fn a_plan_is_logged_in_its_order_with_reasons_and_commands_that_are_not_too_long() {
+        let (database, table) = (DatabaseName::new("Logs").unwrap(), TableName::new("Heartbeats").unwrap());
+        let create = CreateHeartbeatTable { database: &database, table: &table }.request();
+        let group = |hosts: usize| {
+            let entity =
+                |host: usize| Entity { cluster: cluster(&format!("partition-{host}")), database: database.clone() };
+            Change::CreateGroup {
+                database: database.clone(),
+                group: EntityGroupName::new("Logs_Partitions").unwrap(),
+                members: Arc::new((0..hosts).map(entity).collect()),
+            }
+        };
+        let changes = [group(1), group(200)];
+        let logged: Vec<Line> = lines(std::slice::from_ref(&create), &changes).collect();
+        let [first, second, third] = logged.as_slice() else { panic!("{logged:?}") };
+        assert_eq!([&*first.change, &first.command], ["set up", create.text()]);
+        let command = changes[0].request();
+        let expected =
+            ["create entity group Logs_Partitions in Logs", "1 partition(s) have the database", command.text()];
+        assert_eq!([&*second.change, &second.reason, &second.command], expected);
+        let whole = changes[1].request();
+        let (begin, end) = third.command.split_at(third.command.len() - '…'.len_utf8());
+        assert!(begin.len() == MOST_BYTES && whole.text().starts_with(begin) && end == "…", "{third:?}");
+    }
+
+    #[test]
+    fn a_plan_is_told_from_another_by_its_hash_and_by_what_it_sets_up() {
+        let (database, table) = (DatabaseName::new("Logs").unwrap(), TableName::new("Heartbeats").unwrap());
+        let create = CreateHeartbeatTable { database: &database, table: &table }.request();
+        let mut logged = Logged::default();
+        let mut known = vec![String::new()];
+        let create = [create];
+        for (set_up, hash) in [(0, "0123456789ab"), (1, "0123456789ab"), (0, "ba9876543210")] {
+            logged.log(&create[..set_up], hash, &[]);
+            assert!(!known.contains(&logged.0), "{logged:?}");
+            known.push(logged.0.clone());
+        }
+        // Nothing is planned: what comes next is news, also if it was told before.
+        logged.log(&[], "", &[]);
+        assert_eq!(logged.0, "");
+    }
+}
