@@ -33,7 +33,7 @@ use crate::{
     plan::{Change, Decision, Hold, Plan, plan},
     report::{Report, Work},
     settings::{self, Settings},
-    setup::{self, Missing, SetUp, Setup, SetupError},
+    setup::{self, Memory, Missing, SetUp, Setup, SetupError},
     trust::{Admission, Trust, without_crowd},
 };
 
@@ -167,6 +167,7 @@ impl HubAgent {
             return self.report.planned(now, &missing, &Plan::default());
         }
         let mut failures: Vec<String> = set_up.iter().filter_map(|set_up| set_up.result.clone().err()).collect();
+        failures.extend(missing.left_alone.iter().cloned());
         let Seen { now: server_now, fleet, hub, problems, refused } = match self.see(&missing).await {
             Ok(seen) => seen,
             Err(blind) => return self.blind(now, blind, failures),
@@ -176,7 +177,7 @@ impl HubAgent {
         let decision = plan(&fleet, &hub, &self.membership, server_now, &self.settings);
         self.note(&decision, server_now);
         if !is_plan_only {
-            failures.extend(self.record(server_now).await);
+            failures.extend(self.record(server_now, missing.memory).await);
         }
         let mut plan = match decision {
             Decision::Apply(plan) => plan,
@@ -195,7 +196,7 @@ impl HubAgent {
         failures.extend(unrecorded);
         self.put.extend(applied.iter().filter_map(Applied::put_docstring));
         failures.extend(self.clear_remote_schemas().await);
-        failures.extend(self.remember_columns(server_now).await);
+        failures.extend(self.remember_columns(server_now, missing.memory).await);
         let repairs = self.left.repairs(&applied);
         self.left.remember(&hub, &applied);
         applied.iter().for_each(|applied| self.objects.forget(applied.change.database()));
@@ -222,9 +223,9 @@ impl HubAgent {
         if is_plan_only {
             return Ok((Vec::new(), setup::look(&self.hub, &self.config).await?));
         }
-        let set_up = self.setup.ensure(&self.hub, &self.config).await?;
+        let (set_up, memory) = self.setup.ensure(&self.hub, &self.config).await?;
         self.report.set_up(&set_up);
-        Ok((set_up, Missing::default()))
+        Ok((set_up, Missing { memory, ..Missing::default() }))
     }
 
     /// Reads the heartbeats and the hub, and judges the partitions.
@@ -254,7 +255,7 @@ impl HubAgent {
         let mut reading = reading.map_err(Blind::Incomplete)?;
         self.columns.read(reading.changed, reading.first);
         let hub = hub.map_err(Blind::Failed)?;
-        self.recall(reading.now, missing).await.map_err(Blind::Failed)?;
+        self.recall(reading.now, missing.memory).await.map_err(Blind::Failed)?;
         self.ask_new_partitions(&reading.beats, &hub, reading.now).await;
         let (beats, left_out) = without_crowd(reading.beats, &members, &self.trust);
         if left_out > 0 {
@@ -291,12 +292,22 @@ impl HubAgent {
     }
 
     /// A process that is new, or has not seen for too long (another one led, perhaps), begins with what is recorded.
-    async fn recall(&mut self, now: Timestamp, missing: &Missing) -> Result<(), ObserveError> {
+    async fn recall(&mut self, now: Timestamp, memory: Memory) -> Result<(), ObserveError> {
+        if memory != Memory::Kept {
+            // What was recorded before is gone with its table.
+            self.recorded = Membership::default();
+        }
+        if memory == Memory::Taken {
+            // What this process sees is forgotten with it, and the next one would not know what it held: nobody's silence counts as watched.
+            self.membership.lose_sight();
+        }
         if self.has_kept_looking(now) {
             return Ok(());
         }
-        let recorded =
-            if missing.members_table { Membership::default() } else { read_members(&self.hub, &self.config).await? };
+        let recorded = match memory {
+            Memory::Kept => read_members(&self.hub, &self.config).await?,
+            Memory::Absent | Memory::Taken => Membership::default(),
+        };
         self.membership.clone_from(&recorded);
         self.recorded = recorded;
         self.columns.recalled();
@@ -363,9 +374,9 @@ impl HubAgent {
     }
 
     /// Records what a restart must not lose. Says in a sentence if that failed.
-    async fn record(&mut self, now: Timestamp) -> Option<String> {
+    async fn record(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
         let changed = self.membership.changed_since(&self.recorded);
-        if changed.is_empty() {
+        if changed.is_empty() || memory == Memory::Taken {
             return None;
         }
         let written = write_members(&self.hub, &self.config, &changed, now).await;
@@ -412,13 +423,13 @@ impl HubAgent {
     }
 
     /// Records of which partitions the hub remembers no columns as they were: of those another process need not tell it.
-    async fn remember_columns(&mut self, now: Timestamp) -> Option<String> {
+    async fn remember_columns(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
         for (endpoint, hash) in self.columns.told() {
             if let Some(known) = self.membership.partitions.get_mut(&endpoint) {
                 known.schema_hash = Some(hash);
             }
         }
-        self.record(now).await
+        self.record(now, memory).await
     }
 
     /// A hub that does not answer may not be set up any more.
@@ -506,7 +517,7 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
             (Decision::Hold(Hold { reason, released: None, kept: BTreeMap::new() }), Vec::new())
         }
     };
-    problems.extend(missing.unseen);
+    problems.extend(missing.left_alone);
     let (held, released) = match decision {
         Decision::Hold(Hold { reason, released, .. }) => (vec![reason], released),
         Decision::Apply(plan) => {

@@ -283,7 +283,7 @@ impl Report {
 
     /// The pass worked out what it would change, and changed nothing.
     pub fn planned(&mut self, at: Timestamp, missing: &Missing, plan: &Plan) -> PassOutcome {
-        let problems = each_once(plan.problems.iter().cloned());
+        let problems = each_once(missing.left_alone.iter().chain(&plan.problems).cloned());
         self.log_new_problems(&problems);
         self.log_guards(plan);
         let outcome = match (plan.changes.len() + missing.commands.len(), plan.held.is_empty()) {

@@ -1,5 +1,5 @@
-//! The tables that the hub agent needs: heartbeats, in adx-mon's form, and our record of the entity groups that we made. I/O: commands on the hub, only
-//! where something differs.
+//! The tables that the hub agent needs: heartbeats, in adx-mon's form, our record of the entity groups that we made, and our memory of partitions. I/O: commands on the
+//! hub, only where something differs, and never to a table that somebody else made.
 
 use std::{
     collections::BTreeSet,
@@ -47,6 +47,12 @@ pub fn members_table() -> TableName {
 /// The name of the command that adds columns.
 const EXTENSION: &str = "extend_members_table";
 
+/// How many columns our record of groups has had since its first version: all.
+const FIRST_OF_OWNERSHIP: usize = 6;
+
+/// The same of the memory of partitions: those that came later are behind these.
+const FIRST_OF_MEMBERS: usize = 8;
+
 /// Remembers when the set-up was last found right.
 #[derive(Debug, Default)]
 pub struct Setup {
@@ -67,14 +73,37 @@ pub struct SetUp {
 pub struct Missing {
     /// The commands that make it right, in order.
     pub commands: Vec<Request>,
-    /// Policies that the hub does not show, in sentences: nothing is done to those.
-    pub unseen: Vec<String>,
+    /// What nothing is done to, in sentences: policies that the hub does not show, and a table that is somebody else's.
+    pub left_alone: Vec<String>,
     /// Whether a heartbeat table is not there yet.
     pub heartbeat_table: bool,
     /// Whether there is no table yet that records our groups.
     pub ownership_table: bool,
-    /// Whether there is no table yet that remembers the membership.
-    pub members_table: bool,
+    /// Whether there is a table that remembers the membership.
+    pub memory: Memory,
+}
+
+/// The table that remembers the membership.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// It is there.
+    #[default]
+    Kept,
+    /// It was not there.
+    Absent,
+    /// A table of somebody else has its name: nothing is read from it or written to it.
+    Taken,
+}
+
+/// What is there under the name of a table of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// No table.
+    Nothing,
+    /// Ours, perhaps as an earlier version made it.
+    Ours { lacks_columns: bool },
+    /// Somebody else's.
+    Another,
 }
 
 /// Why there is no table to read.
@@ -95,6 +124,18 @@ pub enum SetupError {
         /// Those of heartbeats.
         columns: String,
     },
+    /// The table that records our groups is somebody else's. Without a record no group may be made or changed, and no guard sees whom the groups list.
+    #[error(
+        "the table '{table}' in '{database}' was not made by us and is left alone: rename it to have ours made. It has not the columns of our record of entity groups ({columns}), without which nothing on the hub is changed"
+    )]
+    RecordTaken {
+        /// The heartbeat database.
+        database: DatabaseName,
+        /// The table.
+        table: TableName,
+        /// Those of our record.
+        columns: String,
+    },
     /// A command failed.
     #[error("failed to set up the tables of the heartbeat database ({command})")]
     Command {
@@ -106,19 +147,19 @@ pub enum SetupError {
 }
 
 impl Setup {
-    /// Makes tables and policies as they should be, if it is time to look. Returns what was done. A policy that the hub refuses is tried again in the
-    /// next pass, and so are columns: heartbeats arrive and are read without them.
+    /// Makes tables and policies as they should be, if it is time to look. Returns what was done, and what there was that remembers the membership. A policy that the
+    /// hub refuses is tried again in the next pass, and so are columns: heartbeats arrive and are read without them. So is a table that is somebody else's.
     ///
     /// # Errors
     /// [`SetupError`] if there is no table to read; the next pass looks again.
-    pub async fn ensure(&mut self, hub: &KustoClient, config: &HubConfig) -> Result<Vec<SetUp>, SetupError> {
+    pub async fn ensure(&mut self, hub: &KustoClient, config: &HubConfig) -> Result<(Vec<SetUp>, Memory), SetupError> {
         if self.right_since.is_some_and(|since| since.elapsed() < LOOK_AGAIN_AFTER) {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Memory::Kept));
         }
-        let missing = look(hub, config).await?;
-        let unseen = missing.unseen.into_iter().map(|why| SetUp { action: ChangeAction::Alter, result: Err(why) });
-        let mut done: Vec<SetUp> = unseen.collect();
-        for command in &missing.commands {
+        let Missing { commands, left_alone, memory, .. } = look(hub, config).await?;
+        let left_alone = left_alone.into_iter().map(|why| SetUp { action: ChangeAction::Alter, result: Err(why) });
+        let mut done: Vec<SetUp> = left_alone.collect();
+        for command in &commands {
             let creates = command.name().starts_with("create_");
             let action = if creates { ChangeAction::Create } else { ChangeAction::Alter };
             match hub.send(command).await {
@@ -139,7 +180,7 @@ impl Setup {
         }
         let is_right = done.iter().all(|set_up| set_up.result.is_ok());
         self.right_since = is_right.then(Instant::now);
-        Ok(done)
+        Ok((done, memory))
     }
 
     /// Looks again in the next pass: the hub did not answer as one that is set up.
@@ -156,46 +197,79 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, Setu
     let database = &config.heartbeat_database;
     let mut missing = Missing::default();
     let (ownership, members) = (ownership_table(), members_table());
-    for (table, create, is_missing) in [
-        (&ownership, CreateOwnershipTable { database, table: &ownership }.request(), &mut missing.ownership_table),
-        (&members, CreateMembersTable { database, table: &members }.request(), &mut missing.members_table),
-    ] {
-        let retention = AlterRetention { database, table, period: RECORD_RETENTION }.request();
-        match show(hub, config, table, HeartbeatPolicy::Retention).await? {
-            Shown::Absent => {
-                *is_missing = true;
-                missing.commands.extend([create, retention]);
-            }
-            Shown::Policy(policy) if !has_soft_delete(&policy, RECORD_RETENTION) => missing.commands.push(retention),
-            Shown::Policy(_) => {}
-            Shown::Refused(why) => missing.unseen.push(why),
+    let create = CreateOwnershipTable { database, table: &ownership }.request();
+    match look_at_record(hub, config, &ownership, &create, FIRST_OF_OWNERSHIP, &mut missing).await? {
+        Found::Nothing => missing.ownership_table = true,
+        Found::Ours { .. } => {}
+        Found::Another => {
+            let columns = listed_columns(&create).to_owned();
+            return Err(SetupError::RecordTaken { database: database.clone(), table: ownership, columns });
         }
     }
-    if !missing.members_table {
-        missing.commands.extend(missing_columns(hub, database, &members).await?);
+    let create = CreateMembersTable { database, table: &members };
+    match look_at_record(hub, config, &members, &create.request(), FIRST_OF_MEMBERS, &mut missing).await? {
+        Found::Nothing => missing.memory = Memory::Absent,
+        // Rows would be kept without them, and nobody told.
+        Found::Ours { lacks_columns: true } => missing.commands.push(create.extension()),
+        Found::Ours { lacks_columns: false } => {}
+        Found::Another => {
+            missing.memory = Memory::Taken;
+            let columns = listed_columns(&create.request()).to_owned();
+            missing.left_alone.push(format!(
+                "the table '{members}' in '{database}' was not made by us and is left alone: rename it to have ours made. It has not the columns of our memory of partitions ({columns}), without which none leaves because of its silence, and federation_status() does not tell of them"
+            ));
+        }
     }
     let tables = stream::iter(config.heartbeats.tables()).map(|table| look_at_heartbeats(hub, config, table));
     let tables: Vec<_> = tables.buffered(CONCURRENT_TABLES).try_collect().await?;
     for table in tables {
         missing.heartbeat_table |= table.heartbeat_table;
         missing.commands.extend(table.commands);
-        missing.unseen.extend(table.unseen);
+        missing.left_alone.extend(table.left_alone);
     }
-    if missing.ownership_table || missing.members_table || missing.heartbeat_table {
+    if missing.ownership_table || missing.memory == Memory::Absent || missing.heartbeat_table {
         require_database(hub, database).await?;
     }
     Ok(missing)
 }
 
-/// The command that gives a table which an earlier version made the columns that have been added since: rows would be kept without them, and nobody told.
-async fn missing_columns(
+/// What a table lacks in which we record something. `first`: how many columns it has had since its first version. Columns come before policies: one that has others is
+/// somebody else's, whatever its policies are.
+async fn look_at_record(
     hub: &KustoClient,
-    database: &DatabaseName,
-    members: &TableName,
-) -> Result<Option<Request>, SetupError> {
-    let present = columns(hub, database, members).await?;
-    let extension = CreateMembersTable { database, table: members }.extension();
-    Ok((!has_columns(&extension, &present)).then_some(extension))
+    config: &HubConfig,
+    table: &TableName,
+    create: &Request,
+    first: usize,
+    missing: &mut Missing,
+) -> Result<Found, SetupError> {
+    let database = &config.heartbeat_database;
+    let retention = AlterRetention { database, table, period: RECORD_RETENTION }.request();
+    let shown = show(hub, config, table, HeartbeatPolicy::Retention).await?;
+    if matches!(shown, Shown::Absent) {
+        missing.commands.extend([create.clone(), retention]);
+        return Ok(Found::Nothing);
+    }
+    let found = found(create, first, &columns(hub, database, table).await?);
+    match shown {
+        _ if found == Found::Another => {}
+        Shown::Policy(policy) if !has_soft_delete(&policy, RECORD_RETENTION) => missing.commands.push(retention),
+        Shown::Policy(_) | Shown::Absent => {}
+        Shown::Refused(why) => missing.left_alone.push(why),
+    }
+    Ok(found)
+}
+
+/// Whose a table is by its columns, such as `A:long,B:string`: ours has those that our command lists, in their order, at least the first so many of them. Rows are
+/// written by position, so that others may only be behind ours.
+fn found(create: &Request, first: usize, present: &str) -> Found {
+    let split = |columns: &str| columns.split(',').map(|column| column.trim().to_owned()).collect::<Vec<_>>();
+    let (ours, present) = (split(listed_columns(create)), split(present));
+    if present.len() >= first && ours.iter().zip(&present).all(|(ours, present)| ours == present) {
+        Found::Ours { lacks_columns: present.len() < ours.len() }
+    } else {
+        Found::Another
+    }
 }
 
 /// The columns of a table, such as `A:long,B:string`.
@@ -237,7 +311,7 @@ async fn look_at_heartbeats(hub: &KustoClient, config: &HubConfig, table: &Table
             Shown::Policy(present) if is_right(policy, &present, config) => continue,
             Shown::Policy(_) => {}
             Shown::Refused(why) => {
-                missing.unseen.push(why);
+                missing.left_alone.push(why);
                 continue;
             }
         }
@@ -343,4 +417,52 @@ fn timespan_at(policy: &Value, key: &str) -> Option<Duration> {
     let text = value.as_str().or_else(|| value["Value"].as_str())?;
     let ticks = kql::syntax::time::read_timespan(text)?;
     Some(Duration::from_nanos(u64::try_from(ticks).ok()?.saturating_mul(100)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The columns of our two tables of records, as Kusto shows them.
+    const OWNERSHIP: &str = "Timestamp:datetime,Database:string,Kind:string,Name:string,State:string,Content:string";
+    const MEMBERS: &str = "Timestamp:datetime,Kind:string,Name:string,State:string,Since:datetime,SilentSince:datetime,Returns:dynamic,Reason:string,Beats:long,Counted:datetime,Zone:string,SchemaHash:string";
+
+    /// The first so many of these.
+    fn first(columns: &str, count: usize) -> String {
+        columns.split(',').take(count).collect::<Vec<_>>().join(",")
+    }
+
+    #[test]
+    fn a_table_of_records_is_ours_by_its_columns_in_their_order() {
+        let database = &DatabaseName::new("FleetDiscovery").unwrap();
+        let ownership = CreateOwnershipTable { database, table: &ownership_table() }.request();
+        let members = CreateMembersTable { database, table: &members_table() }.request();
+        let of_ownership = |columns: &str| found(&ownership, FIRST_OF_OWNERSHIP, columns);
+        let of_members = |columns: &str| found(&members, FIRST_OF_MEMBERS, columns);
+        let (whole, lacking) = (Found::Ours { lacks_columns: false }, Found::Ours { lacks_columns: true });
+        assert_eq!([of_ownership(OWNERSHIP), of_members(MEMBERS)], [whole, whole]);
+        // As earlier versions made the one; the other never had fewer.
+        for columns in 8..12 {
+            assert_eq!(of_members(&first(MEMBERS, columns)), lacking, "{columns}");
+        }
+        // What a person has added is behind ours.
+        assert_eq!(of_ownership(&format!("{OWNERSHIP},Note:string")), whole);
+        assert_eq!(of_members(&format!("{MEMBERS},Note:string")), whole);
+        let others = [
+            String::new(),
+            "Order:long,Amount:decimal".to_owned(),
+            first(MEMBERS, 7),
+            // What is added to it comes behind a column that is not ours.
+            format!("{},Note:string", first(MEMBERS, 8)),
+            MEMBERS.replace("Since:datetime", "Since:string"),
+            MEMBERS.replace("Kind:string,Name:string", "Name:string,Kind:string"),
+            OWNERSHIP.to_owned(),
+        ];
+        for other in others {
+            assert_eq!(of_members(&other), Found::Another, "{other}");
+        }
+        for other in [first(OWNERSHIP, 5), MEMBERS.to_owned(), OWNERSHIP.replace("Name", "name")] {
+            assert_eq!(of_ownership(&other), Found::Another, "{other}");
+        }
+    }
 }

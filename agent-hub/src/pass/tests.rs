@@ -20,8 +20,12 @@ fn beats(europe: Timestamp, others: Timestamp) -> Vec<Beat> {
 
 /// A pass from what it reads to what it decides, over a hub without our tables.
 async fn decide(agent: &mut HubAgent, hub: &Hub, beats: Vec<Beat>, now: Timestamp) -> Plan {
-    let missing = Missing { members_table: true, ..Missing::default() };
-    agent.recall(now, &missing).await.unwrap();
+    decide_with(agent, hub, beats, now, Memory::Absent).await
+}
+
+/// The same where the table that remembers the membership is as it is.
+async fn decide_with(agent: &mut HubAgent, hub: &Hub, beats: Vec<Beat>, now: Timestamp, memory: Memory) -> Plan {
+    agent.recall(now, memory).await.unwrap();
     let Settings { thresholds, guards, .. } = &agent.settings;
     let (membership, fleet) = agent.membership.step(beats, hub, &agent.trust, now, thresholds, &guards.zone_attribute);
     (agent.membership, agent.seen_at) = (membership, Some(now));
@@ -110,4 +114,41 @@ async fn an_acknowledgement_of_another_plan_is_told_while_something_is_held_and_
     // Made, it has served: the next hold is another matter.
     assert_eq!(done(&mut report, Ok(())), "");
     assert_eq!(held(&mut report, "ba9876543213"), (false, false));
+}
+
+#[tokio::test]
+async fn an_agent_whose_memory_is_somebody_elses_believes_no_silence_and_one_that_gets_its_own_watches_from_then_on() {
+    // Beats come every ten minutes, and one hour is the time to live.
+    let (last, mins) = (now(), SignedDuration::from_mins);
+    let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
+    let databases = [(DatabaseName::new("Other").unwrap(), HubDatabase::default())].into();
+    let empty = Hub { databases, ..Hub::default() };
+    let first = decide_with(&mut agent, &empty, beats(last, last), last, Memory::Taken).await;
+    let hub = applied(empty, &first);
+    assert_eq!(hub.members().count(), 3, "who beats joins");
+    let held = [HoldReason::StartupGrace { silent: 1 }];
+    for minutes in (30..=600).step_by(30) {
+        let at = last + mins(minutes);
+        let plan = decide_with(&mut agent, &hub, beats(last, at), at, Memory::Taken).await;
+        let expected: &[HoldReason] = if minutes > 60 { &held } else { &[] };
+        assert_eq!((plan.held.as_slice(), plan.changes.len()), (expected, 0), "after {minutes} min");
+        assert_eq!(agent.record(at, Memory::Taken).await, None, "nothing is sent");
+    }
+    // The table has another name by now.
+    let at = last + mins(630);
+    let kept = decide_with(&mut agent, &hub, beats(last, at), at, Memory::Absent).await;
+    assert_eq!((kept.held.as_slice(), kept.changes.len()), (held.as_slice(), 0));
+    assert_eq!(agent.membership.changed_since(&agent.recorded).len(), 3, "all that is known is to be recorded");
+    let watched = last + mins(660);
+    let believed = decide_with(&mut agent, &hub, beats(last, watched), watched, Memory::Kept).await;
+    assert!(matches!(believed.changes[..], [Change::AlterGroup { .. }]) && believed.held.is_empty(), "{believed:?}");
+}
+
+#[tokio::test]
+async fn what_is_left_alone_of_the_set_up_is_told_where_no_change_is_made() {
+    let mut report = Report::new(World::new("agent-hub"), &hub_config("mode: Plan, "));
+    let missing = Missing { left_alone: vec!["a table is somebody else's".to_owned()], ..Missing::default() };
+    report.planned(now(), &missing, &Plan::default());
+    let pass = report.federation().last_pass.unwrap();
+    assert_eq!((pass.outcome.as_str(), pass.problems), ("unchanged", vec!["a table is somebody else's".to_owned()]));
 }

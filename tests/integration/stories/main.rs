@@ -29,5 +29,6 @@ mod setup_faults;
 mod silences;
 mod supervision;
 mod support;
+mod taken;
 mod trust;
 mod watching;
