@@ -129,7 +129,10 @@ impl World {
             !fresh || of_silence.iter().all(was_recorded),
             "a_fresh_agent_removes_nobody_whose_silence_is_not_recorded: {left:?}"
         );
-        assert!(left.is_empty() || passed.held.iter().all(|hold| !matches!(hold, HoldReason::IncompleteRead { .. })));
+        assert!(
+            left.is_empty() || passed.held.iter().all(|hold| !matches!(hold, HoldReason::IncompleteRead { .. })),
+            "nobody_leaves_by_a_reading_that_is_not_complete: {left:?} after {event:?}"
+        );
         self.check_time_limit(before, left, event, settings);
     }
 

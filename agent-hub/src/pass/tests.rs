@@ -144,6 +144,66 @@ async fn an_agent_whose_memory_is_somebody_elses_believes_no_silence_and_one_tha
     assert!(matches!(believed.changes[..], [Change::AlterGroup { .. }]) && believed.held.is_empty(), "{believed:?}");
 }
 
+/// What `federation_status()` says of guards is what is recorded of them: its column `Guards` has the names of those that are active.
+#[tokio::test]
+async fn every_guard_of_a_removal_is_recorded_by_its_name_with_its_words_and_recorded_anew_when_it_is_over() {
+    let (began, ended) = (now(), now() + SignedDuration::from_mins(1));
+    let until = began + SignedDuration::from_hours(1);
+    let told = [
+        (
+            HoldReason::Recovering { silent: 2, until },
+            "recovering",
+            "beats have returned to a fleet that was held: 2 expired partition(s) stay federated until 2023-11-14T23:13:20Z, one heartbeatTTL after the hold",
+        ),
+        (
+            HoldReason::RemovalBudget { leaving: 5, allowed: 3 },
+            "removal_budget",
+            "5 partitions are to leave, at most 3 in one pass: the others follow in the next ones",
+        ),
+        (
+            HoldReason::StartupGrace { silent: 4 },
+            "startup_grace",
+            "4 expired partition(s) stay federated until this agent has watched for one heartbeatTTL: their silence began before it did",
+        ),
+    ];
+    let line = |name: &str, state: &str, at: Timestamp, words: &str| {
+        format!("{ended},Guard,\"{name}\",{state},{at},,\"[]\",\"{words}\",0,,\"\",\"\"\n")
+    };
+    let recorded = |agent: &HubAgent| -> BTreeSet<String> {
+        agent.membership.changed_since(&agent.recorded).iter().map(|record| record.csv_line(ended)).collect()
+    };
+    // Each alone, and all at once.
+    for held in [&told[..1], &told[1..2], &told[2..], &told] {
+        let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
+        let reasons = held.iter().map(|(reason, ..)| reason.clone()).collect();
+        agent.note(&Decision::Apply(Plan { held: reasons, ..Plan::default() }), began);
+        let active = held.iter().map(|(_, name, words)| line(name, "active", began, words));
+        assert_eq!(recorded(&agent), active.collect::<BTreeSet<_>>());
+        agent.recorded.clone_from(&agent.membership);
+        agent.note(&Decision::Apply(Plan::default()), ended);
+        let over = held.iter().map(|(_, name, words)| line(name, "over", ended, words));
+        assert_eq!(recorded(&agent), over.collect::<BTreeSet<_>>());
+    }
+}
+
+#[tokio::test]
+async fn what_the_hub_refuses_of_a_plan_is_the_first_problem_that_an_agent_tells() {
+    let mut report = Report::new(World::new("agent-hub"), &hub_config(""));
+    let applied = [("federated_A", Ok(())), ("federated_B", Err("Failed: it is in use".to_owned()))];
+    let applied = applied.map(|(name, result)| {
+        let (database, function) = (DatabaseName::new("Logs").unwrap(), FunctionName::new(name).unwrap());
+        Applied { change: Change::DropFunction { database, function }, result }
+    });
+    let plan = Plan { problems: vec!["a name is refused".to_owned()], ..Plan::default() };
+    let failures = ["a record could not be written".to_owned()];
+    let work = Work { set_up: &[], plan: &plan, applied: &applied, repairs: &[], failures: &failures };
+    report.done(now(), &Hub::default(), "ours", &work);
+    let pass = report.federation().last_pass.unwrap();
+    let refused = "drop function federated_B in Logs: Failed: it is in use";
+    assert_eq!(pass.problems, [refused, "a record could not be written", "a name is refused"]);
+    assert_eq!((pass.outcome.as_str(), pass.message), ("partial", None));
+}
+
 #[tokio::test]
 async fn what_is_left_alone_of_the_set_up_is_told_where_no_change_is_made() {
     let mut report = Report::new(World::new("agent-hub"), &hub_config("mode: Plan, "));

@@ -25,6 +25,7 @@ mod metrics;
 mod overruled;
 mod pods;
 mod reached;
+mod refused;
 mod resilience;
 mod rights;
 mod schema;

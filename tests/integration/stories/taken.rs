@@ -41,7 +41,7 @@ impl Theirs {
         }
     }
 
-    async fn drop(self, hub: &Hub) {
+    async fn take_away(self, hub: &Hub) {
         let text = format!(".drop table {}", self.name);
         hub.server.command("FleetDiscovery", &text).await.expect("anybody may");
     }
@@ -100,7 +100,7 @@ async fn a_persons_table_in_the_place_of_our_record_is_left_alone_and_so_is_the_
     hub.beat(&[("Logs", &["A"])]).await;
     let (code, output) = hub.pass().await;
     assert_eq!((code, has(&hub, &["A"]).await), (Some(0), Ok(())), "{output}");
-    RECORD.drop(&hub).await;
+    RECORD.take_away(&hub).await;
     RECORD.make(&hub).await;
     let (theirs, told) = (RECORD.seen(&hub).await, RECORD.told());
     // There is something to do.
@@ -125,7 +125,7 @@ async fn a_persons_table_in_the_place_of_our_record_is_left_alone_and_so_is_the_
     assert_eq!(hub.written().split_off(written), [""; 0]);
     assert_eq!((RECORD.seen(&hub).await, has(&hub, &["A"]).await), (theirs, Ok(())));
     // As when it has another name.
-    RECORD.drop(&hub).await;
+    RECORD.take_away(&hub).await;
     assert_eq!(hub.converges(|| has(&hub, &["A", "B"])).await, Ok(()));
     let made =
         "AdxFederationObjects | where State == 'Made' | summarize Groups = dcount(Name), Databases = dcount(Database)";
@@ -169,7 +169,7 @@ async fn a_persons_table_in_the_place_of_our_memory_is_left_alone_and_partitions
     assert_eq!(hub.written().into_iter().filter(is_of_it).collect::<Vec<_>>(), [""; 0]);
     assert_eq!(MEMORY.seen(&hub).await, theirs);
     // As when it has another name.
-    MEMORY.drop(&hub).await;
+    MEMORY.take_away(&hub).await;
     hub.document("canary: false");
     let is_remembered = async || {
         let live = "AdxFederationMembers | where Kind == 'Partition' and State == 'live' | summarize dcount(Name)";
@@ -208,7 +208,7 @@ async fn nobody_leaves_because_of_silence_while_a_persons_table_is_in_the_place_
     assert_eq!(list_the_fourth(&fleet.hub, 2).await, Ok(()));
     assert_eq!(MEMORY.seen(&fleet.hub).await, theirs);
     // As when it has another name.
-    MEMORY.drop(&fleet.hub).await;
+    MEMORY.take_away(&fleet.hub).await;
     fleet.until_so(async |hub: &Hub| list_the_fourth(hub, 0).await).await;
     fleet.until(&url, &["guard_active{reason=\"startup_grace\"} 0", "partitions{state=\"live\"} 3"]).await;
     fleet.end(agent).await;
