@@ -7,6 +7,7 @@ use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use kql::{
     names::DatabaseName,
+    secrets::redacted,
     statements::{IngestInline, scripts},
 };
 use shared::{
@@ -149,7 +150,7 @@ pub fn all_nodes_forgot(nodes: &ResultTable) -> Result<(), String> {
     for node in nodes.rows() {
         let status = node.string("Status").map_err(|error| chain(&error))?;
         if status.to_ascii_lowercase().starts_with("failed") {
-            return Err(format!("a node of the hub answered: {status}"));
+            return Err(format!("a node of the hub answered: {}", redacted(status)));
         }
     }
     Ok(())
@@ -159,7 +160,7 @@ pub fn all_nodes_forgot(nodes: &ResultTable) -> Result<(), String> {
 fn script_results(table: &ResultTable, commands: usize) -> Result<Vec<Result<(), String>>, String> {
     let rows = table.rows().map(|row| {
         let (result, reason) = (row.string("Result")?, row.string("Reason")?);
-        Ok(if result == "Completed" { Ok(()) } else { Err(format!("{result}: {reason}")) })
+        Ok(if result == "Completed" { Ok(()) } else { Err(format!("{result}: {}", redacted(reason))) })
     });
     let rows: Vec<_> = rows.collect::<Result<_, DecodeError>>().map_err(|error| chain(&error))?;
     if rows.len() == commands {

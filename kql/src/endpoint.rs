@@ -91,19 +91,24 @@ impl ClusterEndpoint {
     }
 }
 
-/// A text that should have been an endpoint, as it may be shown: people put passwords before the host and signatures into the query.
+/// What begins a query, a fragment, a key.
+const BEFORE_SECRETS: [char; 3] = ['?', '#', ';'];
+
+/// A text that should have been an endpoint, as it may be shown: people put passwords before the host, signatures into the query, and Kusto's addresses of storage have a key
+/// behind a semicolon.
 pub fn without_secrets(value: &str) -> String {
     let (scheme, rest) = value.find("://").map_or(("", value), |end| value.split_at(end + 3));
-    let query = rest.find(['?', '#']);
+    let query = rest.find(BEFORE_SECRETS);
     let (user, rest) = match (rest.rfind('@'), query) {
         // Where the password ends cannot be told.
         (Some(at), Some(query)) if query < at => return format!("{scheme}…"),
         (Some(at), _) => ("…", &rest[at..]),
         (None, _) => ("", rest),
     };
-    let (shown, omitted) = match rest.find(['?', '#']) {
-        Some(query) => (&rest[..=query], "…"),
-        None => (rest, ""),
+    let (shown, omitted) = match rest.find(BEFORE_SECRETS) {
+        // Where nothing follows, nothing is left out.
+        Some(query) if query + 1 < rest.len() => (&rest[..=query], "…"),
+        _ => (rest, ""),
     };
     format!("{scheme}{user}{shown}{omitted}")
 }
@@ -214,6 +219,8 @@ mod tests {
             ("https://me:hunt?er2@x.kusto.windows.net", "https://…"),
             ("https://x.kusto.windows.net?sig=hunter2", "https://x.kusto.windows.net?…"),
             ("https://x.kusto.windows.net#hunter2", "https://x.kusto.windows.net#…"),
+            ("https://x.blob.core.windows.net/c;hunter2", "https://x.blob.core.windows.net/c;…"),
+            ("https://x.kusto.windows.net/?", "https://x.kusto.windows.net/?"),
             ("me:hunter2@x", "…@x"),
         ] {
             let error = ClusterEndpoint::parse(text).unwrap_err();

@@ -5,6 +5,7 @@ pub mod endpoint;
 pub mod literal;
 pub mod names;
 pub mod request;
+pub mod secrets;
 pub mod statements;
 pub mod syntax;
 mod template;

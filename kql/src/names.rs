@@ -7,7 +7,7 @@ use std::{borrow::Cow, cmp::Ordering, fmt, hash, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::literal;
+use crate::{literal, secrets::redacted};
 
 /// The longest identifier, in characters.
 pub const MAX_NAME_CHARS: usize = 1024;
@@ -51,10 +51,15 @@ pub enum NameError {
     },
 }
 
-/// A stranger's text in a message: escaped, and cut after 64 characters.
+/// How much of a stranger's text a message has.
+const SHOWN_CHARS: usize = 64;
+
+/// A stranger's text in a message: without secrets, escaped, and cut.
 fn shown(value: &str) -> String {
-    let mut head: String = value.chars().take(64).collect();
-    if head.len() < value.len() {
+    // Looked at before it is cut: half an address does not show what in it is a password.
+    let told = redacted(&value.chars().take(8 * SHOWN_CHARS).collect::<String>());
+    let mut head: String = told.chars().take(SHOWN_CHARS).collect();
+    if head.len() < told.len() {
         head.push('…');
     }
     format!("{head:?}")

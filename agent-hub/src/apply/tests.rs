@@ -83,6 +83,14 @@ async fn each_command_of_a_script_has_the_result_of_its_row() {
 }
 
 #[tokio::test]
+async fn a_reason_is_told_without_secrets() {
+    let reason = "cannot read 'https://x.blob.core.windows.net/c?sv=2024&sig=hunter2'";
+    let results = outcomes(COLUMNS, &[("Failed", reason); 3]).await;
+    let told = "Failed: cannot read 'https://x.blob.core.windows.net/c?…'".to_owned();
+    assert_eq!(results, vec![Err(told); 3]);
+}
+
+#[tokio::test]
 async fn rows_that_are_not_one_for_each_command_tell_of_none() {
     for count in [0, 1, 2, 4] {
         let results = outcomes(COLUMNS, &[("Completed", ""); 4][..count]).await;

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use kql::secrets::redacted;
 use shared::credential::CredentialError;
 
 use super::types::ErrorBody;
@@ -96,7 +97,7 @@ impl Refusal {
         let code = innermost.and_then(|error| error.code.clone()).unwrap_or_else(|| format!("HTTP {status}"));
         let message = innermost.and_then(|error| error.message.clone());
         let message = message.unwrap_or_else(|| body.chars().take(200).collect());
-        Self { status, code, message: message.chars().take(MAX_MESSAGE).collect() }
+        Self { status, code, message: redacted(&message).chars().take(MAX_MESSAGE).collect() }
     }
 
     /// What to do about it.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use kql::endpoint::without_secrets;
+use kql::{endpoint::without_secrets, secrets::redacted};
 
 use super::{
     config::{HubConfig, PartitionConfig},
@@ -24,13 +24,13 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// A broken rule. The value may be anything: no line breaks or terminal escapes in a message, no novels, and no password in an address.
+    /// A broken rule. The value may be anything: no line breaks or terminal escapes in a message, no novels, and no secrets.
     pub fn new(path: impl Into<String>, value: impl fmt::Display, rule: impl fmt::Display) -> Self {
         let mut value = value.to_string();
         if value.contains("://") {
             value = without_secrets(&value);
         }
-        let value: String = value.chars().take(128).flat_map(char::escape_debug).collect();
+        let value: String = redacted(&value).chars().take(128).flat_map(char::escape_debug).collect();
         let value = value.replace("\\\"", "\"").replace("\\'", "'");
         Self { path: path.into(), value, rule: rule.to_string() }
     }

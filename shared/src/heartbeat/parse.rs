@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr as _, sync::Arc};
 
 use kql::{
     names::{ColumnName, DatabaseName, TableName},
+    secrets::redacted,
     types::ScalarType,
 };
 use serde_json::{Map, Value};
@@ -113,10 +114,7 @@ impl Problems {
             self.untold += 1;
             return;
         }
-        // Parts of both are a stranger's text: no control characters in our logs, and no novels.
-        let shown =
-            |text: String| text.chars().take(200).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        self.told.push(Problem { at: shown(at.to_string()), what: shown(what.to_string()) });
+        self.told.push(Problem { at: shown(&at.to_string()), what: shown(&what.to_string()) });
     }
 
     fn finish(mut self) -> Vec<Problem> {
@@ -125,6 +123,13 @@ impl Problems {
         }
         self.told
     }
+}
+
+/// Parts of a problem are a stranger's text: no control characters in our logs, no secrets, and no novels.
+fn shown(text: &str) -> String {
+    const CHARS: usize = 200;
+    let line: String = text.chars().take(4 * CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    redacted(&line).chars().take(CHARS).collect()
 }
 
 /// Reads the `Schema` column, as JSON or as the text of it.
@@ -414,6 +419,26 @@ mod tests {
         assert_eq!(parse(&json!({})), (None, vec!["Schema: it is not a list of databases".to_owned()]));
         assert!(matches!(parse(&json!("[{")), (None, problems) if problems[0].starts_with("Schema: it is no JSON")));
         assert_eq!(parse(&json!([])), (Some(json!([])), vec![]));
+    }
+
+    #[test]
+    fn problems_are_told_without_secrets() {
+        let address = "https://x.blob.core.windows.net/c?sv=2024&sig=hunter2";
+        let row = json!([
+            {"database": address, "tables": ["A"]},
+            {"database": "Logs", "tables": [address, "B"], "tableSchemas": {"B": format!("['{address}']:long")}},
+        ]);
+        let (_, mut problems) = parse_schema(&row, Limits::default());
+        for metadata in [json!(address), json!({address: [1]}), json!({"at": "https://me:hunter2@x\n"})] {
+            problems.extend(parse_metadata(&metadata).1);
+        }
+        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 6, "{told:#?}");
+        assert!(told.iter().all(|problem| !problem.contains("hunter2")), "{told:#?}");
+        assert_eq!(
+            told[0],
+            "Schema[0].database: the database name \"https://x.blob.core.windows.net/c?…\" holds ':': a Kusto name holds letters, digits, '_', ' ', '.' and '-' only"
+        );
     }
 
     #[test]

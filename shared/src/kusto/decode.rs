@@ -2,7 +2,7 @@
 
 use std::str::FromStr as _;
 
-use kql::types::ScalarType;
+use kql::{secrets::redacted, types::ScalarType};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -13,6 +13,9 @@ use super::{
 
 /// The longest piece of a server's words that is kept.
 const MESSAGE_CHARS: usize = 512;
+
+/// The longest piece of a body that is not Kusto's.
+const HEAD_CHARS: usize = 200;
 
 /// The status table's levels of failure: critical and error; 3 is a warning.
 const ERROR_LEVEL: i64 = 2;
@@ -145,8 +148,10 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
             serde_json::error::Category::Eof if json => Failure::Incomplete { why: format!("it is cut off: {error}") },
             // An error in the place of the whole answer.
             _ if json => match serde_json::from_slice::<Value>(body) {
-                Ok(value) => in_band(&value)
-                    .unwrap_or_else(|| Failure::NotKusto { status: 200, why: format!("unexpected JSON: {error}") }),
+                Ok(value) => in_band(&value).unwrap_or_else(|| Failure::NotKusto {
+                    status: 200,
+                    why: shown(&format!("unexpected JSON: {error}")),
+                }),
                 Err(_) => Failure::Incomplete { why: format!("it is broken JSON: {error}") },
             },
             _ => Failure::NotKusto { status: 200, why: head(body) },
@@ -242,16 +247,23 @@ fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// A server's words in a message: one line, cut.
+/// A server's words in a message.
 fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_CHARS).collect()
+    cut(text, MESSAGE_CHARS)
+}
+
+/// One line, without secrets, of so many characters at most.
+fn cut(text: &str, chars: usize) -> String {
+    // Looked at before it is cut: half an address does not show what in it is a password.
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(4 * chars).collect();
+    redacted(&line).chars().take(chars).collect()
 }
 
 fn head(body: &[u8]) -> String {
     if body.is_empty() {
         "an empty body".to_owned()
     } else {
-        shown(&String::from_utf8_lossy(&body[..body.len().min(200)]))
+        cut(&String::from_utf8_lossy(&body[..body.len().min(4 * HEAD_CHARS)]), HEAD_CHARS)
     }
 }
 
@@ -416,6 +428,27 @@ mod tests {
         assert!(matches!(rejection(502, b"<html>Bad gateway"), Failure::NotKusto { status: 502, .. }));
         assert_eq!(message(body.to_string().as_bytes()), "Syntax error");
         assert_eq!(message(b""), "an empty body");
+    }
+
+    #[test]
+    fn a_servers_words_are_told_without_secrets_however_they_are_cut() {
+        let address = "https://x.blob.core.windows.net/c?sv=2024&sig=hunter2";
+        let body = |message: &str| json!({"error": {"code": "x", "@message": message}}).to_string();
+        assert_eq!(
+            rejection(400, body(&format!("cannot read '{address}'")).as_bytes()).to_string(),
+            "x (status 400): cannot read 'https://x.blob.core.windows.net/c?…'"
+        );
+        // The '@' that shows what a password is comes after the cut.
+        for before in [HEAD_CHARS - 16, MESSAGE_CHARS - 16] {
+            let text = format!("{} https://me:hunter2@x.example/", "a".repeat(before));
+            for told in [message(body(&text).as_bytes()), message(text.as_bytes())] {
+                assert!(!told.contains("hunter2") && told.chars().count() <= MESSAGE_CHARS, "{told}");
+            }
+        }
+        for answer in [json!([address]), json!([{"FrameType": "x", "HasErrors": address}]), json!(address)] {
+            let told = v2(answer.to_string().as_bytes()).unwrap_err().to_string();
+            assert!(told.contains("x.blob.core.windows.net") && !told.contains("hunter2"), "{told}");
+        }
     }
 
     #[test]

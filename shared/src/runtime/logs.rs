@@ -5,6 +5,7 @@ use std::{
     io::{IsTerminal as _, stderr},
 };
 
+use kql::secrets::redacted;
 use tracing_subscriber::EnvFilter;
 
 use super::args::LogFormat;
@@ -26,7 +27,8 @@ pub fn init(format: LogFormat) {
     }
 }
 
-/// An error with all its sources, in one line: `Display` alone hides the cause, and azure_identity's says nothing without it. What a source only repeats is left out.
+/// An error with all its sources, in one line: `Display` alone hides the cause, and azure_identity's says nothing without it. What a source only repeats is left out, and so are
+/// secrets: an error may have the words of whoever was asked.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = Some(error);
@@ -45,7 +47,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
         }
         next = if refused.is_some() { None } else { error.source() };
     }
-    text
+    redacted(&text)
 }
 
 #[cfg(test)]
@@ -67,5 +69,11 @@ mod tests {
         assert_eq!(chain(&Failure::Update(refused())), "failed to update the Service 'i': spec.ports: is taken");
         assert_eq!(chain(&Failure::Repeats(refused())), "Kube error: spec.ports: is taken");
         assert_eq!(chain(&refused()), "spec.ports: is taken");
+    }
+
+    #[test]
+    fn an_error_is_told_without_secrets() {
+        let asked = std::io::Error::other("https://me:hunter2@x.example/?code=hunter2 does not answer");
+        assert_eq!(chain(&asked), "https://…@x.example/?… does not answer");
     }
 }
