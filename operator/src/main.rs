@@ -390,3 +390,65 @@ async fn publish_status(standalone: Arc<Standalone>, admin: Admin) {
         time::sleep(Duration::from_millis(500)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// What agents take of their command line.
+    #[derive(Debug, Parser)]
+    struct Agent {
+        #[command(flatten)]
+        common: runtime::CommonArgs,
+    }
+
+    fn common(arguments: &[&str]) -> CommonArgs {
+        let standalone = ["operator", "standalone", "-f", "a.yaml"];
+        let run = ["operator", "run"];
+        let parse = |start: &[&str]| Args::try_parse_from(start.iter().chain(arguments)).unwrap().command;
+        match (parse(&run), parse(&standalone)) {
+            (Command::Run(run), Command::Standalone(standalone)) => {
+                assert_eq!(run.common.for_agents(), standalone.for_agents(), "both ways to run are alike");
+                run.common
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_agent_trusts_whom_the_operator_does_and_logs_as_it_does() {
+        for (arguments, passed_on) in [
+            (&["--log-format=plain"][..], &["--log-format=plain", "--cloud=public"][..]),
+            (&["--log-format=json", "--cloud=us-government"][..], &["--log-format=json", "--cloud=us-government"][..]),
+            (
+                &[
+                    "--cloud=china",
+                    "--trusted-suffix=.Kusto.example.com,.kusto.example.org",
+                    "--trusted-suffix",
+                    ".a.b",
+                ][..],
+                &[
+                    "--log-format=plain",
+                    "--cloud=china",
+                    "--trusted-suffix=.kusto.example.com",
+                    "--trusted-suffix=.kusto.example.org",
+                    "--trusted-suffix=.a.b",
+                ][..],
+            ),
+        ] {
+            let own = common(arguments);
+            assert_eq!(own.for_agents(), passed_on);
+            let started = ["agent".to_owned(), "--config=a.yaml".to_owned()].into_iter().chain(own.for_agents());
+            let agent = Agent::try_parse_from(started).unwrap().common;
+            assert_eq!(agent.trust(), HostTrust { cloud: own.cloud, suffixes: own.trusted_suffix });
+            assert_eq!(agent.log_format, own.log_format);
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+}

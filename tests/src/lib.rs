@@ -16,4 +16,5 @@ pub mod process;
 pub mod queries;
 pub mod recordings;
 pub mod telemetry;
+pub mod way_out;
 pub mod witness;

@@ -34,6 +34,7 @@ mod silent;
 mod status;
 mod strangers;
 mod support;
+mod trust;
 mod unions;
 mod unready;
 mod upgrade;

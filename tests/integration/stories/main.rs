@@ -1,6 +1,7 @@
 //! Stories with real processes: local Kusto servers, the agents, the supervisor. Each test names the rule that it proves.
 
 mod admin;
+mod audiences;
 mod beat_faults;
 mod beats;
 mod bounds;

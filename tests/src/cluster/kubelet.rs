@@ -71,8 +71,12 @@ impl PodLife {
 pub struct Kubelet {
     task: JoinHandle<()>,
     agents: Arc<Mutex<HashMap<String, Agent>>>,
+    surroundings: Surroundings,
     _folder: TempDir,
 }
+
+/// Variables that agents find beside those of their pods.
+type Surroundings = Arc<Mutex<Vec<(&'static str, String)>>>;
 
 /// A pod's process.
 #[derive(Debug)]
@@ -107,6 +111,7 @@ impl Kubelet {
         make_node(&client).await;
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let agents = Arc::<Mutex<HashMap<String, Agent>>>::default();
+        let surroundings = Surroundings::default();
         let world = World {
             plane,
             pods: Api::namespaced(client.clone(), namespace),
@@ -114,8 +119,17 @@ impl Kubelet {
             namespace: namespace.to_owned(),
             folder: folder.path().to_owned(),
             agents: Arc::clone(&agents),
+            surroundings: Arc::clone(&surroundings),
         };
-        Self { task: tokio::spawn(world.run()), agents, _folder: folder }
+        Self { task: tokio::spawn(world.run()), agents, surroundings, _folder: folder }
+    }
+
+    /// Agents that are started from now on find these variables, too, as a webhook for identities or a node's proxy would have it.
+    ///
+    /// # Panics
+    /// Never: no holder of the lock panics.
+    pub fn surround(&self, variables: Vec<(&'static str, String)>) {
+        *self.surroundings.lock().expect("no holder of this lock panics") = variables;
     }
 
     /// What the agents' processes have printed, by pod.
@@ -203,6 +217,7 @@ struct World {
     namespace: String,
     folder: PathBuf,
     agents: Arc<Mutex<HashMap<String, Agent>>>,
+    surroundings: Surroundings,
 }
 
 impl World {
@@ -365,6 +380,7 @@ impl World {
         let mut environment: Vec<_> =
             variables.iter().map(|variable| (variable.name.as_str(), value_of(variable, pod))).collect();
         environment.push(("KUBECONFIG", kubeconfig.display().to_string()));
+        environment.extend(self.surroundings.lock().expect("no holder of this lock panics").iter().cloned());
         Some(Process::start_with_environment(program.trim_start_matches('/'), &arguments, &environment))
     }
 

@@ -156,3 +156,45 @@ fn deployment(owner: &Owner, name: &str, parts: &AgentParts, labels: &Value) -> 
         },
     }})
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::child::Kind;
+
+    /// The program and the arguments of an agent's container.
+    fn started(role: ClusterRole, arguments: &[&str]) -> (Value, Value) {
+        let parts = AgentParts {
+            role,
+            image: "x/adx-federation:3".to_owned(),
+            document: "{}".to_owned(),
+            client_id: None,
+            uses_workload_identity: false,
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            pods: None,
+        };
+        let owner = Owner {
+            kind: Kind::AdxCluster,
+            name: "eu".to_owned(),
+            namespace: "monitoring".to_owned(),
+            uid: "uid-1".to_owned(),
+        };
+        let workload = agent(&owner, &parts).workload.expect("an agent is a workload").content;
+        let container = &workload["spec"]["template"]["spec"]["containers"][0];
+        (container["command"].clone(), container["args"].clone())
+    }
+
+    #[test]
+    fn what_the_operator_passes_on_follows_the_document_in_both_roles() {
+        let own = ["--config=/etc/adx-federation/cluster.yaml", "--kubernetes", "--admin=0.0.0.0:9090"];
+        for (role, program) in [(ClusterRole::Federated, "/agent-hub"), (ClusterRole::Partition, "/agent-partition")] {
+            for passed_on in [
+                &["--cloud=public"][..],
+                &["--cloud=china", "--trusted-suffix=.kusto.example.com", "--trusted-suffix=.a.b"],
+            ] {
+                let arguments: Vec<&str> = own.iter().chain(passed_on).copied().collect();
+                assert_eq!(started(role, passed_on), (json!([program]), json!(arguments)), "{role:?}");
+            }
+        }
+    }
+}
