@@ -8,7 +8,7 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kql::endpoint::without_secrets;
+use kql::{endpoint::without_secrets, secrets::redacted};
 use kube::Resource as _;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
@@ -131,11 +131,13 @@ fn parse_error(text: &str, error: &serde_saphyr::Error, location: Option<Locatio
     ParseError {
         // The crate's hint speaks to programmers.
         message: error.without_snippet().to_string().replace(", set DuplicateKeyPolicy in Options if acceptable", ""),
-        line: line
-            .and_then(|line| text.lines().nth(line))
-            .map(|line| if line.contains("://") { without_secrets(line) } else { line.to_owned() })
-            .map(|line| line.trim().chars().take(128).collect()),
+        line: line.and_then(|line| text.lines().nth(line)).map(|line| shown(line.trim()).chars().take(128).collect()),
     }
+}
+
+/// A line without secrets. An address without its scheme may hold one, too.
+fn shown(line: &str) -> String {
+    if line.contains("://") || line.contains('@') { without_secrets(line) } else { redacted(line) }
 }
 
 /// Adds the path in the document to an error: YAML's line and column alone do not survive a template.
@@ -303,6 +305,18 @@ spec:
             ),
         ] {
             assert_eq!(error(from, to), message);
+        }
+    }
+
+    #[test]
+    fn a_line_is_shown_without_secrets() {
+        for (line, shown) in [
+            ("endpoints: https://me:hunter2@x.kusto.windows.net", "endpoints: https://…@x.kusto.windows.net"),
+            ("endpoints: me:hunter2@x.kusto.windows.net", "…@x.kusto.windows.net"),
+            ("connection: Password=hunter2", "connection: Password=…"),
+        ] {
+            let told = error("clusterName: minimal", &format!("clusterName: minimal\n  {line}"));
+            assert!(told.ends_with(shown) && !told.contains("hunter2"), "{told}");
         }
     }
 

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 
 use axum::{
     Router,
-    http::{Method, StatusCode, Uri, header::WWW_AUTHENTICATE},
+    http::{
+        HeaderMap, Method, StatusCode, Uri,
+        header::{AUTHORIZATION, WWW_AUTHENTICATE},
+    },
     response::{IntoResponse as _, Response},
 };
 use futures::future::join_all;
@@ -140,7 +143,7 @@ async fn partitions_of_the_hubs_cloud_and_under_trusted_suffixes_are_federated_a
     let hub = Hub::start().await;
     hub.document("heartbeatTTL: 1h");
     let members = async |flags: &[&str]| {
-        let (code, output) = hub.pass_with(flags).await;
+        let (code, output) = hub.run(flags).await;
         assert_eq!(code, Some(0), "{output}");
         let groups = hub.server.command("Logs", ".show entity_groups | where Name == 'Logs_Partitions'").await;
         (groups.expect("the hub answers").column("Entities").concat(), output)
@@ -153,9 +156,9 @@ async fn partitions_of_the_hubs_cloud_and_under_trusted_suffixes_are_federated_a
     let suffixes = "--trusted-suffix=.kusto.example.com,.kusto.chinacloudapi.cn";
     // Each trusts whom the one before does: who is federated leaves by the guards' rules, whatever is thought of them.
     for (flags, trusted) in [
-        (&["--cloud=china"][..], &[china][..]),
-        (&["--cloud=china", TRUSTED][..], &[china, own][..]),
-        (&[suffixes][..], &[china, own, public][..]),
+        (&["--once", "--cloud=china"][..], &[china][..]),
+        (&["--once", "--cloud=china", TRUSTED][..], &[china, own][..]),
+        (&["--once", suffixes][..], &[china, own, public][..]),
     ] {
         let (entities, output) = members(flags).await;
         for endpoint in [public, china, own] {
@@ -224,14 +227,16 @@ async fn of_another_mind() -> u16 {
     port
 }
 
-async fn answer(method: Method, uri: Uri) -> Response {
+async fn answer(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     if method == Method::GET && uri.path() == "/v1/rest/auth/metadata" {
         let azure = json!({"LoginEndpoint": "https://login.evil.example", "KustoClientAppId": "x", "KustoServiceResourceId": ANOTHER});
         return json!({"AzureAD": azure}).to_string().into_response();
     }
     let challenge =
         format!("Bearer authorization_uri=\"https://login.evil.example/common\", resource_id=\"{ANOTHER}\"");
-    let message = format!("the token's audience is not {ANOTHER}");
+    // Who is shown a token may show it back.
+    let token = headers.get(AUTHORIZATION).and_then(|token| token.to_str().ok()).unwrap_or("none");
+    let message = format!("the token's audience is not {ANOTHER}: {token}");
     let error = json!({"error": {"code": "Unauthorized", "message": message, "@message": message, "@permanent": true}});
     (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)], error.to_string()).into_response()
 }
@@ -257,7 +262,7 @@ async fn a_server_that_names_another_audience_is_shown_ours_and_its_refusal_is_t
         let (code, output) = once(program, &document, &[], &environment).await;
         assert_eq!(code, Some(1), "{output}");
         let told = format!("access was refused (status 401): the token's audience is not {ANOTHER}");
-        assert!(output.contains(&told), "{output}");
+        assert!(output.contains(&told) && !output.contains(TOKEN), "{output}");
         assert_eq!(way_out.audiences(), set([AUDIENCE]), "{output}");
         let seen = seen.lock().expect("no holder of this lock panics");
         assert!(seen.iter().any(|sent| sent.contains(&format!("authorization: Bearer {TOKEN}"))), "{seen:?}");

@@ -211,13 +211,13 @@ impl Hub {
 
     /// One pass of a new agent; its exit code, and what it printed.
     pub(crate) async fn pass(&self) -> (Option<i32>, String) {
-        self.pass_with(&[]).await
+        self.run(&["--once"]).await
     }
 
-    /// The same, with more arguments.
-    pub(crate) async fn pass_with(&self, flags: &[&str]) -> (Option<i32>, String) {
+    /// A new agent with these arguments beside its document, until it ends.
+    pub(crate) async fn run(&self, flags: &[&str]) -> (Option<i32>, String) {
         let document = self.document.to_str().expect("the path is text");
-        let arguments = ["--config", document, "--once"].iter().chain(flags);
+        let arguments = ["--config", document].iter().chain(flags);
         let arguments: Vec<String> = arguments.map(|argument| (*argument).to_owned()).collect();
         let mut agent = Process::start("agent-hub", "agent-hub", &arguments);
         let status = agent.exited_within(Duration::from_secs(180)).await;

@@ -26,6 +26,7 @@ mod refusals;
 mod rows;
 mod running_faults;
 mod schemas;
+mod secrets;
 mod setup_faults;
 mod silences;
 mod supervision;
