@@ -44,18 +44,25 @@ pub(crate) fn own_mib(pid: u32) -> f64 {
     status_kib(pid, "RssAnon:") / 1024.0
 }
 
-/// The most resident memory that a process had, in MiB.
-pub(crate) fn peak_mib(pid: u32) -> f64 {
-    status_kib(pid, "VmHWM:") / 1024.0
+/// The most resident memory that a process had, in MB.
+pub(crate) fn peak_mb(pid: u32) -> f64 {
+    status_kib(pid, "VmHWM:") * 1024.0 / 1e6
 }
 
-/// Fails if a program at rest takes more than its goal, in MB. Only as it is released does it take the same on every machine: built for release, and linked with all that it
-/// needs, so that no library of the machine is in its memory.
-pub(crate) fn assert_within(what: &str, pid: u32, goal: f64) {
+/// Only as it is released does a program take the same memory on every machine: built for release, and linked with all that it needs, so that no library of the machine is in
+/// its memory.
+pub(crate) fn is_as_released(pid: u32) -> bool {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let is_as_released = !cfg!(debug_assertions) && !maps.contains(".so");
+    !cfg!(debug_assertions) && !maps.contains(".so")
+}
+
+/// Fails if a program at rest takes more than its goal, in MB.
+pub(crate) fn assert_within(what: &str, pid: u32, goal: f64) {
     let resident = resident_mib(pid) * 1.048_576;
-    assert!(!is_as_released || resident <= goal, "{what} takes {resident:.1} MB at rest, and {goal} MB is the goal");
+    assert!(
+        !is_as_released(pid) || resident <= goal,
+        "{what} takes {resident:.1} MB at rest, and {goal} MB is the goal"
+    );
 }
 
 fn status_kib(pid: u32, field: &str) -> f64 {

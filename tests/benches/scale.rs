@@ -1,18 +1,24 @@
-//! The hub agent over large fleets, on a local Kusto whose every answer takes 20 ms longer: requests, bytes, time, processor time and memory of a pass. The fleets are
-//! generated: partitions with equal databases, of which one holds a table of its own in some.
+//! The hub agent over large fleets, on a local Kusto whose every answer takes 20 ms longer: requests, statements, bytes, time, processor time and memory of a pass. The fleets
+//! are generated: partitions with equal databases, of which one holds a table of its own in some.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
+use kql::statements::MAX_SCRIPT_BYTES;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{kusto::KustoServer, loopback, oracle::judge_if_watched, process::Process};
 use tokio::time;
 
-use crate::figures::{line, peak_mib, processor_seconds};
+use crate::{
+    cost::{Cost, Meter, Recording, Traffic, pass_seconds, text_of},
+    figures::{is_as_released, line},
+    goals::Goals,
+};
 
 /// A fleet to generate.
 #[derive(Debug, Clone, Copy)]
@@ -25,34 +31,29 @@ struct Size {
 }
 
 const MEDIUM: Size = Size { partitions: 200, databases: 10, tables: 200, columns: 3 };
+/// 240 KB of schema in each partition.
 const LARGE: Size = Size { partitions: 1000, databases: 10, tables: 200, columns: 5 };
 
 /// How much a pass may ask and send, whatever the fleet: requests, and bytes.
-const QUIET_PASS: (u64, u64) = (12, 10_000);
-const PASS_OF_A_JOIN: (u64, u64) = (24, 20_000);
+const QUIET_PASS: (f64, f64) = (12.0, 10_000.0);
+const PASS_OF_A_JOIN: (f64, f64) = (24.0, 20_000.0);
+/// What a quiet pass over [`MEDIUM`] should take, in seconds.
+const QUIET_PASS_SECONDS: f64 = 0.5;
+/// How much longer a quiet pass may take than its requests one after another: what the agent adds by itself.
+const OF_ITS_REQUESTS: f64 = 2.0;
 /// How many bytes each partition may cost a quiet pass. What an answer has once counts for nothing in a large fleet.
 const BYTES_OF_A_PARTITION: f64 = 120.0;
 const LARGE_FLEET: usize = 200;
+/// The most memory with [`LARGE`], in MB.
+const PEAK_MEMORY: f64 = 64.0;
 
-/// What was sent in some time.
-#[derive(Debug, Default, Clone, Copy)]
-struct Traffic {
-    /// Passes, by the query of the heartbeats that each sends.
-    passes: u64,
-    requests: usize,
-    /// Commands that change something: a script is one, whatever is in it.
-    changes: usize,
-    scripts: usize,
-    sent: u64,
-    received: u64,
-    /// Of it the answers of the query for heartbeats, before compression.
-    heartbeats: u64,
-}
+/// How many quiet passes are looked at.
+const QUIET_PASSES: usize = 3;
 
 struct Hub {
     server: KustoServer,
     folder: TempDir,
-    read: usize,
+    recording: Recording,
 }
 
 impl Hub {
@@ -62,7 +63,8 @@ impl Hub {
         let databases: Vec<&str> = ["FleetDiscovery"].into_iter().chain(names.iter().map(String::as_str)).collect();
         let record = folder.path().join("hub.jsonl");
         let server = KustoServer::start(0, &databases, &record, &["--delay", "20"]).await;
-        Self { server, folder, read: 0 }
+        let recording = Recording::of(&server);
+        Self { server, folder, recording }
     }
 
     fn document(&self) -> PathBuf {
@@ -75,32 +77,11 @@ impl Hub {
         path
     }
 
-    fn recording(&self) -> &Path {
-        &self.server.recording
-    }
-
-    /// The traffic since the last call, without the heartbeats of this benchmark.
-    fn traffic(&mut self) -> Traffic {
-        let text = fs::read_to_string(self.recording()).expect("the recording can be read");
-        let mut traffic = Traffic::default();
-        for entry in text.lines().skip(self.read).filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-            let csl = entry["csl"].as_str().unwrap_or_default();
-            if entry["path"].as_str().is_some_and(|path| path.contains("/ingest/")) {
-                continue;
-            }
-            traffic.requests += 1;
-            traffic.changes += usize::from(csl.starts_with('.') && !csl.starts_with(".show "));
-            traffic.scripts += usize::from(csl.starts_with(".execute database script"));
-            traffic.sent += entry["request_bytes"].as_u64().unwrap_or(0);
-            let received = entry["response_bytes"].as_u64().unwrap_or(0);
-            traffic.received += received;
-            if csl.contains("NewBeats") {
-                traffic.passes += 1;
-                traffic.heartbeats += received;
-            }
-        }
-        self.read = text.lines().count();
-        traffic
+    /// What was sent since the last call, without the heartbeats of this benchmark.
+    fn sent(&mut self) -> Vec<Value> {
+        let mut requests = self.recording.requests();
+        requests.retain(|request| !request["path"].as_str().is_some_and(|path| path.contains("/ingest/")));
+        requests
     }
 
     /// A partition's heartbeat; every tenth has a table of its own.
@@ -139,42 +120,65 @@ impl Hub {
     }
 }
 
-/// The seconds of each pass, as its log says; a line may be on its way.
-fn pass_seconds(agent: &Process) -> Vec<f64> {
-    let output = agent.output();
-    let whole = output.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    let seconds =
-        whole.lines().filter(|line| line.contains("pass ended")).filter_map(|line| line.split("seconds=").nth(1));
-    seconds.map(|seconds| seconds.trim().parse().expect("seconds are a number")).collect()
+/// The answers to the query of the heartbeats that each pass sends: how many passes there were, and their bytes before compression. A pass that was under way when the reading
+/// before ended has asked there.
+fn readings(sent: &[Value]) -> (u64, u64) {
+    let readings = sent.iter().filter(|request| text_of(request).contains("NewBeats"));
+    let bytes: Vec<u64> = readings.map(|request| request["response_bytes"].as_u64().unwrap_or(0)).collect();
+    (bytes.len() as u64, bytes.iter().sum())
 }
 
-fn last_pass_seconds(agent: &Process) -> f64 {
-    pass_seconds(agent).last().copied().expect("a pass has ended")
+/// Scripts by their database, in order, without what every script begins with.
+fn scripts(sent: &[Value]) -> BTreeMap<&str, Vec<&str>> {
+    let mut scripts = BTreeMap::<&str, Vec<&str>>::new();
+    for request in sent {
+        let commands =
+            text_of(request).strip_prefix(".execute database script").and_then(|text| text.split_once("<|\n"));
+        if let Some((_, commands)) = commands {
+            scripts.entry(request["db"].as_str().unwrap_or_default()).or_default().push(commands.trim_end());
+        }
+    }
+    scripts
 }
 
-/// That passes kept within their bounds: where this process waited for a processor, there were more than it waited for.
-fn assert_within((requests, bytes): (u64, u64), traffic: Traffic) {
-    // One that was under way when the reading before ended has asked for its heartbeats there.
-    let passes = traffic.passes.max(1);
-    let is_within = traffic.requests as u64 <= requests * passes && traffic.sent <= bytes * passes;
-    assert!(
-        is_within,
-        "{traffic:?} in {passes} pass(es), of which each may make {requests} requests with {bytes} bytes"
-    );
+/// The fewest scripts that hold the commands of one database in their order.
+fn fewest(scripts: &[&str]) -> usize {
+    // A command begins with a dot, and no line within one does.
+    let commands = scripts.iter().flat_map(|script| script.split("\n.").enumerate());
+    let lengths = commands.map(|(index, command)| command.len() + usize::from(index > 0));
+    let (mut count, mut bytes) = (0, 0);
+    for length in lengths {
+        if count == 0 || bytes + length >= MAX_SCRIPT_BYTES {
+            (count, bytes) = (count + 1, length);
+        } else {
+            // With the line end between them.
+            bytes += length + 1;
+        }
+    }
+    count
 }
 
-fn told(traffic: Traffic, passes: u64) -> String {
-    let Traffic { requests, changes, scripts, sent, received, passes: _, heartbeats: _ } = traffic;
-    let each = |count: u64| count / passes;
-    format!(
-        "{} requests, {changes} statements that change something ({scripts} scripts), {:.1} KB sent, {:.1} KB received",
-        requests as u64 / passes,
-        each(sent) as f64 / 1e3,
-        each(received) as f64 / 1e3
-    )
+/// Whether a pass asks and sends no more than this.
+fn within(what: &str, goals: &mut Goals, (requests, bytes): (f64, f64), cost: &Cost) {
+    goals.at_most(&format!("requests of {what}"), cost.requests, requests);
+    goals.at_most(&format!("KB sent in {what}"), cost.sent_bytes / 1e3, bytes / 1e3);
 }
 
-async fn fleet(size: Size) {
+/// How long it takes to ask the same once more, one request after another: the least time that the hub and the way to it leave to whoever must wait for each answer.
+async fn ask_again(server: &KustoServer, sent: &[Value]) -> f64 {
+    let client = reqwest::Client::new();
+    let started = Instant::now();
+    for request in sent {
+        let path = request["path"].as_str().unwrap_or_default();
+        let said = ["db", "csl", "properties"].into_iter().filter(|field| !request[*field].is_null());
+        let body: Value = said.map(|field| (field.to_owned(), request[field].clone())).collect();
+        let answer = client.post(format!("{}{path}", server.url)).json(&body).send().await.expect("the hub answers");
+        answer.bytes().await.expect("the hub answers whole");
+    }
+    started.elapsed().as_secs_f64()
+}
+
+async fn fleet(size: Size, goals: &mut Goals) {
     let Size { partitions, databases, tables, .. } = size;
     println!("Hub agent, {partitions} partitions x {databases} databases x {tables} tables, 20 ms for each round trip");
     let mut hub = Hub::start(size).await;
@@ -184,62 +188,87 @@ async fn fleet(size: Size) {
     for partition in 0..partitions {
         hub.beat(partition, size).await;
     }
-    hub.traffic();
+    hub.sent();
     let mut agent = Process::start("agent-hub", "agent-hub", &once);
     let pid = agent.pid().expect("it runs");
+    let of_fleet = |what: &str| format!("{what}, {partitions} partitions");
+
+    let meter = Meter::from_start(&agent);
     hub.passes(&agent, 1).await;
-    let traffic = hub.traffic();
-    line(
-        "empty hub to complete",
-        &format!("{}, {:.1} s, processor {:.1} s", told(traffic, 1), last_pass_seconds(&agent), processor_seconds(pid)),
-    );
+    let sent = hub.sent();
+    line("empty hub to complete", &meter.cost(&agent, Traffic::of(&sent), 1).to_string());
+    let scripts = scripts(&sent);
+    let made: usize = scripts.values().map(Vec::len).sum();
+    let needed: usize = scripts.values().map(|scripts| fewest(scripts)).sum();
+    assert_eq!(scripts.len(), databases + 1, "every database of the hub is given groups");
+    goals.at_most(&of_fleet("scripts for an empty hub, by their sizes"), made as f64, needed as f64);
+
     hub.passes(&agent, 1).await;
-    hub.traffic();
-    let before = processor_seconds(pid);
-    hub.passes(&agent, 3).await;
-    let traffic = hub.traffic();
-    assert_eq!(traffic.changes, 0, "a quiet hub is not written to");
-    assert_within(QUIET_PASS, traffic);
-    let processor = (processor_seconds(pid) - before) / 3.0;
-    line(
-        "quiet pass",
-        &format!("{}, {:.2} s, processor {processor:.2} s", told(traffic, 3), last_pass_seconds(&agent)),
-    );
-    let each = traffic.heartbeats as f64 / traffic.passes as f64 / partitions as f64;
+    hub.sent();
+    let meter = Meter::start(&agent);
+    hub.passes(&agent, QUIET_PASSES).await;
+    let sent = hub.sent();
+    let (passes, bytes) = readings(&sent);
+    let quiet = meter.cost(&agent, Traffic::of(&sent), passes);
+    line("quiet pass", &quiet.to_string());
+    let what = of_fleet("a quiet pass");
+    within(&what, goals, QUIET_PASS, &quiet);
+    goals.at_most(&format!("statements of {what}"), quiet.statements, 0.0);
+    let each = bytes as f64 / passes as f64 / partitions as f64;
     line("received for each partition in a quiet pass", &format!("{each:.0} bytes before compression"));
-    assert!(partitions < LARGE_FLEET || each <= BYTES_OF_A_PARTITION, "{each} bytes for each partition");
+    if partitions >= LARGE_FLEET {
+        goals.at_most(&format!("bytes for each partition in {what}"), each, BYTES_OF_A_PARTITION);
+        if partitions == MEDIUM.partitions {
+            Goals::time(&format!("seconds of {what}"), quiet.seconds, QUIET_PASS_SECONDS);
+        }
+    }
+    // Nothing of it changes anything.
+    let again = ask_again(&hub.server, &sent).await / passes as f64;
+    line(
+        "the same requests one after another",
+        &format!("{again:.2} s, of which a quiet pass takes {:.2}", quiet.seconds / again),
+    );
+    if is_as_released(pid) {
+        goals.at_most(&format!("time of {what}, of that of its requests"), quiet.seconds / again, OF_ITS_REQUESTS);
+    }
+    hub.sent();
+
     hub.beat(partitions, size).await;
     // Its beat may have come after the running pass had looked.
     let mut has_joined = false;
     for _ in 0..3 {
-        let before = processor_seconds(pid);
+        let meter = Meter::start(&agent);
         hub.passes(&agent, 1).await;
-        let (traffic, processor) = (hub.traffic(), processor_seconds(pid) - before);
-        if traffic.scripts > 0 {
+        let sent = hub.sent();
+        let joining = meter.cost(&agent, Traffic::of(&sent), readings(&sent).0);
+        if sent.iter().any(|request| text_of(request).starts_with(".execute database script")) {
             has_joined = true;
-            assert_within(PASS_OF_A_JOIN, traffic);
-            let seconds = last_pass_seconds(&agent);
-            let figures = format!("{}, {seconds:.2} s, processor {processor:.2} s", told(traffic, 1));
-            line("one partition joins: the pass that takes it in", &figures);
+            line("one partition joins: the pass that takes it in", &joining.to_string());
+            within(&of_fleet("a pass that takes a partition in"), goals, PASS_OF_A_JOIN, &joining);
             break;
         }
     }
     assert!(has_joined, "no pass took the new partition in: {}", agent.output());
+    let meter = Meter::start(&agent);
     hub.passes(&agent, 1).await;
-    line("the pass after, which learns how the hub writes what was put", &told(hub.traffic(), 1));
-    line("peak resident memory", &format!("{:.1} MiB", peak_mib(pid)));
+    let after = meter.cost(&agent, Traffic::of(&hub.sent()), 1);
+    line("the pass after, which learns how the hub writes what was put", &after.to_string());
+    line("peak resident memory", &format!("{:.1} MB", after.peak_mb));
+    if partitions == LARGE.partitions && is_as_released(pid) {
+        goals.at_most(&of_fleet("MB of memory"), after.peak_mb, PEAK_MEMORY);
+    }
     agent.stop().await;
     hub.server.process().stop().await;
     judge_if_watched(hub.folder.path());
 }
 
 /// `BENCH_PARTITIONS` for a run that only shows that the benchmark works, and what does not depend on the fleet's size.
-pub(crate) async fn run() {
+pub(crate) async fn run(goals: &mut Goals) {
     match env::var("BENCH_PARTITIONS").ok().and_then(|partitions| partitions.parse().ok()) {
-        Some(partitions) => fleet(Size { partitions, tables: 5, ..MEDIUM }).await,
+        Some(partitions) => fleet(Size { partitions, tables: 5, ..MEDIUM }, goals).await,
         None => {
-            fleet(MEDIUM).await;
-            fleet(LARGE).await;
+            fleet(MEDIUM, goals).await;
+            fleet(LARGE, goals).await;
         }
     }
 }
