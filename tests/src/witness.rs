@@ -1,4 +1,4 @@
-//! What the suite printed and was told, and the tokens that it used: `make stories` looks for the one in the other at its end. I/O: files in the folder that
+//! What the suite printed and was told, and the secrets that it used, which are tokens, passwords and signatures: `make stories` looks for the one in the other at its end. I/O: files in the folder that
 //! `ADX_FEDERATION_WITNESS` names; without it nothing is kept.
 
 use std::{
@@ -14,9 +14,9 @@ pub fn keep(text: &str) {
     append("output", text);
 }
 
-/// Keeps a token that nobody may print.
-pub fn secret(token: &str) {
-    append("secrets", &format!("{token}\n"));
+/// Keeps a secret that nobody may print.
+pub fn secret(secret: &str) {
+    append("secrets", &format!("{secret}\n"));
 }
 
 /// One file for each kind and test program; a line longer than a pipe's may come in parts, which no token survives, so each text is one write.
