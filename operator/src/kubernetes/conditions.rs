@@ -146,6 +146,15 @@ pub(crate) fn ours(conditions: &[Condition]) -> impl Iterator<Item = &Condition>
     conditions.iter().filter(|condition| is_ours(&condition.type_))
 }
 
+/// What an object says that says `suspend`.
+pub(crate) const SUSPENDED: &str = "spec.suspend is true: nothing is changed, and what is there goes on";
+
+/// Of an object that is left alone: what was said of it before is still the last that is known, but for the summaries.
+pub(crate) fn last_known(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
+    let summaries = [Phase::Ready, Phase::Stalled].map(Phase::as_str);
+    ours(conditions).filter(move |condition| !summaries.contains(&condition.type_.as_str()))
+}
+
 /// Whether a type of conditions is one of our phases.
 pub(crate) fn is_ours(kind: &str) -> bool {
     Phase::ALL.iter().any(|phase| phase.as_str() == kind)

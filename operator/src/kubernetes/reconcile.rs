@@ -24,7 +24,7 @@ use shared::{kubernetes::AGENT_FIELD_MANAGER, runtime::chain};
 use super::{
     apply::{Applied, ApplyError, FINALIZER, apply, clean_up, running, set_finalizer, take_finalizer},
     child::{ChildRef, FIELD_MANAGER, Owner},
-    conditions::{Draft, Phase, merged, ours, with_summary},
+    conditions::{Draft, Phase, SUSPENDED, last_known, merged, ours, with_summary},
     context::Context,
     criteria,
     events::{drift_reverted, event, left_behind, news, overruled, publish, replaced},
@@ -216,11 +216,7 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
         })
     };
     if object.suspended() {
-        return left_alone(
-            Outcome::Suspended,
-            Reason::Suspended,
-            "spec.suspend is true: nothing is changed, and what is there goes on".to_owned(),
-        );
+        return left_alone(Outcome::Suspended, Reason::Suspended, SUSPENDED.to_owned());
     }
     match criteria::is_met(object.criteria().unwrap_or_default(), &context.settings.cluster_labels) {
         Ok(true) => None,
@@ -403,10 +399,7 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
     let generation = object.meta().generation;
     let mut conditions = merged(object.conditions(), drafts, generation, Timestamp::now());
     if matches!(outcome, Outcome::Suspended | Outcome::NotMine) {
-        // What was said of an object before it was left alone is still the last that is known.
-        let summaries = [Phase::Ready, Phase::Stalled].map(Phase::as_str);
-        let known = ours(object.conditions()).filter(|condition| !summaries.contains(&condition.type_.as_str()));
-        conditions.splice(0..0, known.cloned());
+        conditions.splice(0..0, last_known(object.conditions()).cloned());
     }
     // The API server keeps them in an order of its own.
     let sorted = |mut conditions: Vec<Condition>| {

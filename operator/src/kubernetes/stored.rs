@@ -18,7 +18,7 @@ use serde_path_to_error::Segment;
 use shared::document::wrong_types;
 
 use super::{
-    conditions::{Draft, merged, ours, with_summary},
+    conditions::{Draft, Phase, SUSPENDED, last_known, merged, ours, with_summary},
     managed::Managed,
     reason::Reason,
 };
@@ -36,6 +36,8 @@ pub(crate) struct Unreadable<K> {
     pub(crate) metadata: ObjectMeta,
     /// The fields that are wrong, each with its value and the rule.
     pub(crate) why: String,
+    /// Whether a person does not want it to be looked after: that can be read, whatever else cannot.
+    pub(crate) is_suspended: bool,
     /// What its status says, as far as that can be read.
     pub(crate) conditions: Vec<Condition>,
     pub(crate) observed_generation: Option<i64>,
@@ -87,8 +89,10 @@ impl<K: Managed> Unreadable<K> {
         let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
         let conditions = conditions.filter_map(|condition| Condition::deserialize(condition).ok()).collect();
         let observed_generation = object["status"]["observedGeneration"].as_i64();
-        let mut unreadable = Self { metadata, why, conditions, observed_generation, rest: None };
-        unreadable.rest = rest(object, &schema, &unreadable.told(Timestamp::UNIX_EPOCH)).map(Arc::new);
+        let is_suspended = object["spec"]["suspend"] == true;
+        let mut unreadable = Self { metadata, why, is_suspended, conditions, observed_generation, rest: None };
+        // Also of one that is suspended, as nobody is to go by what is left out.
+        unreadable.rest = rest(object, &schema, &unreadable.invalid(Timestamp::UNIX_EPOCH)).map(Arc::new);
         unreadable
     }
 
@@ -97,9 +101,19 @@ impl<K: Managed> Unreadable<K> {
         Draft::no(K::RULES_PHASE, Reason::Invalid, self.why.as_str())
     }
 
-    /// The conditions that it is to have, as of an object that breaks another rule.
+    /// The conditions that it is to have: those of an object that breaks another rule, or of another that is suspended.
     pub(crate) fn told(&self, now: Timestamp) -> Vec<Condition> {
+        if self.is_suspended { self.suspended(now) } else { self.invalid(now) }
+    }
+
+    fn invalid(&self, now: Timestamp) -> Vec<Condition> {
         merged(&self.conditions, with_summary(vec![self.broken()], true), self.metadata.generation, now)
+    }
+
+    fn suspended(&self, now: Timestamp) -> Vec<Condition> {
+        let ready = Draft::unknown(Phase::Ready, Reason::Suspended, SUSPENDED);
+        let ready = merged(&self.conditions, vec![ready], self.metadata.generation, now);
+        last_known(&self.conditions).cloned().chain(ready).collect()
     }
 
     /// Whether its status says so already.
@@ -221,7 +235,7 @@ mod tests {
     use shared::document::ADXCluster;
 
     use super::*;
-    use crate::{api::Ingestor, kubernetes::conditions::Phase};
+    use crate::api::Ingestor;
 
     fn stored<K: Managed>(spec: &Value, status: &Value) -> Stored<K> {
         let metadata = json!({"name": "x", "generation": 3});
@@ -300,6 +314,25 @@ mod tests {
         let other = json!({"adxClusterSelector": {}, "replicas": "four"});
         let other = unreadable::<Ingestor>(&other, &json!({"conditions": conditions, "observedGeneration": 3}));
         assert!(!other.says(&other.told(Timestamp::from_second(20).unwrap())));
+    }
+
+    #[test]
+    fn that_it_is_suspended_is_read_whatever_else_cannot_be_and_others_do_not_go_by_the_rest_of_it() {
+        let condition = |name: &str| json!({"type": name, "status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let said = json!({"conditions": [condition("ClusterReady"), condition("Ready"), condition("Stalled")]});
+        // With and without anything decisive among it.
+        for wrong in ["databases", "role"] {
+            let stopped = unreadable::<ADXCluster>(&json!({"clusterName": "x", "suspend": true, wrong: "Logs"}), &said);
+            let told = stopped.told(Timestamp::from_second(10).unwrap());
+            let shown: Vec<_> =
+                told.iter().map(|told| (told.type_.as_str(), told.status.as_str(), told.reason.as_str())).collect();
+            assert_eq!(shown, [("ClusterReady", "True", "R"), ("Ready", "Unknown", "Suspended")], "{wrong}");
+            assert_eq!(told[1].observed_generation, Some(3));
+            let known = stopped.rest.as_ref().map(|rest| rest.conditions()[0].reason.clone());
+            assert_eq!(known, (wrong == "databases").then(|| "Invalid".to_owned()));
+        }
+        let unclear = unreadable::<ADXCluster>(&json!({"clusterName": "x", "suspend": "yes"}), &said);
+        assert_eq!(unclear.told(Timestamp::UNIX_EPOCH)[1].reason, "Invalid");
     }
 
     #[test]

@@ -384,6 +384,50 @@ async fn an_object_that_cannot_be_read_says_so_and_harms_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_object_that_cannot_be_read_and_is_suspended_says_that_it_is() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let key = |plural: &str, name: &str| (plural.to_owned(), name.to_owned());
+    let objects = [
+        (key("adxclusters", "eu"), "databases", json!("Logs")),
+        (key("ingestors", "i"), "autoscaling", json!({"minReplicas": "two", "maxReplicas": 4})),
+        // Of which nobody knows anything else.
+        (key("collectors", "c"), "criteriaExpression", json!(7)),
+    ];
+    let edit = |suspend: bool| {
+        for (key, field, wrong) in &objects {
+            let mut object = server.get(key).expect("it was put there");
+            object["spec"][field] = wrong.clone();
+            object["spec"]["suspend"] = suspend.into();
+            let generation = object["metadata"]["generation"].as_i64().expect("it has one");
+            object["metadata"]["generation"] = (generation + 1).into();
+            server.put(key, object);
+        }
+    };
+    edit(true);
+    time::sleep(LATER).await;
+    for (key, ..) in &objects {
+        let ready = server.condition(key, "Ready");
+        assert_eq!(
+            (&ready["status"], &ready["reason"], &ready["observedGeneration"]),
+            (&json!("Unknown"), &json!("Suspended"), &json!(2)),
+            "{key:?}"
+        );
+        assert_eq!(server.get(key).expect("it is there")["status"]["observedGeneration"], 2);
+        assert_eq!(server.condition(key, "Stalled"), Value::Null);
+    }
+    assert_eq!(server.told("Invalid"), Vec::<String>::new());
+    // It is told once somebody wants it to be looked after.
+    edit(false);
+    time::sleep(LATER).await;
+    for (key, ..) in &objects {
+        assert_eq!(server.condition(key, "Stalled")["observedGeneration"], 3, "{key:?}");
+    }
+    assert_eq!(server.told("Invalid").len(), 3);
+    term.cancel();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_operator_that_cannot_read_its_own_pod_says_so_and_goes_on_once_it_can() {
     let (server, admin) = (Server::default(), Admin::new(Metrics::new()));
     let (client, told) = (server.client(), admin.clone());

@@ -14,7 +14,7 @@ use tokio::time;
 
 use crate::{DEFINITIONS, IN_A_PROCESS_OF_ITS_OWN};
 
-/// A cluster that is as it should be, two Ingestors that write to it, and one that nothing happens to.
+/// A cluster that is as it should be, three Ingestors that write to it, and one that nothing happens to.
 const OBJECTS: &str = "
 apiVersion: adx-mon.azure.com/v1
 kind: ADXCluster
@@ -29,6 +29,11 @@ spec: {adxClusterSelector: {matchLabels: {app: x}}, replicas: 2}
 apiVersion: adx-mon.azure.com/v1
 kind: Ingestor
 metadata: {name: deleted}
+spec: {adxClusterSelector: {matchLabels: {app: x}}, replicas: 2}
+---
+apiVersion: adx-mon.azure.com/v1
+kind: Ingestor
+metadata: {name: suspended}
 spec: {adxClusterSelector: {matchLabels: {app: x}}, replicas: 2}
 ---
 apiVersion: adx-mon.azure.com/v1
@@ -136,7 +141,7 @@ async fn objects_that_are_older_than_the_types_of_their_fields_say_so_and_harm_n
     let definitions: Api<CustomResourceDefinition> = Api::all(test.client());
     let mut operator = test.operator().await;
     test.apply(OBJECTS).await;
-    for name in ["mended", "deleted", "bystander"] {
+    for name in ["mended", "deleted", "suspended", "bystander"] {
         test.until_condition("Ingestor", name, "Ready", "True", "Ready").await;
     }
     let set = async |name: &str| {
@@ -144,11 +149,13 @@ async fn objects_that_are_older_than_the_types_of_their_fields_say_so_and_harm_n
         (set["metadata"]["uid"].clone(), set["spec"].clone())
     };
     let (mended, deleted, bystander) = (set("mended").await, set("deleted").await, set("bystander").await);
+    let suspended = set("suspended").await;
     operator.process.kill().await;
 
     let before = relax(&definitions).await;
     until_taken(&test, "Ingestor", "mended", &json!({"replicas": "three"})).await;
     until_taken(&test, "Ingestor", "deleted", &json!({"replicas": "three"})).await;
+    until_taken(&test, "Ingestor", "suspended", &json!({"replicas": "three", "suspend": true})).await;
     // The Ingestors write to it.
     until_taken(&test, "ADXCluster", "eu", &json!({"databases": "Metrics"})).await;
     let seven = json!({"apiVersion": "adx-mon.azure.com/v1", "kind": "ADXCluster", "metadata": {"name": "seven"}, "spec": {"clusterName": "seven", "endpoint": 7}});
@@ -182,6 +189,9 @@ async fn objects_that_are_older_than_the_types_of_their_fields_say_so_and_harm_n
         assert!(object["status"]["endpoint"].is_string(), "what else it said stays: {object:#}");
         until_event(&test, why).await;
     }
+    // What can be read of it is that a person wants it to be left alone.
+    let left = test.until_condition("Ingestor", "suspended", "Ready", "Unknown", "Suspended").await;
+    assert!(condition_of(&left, "Stalled").is_none() && is_observed(&left), "{left:#}");
     // A rule of the definition cannot be asked of that value, and so the API server takes no status: an Event alone tells.
     let endpoint = "spec.endpoint = 7: must be a text: write it in quotes";
     until_event(&test, endpoint).await;
@@ -198,7 +208,9 @@ async fn objects_that_are_older_than_the_types_of_their_fields_say_so_and_harm_n
     for why in [databases, endpoint] {
         assert_eq!(events(&test, why).await, 1, "{why}");
     }
-    for (name, before) in [("mended", &mended), ("deleted", &deleted), ("bystander", &bystander)] {
+    for (name, before) in
+        [("mended", &mended), ("deleted", &deleted), ("suspended", &suspended), ("bystander", &bystander)]
+    {
         assert_eq!(&set(name).await, before, "{name}");
     }
 
