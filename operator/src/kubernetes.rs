@@ -11,7 +11,7 @@
 //! | [`build`] | the objects that are to be | none |
 //! | [`apply`] | brings the cluster to that, and nothing else | the API server |
 //! | [`reclaim`] | room for ours where somebody left none | none |
-//! | [`workload`] | whether pods run, and why not | lists pods |
+//! | [`workload`] | whether pods run, and why not | lists pods and Events |
 //! | [`conditions`] | what the status says | none |
 //! | [`surplus`] | what it does not say any more, and is still there | the API server |
 //! | [`events`] | what people are told besides, once | the API server |

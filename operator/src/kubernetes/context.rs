@@ -34,6 +34,11 @@ use crate::api::{Alerter, Collector, Ingestor};
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How soon pods that are not ready are looked at besides when they or their workload change: why a controller could not even make them is told by an Event, which
+/// nothing watches. As long again as nothing has changed; so a whole fleet that is not ready for hours is not looked at all the time.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+/// How soon they are looked at in any case.
+const LONGEST_LOOK: Duration = Duration::from_secs(300);
 /// How soon it is looked at again whether a watch shows what was written; later and later, as all objects may wait for one.
 const SHORTEST_LAG: Duration = Duration::from_millis(50);
 /// How long the watch is waited for that is to show what was written: one that is behind for longer may have begun anew, in an etcd that counts from an earlier version.
@@ -78,6 +83,8 @@ type Key = (Kind, String, String);
 struct Memory {
     /// How often it has failed in a row, and which it was: another of its name is another.
     failures: (String, u32),
+    /// The version of its workload and pods while they are not ready, and since when it is that one.
+    unready: Option<(u64, Instant)>,
     /// The newest pass of its agent whose repairs have an Event.
     repaired: Option<Timestamp>,
     /// Where its status may not say that it cannot be read: its uid, and what is wrong with it.
@@ -149,6 +156,16 @@ impl Context {
         })
     }
 
+    /// How long to wait for pods that are not ready. `version`: theirs or their workload's, whichever is the newest.
+    pub(crate) fn wait_for_pods(&self, owner: &Owner, version: u64) -> Duration {
+        let now = Instant::now();
+        self.remembering(owner, |memory| {
+            let same = memory.unready.filter(|(known, _)| *known == version);
+            let (_, since) = *memory.unready.insert(same.unwrap_or((version, now)));
+            now.duration_since(since).clamp(FIRST_LOOK, LONGEST_LOOK)
+        })
+    }
+
     /// Whether repairs of a pass have no Event yet. Those of passes before this process are an earlier one's to tell.
     pub(crate) fn is_new_repair(&self, owner: &Owner, pass: Timestamp) -> bool {
         pass >= self.started && self.remembering(owner, |memory| memory.repaired.replace(pass) != Some(pass))
@@ -216,7 +233,7 @@ fn known<K: Managed>(store: &Store<Stored<K>>) -> Vec<Arc<K>> {
 }
 
 /// [Versions of one kind can be compared](https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions): they are etcd's, which counts.
-fn version_of(metadata: &ObjectMeta) -> Option<u64> {
+pub(crate) fn version_of(metadata: &ObjectMeta) -> Option<u64> {
     metadata.resource_version.as_ref()?.parse().ok()
 }
 
@@ -233,28 +250,56 @@ mod tests {
     };
     use serde_json::json;
     use shared::runtime::Metrics;
+    use tokio::time;
 
     use super::*;
 
-    #[tokio::test]
-    async fn of_objects_that_have_gone_no_more_is_remembered_than_there_are() {
+    /// With a store of Ingestors that is filled by the writer.
+    fn context() -> (Arc<Context>, reflector::store::Writer<Stored<Ingestor>>) {
         let (clusters, _) = reflector::store();
-        let (ingestors, mut writer) = reflector::store::<Stored<Ingestor>>();
+        let (ingestors, writer) = reflector::store::<Stored<Ingestor>>();
         let (collectors, _) = reflector::store();
         let (alerters, _) = reflector::store();
         let stores = Stores { clusters, ingestors, collectors, alerters, made: Made::default() };
         let client = Client::new(Router::<()>::new(), "monitoring");
         let recorder = Recorder::new(client.clone(), Reporter::from("tests"));
         let metrics = Metrics::new().register(OperatorMetrics::new);
-        let context = Context::new(client, Settings::of_tests(None), stores, recorder, metrics, None);
-        let ingestor = |name: &str| {
-            let spec = json!({"adxClusterSelector": {}});
-            let metadata = json!({"name": name, "namespace": "monitoring", "uid": name});
-            let object =
-                json!({"apiVersion": "adx-mon.azure.com/v1", "kind": "Ingestor", "metadata": metadata, "spec": spec});
-            serde_json::from_value::<Stored<Ingestor>>(object).unwrap()
+        (Context::new(client, Settings::of_tests(None), stores, recorder, metrics, None), writer)
+    }
+
+    fn ingestor(name: &str) -> Stored<Ingestor> {
+        let spec = json!({"adxClusterSelector": {}});
+        let metadata = json!({"name": name, "namespace": "monitoring", "uid": name});
+        let object =
+            json!({"apiVersion": "adx-mon.azure.com/v1", "kind": "Ingestor", "metadata": metadata, "spec": spec});
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn owner(name: &str) -> Owner {
+        Owner::of(Kind::Ingestor, ingestor(name).meta())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_pods_grows_for_as_long_as_nothing_of_them_changes() {
+        let (context, mut writer) = context();
+        writer.apply_watcher_event(&Event::Apply(ingestor("i")));
+        let waits = async |version: u64| {
+            let mut waits = Vec::new();
+            for _ in 0..9 {
+                let wait = context.wait_for_pods(&owner("i"), version);
+                waits.push(wait.as_secs());
+                time::sleep(wait).await;
+            }
+            waits
         };
-        let owner = |name: &str| Owner::of(Kind::Ingestor, ingestor(name).meta());
+        for version in [7, 8, 7] {
+            assert_eq!(waits(version).await, [10, 10, 20, 40, 80, 160, 300, 300, 300]);
+        }
+    }
+
+    #[tokio::test]
+    async fn of_objects_that_have_gone_no_more_is_remembered_than_there_are() {
+        let (context, mut writer) = context();
         for name in ["stays", "also"] {
             writer.apply_watcher_event(&Event::Apply(ingestor(name)));
         }

@@ -25,7 +25,7 @@ use super::{
     apply::{Applied, ApplyError, FINALIZER, apply, clean_up, running, set_finalizer, take_finalizer},
     child::{ChildRef, FIELD_MANAGER, Owner},
     conditions::{Draft, Phase, SUSPENDED, last_known, merged, ours, with_summary},
-    context::Context,
+    context::{Context, version_of},
     criteria,
     events::{drift_reverted, event, left_behind, news, overruled, publish, replaced},
     managed::{Managed, Plan},
@@ -34,7 +34,7 @@ use super::{
     stored::Stored,
     surplus::take_surplus,
     unreadable::reconcile_unreadable,
-    workload::{progress, scale_of, settled, why_not_ready},
+    workload::{Said, progress, scale_of, why_not_ready},
 };
 
 /// How a reconcile ended: what a person who watches the metric should conclude.
@@ -91,11 +91,9 @@ struct Report {
     provisioned: Option<Provisioned>,
     /// What people are told once the status says it: an operator that dies in between has done the more important of the two.
     events: Vec<Event>,
+    /// When to look again for what nothing tells of.
+    again: Option<Duration>,
 }
-
-/// How often pods that are not ready are looked at besides when they change: why a controller could not even make them is told
-/// by an Event, which nothing watches.
-const LOOK_AT_PODS: Duration = Duration::from_secs(10);
 
 /// Reconciles one object.
 pub(crate) async fn reconcile<K: Managed>(stored: Arc<Stored<K>>, context: Arc<Context>) -> Result<Action, Infallible> {
@@ -119,14 +117,14 @@ pub(crate) async fn reconcile<K: Managed>(stored: Arc<Stored<K>>, context: Arc<C
         }
     };
     context.metrics.reconciled(K::KIND, outcome, started.elapsed());
-    let look = match outcome {
+    let wait = match outcome {
         Outcome::Failed | Outcome::Conflict => Some(context.wait_after_failure(&owner)),
-        other => {
+        _ => {
             context.forget_failures(&owner);
-            (other == Outcome::Progressing).then_some(LOOK_AT_PODS)
+            None
         }
     };
-    Ok(look.into_iter().chain(again).min().map_or_else(Action::await_change, Action::requeue))
+    Ok(wait.into_iter().chain(again).min().map_or_else(Action::await_change, Action::requeue))
 }
 
 /// How it ended, and when it is to be looked at again besides when something changes.
@@ -163,8 +161,8 @@ async fn steps<K: Managed>(
         world.provisioned = Some(azure.provision(cluster, &world).await);
     }
     let plan = object.plan(owner, &world);
-    let again = plan.again;
     let report = carry_out(object, owner, context, plan).await?;
+    let again = report.again;
     Ok((tell_all(object, context, report).await?, again))
 }
 
@@ -213,6 +211,7 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
             is_stalled: false,
             provisioned: None,
             events: Vec::new(),
+            again: None,
         })
     };
     if object.suspended() {
@@ -231,7 +230,8 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
             let stalled = Draft { phase: Phase::Stalled, is_true: Some(true), ..ready.clone() };
             let (endpoint, replicas) = (object.status_endpoint().map(str::to_owned), object.status_replicas());
             let (outcome, conditions) = (Outcome::NotMine, vec![ready, stalled]);
-            Some(Report { outcome, conditions, endpoint, replicas, is_stalled: true, provisioned: None, events })
+            let (provisioned, again) = (None, None);
+            Some(Report { outcome, conditions, endpoint, replicas, is_stalled: true, provisioned, events, again })
         }
     }
 }
@@ -242,7 +242,7 @@ async fn carry_out<K: Managed>(
     context: &Context,
     plan: Plan,
 ) -> Result<Report, ReconcileError> {
-    let Plan { mut conditions, build, workload_phase, endpoint, is_stalled, provisioned, again: _ } = plan;
+    let Plan { mut conditions, build, workload_phase, endpoint, is_stalled, provisioned, again } = plan;
     let mut events = Vec::new();
     // Where the workload is not looked at, what was told last is the last that is known.
     let replicas = object.status_replicas();
@@ -258,7 +258,7 @@ async fn carry_out<K: Managed>(
         let outcome = if is_stalled { Outcome::Invalid } else { Outcome::Waiting };
         // What runs goes on with the endpoint that it has.
         let endpoint = endpoint.or_else(|| object.status_endpoint().map(str::to_owned));
-        return Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events });
+        return Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events, again });
     };
     let is_trouble = |draft: &&Draft| match draft.phase {
         Phase::Guarded => draft.is_true == Some(true),
@@ -295,7 +295,7 @@ async fn carry_out<K: Managed>(
         events.extend(news(object.conditions(), &why));
         conditions.retain(|draft| draft.phase != workload_phase);
         conditions.push(why);
-        return Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events });
+        return Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events, again });
     }
     if object.has_stale_agent_status()
         && let Err(error) = clear_agent_status(object, context).await
@@ -304,7 +304,7 @@ async fn carry_out<K: Managed>(
         return Err(error);
     }
     let outcome = if changed > 0 { Outcome::Changed } else { Outcome::Unchanged };
-    let mut report = Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events };
+    let mut report = Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events, again };
     if let Some(workload) = workload {
         report.add_workload(object, owner, context, &workload, workload_phase).await;
     }
@@ -340,26 +340,42 @@ impl Report {
             return;
         }
         self.outcome = Outcome::Progressing;
+        let of_workload = version_of(&workload.metadata).unwrap_or_default();
         if is_told {
+            self.look_in(context.wait_for_pods(owner, of_workload));
             return;
         }
-        let why = match why_not_ready(&context.client, owner, workload).await {
-            Ok(Some((reason, message))) => {
-                let message = settled(object.conditions(), phase, &reason, message);
-                let why = Draft::in_words_of_others(phase, Some(false), &reason, message);
-                self.events.extend(news(object.conditions(), &why));
-                why
+        let said = Said::of(object.conditions(), phase);
+        let (why, version) = match why_not_ready(&context.client, owner, workload, said).await {
+            Ok(found) => {
+                let why = match found.why {
+                    Some((reason, message)) => {
+                        let why = Draft::in_words_of_others(phase, Some(false), &reason, message);
+                        self.events.extend(news(object.conditions(), &why));
+                        why
+                    }
+                    None => Draft::no(phase, Reason::Progressing, progress.message),
+                };
+                (why, found.version)
             }
-            Ok(None) => Draft::no(phase, Reason::Progressing, progress.message),
             // Who could not ask has not heard that all is well.
             Err(_) => {
-                match object.conditions().iter().find(|said| said.type_ == phase.as_str() && said.status == "False") {
+                let known =
+                    object.conditions().iter().find(|said| said.type_ == phase.as_str() && said.status == "False");
+                let why = match known {
                     Some(said) => Draft::in_words_of_others(phase, Some(false), &said.reason, said.message.clone()),
                     None => Draft::no(phase, Reason::Progressing, progress.message),
-                }
+                };
+                (why, of_workload)
             }
         };
+        self.look_in(context.wait_for_pods(owner, version));
         self.conditions.push(why);
+    }
+
+    /// It is looked at again, by then at the latest.
+    fn look_in(&mut self, wait: Duration) {
+        self.again = self.again.into_iter().chain([wait]).min();
     }
 
     /// Of what is left of an earlier version, where the workload itself is fine: else that comes first.
@@ -393,7 +409,7 @@ fn was_complete<K: Managed>(object: &K, workload_phase: Phase) -> bool {
 
 /// Writes the status where it differs.
 async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Result<Outcome, ReconcileError> {
-    let Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events: _ } = report;
+    let Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events: _, again: _ } = report;
     let has_summary = conditions.iter().any(|draft| draft.phase == Phase::Ready);
     let drafts = if has_summary { conditions } else { with_summary(conditions, is_stalled) };
     let generation = object.meta().generation;

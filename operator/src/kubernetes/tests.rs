@@ -6,6 +6,7 @@ mod criteria;
 mod faults;
 mod fixed;
 mod server;
+mod unready;
 
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ use super::{
 
 /// What tokio's clock can tell apart.
 const AT_ONCE: Duration = Duration::from_millis(1);
-/// Longer than any wait of an object whose pods are not ready, as nobody runs them here.
+/// Longer than the first waits of an object whose pods are not ready, as nobody runs them here.
 const LATER: Duration = Duration::from_secs(15);
 
 fn put(server: &Server, kind: &str, name: &str, spec: &Value) {

@@ -75,6 +75,8 @@ struct Stored {
     held: Option<(String, Vec<Value>)>,
     /// What admission makes of an object that is written: where, and what.
     admission: Vec<(Key, &'static str, Value)>,
+    /// How often each plural was listed.
+    listed: BTreeMap<String, usize>,
 }
 
 impl Stored {
@@ -160,6 +162,11 @@ impl Server {
     /// From now on, a field of an object has this value, whatever is written.
     pub(super) fn overrule(&self, key: &Key, path: &'static str, value: Value) {
         self.stored().admission.push((key.clone(), path, value));
+    }
+
+    /// How often a plural was listed.
+    pub(super) fn listed(&self, plural: &str) -> usize {
+        self.stored().listed.get(plural).copied().unwrap_or_default()
     }
 
     /// From now on the watches of a plural are behind.
@@ -392,16 +399,27 @@ fn write(server: &Server, method: &Method, uri: &Uri, content: &Value) -> Respon
 
 fn list(server: &Server, plural: &str, uri: &Uri) -> Response {
     let asked = Query::<BTreeMap<String, String>>::try_from_uri(uri).map(|Query(asked)| asked).unwrap_or_default();
-    let labels = asked.get("labelSelector").map(String::as_str).unwrap_or_default();
+    let text = |name: &str| asked.get(name).map(String::as_str).unwrap_or_default();
+    let (labels, fields) = (text("labelSelector"), text("fieldSelector"));
     let is_selected = |object: &Value| {
         let mut wanted = labels.split(',').filter_map(|label| label.split_once('='));
         wanted.all(|(label, value)| object["metadata"]["labels"][label] == value)
+            && fields.split(',').filter(|field| !field.is_empty()).all(|field| has_field(object, field))
     };
-    let stored = server.stored();
+    let mut stored = server.stored();
+    *stored.listed.entry(plural.to_owned()).or_default() += 1;
     let objects = stored.objects.iter().filter(|((kind, _), _)| kind == plural).map(|(_, object)| object);
     let items: Vec<&Value> = objects.filter(|object| is_selected(object)).collect();
     let metadata = json!({"resourceVersion": stored.version.to_string()});
     json_answer(200, &json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}))
+}
+
+/// Whether a field is as a selector says: `status.phase!=Running`, or with `=`.
+fn has_field(object: &Value, field: &str) -> bool {
+    let (path, value) = field.split_once('=').unwrap_or((field, ""));
+    let (path, is_wanted) = path.strip_suffix('!').map_or((path, true), |path| (path, false));
+    let there = path.split('.').fold(object, |there, name| &there[name]);
+    (there == value) == is_wanted
 }
 
 /// Begins at once after the list: nothing is written in between by whom it could be missed.

@@ -1,7 +1,11 @@
-//! Pods that take longer than a start does and do not say why themselves: which they are, and which Event tells. Pure; called by `workload`, which asks for the Event.
+//! Pods that take longer than a start does and do not say why themselves: which they are, and which Events tell. Pure; called by `workload`, which asks for the Events.
+
+use std::slice;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod, Probe};
+
+use super::{Why, told::words};
 
 /// How long a pod's containers may be in the making, or not ready, before somebody is asked why.
 const SLOW: SignedDuration = SignedDuration::from_secs(10);
@@ -40,37 +44,50 @@ impl SlowPod {
         format!("involvedObject.uid={},{told}", self.uid)
     }
 
-    /// What one of them tells: reason and sentence.
-    pub(super) fn told(&self, event: Event) -> Option<(String, String)> {
-        let reason = match self.wait {
-            Wait::Made => event.reason.filter(|reason| !reason.is_empty())?,
-            Wait::Ready => NOT_READY.to_owned(),
+    /// What they tell, in their order.
+    pub(super) fn told(&self, events: &[Event]) -> Option<Why> {
+        let reason = |event: &Event| match self.wait {
+            Wait::Made => event.reason.clone().filter(|reason| !reason.is_empty()),
+            Wait::Ready => Some(NOT_READY.to_owned()),
         };
-        let sentence = format!("pod {}: {reason}: {}", self.name, event.message.unwrap_or_default());
-        Some((reason, sentence))
+        let told: Vec<Why> =
+            events.iter().filter_map(|event| Some((reason(event)?, words(event).to_owned()))).collect();
+        let ((first, words), others) = told.split_first()?;
+        let mut sentence = format!("pod {}: {first}: {words}", self.name);
+        for (reason, words) in others {
+            let reason = if reason == first { String::new() } else { format!("{reason}: ") };
+            sentence = format!("{sentence}; {reason}{words}");
+        }
+        Some((first.clone(), sentence))
     }
 }
 
-/// The first pod of each wait.
+/// The first pod of each wait, and the one that was told of before.
 #[derive(Debug, Default)]
 pub(super) struct SlowPods {
+    told: Option<SlowPod>,
     made: Option<SlowPod>,
     ready: Option<SlowPod>,
 }
 
 impl SlowPods {
     /// Looks for them among some more pods.
-    pub(super) fn look_at(&mut self, pods: &[Pod], now: Timestamp) {
+    pub(super) fn look_at(&mut self, pods: &[Pod], told: Option<&str>, now: Timestamp) {
         for (found, wait) in [(&mut self.made, Wait::Made), (&mut self.ready, Wait::Ready)] {
             if found.is_none() {
                 *found = first(pods, wait, now);
             }
         }
+        if let Some(pod) = pods.iter().find(|pod| told.is_some() && pod.metadata.name.as_deref() == told) {
+            let pod = slice::from_ref(pod);
+            self.told = first(pod, Wait::Made, now).or_else(|| first(pod, Wait::Ready, now));
+        }
     }
 
-    /// Those that do not even run come first.
+    /// The one that was told of comes first, and then those that do not even run.
     pub(super) fn found(&self) -> impl Iterator<Item = &SlowPod> {
-        self.made.iter().chain(&self.ready)
+        let is_other = move |pod: &&SlowPod| self.told.as_ref().is_none_or(|told| told.uid != pod.uid);
+        self.told.iter().chain(self.made.iter().chain(&self.ready).filter(is_other))
     }
 }
 
@@ -86,7 +103,8 @@ fn first(pods: &[Pod], wait: Wait, now: Timestamp) -> Option<SlowPod> {
     })
 }
 
-fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+/// Those that are to begin before the others come first.
+pub(super) fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.as_ref();
     let all = status.into_iter().flat_map(|status| [&status.init_container_statuses, &status.container_statuses]);
     all.flatten().flatten()
