@@ -1,10 +1,13 @@
 //! Makes the cluster hold the children that an owner should have, and no others of its own. I/O: the API server.
 //!
 //! Everything is looked at before anything is written: what a person made under a name of ours stops all writing for that owner. What a person makes after that look
-//! is not written to either. Nothing is sent for a child that is as it should be.
+//! is not written to either. Nothing is sent for a child that is as it should be, or as admission makes of it whatever is sent.
 
 mod fixed;
+mod known;
 mod room;
+
+use std::collections::BTreeSet;
 
 use futures::future;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -13,14 +16,16 @@ use kube::{
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Preconditions, ValidationDirective},
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
+pub(crate) use self::known::Known;
 use self::{
     fixed::fixed,
     room::{give_up, make_room},
 };
 use super::{
     child::{APPLIED, Child, ChildRef, FIELD_MANAGER, Owner, is_applied_by_us},
-    compare::difference,
+    compare::{Difference, differences},
     reason::Reason,
 };
 
@@ -48,12 +53,40 @@ pub(crate) struct Applied {
     pub(crate) was_whole: Option<bool>,
     /// Children that others had changed, with where.
     pub(crate) drift: Vec<(ChildRef, String)>,
-    /// Children that are not as they were just applied, with where: something changes them on their way in.
+    /// Children that are not as they were just applied, with each of the first places: something changes them on their way in.
     pub(crate) overruled: Vec<(ChildRef, String)>,
     /// Children that were made anew, with what cannot be changed in place.
     pub(crate) replaced: Vec<(ChildRef, &'static str)>,
     /// What an earlier version made besides and a person has to remove.
     pub(crate) left: Vec<ChildRef>,
+    /// What was known before, and what is now.
+    pub(crate) known: Known,
+}
+
+/// Of so many places of a child it is told that admission makes something else of them.
+const MOST_TOLD: usize = 8;
+
+impl Applied {
+    /// A child is there that was not.
+    fn made(&mut self, child: &Child, made: &DynamicObject, now: Instant) {
+        self.changed += 1;
+        let reference = child.reference.clone();
+        match self.known.made(&reference) {
+            Some(path) => self.replaced.push((reference, path)),
+            None => self.created.push(reference),
+        }
+        self.answered(child, made, now);
+    }
+
+    /// What the API server answered to a write: where that is something else, it is made so on its way in, be it in the mark itself.
+    fn answered(&mut self, child: &Child, answer: &DynamicObject, now: Instant) -> Vec<Difference> {
+        let there = serde_json::to_value(answer).expect("an object is JSON");
+        let there = differences(&child.content, &there);
+        self.known.answered(child, &there, now);
+        let told = there.iter().take(MOST_TOLD);
+        self.overruled.extend(told.map(|difference| (child.reference.clone(), difference.path.clone())));
+        there
+    }
 }
 
 /// Why it was not done.
@@ -132,16 +165,19 @@ struct Look {
 /// What has to be written for a child.
 enum Need {
     Nothing,
+    /// Nothing either: it is what admission makes of it.
+    Rest,
     Create,
-    /// `drift`: where somebody changed it.
+    /// `there`: where it is something else. `is_marked`: whether it was applied as it is to be, so that somebody else has changed it since.
     Update {
-        drift: Option<String>,
+        there: Vec<Difference>,
+        is_marked: bool,
     },
 }
 
 impl Look {
     /// Compares. `spec.replicas` of what others scale is taken over from what is there, and begins with the fewest.
-    fn need(&mut self) -> Need {
+    fn need(&mut self, known: &Known, now: Instant) -> Need {
         let Some(live) = &self.live else {
             if let Some(fewest) = self.child.scaled_from {
                 self.child.content["spec"]["replicas"] = fewest.into();
@@ -153,17 +189,20 @@ impl Look {
             let present = live["spec"]["replicas"].as_i64().unwrap_or(0);
             self.child.content["spec"]["replicas"] = present.max(i64::from(fewest)).into();
         }
-        match difference(&self.child.content, &live) {
-            None => Need::Nothing,
-            // With another mark it is we who changed it.
-            Some(path) => Need::Update { drift: (self.is_marked() == Some(true)).then_some(path) },
+        let there = differences(&self.child.content, &live);
+        if there.is_empty() {
+            Need::Nothing
+        } else if known.rests(&self.child, &there, now) {
+            Need::Rest
+        } else {
+            Need::Update { there, is_marked: self.is_marked(known) == Some(true) }
         }
     }
 
-    /// Whether what is there has the mark of what is to be; `None` if nothing is there.
-    fn is_marked(&self) -> Option<bool> {
+    /// Whether what is there has the mark of what is to be, or had it until admission took it away; `None` if nothing is there.
+    fn is_marked(&self, known: &Known) -> Option<bool> {
         let live = self.live.as_ref()?.metadata.annotations.as_ref().and_then(|annotations| annotations.get(APPLIED));
-        Some(self.child.content["metadata"]["annotations"][APPLIED].as_str() == live.map(String::as_str))
+        Some(live.is_some_and(|mark| mark == self.child.mark()) || known.is_overruled(&self.child))
     }
 }
 
@@ -186,17 +225,16 @@ pub(crate) async fn apply(
     let unwanted = unwanted.iter().map(|child| (child, false)).chain(besides.iter().map(|child| (child, true)));
     let gone = future::try_join_all(unwanted.map(|(child, is_found)| look_at_unwanted(client, owner, child, is_found)));
     let (mut looks, gone) = future::try_join(looks, gone).await?;
+    let wanted: BTreeSet<String> = looks.iter().map(|look| look.child.reference.to_string()).collect();
+    applied.known.retain(&wanted);
     let workload = looks.split_off(count).pop();
-    applied.was_whole = workload.as_ref().and_then(Look::is_marked);
+    applied.was_whole = workload.as_ref().and_then(|workload| workload.is_marked(&applied.known));
     // One after the other: a binding is refused while its role is not there.
     for look in looks {
-        let outcome = write(client, owner, look).await?;
-        applied.count(&outcome);
+        write(client, owner, look, applied).await?;
     }
     if let Some(workload) = workload {
-        let outcome = write(client, owner, workload).await?;
-        applied.count(&outcome);
-        applied.workload = outcome.object;
+        applied.workload = write(client, owner, workload, applied).await?;
     }
     for (child, uid) in gone.into_iter().flatten() {
         // Its pods may keep something, or have peers that know it.
@@ -208,16 +246,6 @@ pub(crate) async fn apply(
         applied.changed += 1;
     }
     Ok(())
-}
-
-impl Applied {
-    fn count(&mut self, Written { changed, created, drift, overruled, replaced, object: _ }: &Written) {
-        self.changed += usize::from(*changed);
-        self.created.extend(created.clone());
-        self.drift.extend(drift.clone());
-        self.overruled.extend(overruled.clone());
-        self.replaced.extend(replaced.clone());
-    }
 }
 
 async fn look(client: &Client, owner: &Owner, child: Child) -> Result<Look, ApplyError> {
@@ -281,32 +309,32 @@ async fn get(client: &Client, child: &ChildRef) -> Result<Option<DynamicObject>,
     child.api(client).get_opt(&child.name).await.map_err(api_error("read", child))
 }
 
-/// What became of one child.
-#[derive(Default)]
-struct Written {
-    object: Option<DynamicObject>,
-    changed: bool,
-    created: Option<ChildRef>,
-    drift: Option<(ChildRef, String)>,
-    overruled: Option<(ChildRef, String)>,
-    replaced: Option<(ChildRef, &'static str)>,
-}
-
-/// Writes what a look asks for. Where somebody has written, made or removed the object since, a second look decides, and no third.
-async fn write(client: &Client, owner: &Owner, mut look: Look) -> Result<Written, ApplyError> {
-    let tried = try_write(client, owner, &mut look).await;
+/// Writes what a look asks for; the object then. Where somebody has written, made or removed the object since, a second look decides, and no third.
+async fn write(
+    client: &Client,
+    owner: &Owner,
+    mut look: Look,
+    applied: &mut Applied,
+) -> Result<Option<DynamicObject>, ApplyError> {
+    let tried = try_write(client, owner, &mut look, applied).await;
     match tried {
         // What there is may be ours all the same: the answer to the request that made it was lost, or its controller wrote its status.
         Err(ApplyError::Api { source: kube::Error::Api(status), .. }) if status.code == 409 => {
             let mut newer = self::look(client, owner, look.child).await?;
-            try_write(client, owner, &mut newer).await
+            try_write(client, owner, &mut newer, applied).await
         }
         tried => tried,
     }
 }
 
-async fn try_write(client: &Client, owner: &Owner, look: &mut Look) -> Result<Written, ApplyError> {
-    let need = look.need();
+async fn try_write(
+    client: &Client,
+    owner: &Owner,
+    look: &mut Look,
+    applied: &mut Applied,
+) -> Result<Option<DynamicObject>, ApplyError> {
+    let now = Instant::now();
+    let need = look.need(&applied.known, now);
     let Look { child, live } = look;
     let (child, live) = (&*child, live.take());
     let reference = &child.reference;
@@ -316,20 +344,18 @@ async fn try_write(client: &Client, owner: &Owner, look: &mut Look) -> Result<Wr
         PatchParams { field_validation: Some(ValidationDirective::Strict), ..PatchParams::apply(FIELD_MANAGER) };
     match need {
         Need::Nothing => {
-            let object = match live {
-                // An operator that died in between may have left it.
-                Some(live) => Some(give_up(&api, live).await.map_err(api_error("update", reference))?),
-                None => None,
-            };
-            Ok(Written { object, ..Written::default() })
+            applied.known.fits(reference);
+            leave(&api, reference, live).await
         }
+        Need::Rest => leave(&api, reference, live).await,
         Need::Create => {
             let made = api.patch(&reference.name, &params, &Patch::Apply(&as_new(child))).await;
             let made = made.map_err(api_error("create", reference))?;
             tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, "created");
-            Ok(Written { object: Some(made), changed: true, created: Some(reference.clone()), ..Written::default() })
+            applied.made(child, &made, now);
+            Ok(Some(made))
         }
-        Need::Update { drift } => {
+        Need::Update { there, is_marked } => {
             let live = live.unwrap_or_else(|| DynamicObject::new(&reference.name, &reference.resource));
             let forced = params.clone().force();
             let changed = match api.patch(&reference.name, &forced, &Patch::Apply(&as_seen(child, &live))).await {
@@ -337,7 +363,8 @@ async fn try_write(client: &Client, owner: &Owner, look: &mut Look) -> Result<Wr
                     let there = serde_json::to_value(&live).expect("an object is JSON");
                     match fixed(&child.content, &there) {
                         Some(fixed) if fixed.is_replaceable && is_applied_by_us(&live.metadata) => {
-                            return replace(client, owner, child, live.metadata.uid, fixed.path, &params).await;
+                            let uid = live.metadata.uid;
+                            return replace(client, owner, child, uid, fixed.path, &params, applied).await.map(Some);
                         }
                         Some(fixed) => {
                             return Err(ApplyError::Immutable { child: reference.to_string(), path: fixed.path });
@@ -348,22 +375,33 @@ async fn try_write(client: &Client, owner: &Owner, look: &mut Look) -> Result<Wr
                 changed => changed,
             };
             let changed = changed.map_err(api_error("update", reference))?;
-            let changed = give_up(&api, changed).await.map_err(api_error("update", reference))?;
-            let still = drift.as_ref().and_then(|_| {
-                let there = serde_json::to_value(&changed).expect("an object is JSON");
-                difference(&child.content, &there)
-            });
-            let path = drift.as_deref();
-            if still.is_some() && still == drift {
+            let is_admissions = |place: &&Difference| applied.known.is_overruled_at(child, &place.path);
+            let (_, theirs): (Vec<_>, Vec<_>) = there.iter().partition(is_admissions);
+            let still = applied.answered(child, &changed, now);
+            let is_put_back = |place: &&Difference| still.iter().all(|still| still.path != place.path);
+            let drift = theirs.into_iter().find(is_put_back).filter(|_| is_marked);
+            let path = drift.map(|place| place.path.as_str());
+            if is_marked && !there.iter().any(|place| is_put_back(&place)) {
+                let path = still.first().map(|place| place.path.as_str());
                 tracing::warn!(owner = owner.name, namespace = owner.namespace, child = %reference, path, "overruled");
-                let overruled = still.map(|path| (reference.clone(), path));
-                return Ok(Written { object: Some(changed), overruled, ..Written::default() });
+            } else {
+                tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, drift = path, "updated");
+                applied.changed += 1;
+                applied.drift.extend(path.map(|path| (reference.clone(), path.to_owned())));
             }
-            tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, drift = path, "updated");
-            let drift = drift.map(|path| (reference.clone(), path));
-            Ok(Written { object: Some(changed), changed: true, drift, ..Written::default() })
+            leave(&api, reference, Some(changed)).await
         }
     }
+}
+
+/// Leaves an object as it is, but for what made room in it, which an operator that died in between may have left.
+async fn leave(
+    api: &Api<DynamicObject>,
+    child: &ChildRef,
+    live: Option<DynamicObject>,
+) -> Result<Option<DynamicObject>, ApplyError> {
+    let Some(live) = live else { return Ok(None) };
+    give_up(api, live).await.map(Some).map_err(api_error("update", child))
 }
 
 /// Applies once there is room for ours.
@@ -385,7 +423,8 @@ async fn replace(
     uid: Option<String>,
     path: &'static str,
     params: &PatchParams,
-) -> Result<Written, ApplyError> {
+    applied: &mut Applied,
+) -> Result<DynamicObject, ApplyError> {
     let reference = &child.reference;
     // A refusal that hides behind the other one must not be found out when there is nothing any more.
     let (trial, dry_run) = (format!("{}-new", reference.name), PatchParams { dry_run: true, ..params.clone() });
@@ -393,13 +432,15 @@ async fn replace(
     content["metadata"]["name"] = json!(trial);
     let tried = reference.api(client).patch(&trial, &dry_run, &Patch::Apply(&content)).await;
     tried.map_err(api_error("create", reference))?;
+    // Whoever makes it then, in another look, knows that nobody else has deleted it.
+    applied.known.remove(reference, path);
     remove(client, reference, uid).await?;
     // Something of somebody else's may keep it for a while: that is a conflict, and the next look tells of it.
     let made = reference.api(client).patch(&reference.name, params, &Patch::Apply(&as_new(child))).await;
     let made = made.map_err(api_error("create", reference))?;
     tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, path, "made anew");
-    let replaced = Some((reference.clone(), path));
-    Ok(Written { object: Some(made), changed: true, replaced, ..Written::default() })
+    applied.made(child, &made, Instant::now());
+    Ok(made)
 }
 
 /// The version of no object: etcd counts from one before anything is stored, so that the first object has the second.

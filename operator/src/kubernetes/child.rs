@@ -241,6 +241,11 @@ impl Child {
         Self { reference, content, scaled_from: None }
     }
 
+    /// A hash of all that is applied.
+    pub(crate) fn mark(&self) -> &str {
+        self.content["metadata"]["annotations"][APPLIED].as_str().unwrap_or_default()
+    }
+
     /// The same, with `spec.replicas` left to an autoscaler, which scales nothing up from zero.
     pub(crate) fn scaled_by_others(mut self, fewest: i32) -> Self {
         self.scaled_from = Some(fewest);
@@ -300,7 +305,7 @@ mod tests {
     fn equal_content_has_an_equal_mark_and_other_content_another() {
         let mark = |value: &str| {
             let child = Child::namespaced::<ConfigMap>(&owner("1"), "x", json!({"data": {"k": value}}));
-            child.content["metadata"]["annotations"][APPLIED].as_str().unwrap().to_owned()
+            child.mark().to_owned()
         };
         assert_eq!(mark("a"), mark("a"));
         assert_ne!(mark("a"), mark("b"));
@@ -312,7 +317,7 @@ mod tests {
             |name: &str, value: &str| Child::namespaced::<ConfigMap>(&owner("1"), name, json!({"data": {"k": value}}));
         let mark = |others: &[Child]| {
             let child = map("x", "a").beside(others);
-            child.content["metadata"]["annotations"][APPLIED].as_str().unwrap().to_owned()
+            child.mark().to_owned()
         };
         assert_eq!(mark(&[map("y", "a")]), mark(&[map("y", "b")]), "its content has a mark of its own");
         assert_ne!(mark(&[map("y", "a")]), mark(&[map("z", "a")]));

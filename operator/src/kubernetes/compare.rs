@@ -5,36 +5,53 @@
 
 use serde_json::{Map, Value};
 
-/// Where the live object first differs from the desired one; `None` if it has everything.
-pub(crate) fn difference(desired: &Value, live: &Value) -> Option<String> {
-    at(desired, live, String::new())
+/// A place in which a live object is not as the desired one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Difference {
+    /// As in `spec.replicas`.
+    pub(crate) path: String,
+    /// What is there; null where nothing is.
+    pub(crate) there: Value,
 }
 
-fn at(desired: &Value, live: &Value, path: String) -> Option<String> {
+/// Where the live object differs from the desired one, in that one's order; nowhere if it has everything.
+pub(crate) fn differences(desired: &Value, live: &Value) -> Vec<Difference> {
+    let mut found = Vec::new();
+    at(desired, live, "", &mut found);
+    found
+}
+
+fn differs(live: &Value, path: &str) -> Difference {
+    Difference { path: path.to_owned(), there: live.clone() }
+}
+
+fn at(desired: &Value, live: &Value, path: &str, found: &mut Vec<Difference>) {
     match (desired, live) {
-        (Value::Object(desired), Value::Object(live)) => object(desired, live, &path),
-        (Value::Array(desired), Value::Array(live)) => list(desired, live, &path),
+        (Value::Object(desired), Value::Object(live)) => object(desired, live, path, found),
+        (Value::Array(desired), Value::Array(entries)) if desired.len() == entries.len() => {
+            list(desired, entries, path, found);
+        }
         // An empty object or list may be left out by the server.
-        (Value::Object(desired), Value::Null) if desired.is_empty() => None,
-        (Value::Array(desired), Value::Null) if desired.is_empty() => None,
-        (desired, live) if desired == live => None,
-        _ => Some(path),
+        (Value::Object(desired), Value::Null) if desired.is_empty() => {}
+        (Value::Array(desired), Value::Null) if desired.is_empty() => {}
+        (desired, live) if desired == live => {}
+        _ => found.push(differs(live, path)),
     }
 }
 
-fn object(desired: &Map<String, Value>, live: &Map<String, Value>, path: &str) -> Option<String> {
-    desired.iter().find_map(|(name, value)| {
+fn object(desired: &Map<String, Value>, live: &Map<String, Value>, path: &str, found: &mut Vec<Difference>) {
+    for (name, value) in desired {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         let live = live.get(name).unwrap_or(&Value::Null);
         match (name.as_str(), value, live) {
             // A label too many selects other pods, or other nodes.
-            ("selector" | "nodeSelector", ..) => (value != live).then_some(path),
+            ("selector" | "nodeSelector", ..) => found.extend((value != live).then(|| differs(live, &path))),
             (_, Value::Array(desired), Value::Array(live)) if SHARED_LISTS.iter().any(|(shared, _)| shared == name) => {
-                shared_list(desired, live, &path, name)
+                shared_list(desired, live, &path, name, found);
             }
-            _ => at(value, live, path),
+            _ => at(value, live, &path, found),
         }
-    })
+    }
 }
 
 /// Lists in which others may have entries of their own, with the key that tells entries apart. All others are ours alone with all that is in them: an argument, a rule
@@ -50,25 +67,27 @@ pub(crate) const SHARED_LISTS: [(&str, &str); 8] = [
     ("ownerReferences", "uid"),
 ];
 
-fn shared_list(desired: &[Value], live: &[Value], path: &str, name: &str) -> Option<String> {
+fn shared_list(desired: &[Value], live: &[Value], path: &str, name: &str, found: &mut Vec<Difference>) {
     let key = SHARED_LISTS.iter().find(|(shared, _)| *shared == name).map_or("name", |(_, key)| key);
-    desired.iter().find_map(|entry| {
+    for entry in desired {
         let place = format!("{path}[{}]", entry[key].as_str().unwrap_or_default());
-        let found = live.iter().find(|other| other.get(key) == entry.get(key));
-        found.map_or_else(|| Some(place.clone()), |found| at(entry, found, place.clone()))
-    })
+        match live.iter().find(|other| other.get(key) == entry.get(key)) {
+            Some(live) => at(entry, live, &place, found),
+            None => found.push(differs(&Value::Null, &place)),
+        }
+    }
 }
 
-fn list(desired: &[Value], live: &[Value], path: &str) -> Option<String> {
-    if desired.len() != live.len() {
-        return Some(path.to_owned());
-    }
-    let mut pairs = desired.iter().zip(live).enumerate();
-    pairs.find_map(|(index, (desired, live))| {
-        let path = format!("{path}[{index}]");
+/// Of as many entries.
+fn list(desired: &[Value], live: &[Value], path: &str, found: &mut Vec<Difference>) {
+    for (index, (desired, live)) in desired.iter().zip(live).enumerate() {
+        let (path, before) = (format!("{path}[{index}]"), found.len());
+        at(desired, live, &path, found);
         // An entry is ours with all that it says: a name that somebody adds to a rule takes rights away.
-        at(desired, live, path.clone()).or_else(|| (desired != live).then_some(path))
-    })
+        if found.len() == before && desired != live {
+            found.push(differs(live, &path));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -76,6 +95,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// The first one's path.
+    fn difference(desired: &Value, live: &Value) -> Option<String> {
+        differences(desired, live).into_iter().next().map(|difference| difference.path)
+    }
 
     #[test]
     fn defaults_and_others_fields_are_no_difference() {
@@ -125,5 +149,22 @@ mod tests {
         );
         assert_eq!(difference(&json!({}), &json!({"nodeSelector": {"disk": "ssd"}})), None, "where none is ours");
         assert_eq!(with("/spec", Value::Null), Some("spec".to_owned()));
+    }
+
+    #[test]
+    fn every_place_is_found_with_what_is_there() {
+        let container = |image: &str, args: &[&str]| json!({"name": "a", "image": image, "args": args});
+        let desired = json!({"spec": {"replicas": 2, "containers": [container("x", &["--a", "--b"])]}, "metadata": {"labels": {"app": "a"}}});
+        let live = json!({"spec": {"replicas": 5, "containers": [container("y", &["--a", "--c"])]}});
+        let found = differences(&desired, &live);
+        let found: Vec<(&str, &Value)> =
+            found.iter().map(|difference| (difference.path.as_str(), &difference.there)).collect();
+        let expected = [
+            ("spec.replicas", &json!(5)),
+            ("spec.containers[a].image", &json!("y")),
+            ("spec.containers[a].args[1]", &json!("--c")),
+            ("metadata", &Value::Null),
+        ];
+        assert_eq!(found, expected);
     }
 }

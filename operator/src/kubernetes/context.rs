@@ -20,6 +20,7 @@ use shared::document::ADXCluster;
 use tokio::time::Instant;
 
 use super::{
+    apply::Known,
     child::{Kind, Owner},
     made::Made,
     managed::{Managed, World},
@@ -83,6 +84,8 @@ type Key = (Kind, String, String);
 struct Memory {
     /// How often it has failed in a row, and which it was: another of its name is another.
     failures: (String, u32),
+    /// What is known of its children, and of which object's: another of its name is another.
+    known: (String, Known),
     /// The version of its workload and pods while they are not ready, and since when it is that one.
     unready: Option<(u64, Instant)>,
     /// The newest pass of its agent whose repairs have an Event.
@@ -164,6 +167,18 @@ impl Context {
             let (_, since) = *memory.unready.insert(same.unwrap_or((version, now)));
             now.duration_since(since).clamp(FIRST_LOOK, LONGEST_LOOK)
         })
+    }
+
+    /// What is known of its children from the last look.
+    pub(crate) fn known(&self, owner: &Owner) -> Known {
+        let memory = self.memory.lock().expect("no holder of this lock panics");
+        let memory = memory.get(&key(owner)).filter(|memory| memory.known.0 == owner.uid);
+        memory.map(|memory| memory.known.1.clone()).unwrap_or_default()
+    }
+
+    /// What the next look is to know of its children.
+    pub(crate) fn note_known(&self, owner: &Owner, known: Known) {
+        self.remembering(owner, |memory| memory.known = (owner.uid.clone(), known));
     }
 
     /// Whether repairs of a pass have no Event yet. Those of passes before this process are an earlier one's to tell.

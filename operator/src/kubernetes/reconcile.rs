@@ -20,6 +20,7 @@ use kube::{
 };
 use serde_json::json;
 use shared::{kubernetes::AGENT_FIELD_MANAGER, runtime::chain};
+use tokio::time;
 
 use super::{
     apply::{Applied, ApplyError, FINALIZER, apply, clean_up, running, set_finalizer, take_finalizer},
@@ -276,9 +277,12 @@ async fn carry_out<K: Managed>(
         events.push(event(EventType::Normal, "HubDriftRepaired", &repairs.join("; "), None));
     }
     let besides = context.stores.made.besides(owner, &build);
-    let mut applied = Applied::default();
+    let mut applied = Applied { known: context.known(owner), ..Applied::default() };
     let written = apply(&context.client, owner, build, &besides, &mut applied).await;
-    let Applied { workload, changed, created, was_whole, drift, overruled: others, replaced: anew, left } = applied;
+    let Applied { workload, changed, created, was_whole, drift, overruled: others, replaced: anew, left, known } =
+        applied;
+    let fickle = known.fickle(time::Instant::now());
+    context.note_known(owner, known);
     let was_whole = was_whole.unwrap_or_else(|| was_complete(object, workload_phase));
     let deleted = if was_whole { created } else { Vec::new() };
     // Whatever fails now, it is not what failed before. Who fights with somebody over an object gets no further by that.
@@ -309,6 +313,9 @@ async fn carry_out<K: Managed>(
         report.add_workload(object, owner, context, &workload, workload_phase).await;
     }
     report.add_left(object.conditions(), workload_phase, &left);
+    if let Some((note, wait)) = fickle {
+        report.add_fickle(workload_phase, &note, wait);
+    }
     Ok(report)
 }
 
@@ -376,6 +383,16 @@ impl Report {
     /// It is looked at again, by then at the latest.
     fn look_in(&mut self, wait: Duration) {
         self.again = self.again.into_iter().chain([wait]).min();
+    }
+
+    /// Of what admission makes something else of each time, where nothing else is wrong.
+    fn add_fickle(&mut self, phase: Phase, note: &str, wait: Duration) {
+        self.look_in(wait);
+        let own = [Reason::Ready, Reason::Progressing].map(Reason::as_str);
+        let is_own = |draft: &&mut Draft| draft.phase == phase && own.contains(&draft.reason.as_str());
+        if let Some(draft) = self.conditions.iter_mut().find(is_own).filter(|draft| !draft.message.contains(note)) {
+            draft.message = format!("{}; {note}", draft.message);
+        }
     }
 
     /// Of what is left of an earlier version, where the workload itself is fine: else that comes first.

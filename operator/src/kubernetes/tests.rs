@@ -5,6 +5,7 @@ mod besides;
 mod criteria;
 mod faults;
 mod fixed;
+mod overruled;
 mod server;
 mod unready;
 

@@ -28,7 +28,7 @@ spec:
   mutations:
     - patchType: JSONPatch
       jsonPatch:
-        expression: \"[JSONPatch{op: 'replace', path: '/spec/template/spec/containers/0/imagePullPolicy', value: 'Never'}]\"
+        expression: \"[JSONPatch{op: 'replace', path: 'PLACE', value: 'Never'}]\"
 ---
 apiVersion: admissionregistration.k8s.io/v1
 kind: MutatingAdmissionPolicyBinding
@@ -40,9 +40,23 @@ spec:
 
 const DEPLOYMENT: &str = "apps/v1 Deployment";
 const PULL: &str = "/spec/template/spec/containers/0/imagePullPolicy";
+const MARK: &str = "/metadata/annotations/adx-mon.azure.com~1applied";
 
-/// Waits until the policy changes what is written: the API server comes to know of it a moment later.
-async fn until_overruled(test: &TestNamespace) {
+/// An Alerter that runs; false where the API server has no such policies.
+async fn runs(test: &TestNamespace) -> bool {
+    if test.api(POLICIES[1]).list(&ListParams::default().limit(1)).await.is_err() {
+        println!("skipped: the API server has no mutating admission policies");
+        return false;
+    }
+    let alerter = COMPONENTS.split("---").last().expect("the last document");
+    test.apply(&[CLUSTER, alerter].join("---")).await;
+    test.until_condition("Alerter", "a", "Ready", "True", "Ready").await;
+    true
+}
+
+/// Has a policy change one place of every Deployment that is written. The API server comes to know of it a moment later.
+async fn overrule(test: &TestNamespace, place: &str) {
+    test.apply(&POLICY.replace("NAMESPACE", &test.name).replace("PLACE", place)).await;
     let write =
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "labels": {"story": "asks"}}});
     let params = PatchParams { dry_run: true, ..PatchParams::apply("asks") };
@@ -50,7 +64,7 @@ async fn until_overruled(test: &TestNamespace) {
     loop {
         let written = test.api(DEPLOYMENT).patch("a", &params, &Patch::Apply(&write)).await;
         let written = serde_json::to_value(written.expect("the API server takes a label")).expect("an object is JSON");
-        if written.pointer(PULL) == Some(&json!("Never")) {
+        if written.pointer(place) == Some(&json!("Never")) {
             return;
         }
         assert!(started.elapsed() < PATIENCE, "nobody changes {written:#}");
@@ -68,22 +82,19 @@ async fn scale(test: &TestNamespace) -> Value {
 #[tokio::test]
 async fn what_a_policy_makes_of_every_write_is_told_and_left_until_the_policy_goes() {
     let test = TestNamespace::new("overruled").await;
-    if test.api(POLICIES[1]).list(&ListParams::default().limit(1)).await.is_err() {
-        println!("skipped: the API server has no mutating admission policies");
+    let _operator = test.operator().await;
+    if !runs(&test).await {
         return;
     }
-    let _operator = test.operator().await;
-    let alerter = COMPONENTS.split("---").last().expect("the last document");
-    test.apply(&[CLUSTER, alerter].join("---")).await;
-    test.until_condition("Alerter", "a", "Ready", "True", "Ready").await;
     let right = test.get(DEPLOYMENT, "a").await.pointer(PULL).cloned();
     assert_ne!(right, Some(json!("Never")));
-    test.apply(&POLICY.replace("NAMESPACE", &test.name)).await;
-    until_overruled(&test).await;
+    overrule(&test, PULL).await;
     let overruled = scale(&test).await;
     assert_eq!(overruled.pointer(PULL), Some(&json!("Never")));
     let told = "Deployment 'a' is not at spec.template.spec.containers[alerter].imagePullPolicy as it is applied";
     until_event(&test, "Overruled", told).await;
+    // What somebody did beside it is told, too.
+    until_event(&test, "DriftReverted", "Deployment 'a' was changed at spec.replicas").await;
     test.until_condition("Alerter", "a", "Ready", "True", "Ready").await;
     // It is no reason to write again and again, and nobody's change.
     test.until_rest(Duration::from_secs(2)).await;
@@ -97,5 +108,27 @@ async fn what_a_policy_makes_of_every_write_is_told_and_left_until_the_policy_go
     while scale(&test).await.pointer(PULL) != right.as_ref() {
         assert!(started.elapsed() < PATIENCE, "what the policy made stays");
         time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_takes_our_mark_away_is_told_and_hides_no_drift() {
+    let test = TestNamespace::new("unmarked").await;
+    let _operator = test.operator().await;
+    if !runs(&test).await {
+        return;
+    }
+    overrule(&test, MARK).await;
+    let unmarked = scale(&test).await;
+    assert_eq!(unmarked.pointer(MARK), Some(&json!("Never")));
+    let told = "Deployment 'a' is not at metadata.annotations.adx-mon.azure.com/applied as it is applied";
+    until_event(&test, "Overruled", told).await;
+    test.until_rest(Duration::from_secs(2)).await;
+    // The mark told what was ours until then.
+    scale(&test).await;
+    until_event(&test, "DriftReverted", "Deployment 'a' was changed at spec.replicas").await;
+    test.until_rest(Duration::from_secs(2)).await;
+    for kind in POLICIES {
+        test.delete(kind, &test.name).await;
     }
 }

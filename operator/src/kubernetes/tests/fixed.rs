@@ -166,3 +166,29 @@ async fn nothing_goes_before_its_successor_is_allowed() {
     assert_ne!(there["metadata"]["uid"], earlier["metadata"]["uid"]);
     term.cancel();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_can_be_made_anew_only_later_was_not_deleted_by_anybody() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let text = str::to_owned;
+    let key = (text("rolebindings"), text("i-ingestor"));
+    let write = |before| Write { owner: text("i"), kind: text("PATCH rolebindings"), name: key.1.clone(), before };
+    let before = (0..).find(|before| !server.asked().contains(&write(*before))).expect("they end");
+    // The next one is invalid; then it is deleted, and this one is to make it.
+    let spoilt = write(before + 1);
+    server.spoil(&[(spoilt.clone(), Fault::Refused(500))]);
+    let earlier = make_otherwise(&server, &key, "/roleRef/name", json!("earlier"));
+    time::sleep(LATER).await;
+    assert!(server.asked().contains(&spoilt), "{:#?}", server.asked());
+    let now = server.get(&key).expect("it is there again");
+    assert_ne!(now["roleRef"], earlier["roleRef"]);
+    let note = "RoleBinding 'i-ingestor' was deleted and made anew: its roleRef has to be another and cannot be changed in place";
+    assert_eq!(server.told("Replaced"), [note]);
+    assert_eq!(server.told("DriftReverted"), Vec::<String>::new());
+    // Whoever deletes it after that has done so.
+    server.remove(&key);
+    time::sleep(LATER).await;
+    assert_eq!(server.told("DriftReverted"), ["RoleBinding 'i-ingestor' was deleted"]);
+    term.cancel();
+}

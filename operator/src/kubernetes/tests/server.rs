@@ -73,11 +73,14 @@ struct Stored {
     faults: Vec<(Write, Fault)>,
     /// A plural of which nobody is told, and what is to be told.
     held: Option<(String, Vec<Value>)>,
-    /// What admission makes of an object that is written: where, and what.
-    admission: Vec<(Key, &'static str, Value)>,
+    /// What admission makes of an object that is written: where, and what; without it, something else each time.
+    admission: Vec<(Key, &'static str, Option<Value>)>,
     /// How often each plural was listed.
     listed: BTreeMap<String, usize>,
 }
+
+/// So often something else is made of an object: who writes it again and again comes to an end, and can be counted.
+const MOST_ANSWERS: usize = 100;
 
 impl Stored {
     /// Stores, and tells whoever watches.
@@ -161,7 +164,17 @@ impl Server {
 
     /// From now on, a field of an object has this value, whatever is written.
     pub(super) fn overrule(&self, key: &Key, path: &'static str, value: Value) {
-        self.stored().admission.push((key.clone(), path, value));
+        self.stored().admission.push((key.clone(), path, Some(value)));
+    }
+
+    /// From now on, a field of an object has another value with each write.
+    pub(super) fn overrule_each_time(&self, key: &Key, path: &'static str) {
+        self.stored().admission.push((key.clone(), path, None));
+    }
+
+    /// From now on, an object is stored as it is written.
+    pub(super) fn let_pass(&self, key: &Key) {
+        self.stored().admission.retain(|(overruled, ..)| overruled != key);
     }
 
     /// How often a plural was listed.
@@ -267,9 +280,10 @@ impl Server {
         merge(&mut object, content);
         object["metadata"]["managedFields"] =
             json!([{"manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": content["apiVersion"]}]);
+        let answers = stored.writes.get(key).copied().unwrap_or_default().min(MOST_ANSWERS);
         for (_, path, value) in stored.admission.iter().filter(|(overruled, ..)| overruled == key) {
             if let Some(field) = object.pointer_mut(path) {
-                *field = value.clone();
+                *field = value.clone().unwrap_or_else(|| format!("answer-{answers}").into());
             }
         }
         if !is_status {
