@@ -193,6 +193,20 @@ async fn a_namespace_that_goes_takes_its_cluster_scoped_roles_along_and_ends() {
     }
 }
 
+/// What an API server may ask for of whoever sets the owner of a lease. Agents have no such right from us.
+const MAY_DELETE: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: may-delete}
+rules: [{apiGroups: [coordination.k8s.io], resources: [leases], resourceNames: [part-agent], verbs: [delete]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: may-delete}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: may-delete}
+subjects: [{kind: ServiceAccount, name: part-agent}]
+";
+
 #[tokio::test]
 async fn an_agents_lease_goes_with_the_agent_and_stays_while_its_pods_are_replaced() {
     const LEASE: &str = "coordination.k8s.io/v1 Lease";
@@ -210,6 +224,23 @@ async fn an_agents_lease_goes_with_the_agent_and_stays_while_its_pods_are_replac
             time::sleep(Duration::from_millis(100)).await;
         }
     };
+    // Ours asks, as OpenShift's API server does.
+    if test.plane.rights_used_by(&test.name, "part-agent").is_some() {
+        test.apply(PARTITION).await;
+        let started = Instant::now();
+        while !test.kubelet.output().contains("the lease will stay when its agent goes") {
+            assert!(started.elapsed() < PATIENCE, "{}", test.kubelet.output());
+            time::sleep(Duration::from_millis(100)).await;
+        }
+        test.apply(without_federation(PARTITION)).await;
+        test.until("v1 ServiceAccount", "part-agent", Value::is_null).await;
+        no_pods().await;
+        let stays = test.get(LEASE, "part-agent").await;
+        assert_eq!(stays["metadata"]["ownerReferences"], Value::Null, "{stays:#}");
+        // Nobody may have been left to release it.
+        test.delete(LEASE, "part-agent").await;
+    }
+    test.apply(MAY_DELETE).await;
     // Twice: a federation that is left, and an object that goes.
     for is_left in [true, false] {
         test.apply(PARTITION).await;

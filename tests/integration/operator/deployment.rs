@@ -11,17 +11,21 @@ use std::{
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api,
-    api::{Patch, PatchParams},
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use tests::{
-    cluster::{Kubectl, OperatorOptions, PATIENCE, TestNamespace, message_of, rights_of},
+    cluster::{Kubectl, OperatorOptions, PATIENCE, TestNamespace, message_of, objects_of, rights_of},
     logs::assert_json,
 };
 use tokio::time;
 
-use crate::support::{CLUSTER, COMPONENTS, PARTITION};
+use crate::{
+    drift::{change, reverted},
+    rights::FOR_OWNER_REFERENCES,
+    support::{CLUSTER, COMPONENTS, PARTITION, until_agent, until_ready},
+};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize")
@@ -145,6 +149,104 @@ async fn every_manifest_is_listed_and_taken_and_grants_no_more_than_is_said() {
         time::sleep(Duration::from_millis(50)).await;
     }
     assert_json(&operator.process.output());
+}
+
+/// A service account with all of the operator's rights in the namespace but one. Those to URLs are none of a namespace's.
+fn account_without(name: &str, rights: &BTreeSet<String>, right: &str) -> [Value; 3] {
+    let version = "rbac.authorization.k8s.io/v1";
+    let rules = rights.iter().filter(|kept| *kept != right).filter_map(|kept| {
+        let words: Vec<&str> = kept.split(' ').collect();
+        let [group, resource, verb] = words[..] else { return None };
+        let group = if group == "core" { "" } else { group };
+        (group != "URL").then(|| json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]}))
+    });
+    let rules: Vec<Value> = rules.collect();
+    assert!(rules.len() > 50, "{rules:?}");
+    let reference = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name});
+    [
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}),
+        json!({"apiVersion": version, "kind": "Role", "metadata": {"name": name}, "rules": rules}),
+        json!({"apiVersion": version, "kind": "RoleBinding", "metadata": {"name": name}, "roleRef": reference, "subjects": [{"kind": "ServiceAccount", "name": name}]}),
+    ]
+}
+
+/// What the API server says to whoever makes another object of a kind for these owners. Nothing is stored.
+async fn made_for(client: &Client, namespace: &str, kind: &str, owners: &Value) -> Result<(), kube::Error> {
+    let (version, word) = kind.split_once(' ').expect("a kind has a version");
+    let object =
+        json!({"apiVersion": version, "kind": word, "metadata": {"name": "another", "ownerReferences": owners}});
+    let object = serde_json::from_value(object).expect("it has the form of an object");
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    objects_of(client, namespace, kind).create(&dry_run, &object).await.map(drop)
+}
+
+/// What it says to whoever changes the owners of an object that is there.
+async fn given_away(client: &Client, namespace: &str, kind: &str, name: &str) -> Result<(), kube::Error> {
+    let patch = Patch::Merge(json!({"metadata": {"ownerReferences": null}}));
+    let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
+    objects_of(client, namespace, kind).patch(name, &dry_run, &patch).await.map(drop)
+}
+
+/// With all its rights the operator makes these children, and sets an owner again that somebody took away: the API server of stories asks as OpenShift's does.
+#[tokio::test]
+async fn each_right_for_owner_references_is_asked_for_and_whoever_lacks_it_is_refused() {
+    let test = TestNamespace::new("owners").await;
+    if test.plane.rights_used_by(&test.name, "adx-federation-operator").is_none() {
+        println!("skipped: the API server is not ours, and may ask nobody for rights over owners");
+        return;
+    }
+    let operator = test.operator().await;
+    test.apply(&[CLUSTER, COMPONENTS, PARTITION].join("---")).await;
+    until_ready(&test).await;
+    until_agent(&test).await;
+    let needed = [
+        ("adx-mon.azure.com adxclusters/finalizers update", "v1 ServiceAccount", "part-agent"),
+        ("adx-mon.azure.com ingestors/finalizers update", "v1 ServiceAccount", "i-ingestor"),
+        ("adx-mon.azure.com collectors/finalizers update", "v1 ServiceAccount", "c-collector"),
+        ("adx-mon.azure.com alerters/finalizers update", "v1 ServiceAccount", "a-alerter"),
+        ("apps statefulsets delete", "apps/v1 StatefulSet", "i"),
+        ("apps daemonsets delete", "apps/v1 DaemonSet", "c"),
+    ];
+    assert_eq!(needed.map(|(right, ..)| right), FOR_OWNER_REFERENCES);
+    let rbac = objects(&fs::read_to_string(folder().join("rbac.yaml")).expect("the manifest is there"));
+    let role = rbac.iter().find(|object| object["kind"] == "ClusterRole").expect("it grants the rights");
+    let rights = rights_of(&role["rules"]);
+    for (number, (right, kind, name)) in needed.into_iter().enumerate() {
+        assert!(rights.contains(right), "{right}");
+        let owners = test.get(kind, name).await["metadata"]["ownerReferences"].clone();
+        assert_eq!(owners[0]["blockOwnerDeletion"], true, "{owners:#}");
+        let is_of_a_child = right.ends_with(" delete");
+        if is_of_a_child {
+            change(&test, kind, name, json!({"metadata": {"ownerReferences": null}})).await;
+            reverted(&test, kind, name, |child| child["metadata"]["ownerReferences"] == owners).await;
+        }
+        let account = format!("lacks-{number}");
+        for object in account_without(&account, &rights, right) {
+            test.apply(&object.to_string()).await;
+        }
+        let client = test.plane.client_of_account(&test.name, &account).await;
+        let refusal = match is_of_a_child {
+            true => "cannot set an ownerRef on a resource you can't delete",
+            false => {
+                "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on"
+            }
+        };
+        // The authorizer may learn of its other rights a moment later: until then it is refused in other words.
+        let started = Instant::now();
+        loop {
+            let answer = match is_of_a_child {
+                true => given_away(&client, &test.name, kind, name).await,
+                false => made_for(&client, &test.name, kind, &owners).await,
+            };
+            let told = answer.expect_err("a right is missing").to_string();
+            if told.contains(refusal) {
+                break;
+            }
+            assert!(started.elapsed() < PATIENCE, "without '{right}': {told}");
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    drop(operator);
 }
 
 /// What the profile forbids each component, in the API server's words: components read the node's certificates and logs and keep what they have not sent on the

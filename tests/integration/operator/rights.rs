@@ -33,9 +33,9 @@ metadata: {name: hub}
 spec: {clusterName: hub, endpoint: 'https://hub.kusto.windows.net', role: Federated, federation: {heartbeatDatabase: D, heartbeatTable: T}}
 ";
 
-/// What the operator has and nobody is seen to use. Where the admission plugin OwnerReferencesPermissionEnforcement is on, as in OpenShift, whoever sets
+/// What the operator has and nobody is seen to use. Where the admission plugin OwnerReferencesPermissionEnforcement is on, as in OpenShift and here, whoever sets
 /// `blockOwnerDeletion` is asked for the first, and whoever sets the owner of what is there already for the others; it leaves no line in the log. Besides, a DaemonSet is deleted where an earlier version's cannot be changed.
-const FOR_OWNER_REFERENCES: [&str; 6] = [
+pub(crate) const FOR_OWNER_REFERENCES: [&str; 6] = [
     "adx-mon.azure.com adxclusters/finalizers update",
     "adx-mon.azure.com ingestors/finalizers update",
     "adx-mon.azure.com collectors/finalizers update",

@@ -13,10 +13,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::{
+    api::{
+        authentication::v1::{TokenRequest, TokenRequestSpec},
+        core::v1::ServiceAccount,
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use kube::{
     Api, Client, Config,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
@@ -131,6 +137,8 @@ impl ControlPlane {
                 format!("--service-account-signing-key-file={}", file("accounts.key")),
                 format!("--token-auth-file={}", file("tokens.csv")),
                 "--authorization-mode=RBAC".to_owned(),
+                // As in OpenShift: whoever sets an owner is asked for rights over both, so that every story needs those that `deploy/kustomize` grants for it.
+                "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned(),
                 "--allow-privileged=true".to_owned(),
                 "--profiling=false".to_owned(),
                 format!("--audit-policy-file={}", file("audit.json")),
@@ -178,7 +186,7 @@ impl ControlPlane {
 
     /// The controller manager is at work when it has given the namespace `default` its service account.
     async fn until_service_accounts_are_made(&self) {
-        let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(self.client().await, "default");
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await, "default");
         let started = Instant::now();
         while accounts.get_opt("default").await.ok().flatten().is_none() {
             assert!(
@@ -249,6 +257,15 @@ impl ControlPlane {
     /// If the configuration is wrong.
     pub async fn client(&self) -> Client {
         self.client_of(&self.kubeconfig).await
+    }
+
+    /// A client with a service account's rights alone.
+    ///
+    /// # Panics
+    /// If there is no such account.
+    pub async fn client_of_account(&self, namespace: &str, account: &str) -> Client {
+        let token = token_of(self.client().await, namespace, account).await.expect("the API server gives a token");
+        self.client_of(&self.kubeconfig_with(&token)).await
     }
 
     async fn client_of(&self, kubeconfig: &Kubeconfig) -> Client {
@@ -323,6 +340,14 @@ impl ControlPlane {
         let lines: Vec<&str> = text.lines().collect();
         format!("{name}:\n{}", lines[lines.len().saturating_sub(30)..].join("\n"))
     }
+}
+
+/// A token of a service account's.
+pub(super) async fn token_of(client: Client, namespace: &str, account: &str) -> Result<String, kube::Error> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client, namespace);
+    let request = TokenRequest { spec: TokenRequestSpec::default(), ..TokenRequest::default() };
+    let made = accounts.create_token_request(account, &PostParams::default(), &request).await?;
+    Ok(made.status.expect("a request that was taken has a token").token)
 }
 
 /// A program that runs in a folder of its own until this value or this process is gone, however it dies: the kernel closes the pipe that its supervisor reads.

@@ -9,10 +9,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, future::join_all};
-use k8s_openapi::api::{
-    authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::{ConfigMap, EnvVar, Event, Node, ObjectFieldSelector, Pod, ServiceAccount},
-};
+use k8s_openapi::api::core::v1::{ConfigMap, EnvVar, Event, Node, ObjectFieldSelector, Pod};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
@@ -23,7 +20,7 @@ use tempfile::TempDir;
 use tokio::{task::JoinHandle, time};
 use uuid::Uuid;
 
-use super::control_plane::ControlPlane;
+use super::control_plane::{ControlPlane, token_of};
 use crate::{loopback, process::Process};
 
 /// The image that stands for our own.
@@ -372,7 +369,7 @@ impl World {
         }
         let kubeconfig = folder.join("kubeconfig");
         let account = spec.service_account_name.clone().unwrap_or_default();
-        let token = self.token(&account).await?;
+        let token = token_of(self.client.clone(), &self.namespace, &account).await.ok()?;
         let config = serde_json::to_string(&self.plane.kubeconfig_with(&token)).expect("a kubeconfig is JSON");
         std::fs::write(&kubeconfig, config).expect("the temporary folder can be written");
         let program = container.command.iter().flatten().next().cloned().unwrap_or_default();
@@ -411,13 +408,6 @@ impl World {
             }
             self.tell(&pod, "agent", AGENT_IMAGE, PodLife::Ready, false).await;
         }
-    }
-
-    async fn token(&self, account: &str) -> Option<String> {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
-        let request = TokenRequest { spec: TokenRequestSpec::default(), ..TokenRequest::default() };
-        let made = accounts.create_token_request(account, &PostParams::default(), &request).await.ok()?;
-        Some(made.status?.token)
     }
 
     /// Readiness of the agents, by their own probes.
