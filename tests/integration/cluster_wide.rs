@@ -1,14 +1,20 @@
 //! An operator for the whole cluster, on a control plane of its own, since it would work on the objects of all other stories: ours, one of others' binaries
-//! (`KUBEBUILDER_ASSETS`), and one that runs already (`USE_EXISTING_CLUSTER`). One as its Deployment has it, in the image's root, and one under what `deploy/kustomize`
-//! makes as it is. And stories of definitions: one that changes, those of before there were types, and all of them missing.
+//! (`KUBEBUILDER_ASSETS`), and one that runs already (`USE_EXISTING_CLUSTER`). One as its Deployment has it, in the image's root, and one under what README.md says to
+//! apply. Stories of definitions: one that changes, those of before there were types, and all of them missing. And what is left of a test program that was killed.
 
+#[path = "cluster_wide/ended.rs"]
+mod ended;
 #[path = "cluster_wide/newer.rs"]
 mod newer;
+#[path = "cluster_wide/readme.rs"]
+mod readme;
 #[path = "cluster_wide/unreadable.rs"]
 mod unreadable;
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
@@ -26,7 +32,7 @@ use kube::{
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::{
-    cluster::{ControlPlane, ImageRoot, Kubectl, Operator, OperatorOptions, PATIENCE, TestNamespace},
+    cluster::{ControlPlane, ImageRoot, Operator, OperatorOptions, PATIENCE, TestNamespace},
     docs,
 };
 use tokio::{sync::Mutex, time};
@@ -100,27 +106,34 @@ async fn a_control_plane_of_others_is_as_good_as_ours() {
         return;
     }
     let _alone = DEFINITIONS.lock().await;
-    let plane = ControlPlane::shared().await;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let kubeconfig = folder.path().join("kubeconfig.yaml");
-    fs::write(&kubeconfig, plane.admin_kubeconfig().to_string()).expect("the folder can be written");
-    let mut planes = vec![vec![("USE_EXISTING_CLUSTER", "true".into()), ("KUBECONFIG", kubeconfig.into_os_string())]];
+    let mut planes = vec![running(folder.path()).await];
     if let Some(program) = ControlPlane::own_binary() {
         planes.push(vec![("KUBEBUILDER_ASSETS", assets(folder.path(), &program).into_os_string())]);
     }
     for environment in planes {
-        let output = Command::new(env::current_exe().expect("a test knows its program"))
-            .args([STORY, "--exact"])
-            .env_remove("KUBEBUILDER_ASSETS")
-            .env_remove("USE_EXISTING_CLUSTER")
-            .env(IN_A_PROCESS_OF_ITS_OWN, "true")
-            .envs(environment.clone())
-            .stdin(Stdio::null())
-            .output()
-            .expect("the story can be started");
+        let mark = ended::mark();
+        let output = alone(STORY, &mark, &environment).output().expect("the story can be started");
         let printed = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && printed.contains("1 passed"), "with {environment:?}:\n{printed}");
+        ended::until_nothing_runs(&mark).await;
     }
+}
+
+/// The environment of a program that is to use the control plane of this one.
+async fn running(folder: &Path) -> Vec<(&'static str, OsString)> {
+    let kubeconfig = folder.join("kubeconfig.yaml");
+    let admin = ControlPlane::shared().await.admin_kubeconfig();
+    fs::write(&kubeconfig, admin.to_string()).expect("the folder can be written");
+    vec![("USE_EXISTING_CLUSTER", "true".into()), ("KUBECONFIG", kubeconfig.into_os_string())]
+}
+
+/// This program, to run one story; whatever it starts has the mark in its environment, too.
+fn alone(story: &str, mark: &str, environment: &[(&'static str, OsString)]) -> Command {
+    let mut command = Command::new(env::current_exe().expect("a test knows its program"));
+    command.args([story, "--exact"]).env_remove("KUBEBUILDER_ASSETS").env_remove("USE_EXISTING_CLUSTER");
+    command.env(IN_A_PROCESS_OF_ITS_OWN, mark).envs(environment.iter().cloned()).stdin(Stdio::null());
+    command
 }
 
 /// A folder as setup-envtest leaves it: a program for each part.
@@ -270,41 +283,4 @@ async fn an_operator_that_is_there_before_the_definitions_waits_and_goes_on_by_i
     test.until_condition("ADXCluster", "part", "ClusterReady", "True", "Existing").await;
     test.until("apps/v1 Deployment", "part-agent", |agent| !agent.is_null()).await;
     assert_eq!(operator.process.ended(), None, "{}", operator.process.output());
-}
-
-/// In other stories the rights are bound in a namespace of the story's, and the definitions are there before.
-#[tokio::test]
-async fn what_readme_says_to_apply_is_all_that_an_operator_needs_to_make_what_an_object_asks_for() {
-    let Some(kubectl) = Kubectl::find() else { return };
-    let _alone = DEFINITIONS.lock().await;
-    let Some(plane) = without_definitions().await else { return };
-    let test = TestNamespace::of_others(plane, "adx-federation").await;
-    let kubectl = kubectl.of(&test);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize").display().to_string();
-    let apply = || kubectl.run(&["apply", "--server-side", "-k", &folder], "");
-    let applied = apply();
-    assert!(applied.contains("deployment.apps/adx-federation-operator serverside-applied"), "{applied}");
-    let options = OperatorOptions {
-        // As the Deployment says. No controller makes its pod here, which would tell the image.
-        without: vec!["--namespace", "--lease-namespace", "--allow-loopback"],
-        environment: vec![("POD_NAME", "operator-0".to_owned()), ("POD_NAMESPACE", test.name.clone())],
-        ..OperatorOptions::default()
-    };
-    let operator = test.operator_with(&options).await;
-    operator.until_leading().await;
-    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {name: eu, labels: {app: x}}\nspec: {clusterName: eu, endpoint: 'https://eu.kusto.windows.net', databases: [{databaseName: Metrics, telemetryType: Metrics}]}\n").await;
-    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: Ingestor\nmetadata: {name: i}\nspec: {adxClusterSelector: {matchLabels: {app: x}}}\n").await;
-    // The last one that is made.
-    test.until("apps/v1 StatefulSet", "i", |set| !set.is_null()).await;
-    for (kind, name) in [
-        ("v1 ServiceAccount", "i-ingestor"),
-        ("v1 Service", "i"),
-        ("rbac.authorization.k8s.io/v1 RoleBinding", "i-ingestor"),
-        ("rbac.authorization.k8s.io/v1 ClusterRoleBinding", "adx-mon:adx-federation:ingestor:i"),
-    ] {
-        test.get(kind, name).await;
-    }
-    // As for an upgrade: nobody has made a field his own meanwhile.
-    assert_eq!(apply(), applied);
-    drop(operator);
 }

@@ -14,7 +14,7 @@ use shared::{
     },
 };
 use tests::{
-    docs::{blocks, read, root},
+    docs::{Deploying, blocks, deploying, read, root},
     metrics::{assert_explained, explained, families},
 };
 
@@ -171,4 +171,19 @@ fn every_file_of_the_map_exists() {
         paths += 1;
     }
     assert!(paths > 15, "{paths} paths");
+}
+
+/// The story in `cluster_wide` runs those for kubectl; of the others this is what is the repository's.
+#[test]
+fn the_image_that_the_readme_deploys_is_the_one_that_make_leaves() {
+    let Deploying { archive, image, kustomization, kubectl } = deploying(&read("README.md"));
+    assert_eq!(image, concat!("REGISTRY/adx-federation:", env!("CARGO_PKG_VERSION")));
+    assert!(root().join(&kustomization).join("kustomization.yaml").is_file(), "{kustomization}");
+    assert_eq!(kubectl[0].last(), Some(&kustomization));
+    let makefile = read("Makefile");
+    let cache = archive.strip_suffix("/images/adx-federation.tar").expect("it is among the images");
+    assert!(makefile.contains(&format!("\nADX_FEDERATION_CACHE ?= $(HOME)/{cache}\n")), "{cache}");
+    let (_, images) = makefile.split_once("\nimages:").expect("there is such a target");
+    let recipe = images.split("\n\n").next().unwrap_or_default();
+    assert!(recipe.contains("$(ADX_FEDERATION_CACHE)/images/adx-federation.tar"), "{recipe}");
 }

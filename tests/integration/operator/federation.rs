@@ -1,12 +1,18 @@
 //! From ADXCluster objects to federated rows: the operator, our real agents as pods under their own service accounts, and local Kusto servers.
 
-use std::time::{Duration, Instant};
+#![allow(clippy::panic)] // A failed expectation is what a story is for.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tests::{
-    cluster::{OperatorOptions, PATIENCE, TestNamespace, condition_of},
+    cluster::{Kubectl, OperatorOptions, PATIENCE, TestNamespace, condition_of},
+    docs::{object, read},
     fleet::{Fleet, Pace},
     telemetry::REGIONS,
 };
@@ -20,11 +26,102 @@ use crate::{
 
 const LEASE: &str = "coordination.k8s.io/v1 Lease";
 
+/// Now, as the times of the protocol have it: without a fraction.
+fn whole_second() -> Timestamp {
+    Timestamp::from_second(Timestamp::now().as_second()).expect("now is a time")
+}
+
+/// All times of a `status.federation`, by whose they are: none is missing, from before the story or still to come.
+fn times(federation: &Value, story: Timestamp) -> BTreeMap<String, Timestamp> {
+    let of_each = |list: &str, field: &str| {
+        let entries = federation[list].as_array().cloned().unwrap_or_default();
+        entries.into_iter().map(|entry| (entry["endpoint"].to_string(), entry[field].clone())).collect::<Vec<_>>()
+    };
+    let pass = ("the last pass".to_owned(), federation["lastPass"]["time"].clone());
+    let told = [of_each("partitions", "lastBeat"), of_each("hubs", "lastSuccess"), vec![pass]].concat();
+    let times = told.into_iter().map(|(whose, told)| {
+        let time: Option<Timestamp> = told.as_str().and_then(|text| text.parse().ok());
+        let time = time.unwrap_or_else(|| panic!("{whose}: {told} is no time"));
+        assert_eq!(told, time.to_string(), "{whose}: as the protocol has it");
+        assert!(story <= time && time <= Timestamp::now(), "{whose}: {time}, and the story began at {story}");
+        (whose, time)
+    });
+    times.collect()
+}
+
+/// Each time is a later one.
+fn assert_went_on(before: &BTreeMap<String, Timestamp>, after: &BTreeMap<String, Timestamp>) {
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    for (whose, time) in after {
+        assert!(before[whose] < *time, "{whose}: {before:#?}, and later {after:#?}");
+    }
+}
+
+/// README.md's own documents, with addresses that answer here, a second partition, and a hub that does not wait for ten minutes; applied as README.md says.
+#[tokio::test]
+async fn the_documents_of_the_readme_applied_by_kubectl_end_in_federated_rows() {
+    let Some(kubectl) = Kubectl::find() else { return };
+    let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
+    let started = whole_second();
+    let test = TestNamespace::new("documents").await;
+    let kubectl = kubectl.of(&test);
+    let operator = test.operator().await;
+    let readme = read("README.md");
+    let replaced = |text: &str, changes: &[(&str, &str)]| {
+        changes.iter().fold(text.to_owned(), |text, (from, to)| {
+            assert!(text.contains(from), "{from} is not in\n{text}");
+            text.replace(from, to)
+        })
+    };
+    let hub_address = ("https://hub.westeurope.kusto.windows.net", fleet.hub.url.as_str());
+    let hub = replaced(
+        object(&readme, "ADXCluster", "hub"),
+        &[hub_address, ("heartbeatTTL: 1h\n", "heartbeatTTL: 1h\n    reconcileInterval: 1s\n")],
+    );
+    let partition = object(&readme, "ADXCluster", "europe");
+    let address = "https://europe.westeurope.kusto.windows.net";
+    let europe = replaced(partition, &[hub_address, (address, fleet.partitions[0].url.as_str())]);
+    let america = replaced(partition, &[hub_address, (address, fleet.partitions[1].url.as_str())]);
+    let another = [("westeurope", "eastus2"), ("geo: EU", "geo: US"), ("ame: europe", "ame: america")];
+    let america = replaced(&america, &another);
+    let mut command = vec!["apply".to_owned()];
+    for (name, text) in [("hub", &hub), ("europe", &europe), ("america", &america)] {
+        command.extend(["-f".to_owned(), fleet.write_document(name, text).display().to_string()]);
+    }
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let printed = kubectl.run(&command, "");
+    let created = ["hub", "europe", "america"].map(|name| format!("adxcluster.adx-mon.azure.com/{name} created"));
+    assert_eq!(printed.lines().collect::<Vec<_>>(), created);
+    let rows = "federated_Requests() | summarize Rows = count() by Region | order by Region asc";
+    let all = |table: &tests::kusto::Table| {
+        table.column("Region") == ["america", "europe"] && table.column("Rows") == ["120", "240"]
+    };
+    fleet.hub_until("Logs", rows, PATIENCE, all).await;
+    for (name, server, role, cells) in [
+        ("hub", &fleet.hub, "Federated", 5),
+        ("europe", &fleet.partitions[0], "Partition", 4),
+        ("america", &fleet.partitions[1], "Partition", 4),
+    ] {
+        let row = &[name, role, server.url.as_str(), "True", "2/2"][..cells];
+        until_row(&test, row).await;
+        let printed = kubectl.run(&["get", "adx", name], "");
+        let cells: Vec<&str> = printed.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+        assert!(cells.starts_with(row), "{printed}");
+        let object = test.get("ADXCluster", name).await;
+        let federation = &object["status"]["federation"];
+        let partitions = if name == "hub" { 2 } else { 0 };
+        assert_eq!(federation["partitions"].as_array().map_or(0, Vec::len), partitions, "{federation:#}");
+        // Of a hub's two partitions, or of a partition's one hub, and of the pass.
+        assert_eq!(times(federation, started).len(), partitions.max(1) + 1, "{federation:#}");
+    }
+    drop(operator);
+    end(test, fleet).await;
+}
+
 #[tokio::test]
 async fn from_four_objects_to_a_federated_row_and_back() {
     let fleet = Fleet::start(Pace::LEAVING).await.expect("the servers take the telemetry");
-    // Times of the protocol have no fraction.
-    let started = Timestamp::from_second(Timestamp::now().as_second()).expect("now is a time");
+    let started = whole_second();
     let test = TestNamespace::new("federation").await;
     let operator = test.operator().await;
     apply_documents(&test, &fleet).await;
@@ -46,10 +143,9 @@ async fn from_four_objects_to_a_federated_row_and_back() {
     let federation = &hub["status"]["federation"];
     let partitions = federation["partitions"].as_array().cloned().unwrap_or_default();
     assert_eq!(partitions.len(), 3, "{federation:#}");
-    assert!(
-        partitions.iter().all(|partition| partition["state"] == "live" && partition["lastBeat"].is_string()),
-        "{federation:#}"
-    );
+    assert!(partitions.iter().all(|partition| partition["state"] == "live"), "{federation:#}");
+    let seen_by_hub = times(federation, started);
+    assert_eq!(seen_by_hub.len(), 4, "{seen_by_hub:#?}");
     // As the hub itself shows them.
     for (database, functions) in databases {
         for (shown, count) in [(".show entity_groups", 2), (".show functions", functions)] {
@@ -64,10 +160,8 @@ async fn from_four_objects_to_a_federated_row_and_back() {
             && condition_of(object, "Ready").is_some_and(|ready| ready["status"] == "True")
     };
     let europe = test.until("ADXCluster", "europe", is_accepted).await;
-    let hubs = &europe["status"]["federation"]["hubs"];
-    let beat: Timestamp =
-        hubs[0]["lastSuccess"].as_str().and_then(|time| time.parse().ok()).expect("a beat was accepted");
-    assert!(started <= beat && beat <= Timestamp::now(), "{beat}, and the story began at {started}");
+    let seen_by_europe = times(&europe["status"]["federation"], started);
+    assert_eq!(seen_by_europe.len(), 2, "{seen_by_europe:#?}");
 
     // The agents write as a field manager of their own.
     for object in [&hub, &europe] {
@@ -108,13 +202,15 @@ async fn from_four_objects_to_a_federated_row_and_back() {
     let before = hub_writes(&fleet);
     assert!(!before.is_empty(), "what was made so far is in the recording");
     fleet.partitions[0].command("Logs", ".create table Later (a:long)").await.expect("the partition takes a table");
-    test.until("ADXCluster", "hub", |object| {
+    let is_planned = |object: &Value| {
         object["status"]["federation"]["plan"]["changes"]
             .to_string()
             .contains("create function federated_Later in Logs")
             && object["status"]["federation"]["lastPass"]["outcome"] == "planned"
-    })
-    .await;
+    };
+    let planned = test.until("ADXCluster", "hub", is_planned).await;
+    let planned = times(&planned["status"]["federation"], started)["the last pass"];
+    assert!(seen_by_hub["the last pass"] < planned, "{planned}, and the first was {seen_by_hub:#?}");
     let later = ".show functions | where Name == 'federated_Later'";
     assert_eq!(fleet.hub.command("Logs", later).await.expect("the hub answers").rows.len(), 0);
     assert_eq!(hub_writes(&fleet)[before.len()..], [""; 0], "a suspended hub is not written to");
@@ -154,11 +250,23 @@ async fn from_four_objects_to_a_federated_row_and_back() {
     .await;
     let answer = fleet.hub.query("Logs", "every_Requests() | count").await.expect("it is there");
     assert_eq!(answer.column("Count"), ["420"]);
-    let told = &test.get("ADXCluster", "hub").await["status"]["federation"]["document"];
-    assert_eq!(*told, mark(&rolled));
+    let told = &test.get("ADXCluster", "hub").await["status"]["federation"];
+    assert_eq!(told["document"], mark(&rolled));
+    // An agent's first word tells all times anew; where only they go on, the next one does in five minutes.
+    let told = times(told, started);
+    assert_went_on(&seen_by_hub, &told);
+    assert!(planned < told["the last pass"], "{told:#?}, and planned at {planned}");
 
     // A partition's agent holds a lease, too, and releases it.
     hands_over(&test, "europe-agent").await;
+    let told = &europe["status"]["federation"];
+    let is_told_anew = |object: &Value| {
+        let now = &object["status"]["federation"];
+        let is_later = now["lastPass"]["time"] != told["lastPass"]["time"];
+        is_accepted(object) && is_later && now["hubs"][0]["lastSuccess"] != told["hubs"][0]["lastSuccess"]
+    };
+    let europe = test.until("ADXCluster", "europe", is_told_anew).await;
+    assert_went_on(&seen_by_europe, &times(&europe["status"]["federation"], started));
 
     // An object that goes takes its agent along, and the hub sees that the partition fell silent.
     test.delete("ADXCluster", "europe").await;
