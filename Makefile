@@ -104,7 +104,7 @@ stories: judges-install control-plane kstatus programs ## Integration tests: our
 	 echo "Running benchmarks small, to see that they run ..."; \
 	 ADX_FEDERATION_RECORDINGS=$$recordings BENCH_ROWS=20000 BENCH_DATABASES=1 BENCH_OBJECTS=8 BENCH_PARTITIONS=20 $(CARGO_TEST) --bench figures || outcome=$$?; \
 	 $(CARGO_TARGET_DIR)/debug/judge-recordings $$recordings || outcome=$$?; tests/no-secrets $$recordings/witness || outcome=$$?; exit $$outcome
-	deploy/images/check $(CARGO_TARGET_DIR)/debug
+	deploy/images/check $(CARGO_TARGET_DIR)/debug '$(STATIC)'
 	@echo "Running the demo as README.md tells people to ..."
 	@$(MAKE) --no-print-directory demo ONCE=1
 
@@ -140,9 +140,13 @@ release: rust
 	@$(if $(STATIC),,echo "They are linked with this machine's C library and what belongs to it: its static form (libc.a) is missing.")
 	@RUSTFLAGS='$(STATIC) '"$${RUSTFLAGS:-}" cargo build --release --bins $(FOR_RELEASE)
 
+# The most that the image may have, a sixth more than it has now: every node pulls it.
+IMAGE_BYTES := 24000000
+
 .PHONY: images
 images: release ## An OCI image of the release build, for `podman load`, `skopeo copy` or `ctr images import`
-	deploy/images/build $(RELEASED) $(ADX_FEDERATION_CACHE)/images/adx-federation.tar
+	@$(if $(STATIC),deploy/images/static $(addprefix $(RELEASED)/,operator agent-hub agent-partition))
+	deploy/images/build $(RELEASED) $(ADX_FEDERATION_CACHE)/images/adx-federation.tar $(IMAGE_BYTES)
 
 .PHONY: bench
 bench: release ## Figures of the release build, whose first one takes a quarter of an hour; PARTS="scale beat" takes some
