@@ -385,7 +385,7 @@ impl Report {
         let partition = |partition: &PartitionStatus| status::PartitionStatus {
             endpoint: partition.endpoint.clone(),
             state: partition.state.to_string(),
-            last_beat: whole_seconds(partition.last_beat.unwrap_or(Timestamp::UNIX_EPOCH)),
+            last_beat: partition.last_beat.map(whole_seconds),
             reason: match (&partition.reason, partition.kept_by) {
                 (None, None) => None,
                 (Some(reason), None) => Some(reason.clone()),

@@ -102,8 +102,9 @@ pub struct PartitionStatus {
     pub endpoint: String,
     /// Where it stands: `joining`, `live`, `suspect`, `flapping`, `expired`, `blocked` or `untrusted`.
     pub state: String,
-    /// Its newest heartbeat, by the hub's clock.
-    pub last_beat: Time,
+    /// Its newest heartbeat, by the hub's clock; none where the partition is only remembered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_beat: Option<Time>,
     /// Why, where the state alone does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -166,7 +167,10 @@ impl FederationStatus {
         let mut status = self.clone();
         let never = || Time(Timestamp::UNIX_EPOCH);
         status.last_pass.iter_mut().for_each(|pass| pass.time = never());
-        status.partitions.iter_mut().for_each(|partition| partition.last_beat = never());
+        status
+            .partitions
+            .iter_mut()
+            .for_each(|partition| partition.last_beat = partition.last_beat.is_some().then(never));
         status.hubs.iter_mut().for_each(|hub| hub.last_success = hub.last_success.is_some().then(never));
         status
     }
@@ -231,7 +235,7 @@ mod tests {
         let partition = |number| PartitionStatus {
             endpoint: format!("https://a-partition-with-a-long-name-{number}.southeastasia.kusto.windows.net"),
             state: "live".to_owned(),
-            last_beat: time(),
+            last_beat: Some(time()),
             reason: None,
             problems: Vec::new(),
         };

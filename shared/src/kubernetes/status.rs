@@ -315,7 +315,7 @@ mod tests {
         let partition = |number| PartitionStatus {
             endpoint: format!("https://partition-{number}.southeastasia.kusto.windows.net"),
             state: "suspect".to_owned(),
-            last_beat: time.clone(),
+            last_beat: Some(time.clone()),
             reason: sentences(1).pop(),
             problems: sentences(3),
         };

@@ -217,8 +217,8 @@ impl Hub {
     /// A new agent with these arguments beside its document, until it ends.
     pub(crate) async fn run(&self, flags: &[&str]) -> (Option<i32>, String) {
         let document = self.document.to_str().expect("the path is text");
-        let arguments = ["--config", document].iter().chain(flags);
-        let arguments: Vec<String> = arguments.map(|argument| (*argument).to_owned()).collect();
+        let arguments: Vec<String> =
+            ["--config", document].iter().chain(flags).map(|argument| (*argument).to_owned()).collect();
         let mut agent = Process::start("agent-hub", "agent-hub", &arguments);
         let status = agent.exited_within(Duration::from_secs(180)).await;
         (status.code(), agent.output())
