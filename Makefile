@@ -72,7 +72,7 @@ kql: ## The tests of the crate kql alone: no dependency worth a minute
 	cargo test --package kql --locked --quiet
 
 # With the features that tests ask of dependencies, or else all of those are built once for the programs and once for the tests.
-test build unit judges azure stories: export FOR_TESTS = 1
+test build unit judges azure stories record: export FOR_TESTS = 1
 .PHONY: programs
 programs:
 	@echo "Building the programs into $(CARGO_TARGET_DIR) ..."
@@ -161,6 +161,10 @@ generate: ## Write the files that are generated and committed
 .PHONY: generated
 generated: ## Check that the generated files are those that `make generate` writes (after `build`)
 	@$(CARGO_TARGET_DIR)/debug/operator crds | diff -u deploy/crds/crds.yaml - || { echo "Run 'make generate' and commit what it writes."; exit 1; }
+
+.PHONY: record
+record: control-plane programs ## Record what an operator leaves, for the story of an upgrade; OPERATOR=path BUILD=commit of an earlier one
+	@$(CARGO_TARGET_DIR)/debug/record-operator $(or $(OPERATOR),$(CARGO_TARGET_DIR)/debug/operator) $(or $(BUILD),$(shell git rev-parse --short HEAD))
 
 .PHONY: judges-install
 judges-install: $(ORACLE)/node_modules/.package-lock.json $(ARM)/node_modules/.package-lock.json $(VENV)/complete

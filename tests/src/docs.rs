@@ -18,6 +18,28 @@ pub fn read(name: &str) -> String {
     fs::read_to_string(root().join(name)).expect("the document is in the repository")
 }
 
+/// The seed's blocks of YAML, in their order, as people would apply them: two are but sections, three leave the cluster's own lines out, as a comment there says.
+///
+/// # Panics
+/// If the document is not there.
+pub fn seed_examples() -> Vec<String> {
+    let seed = read("tests/examples/seed.md");
+    blocks(&seed).filter(|(language, _)| *language == "yaml").map(|(_, block)| whole(block)).collect()
+}
+
+fn whole(block: &str) -> String {
+    let mut block = block.to_owned();
+    if !block.contains("kind:") {
+        block = format!("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata:\n  name: section\n{block}");
+    }
+    if !block.contains("clusterName:") && block.contains("kind: ADXCluster") {
+        let name = block.lines().find_map(|line| line.strip_prefix("  name: ")).unwrap_or_default();
+        let own = format!("spec:\n  clusterName: {name}\n  endpoint: https://{name}.kusto.windows.net\n");
+        block = block.replace("spec:\n", &own);
+    }
+    block
+}
+
 /// The fenced blocks of a document, each with its language.
 pub fn blocks(text: &str) -> impl Iterator<Item = (&str, &str)> {
     // Between two fences, and outside of them, in turns.

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use tests::cluster::{PATIENCE, TestNamespace, condition_of, message_of};
+use tests::cluster::{KINDS, PATIENCE, TestNamespace, condition_of, message_of};
 use tokio::time;
 
 use crate::support::{
-    CLUSTER, COMPONENTS, KINDS, PARTITION, assert_same, for_the_most_part, made, until_all_told, until_event,
-    until_ready, without_federation,
+    CLUSTER, COMPONENTS, PARTITION, assert_same, for_the_most_part, made, until_all_told, until_event, until_ready,
+    without_federation,
 };
 
 /// Drift is undone within this, as README.md promises.

@@ -4,7 +4,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tests::{
     cluster::{Kubectl, TestNamespace, documents, message_of},
-    docs::{blocks, read},
+    docs::{blocks, read, seed_examples},
 };
 
 /// The seed's "Minimal" example: an existing cluster and all three components.
@@ -143,15 +143,6 @@ async fn as_written(number: usize, block: String) {
     let test = TestNamespace::new(&format!("seed-{number}")).await;
     let operator = test.operator().await;
     test.apply(MATCHING).await;
-    // Two are but sections, three leave the cluster's own lines out, as a comment there says.
-    let mut block = block;
-    if !block.contains("kind:") {
-        block = format!("apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata:\n  name: section\n{block}");
-    }
-    if !block.contains("clusterName:") && block.contains("kind: ADXCluster") {
-        let own = "spec:\n  clusterName: section\n  endpoint: https://section.kusto.windows.net\n";
-        block = block.replace("spec:\n", own);
-    }
     as_people_apply(&test, &block).await;
     let objects = documents(&block);
     assert!(!objects.is_empty(), "{block}");
@@ -217,12 +208,10 @@ async fn as_written(number: usize, block: String) {
 
 #[tokio::test]
 async fn every_block_of_the_seed_is_taken_as_it_is_written() {
-    let seed = include_str!("../../examples/seed.md");
-    let blocks: Vec<&str> =
-        seed.split("```yaml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
+    let blocks = seed_examples();
     assert_eq!(blocks.len(), 11);
     for (number, block) in blocks.into_iter().enumerate() {
-        as_written(number, block.to_owned()).await;
+        as_written(number, block).await;
     }
 }
 

@@ -6,6 +6,7 @@ mod components;
 mod deleting;
 mod deployment;
 mod drift;
+mod earlier;
 mod evicted;
 mod examples;
 mod expired;

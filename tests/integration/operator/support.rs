@@ -10,7 +10,6 @@ use tests::{
     cluster::{PATIENCE, TestNamespace},
     fleet::Fleet,
     oracle::{Names, Oracle},
-    witness,
 };
 use tokio::{sync::OnceCell, time};
 
@@ -76,22 +75,6 @@ spec:
   role: Federated
   federation: {image: 'x/agent:1', heartbeatDatabase: D, heartbeatTable: T}
 ";
-
-/// Every kind that the operator makes.
-pub(crate) const KINDS: [&str; 12] = [
-    "v1 ServiceAccount",
-    "v1 ConfigMap",
-    "v1 Service",
-    "rbac.authorization.k8s.io/v1 Role",
-    "rbac.authorization.k8s.io/v1 RoleBinding",
-    "rbac.authorization.k8s.io/v1 ClusterRole",
-    "rbac.authorization.k8s.io/v1 ClusterRoleBinding",
-    "policy/v1 PodDisruptionBudget",
-    "autoscaling/v2 HorizontalPodAutoscaler",
-    "apps/v1 Deployment",
-    "apps/v1 StatefulSet",
-    "apps/v1 DaemonSet",
-];
 
 /// Waits until all components are ready.
 pub(crate) async fn until_ready(test: &TestNamespace) {
@@ -164,20 +147,7 @@ pub(crate) async fn for_the_most_part(tries: usize, mut attempt: impl AsyncFnMut
 
 /// Everything that carries our mark, with its kind.
 pub(crate) async fn children(test: &TestNamespace) -> Vec<(&'static str, Value)> {
-    let mut children = Vec::new();
-    for kind in KINDS {
-        for name in test.ours(kind).await {
-            // Cluster-scoped objects of other stories come and go.
-            if name.starts_with("adx-mon:") && !name.contains(&format!(":{}:", test.name)) {
-                continue;
-            }
-            let Some(child) = test.api(kind).get_opt(&name).await.expect("the API server answers") else { continue };
-            let child = serde_json::to_value(child).expect("an object is JSON");
-            witness::keep(&child.to_string());
-            children.push((kind, child));
-        }
-    }
-    children
+    test.children().await
 }
 
 /// All that is made for a namespace's objects, without what differs between two equal ones.

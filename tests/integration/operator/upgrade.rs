@@ -11,7 +11,6 @@ use tokio::time;
 
 use crate::{
     deleting::until_looked_at,
-    resilience::through,
     support::{
         CLUSTER, COMPONENTS, HUB, PARTITION, assert_same, children, made, until_agent, until_event, until_ready,
     },
@@ -31,11 +30,16 @@ async fn installed(name: &str) -> (TestNamespace, Operator) {
     (test, operator)
 }
 
-/// What the operator applied of an object, as its field manager owns it.
+/// What the operator applied of an object.
 fn applied(object: &Value) -> Value {
+    applied_by(MANAGER, object)
+}
+
+/// What somebody applied of an object, as the field manager owns it.
+pub(crate) fn applied_by(manager: &str, object: &Value) -> Value {
     let managers = object["metadata"]["managedFields"].as_array().expect("an object has managers");
-    let own = managers.iter().find(|entry| entry["manager"] == MANAGER && entry["subresource"].is_null());
-    let mut applied = owned(&own.expect("the operator applied it")["fieldsV1"], object);
+    let own = managers.iter().find(|entry| entry["manager"] == manager && entry["subresource"].is_null());
+    let mut applied = owned(&own.expect("it was applied")["fieldsV1"], object);
     for field in ["apiVersion", "kind"] {
         applied[field] = object[field].clone();
     }
@@ -287,13 +291,26 @@ async fn the_way_back_from_a_newer_version_ends_where_a_fresh_install_does() {
             apply(&test, kind, &child).await;
         }
     }
-    let mut operator = later(&test).await;
+    let operator = later(&test).await;
     until_nothing_is_left(&test, &operator, "newer").await;
     assert_same(&made(&test).await, &before);
+    let kinds = ["ADXCluster", "Ingestor", "Collector", "Alerter"];
+    another_writes_nothing(&test, operator, OperatorOptions::default(), &kinds).await;
+}
+
+/// Another operator after this one finds nothing to write for objects of these kinds.
+pub(crate) async fn another_writes_nothing(
+    test: &TestNamespace,
+    mut operator: Operator,
+    mut options: OperatorOptions,
+    kinds: &[&str],
+) {
     operator.process.kill().await;
     let proxy = ApiProxy::start(test.plane).await;
-    let operator = through(&test, &proxy, "last").await;
-    until_looked_at(&operator, &["ADXCluster", "Ingestor", "Collector", "Alerter"], "unchanged", "").await;
+    options.server = Some(proxy.url.clone());
+    options.arguments.push("--lease-name=last".to_owned());
+    let operator = test.operator_with(&options).await;
+    until_looked_at(&operator, kinds, "unchanged", "").await;
     // What agents tell, the operator tells on.
     let is_rest = |seen: &Seen| ["/leases", "/events", "/adxclusters/"].iter().any(|path| seen.path.contains(path));
     let writes: Vec<Seen> = proxy.take().into_iter().filter(|seen| seen.is_write() && !is_rest(seen)).collect();

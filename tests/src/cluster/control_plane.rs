@@ -79,6 +79,17 @@ impl ControlPlane {
         Box::leak(Box::new(Self::start().await))
     }
 
+    /// Another control plane, with the CRDs that another build of the operator prints. It ends with this program.
+    ///
+    /// # Panics
+    /// If it cannot be started; with the reason.
+    pub async fn with_definitions_of(operator: &Path) -> &'static Self {
+        let plane: &Self = Box::leak(Box::new(Self::start().await));
+        plane.install_crds_of(operator).await;
+        plane.start_controllers().await;
+        plane
+    }
+
     /// The program that `make control-plane` builds, if it is there.
     pub fn own_binary() -> Option<PathBuf> {
         own_binary()
@@ -221,7 +232,11 @@ impl ControlPlane {
     /// # Panics
     /// If the API server refuses one, or does not come to serve it.
     pub async fn install_crds(&self) {
-        let definitions = Command::new(binary("operator")).arg("crds").output().expect("the operator prints its CRDs");
+        self.install_crds_of(&binary("operator")).await;
+    }
+
+    async fn install_crds_of(&self, operator: &Path) {
+        let definitions = Command::new(operator).arg("crds").output().expect("the operator prints its CRDs");
         let api: Api<CustomResourceDefinition> = Api::all(self.client().await);
         for definition in documents(&String::from_utf8_lossy(&definitions.stdout)) {
             let name = definition["metadata"]["name"].as_str().expect("a CRD has a name").to_owned();

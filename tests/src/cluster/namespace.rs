@@ -28,6 +28,22 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How long at most between two looks at an object.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
+/// Every kind that the operator makes.
+pub const KINDS: [&str; 12] = [
+    "v1 ServiceAccount",
+    "v1 ConfigMap",
+    "v1 Service",
+    "rbac.authorization.k8s.io/v1 Role",
+    "rbac.authorization.k8s.io/v1 RoleBinding",
+    "rbac.authorization.k8s.io/v1 ClusterRole",
+    "rbac.authorization.k8s.io/v1 ClusterRoleBinding",
+    "policy/v1 PodDisruptionBudget",
+    "autoscaling/v2 HorizontalPodAutoscaler",
+    "apps/v1 Deployment",
+    "apps/v1 StatefulSet",
+    "apps/v1 DaemonSet",
+];
+
 /// A namespace of a test's own.
 #[derive(Debug)]
 pub struct TestNamespace {
@@ -62,6 +78,8 @@ pub struct OperatorOptions {
     pub without: Vec<&'static str>,
     /// Its environment, beside where the API server is.
     pub environment: Vec<(&'static str, String)>,
+    /// The path of another program than the operator of this build.
+    pub program: Option<String>,
 }
 
 /// A running operator.
@@ -257,7 +275,8 @@ impl TestNamespace {
         arguments.extend(options.arguments.iter().cloned());
         let mut environment = options.environment.clone();
         environment.push(("KUBECONFIG", file.display().to_string()));
-        Operator { process: Process::start_with_environment("operator", &arguments, &environment) }
+        let program = options.program.as_deref().unwrap_or("operator");
+        Operator { process: Process::start_with_environment(program, &arguments, &environment) }
     }
 
     /// Waits until an object fits, and gives it.
@@ -314,6 +333,29 @@ impl TestNamespace {
         let mut names: Vec<String> = list.items.into_iter().filter_map(|object| object.metadata.name).collect();
         names.sort();
         names
+    }
+
+    /// Everything that carries our mark, with its kind.
+    ///
+    /// # Panics
+    /// If the API server does not answer.
+    pub async fn children(&self) -> Vec<(&'static str, Value)> {
+        let mut children = Vec::new();
+        for kind in KINDS {
+            for name in self.ours(kind).await {
+                // Cluster-scoped objects of other stories come and go.
+                if name.starts_with("adx-mon:") && !name.contains(&format!(":{}:", self.name)) {
+                    continue;
+                }
+                let Some(child) = self.api(kind).get_opt(&name).await.expect("the API server answers") else {
+                    continue;
+                };
+                let child = serde_json::to_value(child).expect("an object is JSON");
+                witness::keep(&child.to_string());
+                children.push((kind, child));
+            }
+        }
+        children
     }
 
     /// Deletes an object.

@@ -15,11 +15,10 @@ pub fn documents(text: &str) -> Vec<Value> {
     values.into_iter().filter(|value| !value.is_null()).collect()
 }
 
-/// The kind of a document.
-fn resource(document: &Value) -> ApiResource {
-    let text = |key: &str| document[key].as_str().unwrap_or_default();
-    let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
-    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("kind")))
+/// An object's kind, as [`objects_of`] takes it.
+pub fn kind_of(object: &Value) -> String {
+    let text = |key: &str| object[key].as_str().unwrap_or_default();
+    format!("{} {}", text("apiVersion"), text("kind"))
 }
 
 /// Objects of a kind, `Ingestor` or `apps/v1 StatefulSet`, in a namespace.
@@ -56,9 +55,8 @@ pub fn objects_of(client: &Client, namespace: &str, kind: &str) -> Api<DynamicOb
 pub async fn apply_yaml(client: &Client, namespace: &str, text: &str) -> Result<Vec<DynamicObject>, kube::Error> {
     let mut applied = Vec::new();
     for document in documents(text) {
-        let kind = format!("{} {}", document["apiVersion"].as_str().unwrap_or_default(), resource(&document).kind);
         let own = document["metadata"]["namespace"].as_str().unwrap_or(namespace);
-        let api = objects_of(client, own, &kind);
+        let api = objects_of(client, own, &kind_of(&document));
         let name = document["metadata"]["name"].as_str().unwrap_or_default();
         applied.push(api.patch(name, &PatchParams::apply("kubectl").force(), &Patch::Apply(&document)).await?);
     }

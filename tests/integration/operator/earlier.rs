@@ -1,0 +1,196 @@
+//! What an operator of an earlier build really left of what people apply (`tests/recorded`), as the present one comes upon it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use kube::api::ListParams;
+use serde_json::{Value, json};
+use tests::cluster::{
+    Left, Operator, OperatorOptions, PATIENCE, SEEMING_AGENT, TestNamespace, condition_of, is_peoples, kind_of, name_of,
+};
+use tokio::time;
+
+use crate::{
+    support::{assert_same, made},
+    upgrade::{another_writes_nothing, applied_by},
+};
+
+/// As it was when the earlier one was recorded.
+fn options() -> OperatorOptions {
+    OperatorOptions { arguments: vec![format!("--agent-image={SEEMING_AGENT}")], ..OperatorOptions::default() }
+}
+
+async fn started(test: &TestNamespace) -> Operator {
+    let operator = test.operator_with(&options()).await;
+    operator.until_leading().await;
+    operator
+}
+
+/// An object among those of its namespace.
+fn named(object: &Value) -> String {
+    format!("{} {}", kind_of(object), name_of(object))
+}
+
+/// Whose each field is. What Kubernetes' own controllers write depends on when they looked.
+fn owners(object: &Value) -> Value {
+    let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let others = entries.filter(|entry| entry["manager"] != "kube-controller-manager");
+    let fields = others.map(|entry| {
+        let part = |name: &str| entry[name].as_str().unwrap_or_default();
+        (format!("{} {} {}", part("manager"), part("operation"), part("subresource")), entry["fieldsV1"].clone())
+    });
+    fields.collect()
+}
+
+/// What is told of an object, but for when.
+fn told(object: &Value) -> Value {
+    let mut told = object["status"].clone();
+    for condition in told["conditions"].as_array_mut().into_iter().flatten() {
+        condition["lastTransitionTime"] = Value::Null;
+    }
+    json!({"finalizers": object["metadata"]["finalizers"], "status": told})
+}
+
+/// Which pods there are: as whom they run, and what.
+async fn pods(test: &TestNamespace) -> Value {
+    let list = test.api("v1 Pod").list(&ListParams::default()).await.expect("the API server lists");
+    let pods = list.items.iter().map(|pod| {
+        let spec = &pod.data["spec"];
+        let container = &spec["containers"][0];
+        format!("{} {} {}", spec["serviceAccountName"], container["image"], container["args"])
+    });
+    let mut pods: Vec<String> = pods.collect();
+    pods.sort();
+    json!(pods)
+}
+
+/// All that is told of a namespace's objects and made for them, and whose it is: without what differs between two equal namespaces.
+async fn state(test: &TestNamespace) -> Vec<(String, Value)> {
+    let mut state = made(test).await;
+    let objects = Left::of(test).await.objects;
+    for object in objects.iter().filter(|object| object["kind"] != "Lease") {
+        state.push((format!("owners of {}", named(object)), owners(object)));
+        if is_peoples(object) {
+            state.push((named(object), told(object)));
+        }
+    }
+    state.push(("pods".to_owned(), pods(test).await));
+    let identity = |object: &Value| object["metadata"]["uid"].as_str().map(|uid| (uid.to_owned(), named(object)));
+    let identities: Vec<_> = objects.iter().filter(|object| is_peoples(object)).filter_map(identity).collect();
+    let plain = |text: &str| {
+        let renamed = identities.iter().fold(text.to_owned(), |text, (uid, name)| text.replace(uid, name));
+        renamed.replace(&test.name, "NAMESPACE")
+    };
+    let renamed = state.iter().map(|(name, value)| {
+        let value = serde_json::from_str(&plain(&value.to_string())).expect("it was JSON");
+        (plain(name), value)
+    });
+    renamed.collect()
+}
+
+/// Waits until two namespaces are in one state.
+async fn until_same(upgraded: &TestNamespace, fresh: &TestNamespace) {
+    let started = Instant::now();
+    loop {
+        let (is, should_be) = (state(upgraded).await, state(fresh).await);
+        if is == should_be {
+            return;
+        }
+        if started.elapsed() > PATIENCE {
+            assert_same(&is, &should_be);
+        }
+        time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Whether all pods of a workload are ready.
+fn runs(workload: &Value) -> bool {
+    let (spec, status) = (&workload["spec"], &workload["status"]);
+    let (wanted, ready) = match spec["replicas"].is_null() {
+        true => (&status["desiredNumberScheduled"], &status["numberReady"]),
+        false => (&spec["replicas"], &status["readyReplicas"]),
+    };
+    status["observedGeneration"] == workload["metadata"]["generation"] && *wanted != 0 && wanted == ready
+}
+
+/// How many templates each workload has had, by its name.
+async fn templates(test: &TestNamespace) -> BTreeMap<String, usize> {
+    let mut templates = BTreeMap::new();
+    for kind in ["apps/v1 ReplicaSet", "apps/v1 ControllerRevision"] {
+        let list = test.api(kind).list(&ListParams::default()).await.expect("the API server lists");
+        for owner in list.items.iter().flat_map(|object| object.metadata.owner_references.iter().flatten()) {
+            *templates.entry(format!("{} {} {}", owner.api_version, owner.kind, owner.name)).or_default() += 1;
+        }
+    }
+    templates
+}
+
+/// Puts back what was left in the namespace whose name begins so, and lets the present operator go on with it.
+async fn ends_as_a_fresh_install(name: &str) {
+    let (upgraded, fresh) = (TestNamespace::new("taken-over").await, TestNamespace::new("fresh").await);
+    let left = Left::recorded(name).put_back(&upgraded).await.objects;
+    for object in &left {
+        let there = upgraded.get(&kind_of(object), name_of(object)).await;
+        assert_eq!(owners(&there), owners(object), "{} is not as it was left", named(object));
+    }
+    for workload in left.iter().filter(|object| object["apiVersion"] == "apps/v1") {
+        upgraded.until(&kind_of(workload), name_of(workload), runs).await;
+    }
+    let before: BTreeMap<String, Value> =
+        upgraded.children().await.into_iter().map(|(_, child)| (named(&child), child)).collect();
+
+    let _operator_of_fresh = started(&fresh).await;
+    for object in left.iter().filter(|object| is_peoples(object)) {
+        fresh.apply(&applied_by("kubectl", object).to_string()).await;
+    }
+    // What was ready then is not told of by anybody else's word.
+    let ready = |object: &&Value| condition_of(object, "Ready").is_some_and(|ready| ready["status"] == "True");
+    for object in left.iter().filter(|object| is_peoples(object)).filter(ready) {
+        fresh.until_condition(&kind_of(object), name_of(object), "Ready", "True", "Ready").await;
+    }
+    let operator = started(&upgraded).await;
+    until_same(&upgraded, &fresh).await;
+
+    // What is still there is what was there, and its pods were replaced once where they had to be.
+    let templates = templates(&upgraded).await;
+    let template = |workload: &Value| workload["spec"]["template"].clone();
+    for (_, child) in upgraded.children().await {
+        let name = named(&child);
+        let Some(earlier) = before.get(&name) else { continue };
+        assert_eq!(child["metadata"]["uid"], earlier["metadata"]["uid"], "{name} was made anew");
+        let had = templates.get(&name).copied().unwrap_or_default();
+        let has_pods = !template(&child).is_null();
+        let expected = usize::from(has_pods) + usize::from(template(&child) != template(earlier));
+        assert_eq!(had, expected, "{name}: its templates");
+    }
+    // Nobody is told that somebody else had done it.
+    let events = upgraded.events().await;
+    let is_wrong = |(reason, _): &(String, String)| ["DriftReverted", "Replaced"].contains(&reason.as_str());
+    assert!(!events.iter().any(is_wrong), "{events:#?}");
+    let owner = |child: &Value| child["metadata"]["ownerReferences"][0]["kind"].as_str().map(str::to_owned);
+    let kinds: BTreeSet<String> = before.values().filter_map(owner).collect();
+    let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+    another_writes_nothing(&upgraded, operator, options(), &kinds).await;
+}
+
+#[tokio::test]
+async fn an_earlier_builds_components_a_hub_and_its_partition_end_as_a_fresh_install_does() {
+    ends_as_a_fresh_install("production").await;
+}
+
+#[tokio::test]
+async fn an_earlier_builds_minimal_example_ends_as_a_fresh_install_does() {
+    ends_as_a_fresh_install("minimal").await;
+}
+
+#[tokio::test]
+async fn what_waited_for_a_cluster_in_an_earlier_build_ends_as_a_fresh_install_does() {
+    ends_as_a_fresh_install("provisioned").await;
+}
+
+#[tokio::test]
+async fn an_earlier_builds_scaled_and_exposed_ingestor_ends_as_a_fresh_install_does() {
+    ends_as_a_fresh_install("scaled").await;
+}
