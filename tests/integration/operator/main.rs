@@ -13,6 +13,7 @@ mod expired;
 mod faults;
 mod federation;
 mod guards;
+mod handover;
 mod idle;
 mod in_place;
 mod killed;
