@@ -76,7 +76,7 @@ fn ends_with_a_name(text: &str) -> bool {
     let is_name = |name: &&str| {
         text.strip_suffix(*name).is_some_and(|before| !before.ends_with(|c: char| c.is_ascii_alphanumeric()))
     };
-    NAMES.iter().any(|name| is_name(&name))
+    NAMES.iter().any(is_name)
 }
 
 /// What follows `Bearer`, and what begins as every JSON web token does.
