@@ -10,7 +10,7 @@ use tests::process::Process;
 use tokio::time;
 
 use crate::{
-    faulty_hub::{Hub, faults, side_by_side},
+    faulty_hub::{Hub, UNTIL_RIGHT, faults, has_turn, side_by_side},
     setup_faults,
     support::{SOON, judge_together},
 };
@@ -41,25 +41,55 @@ pub(crate) const REQUESTS: [&str; 19] = [
 
 pub(crate) const CLEAR: &str = ".clear cache remote-schema";
 
-/// One kind of fault at every request of a pass that has work to do.
-async fn at_every_request(fault: Value) -> (TempDir, Vec<&'static str>) {
+/// Whether all of a turn is there, and nothing is left that would not be there without a fault.
+pub(crate) async fn is_right(hub: &Hub, with: bool, undisturbed: &[Vec<String>; 2]) -> Result<(), String> {
+    hub.is_complete(with).await?;
+    let (left, expected) = (hub.whole_content().await, &undisturbed[usize::from(with)]);
+    if left == *expected { Ok(()) } else { Err(format!("{left:#?} instead of {expected:#?}")) }
+}
+
+fn passes(agent: &Process) -> usize {
+    agent.output().matches("pass ended outcome=").count()
+}
+
+/// One kind of fault at every request of a pass that has work to do: of an agent that runs once, or of one that goes on through the fault and after it.
+async fn at_every_request(kind: usize, fault: Value) -> (TempDir, Vec<&'static str>) {
     let hub = Hub::start().await;
+    let (_, undisturbed) = undisturbed(&hub).await;
     hub.turn(false).await;
     hub.pass().await;
-    hub.is_complete(false).await.expect("the first pass makes everything");
+    hub.is_complete(false).await.expect("an undisturbed pass makes everything");
     let mut met = Vec::new();
     for (round, request) in REQUESTS.into_iter().enumerate() {
         let with = round % 2 == 0;
         hub.turn(with).await;
         let sent = hub.sent_with(request);
         hub.fail(&json!([{"text": request, "fault": fault}]));
-        let (_, output) = hub.pass().await;
+        let agent = has_turn(kind, round).then(|| hub.agent());
+        let output = match &agent {
+            Some(agent) => {
+                until(agent, "two passes end under the fault", || passes(agent) >= 2).await;
+                agent.output()
+            }
+            None => hub.pass().await.1,
+        };
         if hub.sent_with(request) > sent {
             met.push(request);
         }
+        let log = agent.as_ref().map_or(0, |agent| agent.output().len());
         hub.fail(&json!([]));
         assert_eq!(hub.has_kept_the_live().await, Ok(()), "{fault} at {request}: {output}");
-        assert_eq!(hub.converges(|| hub.is_complete(with)).await, Ok(()), "{fault} at {request}");
+        let is_right = || is_right(&hub, with, &undisturbed);
+        let converges = match agent {
+            Some(mut agent) => {
+                // One more may be under way.
+                let settles = hub.settles(&agent, log, UNTIL_RIGHT + 1, is_right).await;
+                agent.stop().await;
+                settles
+            }
+            None => hub.converges(is_right).await,
+        };
+        assert_eq!(converges, Ok(()), "{fault} at {request}");
     }
     // What partitions have from now on is more than what they had.
     hub.turn(false).await;
@@ -83,19 +113,18 @@ async fn at_clearing(hub: &Hub, fault: &Value) {
     let before = hub.written().len();
     hub.beat(&[("Logs", &["A", "C"]), ("Metrics", &["N"])]).await;
     until(&agent, "the hub is told", || !clears(before).is_empty()).await;
-    let passes = || agent.output().matches("pass ended").count();
-    let ended = passes();
-    until(&agent, "that pass ends", || passes() > ended).await;
+    let ended = passes(&agent);
+    until(&agent, "that pass ends", || passes(&agent) > ended).await;
     let (told, failures) = (clears(before), || agent.output().matches("failed to clear a remote schema").count());
     // What is told just before the fault ends may fail, and is then told once more.
     let again = if failures() > 0 { hub.written().len() } else { before };
     hub.fail(&json!([]));
     assert_eq!(hub.has_kept_the_live().await, Ok(()), "{fault} at {CLEAR}: {}", agent.output());
     until(&agent, "the hub is told of all", || told.is_subset(&clears(again))).await;
-    let ended = passes();
-    until(&agent, "the pass that told it ends", || passes() > ended).await;
-    let (failed, ended) = (failures(), passes());
-    until(&agent, "one more pass ends", || passes() > ended).await;
+    let ended = passes(&agent);
+    until(&agent, "the pass that told it ends", || passes(&agent) > ended).await;
+    let (failed, ended) = (failures(), passes(&agent));
+    until(&agent, "one more pass ends", || passes(&agent) > ended).await;
     assert_eq!(failures(), failed, "without the fault: {}", agent.output());
     let content = hub.content().await;
     assert!(content.iter().any(|line| line.contains("federated_C")), "{content:?}");
@@ -114,7 +143,8 @@ async fn until(agent: &Process, what: &str, is_so: impl Fn() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_at_any_request_of_a_pass_removes_anything_or_leaves_a_trace() {
-    let done = side_by_side(faults().into_iter().map(at_every_request)).await;
+    let kinds = faults().into_iter().enumerate();
+    let done = side_by_side(kinds.map(|(kind, fault)| at_every_request(kind, fault))).await;
     for request in REQUESTS {
         let is_met = |(_, met): &(TempDir, Vec<&str>)| met.contains(&request);
         assert!(done.iter().all(is_met), "a pass does not send {request}");
@@ -123,7 +153,7 @@ async fn no_fault_at_any_request_of_a_pass_removes_anything_or_leaves_a_trace() 
 }
 
 /// How many requests a pass has that has something to do, and all that such passes leave: without more, and with it.
-async fn undisturbed(hub: &Hub) -> (usize, [Vec<String>; 2]) {
+pub(crate) async fn undisturbed(hub: &Hub) -> (usize, [Vec<String>; 2]) {
     hub.turn(false).await;
     hub.pass().await;
     let without = hub.whole_content().await;
@@ -189,11 +219,10 @@ async fn an_agent_that_stands_still_in_its_pass_while_another_leads_undoes_nothi
         hub.pass().await;
         time::sleep_until(stopped + Duration::from_millis(ON_ITS_WAY)).await;
         assert_eq!(hub.has_kept_the_live().await, Ok(()), "at request {request}");
-        let passes = || agent.output().matches("pass ended outcome=").count();
-        let ended = passes();
+        let ended = passes(&agent);
         agent.signal(Signal::SIGCONT);
         // The one that stood still, and two more.
-        until(&agent, "its passes end", || passes() >= ended + 3).await;
+        until(&agent, "its passes end", || passes(&agent) >= ended + 3).await;
         assert_eq!(hub.has_kept_the_live().await, Ok(()), "at request {request}: {}", agent.output());
         assert_eq!(hub.is_complete(with).await, Ok(()), "at request {request}: {}", agent.output());
         let left = hub.whole_content().await;

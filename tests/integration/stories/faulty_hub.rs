@@ -23,6 +23,12 @@ use tokio::time;
 
 use crate::support::judge;
 
+/// How many passes after a fault all is as it should be.
+pub(crate) const UNTIL_RIGHT: usize = 2;
+
+/// How many passes are quiet then.
+pub(crate) const QUIET: usize = 20;
+
 /// The databases of a hub.
 pub(crate) const DATABASES: [&str; 3] = ["FleetDiscovery", "Logs", "Metrics"];
 
@@ -44,6 +50,12 @@ pub(crate) fn faults() -> Vec<Value> {
         json!("failedScript"),
         json!({"redirect": "https://evil.example/"}),
     ]
+}
+
+/// Whether the round in which a kind of fault, by its place in [`faults`], is at a request, by its place among those, shows twenty quiet passes. After each kind at each
+/// request they would be minutes of work for the hub: so each kind has its turn at some request, and each request with some kind.
+pub(crate) fn has_turn(kind: usize, round: usize) -> bool {
+    round % faults().len() == kind
 }
 
 /// Stories side by side: most of the time of each is spent in waiting before something is sent again. One that fails fails the test.
@@ -86,11 +98,27 @@ impl Sent {
     }
 }
 
+/// A pass that has ended.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    pub(crate) at: Timestamp,
+    pub(crate) outcome: String,
+}
+
+impl Pass {
+    /// Of a line of an agent's log.
+    pub(crate) fn read(line: &str) -> Option<Self> {
+        let (before, outcome) = line.split_once("pass ended outcome=")?;
+        let at = before.split_whitespace().next()?.parse().expect("a line begins with its time");
+        Some(Self { at, outcome: outcome.split_whitespace().next()?.to_owned() })
+    }
+}
+
 /// A hub server whose requests can be made to fail, and its agent's document.
 pub(crate) struct Hub {
     pub(crate) server: KustoServer,
     pub(crate) folder: TempDir,
-    document: PathBuf,
+    pub(crate) document: PathBuf,
 }
 
 impl Hub {
@@ -339,9 +367,9 @@ impl Hub {
         judge(folder.path());
     }
 
-    /// The fault is over: within two passes all is as it should be, and then nothing is written any more. One pass shows that of any number: an agent that runs
-    /// once remembers nothing, so when it found all as it should be and sent no command, the next one finds the same hub and does the same. Only the clock goes on,
-    /// and beats stay fresh for longer than a story takes. What a process remembers from pass to pass is for [`stays_quiet`](Self::stays_quiet).
+    /// The fault is over: within two passes all is as it should be, and the next has nothing to write. Where that pass has found all as it should be, another one
+    /// finds the same hub and does the same, as an agent that runs once remembers nothing. What a process remembers from pass to pass is for
+    /// [`settles`](Self::settles).
     pub(crate) async fn converges<F>(&self, is_complete: impl Fn() -> F) -> Result<(), String>
     where
         F: Future<Output = Result<(), String>>,
@@ -367,12 +395,49 @@ impl Hub {
         }
     }
 
+    /// The fault is over, and an agent goes on: after so many more passes than it had made when it had printed `log` bytes, all is as it should be, and in twenty after
+    /// those nothing is written.
+    pub(crate) async fn settles<F>(
+        &self,
+        agent: &Process,
+        log: usize,
+        within: usize,
+        is_complete: impl Fn() -> F,
+    ) -> Result<(), String>
+    where
+        F: Future<Output = Result<(), String>>,
+    {
+        let deadline = time::Instant::now() + Duration::from_secs(600);
+        let passes = loop {
+            let passes: Vec<Pass> = agent.output_after(log).lines().filter_map(Pass::read).collect();
+            if passes.len() >= within + QUIET {
+                break passes;
+            }
+            if time::Instant::now() > deadline {
+                return Err(format!("only {} passes within ten minutes: {}", passes.len(), agent.output()));
+            }
+            time::sleep(Duration::from_millis(100)).await;
+        };
+        let right = passes[within - 1].at;
+        let sent = self.sent_since(&mut 0).into_iter();
+        let late: Vec<Sent> = sent.filter(|sent| sent.writes() && sent.at > right).collect();
+        let loud: Vec<&Pass> = passes[within..].iter().filter(|pass| pass.outcome != "unchanged").collect();
+        if !late.is_empty() || !loud.is_empty() {
+            return Err(format!(
+                "{within} passes after the fault there is still something to write: {late:#?}: {loud:?}: {}",
+                agent.output()
+            ));
+        }
+        // Nobody has written: what is so now was so then.
+        is_complete().await
+    }
+
     /// Twenty more passes of an agent that goes on, in which nothing is written.
     pub(crate) async fn stays_quiet(&self, agent: &Process) -> Result<(), String> {
-        const QUIET: &str = "pass ended outcome=unchanged";
-        let (before, written) = (agent.output().matches(QUIET).count(), self.written().len());
+        const ENDED: &str = "pass ended outcome=unchanged";
+        let (before, written) = (agent.output().matches(ENDED).count(), self.written().len());
         let deadline = time::Instant::now() + Duration::from_secs(600);
-        while agent.output().matches(QUIET).count() < before + 20 {
+        while agent.output().matches(ENDED).count() < before + QUIET {
             if time::Instant::now() > deadline {
                 return Err(format!("no twenty quiet passes: {}", agent.output()));
             }

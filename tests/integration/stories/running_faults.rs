@@ -15,16 +15,10 @@ use tokio::time;
 
 use crate::{
     every_fault,
-    faulty_hub::{DATABASES, Hub, Sent, faults, side_by_side},
+    faulty_hub::{DATABASES, Hub, Pass, QUIET, Sent, UNTIL_RIGHT, faults, side_by_side},
     setup_faults,
     support::judge_together,
 };
-
-/// How many passes later all is as it should be.
-const UNTIL_RIGHT: usize = 2;
-
-/// How many passes are quiet then.
-const QUIET: usize = 20;
 
 /// Parts of the texts of the requests of a pass with work; that each is met is part of the test.
 const REQUESTS: [&str; 10] = [
@@ -42,22 +36,6 @@ const REQUESTS: [&str; 10] = [
 
 /// The last request of a pass that finds nothing new.
 const LAST_LOOK: &str = "NewBeats";
-
-/// A pass that has ended.
-#[derive(Debug)]
-struct Pass {
-    at: Timestamp,
-    outcome: String,
-}
-
-impl Pass {
-    /// Of a line of an agent's log.
-    fn read(line: &str) -> Option<Self> {
-        let (before, outcome) = line.split_once("pass ended outcome=")?;
-        let at = before.split_whitespace().next()?.parse().expect("a line begins with its time");
-        Some(Self { at, outcome: outcome.split_whitespace().next()?.to_owned() })
-    }
-}
 
 /// What all partitions beat with. What is wrong with it is recorded with the membership, so that each turn has something for that record too.
 fn schema(with: bool) -> Value {
