@@ -267,29 +267,57 @@ async fn an_agent_that_is_killed_in_the_middle_of_a_script_leaves_what_the_next_
     hub.ends_quietly().await;
 }
 
+/// Whom all groups of partitions' Logs list, by the end of the address.
+async fn members(hub: &Hub) -> BTreeSet<String> {
+    let content = hub.content().await;
+    let groups: Vec<&String> = content.iter().filter(|line| line.contains("Logs_Partitions")).collect();
+    let is_member = |host: &String| groups.iter().all(|group| group.contains(&format!("'http://127.0.0.{host}:1'")));
+    (1..=9).map(|host| host.to_string()).filter(is_member).collect()
+}
+
 #[tokio::test]
-async fn two_hub_agents_that_lead_at_once_lose_nothing_and_agree() {
+async fn two_hub_agents_that_lead_at_once_while_partitions_change_and_join_lose_nothing_and_agree() {
     let hub = Hub::start().await;
     hub.turn(false).await;
     hub.pass().await;
     let mut agents = [hub.agent(), hub.agent()];
     let started = time::Instant::now();
-    let mut with = false;
+    let (mut with, mut beating, mut listed) = (false, vec!["1", "2", "3"], BTreeSet::new());
+    let mut new = ["4", "5", "6", "7", "8", "9"].into_iter();
     while started.elapsed() < Duration::from_secs(30) {
         with = !with;
-        let (logs, metrics): (&[&str], &[&str]) = if with { (&["A", "B"], &["M"]) } else { (&["A"], &[]) };
-        hub.beat(&[("Logs", logs), ("Metrics", metrics)]).await;
+        if with {
+            beating.extend(new.next());
+        }
+        let schema = if with {
+            json!([{"database": "Logs", "tables": ["A", "B"]}, {"database": "Metrics", "tables": ["M"]}])
+        } else {
+            json!([{"database": "Logs", "tables": ["A"]}])
+        };
+        hub.beat_of(&beating, &schema).await;
         for _ in 0..10 {
             assert_eq!(hub.has_kept_the_live().await, Ok(()));
+            let now = members(&hub).await;
+            assert!(listed.is_subset(&now), "{listed:?} were members, and {now:?} are left");
+            listed = now;
             time::sleep(Duration::from_millis(100)).await;
         }
     }
     for agent in &mut agents {
         agent.stop().await;
+        // Both have led.
+        let output = agent.output();
+        assert!(output.contains("pass ended outcome=done") && output.contains("hub changed"), "{output}");
     }
     hub.turn(with).await;
     let (code, output) = hub.pass().await;
     assert_eq!((code, hub.is_complete(with).await), (Some(0), Ok(())), "{output}");
+    // Where there is more, the third is blocked.
+    let mut federated: BTreeSet<String> = beating.iter().map(|host| (*host).to_owned()).collect();
+    if with {
+        federated.remove("3");
+    }
+    assert_eq!(members(&hub).await, federated, "{output}");
     // Neither thinks that the other's group is a person's.
     hub.ends_quietly().await;
 }
