@@ -140,6 +140,11 @@ impl KustoServer {
         lines.lines().filter(|line| line.contains(part)).count()
     }
 
+    /// All that it has printed so far.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
     /// Its process id; 0 once it has ended.
     pub fn pid(&self) -> u32 {
         self.process.pid().unwrap_or_default()

@@ -11,6 +11,7 @@ mod demo;
 mod every_fault;
 mod faults;
 mod faulty_hub;
+mod hangs;
 mod hostile;
 mod identity;
 mod impostors;

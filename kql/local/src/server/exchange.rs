@@ -121,7 +121,9 @@ pub(super) async fn exchange(app: Arc<App>, endpoint: Endpoint, request: Request
         if let Some(faults) = &app.faults {
             let said = endpoint.said(&sent);
             fault = faults.next(&line.path, &said, &sent);
-            if fault.is_some() {
+            if let Some(fault) = &fault {
+                // Told when it arrives: what is never answered is never recorded.
+                tracing::warn!(path = line.path, ?fault, "a fault on purpose");
                 // What is not done is recorded all the same.
                 RawBody { database: line.db, csl: line.csl, properties: line.properties } = said;
             }
