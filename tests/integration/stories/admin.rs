@@ -1,6 +1,6 @@
 //! What a program's admin port tells.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 use tests::{loopback, process::Process};
@@ -35,6 +35,12 @@ pub(crate) async fn until(url: &str, path: &str, fits: impl Fn(u16, &str) -> boo
         assert!(time::Instant::now() < deadline, "{path} still gives {status}:\n{body}");
         time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Of how many clusters a hub agent refuses something: each reason of its metrics, with its value.
+pub(crate) fn refused(metrics: &str) -> BTreeMap<&str, &str> {
+    let samples = metrics.lines().filter_map(|line| line.strip_prefix("adx_federation_refused_heartbeats{reason=\""));
+    samples.filter_map(|sample| sample.split_once("\"} ")).collect()
 }
 
 /// What a hub agent's status tells of a partition; null where it tells nothing of it.

@@ -1,13 +1,13 @@
 //! Schemas that are large: all of them together are more than one answer may hold, or one is more than any may be. The hub makes the rows itself, so that only the agent
 //! is sent them.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use serde_json::Value;
 use tests::process::Process;
 
 use crate::{
-    admin::{admin_url, get, partition_of, until},
+    admin::{admin_url, get, partition_of, refused, until},
     faulty_hub::Hub,
 };
 
@@ -134,6 +134,55 @@ async fn a_schema_beyond_all_reason_is_refused_by_its_length_and_harms_no_other(
     until(&url, "/status", |_, status| partition_of(status, LONG)["databases"]["Logs"] == 2 && is_quiet(0, status))
         .await;
     assert_eq!(members_of_b().await, Some([false, false, false, true]));
+    agent.stop().await;
+    hub.end().await;
+}
+
+/// Of a name, nothing is repaired: made to fit, it could be another table's.
+#[tokio::test]
+async fn a_name_outside_kustos_rules_is_refused_alone_and_counted_as_content() {
+    const WRITER: &str = "http://127.0.0.3:1";
+    const NAME: &str = "B' // x";
+    let counted = |content: &'static str| {
+        let others = ["no_endpoint", "false_claim", "foreign", "untrusted"].map(|reason| (reason, "0"));
+        others.into_iter().chain([("content", content)]).collect::<BTreeMap<_, _>>()
+    };
+    let hub = Hub::start().await;
+    beat(&hub, (1, 3), &short("\"A\"")).await;
+    let mut agent = hub.agent();
+    let url = admin_url(&agent).await;
+    until(&url, "/status", |_, status| status.contains("\"outcome\":\"unchanged\"")).await;
+    assert_eq!(refused(&get(&url, "/metrics").await.1), counted("0"));
+
+    beat(&hub, (3, 3), &short(&format!("\"A\", \"{NAME}\", \"C\""))).await;
+    let metrics = until(&url, "/metrics", |_, metrics| refused(metrics) == counted("1")).await;
+    assert!(metrics.lines().any(|line| line == "adx_federation_partitions{state=\"live\"} 3"), "{metrics}");
+    let has_c = |metrics: &str| {
+        // Beside `federated_A`, and `federation_status` in three databases.
+        let created = "adx_federation_changes_total{object=\"function\",action=\"create\",outcome=\"applied\"} 5";
+        metrics.lines().any(|line| line == created)
+    };
+    until(&url, "/metrics", |_, metrics| has_c(metrics)).await;
+    let content = hub.content().await;
+    let functions: Vec<&String> = content.iter().filter(|line| line.contains("federated_")).collect();
+    let is_there = |name: &str| functions.iter().any(|line| line.contains(&format!("\"{name}\"")));
+    assert!(functions.len() == 2 && is_there("federated_A") && is_there("federated_C"), "{functions:#?}");
+    let told = format!("Logs.tables[1]: the table name {NAME:?} holds '\\'': a Kusto name holds letters");
+    let is_told = |status: &str| {
+        let problems = &partition_of(status, WRITER)["problems"];
+        problems.as_array().is_some_and(|problems| problems.len() == 1)
+            && problems[0].as_str().is_some_and(|problem| problem.starts_with(&told))
+    };
+    let status = until(&url, "/status", |_, status| is_told(status)).await;
+    for other in ["http://127.0.0.1:1", "http://127.0.0.2:1"] {
+        assert_eq!(partition_of(&status, other)["problems"], Value::Array(Vec::new()), "{status}");
+    }
+    let asked = format!("federation_status() | where Partition == '{WRITER}' | project State, Reason");
+    let row = hub.server.query("Logs", &asked).await.expect("the hub answers").text_rows().concat();
+    assert!(row[0] == "live" && row[1].starts_with(&told), "{row:?}");
+
+    beat(&hub, (3, 3), &short("\"A\", \"C\"")).await;
+    until(&url, "/metrics", |_, metrics| refused(metrics) == counted("0")).await;
     agent.stop().await;
     hub.end().await;
 }

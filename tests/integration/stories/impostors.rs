@@ -1,16 +1,17 @@
 //! Who beats as somebody else, or nearly: hosts that look like a partition's, and two agents of one cluster.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use serde_json::{Value, json};
 use tests::{
     fleet::{Fleet, Pace},
+    kusto::KustoServer,
     process::Process,
     telemetry::REGIONS,
 };
 
 use crate::{
-    admin::{admin_url, partition_of, until},
+    admin::{admin_url, partition_of, refused, until},
     faulty_hub::{DATABASES, Hub},
     support::{SOON, end, hub_content, until_printed_after, until_regions, whole_content},
     trust::hub_with,
@@ -99,6 +100,64 @@ async fn hosts_that_look_like_a_partitions_are_refused_or_strangers_and_harm_no_
     let row = hub.server.query("Logs", &asked).await.expect("the hub answers").text_rows().concat();
     assert!(row[0] == "untrusted" && row[1].contains("allowedPartitions"), "{row:?}");
     agent.stop().await;
+    hub.end().await;
+}
+
+/// A cluster that beats, answers, and has not what it announces.
+#[tokio::test]
+async fn a_cluster_that_fails_its_canary_query_is_counted_as_untrusted_until_it_passes() {
+    let hub = Hub::start().await;
+    let record = hub.folder.path().join("candidate.jsonl");
+    let mut candidate = KustoServer::start(0, &["Logs"], &record, &[]).await;
+    let schema = json!([{"database": "Logs", "tables": ["A"]}]);
+    hub.beat_with(&schema).await;
+    let (code, output) = hub.pass().await;
+    assert_eq!(code, Some(0), "{output}");
+    let before = hub.content().await;
+
+    hub.document("entityGroups: [{by: geo}], canary: true");
+    hub.beat_as(&[&candidate.url], "EU", &schema).await;
+    let mut agent = hub.agent();
+    let url = admin_url(&agent).await;
+    // The clocks of all four are months behind.
+    let counted = |untrusted: &'static str| {
+        BTreeMap::from([
+            ("no_endpoint", "0"),
+            ("false_claim", "0"),
+            ("foreign", "0"),
+            ("untrusted", untrusted),
+            ("content", "4"),
+        ])
+    };
+    let states = |metrics: &str, live: usize, untrusted: usize| {
+        [("live", live), ("untrusted", untrusted)].iter().all(|(state, count)| {
+            metrics.lines().any(|line| line == format!("adx_federation_partitions{{state=\"{state}\"}} {count}"))
+        })
+    };
+    let is_quiet = |status: &str| status.contains("\"outcome\":\"unchanged\"");
+    let status = until(&url, "/status", |_, status| is_quiet(status)).await;
+    let told = partition_of(&status, &candidate.url);
+    let failed = "its canary query failed: canary failed on ";
+    assert!(told["state"] == "untrusted", "{told:#}");
+    assert!(told["reason"].as_str().is_some_and(|reason| reason.starts_with(failed)), "{told:#}");
+    until(&url, "/metrics", |_, metrics| refused(metrics) == counted("1") && states(metrics, 3, 1)).await;
+    let asked = format!("federation_status() | where Partition == '{}' | project State, Reason", candidate.url);
+    let row = hub.server.query("Logs", &asked).await.expect("the hub answers").text_rows().concat();
+    assert!(row[0] == "untrusted" && row[1].starts_with(failed), "{row:?}");
+    assert_eq!(hub.content().await, before);
+    agent.stop().await;
+
+    // It has it, and a new agent asks again at once.
+    candidate.command("Logs", ".create table A (a:long)").await.expect("the cluster takes a table");
+    agent = hub.agent();
+    let url = admin_url(&agent).await;
+    until(&url, "/metrics", |_, metrics| refused(metrics) == counted("0") && states(metrics, 4, 0)).await;
+    until(&url, "/status", |_, status| is_quiet(status)).await;
+    let content = hub.content().await;
+    // Its database's group and that of its geography, in two databases.
+    assert_eq!(content.iter().filter(|line| line.contains(&candidate.url)).count(), 4, "{content:#?}");
+    agent.stop().await;
+    candidate.process().stop().await;
     hub.end().await;
 }
 
