@@ -1,8 +1,9 @@
-//! Guards of a hub's agent in a cluster: while one holds, the object's condition names it and an Event tells, and no longer. The agent is a real one in a pod; its
-//! partitions are rows and nothing else, which the story writes.
+//! Guards of a hub's agent in a cluster: while one holds, the object's condition names it, an Event tells, whoever asks in Kusto is told, and no longer. The agent is a
+//! real one in a pod; its partitions are rows and nothing else, which the story writes.
 
 use std::{fs, time::Duration};
 
+use futures::future;
 use serde_json::{Value, json};
 use tests::{
     cluster::{PATIENCE, TestNamespace, condition_of},
@@ -29,7 +30,9 @@ async fn while_beating<T>(fleet: &Fleet, partitions: &[usize], awaited: impl Fut
     let beating = async {
         let started = time::Instant::now();
         while started.elapsed() < PATIENCE * 4 {
-            fleet.hub.command("FleetDiscovery", &command).await.expect("the hub takes heartbeats");
+            if !partitions.is_empty() {
+                fleet.hub.command("FleetDiscovery", &command).await.expect("the hub takes heartbeats");
+            }
             time::sleep(Duration::from_millis(400)).await;
         }
     };
@@ -45,6 +48,24 @@ fn holds(object: &Value, reason: &str, texts: &[&str]) -> bool {
         let message = guarded["message"].as_str().unwrap_or_default();
         guarded["status"] == "True" && guarded["reason"] == reason && texts.iter().all(|text| message.contains(text))
     })
+}
+
+/// Waits until a guard of this reason holds: while some partitions beat, the condition has all of these texts, and whoever asks in Kusto is told of these guards. An Event
+/// has the first of the texts.
+async fn until_held(
+    test: &TestNamespace,
+    fleet: &Fleet,
+    beating: &[usize],
+    reason: &str,
+    texts: &[&str],
+    guards: &str,
+) {
+    const GUARDS: &str = "federation_status() | distinct Guards";
+    // A hold may end by itself: both are looked for at once.
+    let shows = test.until("ADXCluster", "hub", |hub| holds(hub, reason, texts));
+    let tells = fleet.hub_until("Logs", GUARDS, PATIENCE, |table| table.column("Guards") == [guards]);
+    while_beating(fleet, beating, future::join(shows, tells)).await;
+    while_beating(fleet, beating, until_event(test, reason, texts[0])).await;
 }
 
 /// Whether so many of all partitions are live, and nothing is held.
@@ -77,34 +98,44 @@ async fn a_guard_is_a_condition_and_an_event_while_it_holds_and_no_longer() {
     test.apply(&hub.replace("    macroExpand:", membership)).await;
     while_beating(&fleet, &all, test.until("ADXCluster", "hub", |hub| is_free(hub, PARTITIONS))).await;
 
-    // What the hub answers to the question for heartbeats is no answer.
+    // What the hub answers to the question for heartbeats is no answer, for longer than one of the partitions may be silent. The hub is not written to, so that nobody is told
+    // there.
     fleet.hub.fail(&json!([{"text": "NewBeats", "fault": "html"}]));
     let unread = "the heartbeats could not be read completely";
-    let is_unread = |hub: &Value| {
-        let federated = condition_of(hub, "Federated");
-        holds(hub, "IncompleteRead", &[unread]) && federated.is_some_and(|federated| federated["reason"] == "Held")
-    };
-    while_beating(&fleet, &all, test.until("ADXCluster", "hub", is_unread)).await;
-    until_event(&test, "IncompleteRead", unread).await;
+    until_held(&test, &fleet, &all[1..], "IncompleteRead", &[unread], "").await;
+    let is_held = test.until_condition("ADXCluster", "hub", "Federated", "False", "Held");
+    while_beating(&fleet, &all[1..], is_held).await;
+    let silent = "federation_status() | where Partition == 'http://127.0.0.1:1' | project IsLong = Silence > 9s";
+    let is_silent = fleet.hub_until("Logs", silent, PATIENCE, |table| table.column("IsLong") == ["true"]);
+    while_beating(&fleet, &all[1..], is_silent).await;
+    // Its silence began while nobody saw it. It returns before that is believed.
     fleet.hub.fail(&json!([]));
+    let unwatched = "1 expired partition(s) stay federated until this agent has watched for one heartbeatTTL";
+    until_held(&test, &fleet, &all[1..], "StartupGrace", &[unwatched], "startup_grace").await;
     while_beating(&fleet, &all, test.until("ADXCluster", "hub", |hub| is_free(hub, PARTITIONS))).await;
 
     // All of the west fall silent, which is less than half of the fleet, and two of the east. Whoever may leave does not yet: the hub takes no change.
     fleet.hub.fail(&json!([{"text": ".execute database script", "fault": "html"}]));
     let (west, budget) = ("3 of 3 partitions of zone 'WEST'", "2 partitions are to leave, at most 1 in one pass");
-    let is_mass = |hub: &Value| holds(hub, "MassExpiry", &[west, budget, "acknowledgedPlan"]);
-    while_beating(&fleet, &all[2..EAST], test.until("ADXCluster", "hub", is_mass)).await;
-    while_beating(&fleet, &all[2..EAST], until_event(&test, "MassExpiry", west)).await;
+    let both = "mass_expiry, removal_budget";
+    until_held(&test, &fleet, &all[2..EAST], "MassExpiry", &[west, budget, "acknowledgedPlan"], both).await;
     // The west is back. One of the two others may leave in each pass.
-    let is_budget = |hub: &Value| holds(hub, "RemovalBudget", &[budget]);
-    while_beating(&fleet, &all[2..], test.until("ADXCluster", "hub", is_budget)).await;
-    while_beating(&fleet, &all[2..], until_event(&test, "RemovalBudget", budget)).await;
+    until_held(&test, &fleet, &all[2..], "RemovalBudget", &[budget], "removal_budget").await;
     let group = fleet.hub.command("Logs", GROUP).await.expect("the hub answers");
     assert_eq!(listed(&group), all);
     fleet.hub.fail(&json!([]));
     let has_left = fleet.hub_until("Logs", GROUP, PATIENCE, |group| listed(group) == all[2..]);
     while_beating(&fleet, &all[2..], has_left).await;
     while_beating(&fleet, &all[2..], test.until("ADXCluster", "hub", |hub| is_free(hub, PARTITIONS - 2))).await;
+
+    // All fall silent, and all but one return. So does that one, before its time is over.
+    let dark = "in the heartbeat table has a beat younger than heartbeatTTL";
+    until_held(&test, &fleet, &[], "NoLiveHeartbeat", &[dark], "no_live_heartbeat").await;
+    let recovering = "beats have returned to a fleet that was held: 1 expired partition(s) stay federated until";
+    until_held(&test, &fleet, &all[3..], "Recovering", &[recovering], "recovering").await;
+    while_beating(&fleet, &all[2..], test.until("ADXCluster", "hub", |hub| is_free(hub, PARTITIONS - 2))).await;
+    let group = fleet.hub.command("Logs", GROUP).await.expect("the hub answers");
+    assert_eq!(listed(&group), all[2..]);
     drop(operator);
     end(test, fleet).await;
 }
