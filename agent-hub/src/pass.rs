@@ -29,7 +29,9 @@ use crate::{
     guards::HoldReason,
     hub::Hub,
     membership::Membership,
-    observe::{HeartbeatMemory, Known, ObjectMemory, ObserveError, read_heartbeats, read_hub, read_members},
+    observe::{
+        HeartbeatMemory, HeartbeatReading, Known, ObjectMemory, ObserveError, read_heartbeats, read_hub, read_members,
+    },
     plan::{Change, Decision, Hold, Plan, plan},
     report::{Report, Work},
     settings::{self, Settings},
@@ -77,6 +79,8 @@ struct Seen {
     fleet: Fleet,
     hub: Hub,
     problems: Vec<String>,
+    /// Those of them that are failures of ours to read.
+    failures: Vec<String>,
     refused: BTreeMap<RefusalReason, usize>,
 }
 
@@ -168,10 +172,11 @@ impl HubAgent {
         }
         let mut failures: Vec<String> = set_up.iter().filter_map(|set_up| set_up.result.clone().err()).collect();
         failures.extend(missing.left_alone.iter().cloned());
-        let Seen { now: server_now, fleet, hub, problems, refused } = match self.see(&missing).await {
+        let Seen { now: server_now, fleet, hub, problems, failures: unread, refused } = match self.see(&missing).await {
             Ok(seen) => seen,
             Err(blind) => return self.blind(now, blind, failures),
         };
+        failures.extend(unread);
         self.report.fleet(&fleet, &refused);
         self.memory.count_from(server_now);
         let decision = plan(&fleet, &hub, &self.membership, server_now, &self.settings);
@@ -269,7 +274,8 @@ impl HubAgent {
         self.membership = membership;
         self.columns.judge(self.membership.outdated(&fleet), &fleet);
         self.seen_at = Some(reading.now);
-        Ok(Seen { now: reading.now, fleet, hub, problems: reading.problems, refused: reading.refused })
+        let HeartbeatReading { now, problems, failures, refused, .. } = reading;
+        Ok(Seen { now, fleet, hub, problems, failures, refused })
     }
 
     /// A hub may write a function's text in other words than ours: as it is right after we put it, so it is right.

@@ -64,8 +64,10 @@ pub struct HeartbeatReading {
     pub changed: BTreeSet<(ClusterEndpoint, DatabaseName)>,
     /// Partitions of which this process knew no schema before.
     pub first: BTreeSet<ClusterEndpoint>,
-    /// Rows that are of no partition, in sentences.
+    /// Rows that are of no partition, and [`Self::failures`], in sentences.
     pub problems: Vec<String>,
+    /// Schemas that could not be fetched: their partitions go on with what is known of them.
+    pub failures: Vec<String>,
     /// How many of those there are.
     pub refused: BTreeMap<RefusalReason, usize>,
 }
@@ -129,18 +131,19 @@ pub async fn read_heartbeats(
         let enough = ReadHeartbeats::ENOUGH;
         problems.insert(0, format!("more than {enough} endpoints beat: all that are federated or listed are looked at, and of the others only some"));
     }
-    let mut unread = BTreeSet::new();
+    let (mut unread, mut failures) = (BTreeSet::new(), Vec::new());
     for endpoints in memory.wanted(&rows, admitted) {
         let request = ReadSchemas { database, source, windows, endpoints: &endpoints }.request();
         // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
         match hub.send(&request).await.map_err(asking(SCHEMAS)) {
             Ok(answer) => memory.learn(&answer, &rows).map_err(decoding(SCHEMAS))?,
             Err(error) => {
-                problems.push(format!("{} schema(s) could not be read: {}", endpoints.len(), chain(&error)));
+                failures.push(format!("{} schema(s) could not be read: {}", endpoints.len(), chain(&error)));
                 unread.extend(endpoints);
             }
         }
     }
+    problems.extend(failures.iter().cloned());
     memory.partitions.retain(|endpoint, _| rows.contains_key(endpoint));
     memory.turns.retain(|endpoint| rows.contains_key(endpoint));
     memory.interner.forget_unused();
@@ -157,7 +160,7 @@ pub async fn read_heartbeats(
     });
     let beats = beats.collect();
     let (changed, first) = (mem::take(&mut memory.changed), mem::take(&mut memory.first));
-    Ok(HeartbeatReading { now, beats, changed, first, problems, refused })
+    Ok(HeartbeatReading { now, beats, changed, first, problems, failures, refused })
 }
 
 /// Schemas are large, and whoever is not expired has sent one within the time to live; twice that leaves room.

@@ -93,9 +93,7 @@ async fn a_request_of_a_pass_that_is_never_answered_is_given_up_and_nobody_is_re
             agent.stop().await;
             settles
         } else {
-            // What cannot be read of schemas alone stays as it was known, and is no failure.
-            let expected = if request == SCHEMAS { Exit::Done } else { Exit::Failed };
-            assert_eq!((exit, is_incomplete), (expected, false), "{request}: {status:#}");
+            assert_eq!((exit, is_incomplete), (Exit::Failed, false), "{request}: {status:#}");
             hub.converges(is_right).await
         };
         assert_eq!(converges, Ok(()), "{request}");
@@ -104,7 +102,6 @@ async fn a_request_of_a_pass_that_is_never_answered_is_given_up_and_nobody_is_re
 }
 
 const HEARTBEATS: &str = "NewBeats";
-const SCHEMAS: &str = "_endpoints";
 
 #[tokio::test]
 async fn a_request_that_sets_up_a_hub_or_asks_a_partition_and_is_never_answered_removes_nobody_and_lets_nobody_in() {
