@@ -34,19 +34,19 @@ pub(crate) fn millis(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 
-/// Resident memory of a process in MiB.
-pub(crate) fn resident_mib(pid: u32) -> f64 {
-    status_kib(pid, "VmRSS:") / 1024.0
+/// Resident memory of a process in MB.
+pub(crate) fn resident_mb(pid: u32) -> f64 {
+    status_mb(pid, "VmRSS:")
 }
 
-/// What of it is the process's own, in MiB: the rest is pages of its program, which processes share.
-pub(crate) fn own_mib(pid: u32) -> f64 {
-    status_kib(pid, "RssAnon:") / 1024.0
+/// That, and what of it is the process's own: the rest is pages of its program, which processes share.
+pub(crate) fn memory(pid: u32) -> String {
+    format!("{:.1} MB, its own {:.1} MB", resident_mb(pid), status_mb(pid, "RssAnon:"))
 }
 
 /// The most resident memory that a process had, in MB.
 pub(crate) fn peak_mb(pid: u32) -> f64 {
-    status_kib(pid, "VmHWM:") * 1024.0 / 1e6
+    status_mb(pid, "VmHWM:")
 }
 
 /// Only as it is released does a program take the same memory on every machine: built for release, and linked with all that it needs, so that no library of the machine is in
@@ -56,20 +56,11 @@ pub(crate) fn is_as_released(pid: u32) -> bool {
     !cfg!(debug_assertions) && !maps.contains(".so")
 }
 
-/// Fails if a program at rest takes more than its goal, in MB.
-pub(crate) fn assert_within(what: &str, pid: u32, goal: f64) {
-    let resident = resident_mib(pid) * 1.048_576;
-    assert!(
-        !is_as_released(pid) || resident <= goal,
-        "{what} takes {resident:.1} MB at rest, and {goal} MB is the goal"
-    );
-}
-
-fn status_kib(pid: u32, field: &str) -> f64 {
+fn status_mb(pid: u32, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let kib =
         status.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
-    kib.unwrap_or(f64::NAN)
+    kib.map_or(f64::NAN, |kib| kib * 1024.0 / 1e6)
 }
 
 /// The processor time that a process has used, in seconds.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::figures::line;
+use crate::figures::{is_as_released, line};
 
 /// Those that were missed.
 #[derive(Debug, Default)]
@@ -13,6 +13,17 @@ impl Goals {
     pub(crate) fn at_most(&mut self, what: &str, figure: f64, most: f64) {
         // What cannot be measured keeps no goal.
         self.judge(what, &format!("{}, at most {}", short(figure), short(most)), figure <= most);
+    }
+
+    /// A figure of a process that must not be higher, where the process is as it is released: else the machine has its part in it, and that is told.
+    pub(crate) fn as_released(&mut self, pid: u32, what: &str, figure: f64, most: f64) {
+        if is_as_released(pid) {
+            self.at_most(what, figure, most);
+        } else {
+            let found =
+                format!("NOT JUDGED: {}, by a program that is not built and linked as it is released", short(figure));
+            line(&format!("goal: {what}"), &found);
+        }
     }
 
     /// What must be so.

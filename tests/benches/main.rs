@@ -41,7 +41,7 @@ async fn main() -> ExitCode {
         changes::run(&mut goals).await;
     }
     if is_asked("operator") {
-        operator::run().await;
+        operator::run(&mut goals).await;
     }
     goals.end()
 }

@@ -9,7 +9,7 @@ use tests::{
     telemetry::REGIONS,
 };
 
-use crate::figures::{line, own_mib, resident_mib, rest};
+use crate::figures::{line, memory, rest};
 
 pub(crate) async fn run() {
     println!("Programs at rest, resident memory");
@@ -27,7 +27,7 @@ pub(crate) async fn run() {
         ("kusto-local (hub of the demo)", server),
     ] {
         let pid = pid.expect("it runs");
-        line(name, &format!("{:.1} MiB, its own {:.1} MiB", resident_mib(pid), own_mib(pid)));
+        line(name, &memory(pid));
     }
     for process in [&mut operator, &mut hub, &mut partition] {
         process.stop().await;
