@@ -369,8 +369,10 @@ fn a_database_whose_groups_could_not_be_read_is_left_alone_and_the_others_go_on(
 
 #[test]
 fn a_persons_own_functions_groups_and_tables_are_never_touched() {
+    // The mark of the first builds, which says nothing of the place.
+    let placeless = "x [adx-federation 0123456789abcdef01234567]";
     let mut hub = hub(&["Logs"]);
-    let fleet = fleet(&[("eu", 1, logs(&["A", "B", "C"]))]);
+    let fleet = fleet(&[("eu", 1, logs(&["A", "B", "C", "D"]))]);
     // As one copies a function of ours to edit it: folder and docstring come along.
     let Change::PutFunction { function: put, .. } = &planned(&fleet, &hub).changes[1] else { panic!() };
     let logs_database = hub.databases.get_mut(&database("Logs")).unwrap();
@@ -379,6 +381,8 @@ fn a_persons_own_functions_groups_and_tables_are_never_touched() {
         ("federated_Gone", "federation_facades", "in our folder, without our mark"),
         ("MyErrors", "federation_facades", &*put.docstring()),
         ("federated_Copy", "federation_facades", &put.docstring()),
+        ("federated_D", "federation_facades", placeless),
+        ("federated_Past", "federation_facades", placeless),
     ] {
         let name = FunctionName::new(name).unwrap();
         let function = existing(&name, folder, docstring);
@@ -391,7 +395,9 @@ fn a_persons_own_functions_groups_and_tables_are_never_touched() {
     let plan = planned(&fleet, &hub);
     let ours = ["create entity group federated_Logs_Partitions in Logs", "create function federated_C in Logs"];
     assert_eq!(shown(&plan), ours);
-    assert_eq!(plan.problems.len(), 3, "{:?}", plan.problems);
+    assert_eq!(plan.problems.len(), 4, "{:?}", plan.problems);
+    let told = "the function 'federated_D' in 'Logs' was not made by us and is left alone: rename it to have ours made";
+    assert!(plan.problems.iter().any(|problem| problem == told), "{:?}", plan.problems);
 }
 
 fn existing(name: &FunctionName, folder: &str, docstring: &str) -> ExistingFunction {
