@@ -233,6 +233,12 @@ async fn a_dark_fleet_is_removed_by_acknowledging_its_plan_and_by_nothing_else()
         let (code, output) = once(&fleet, &other, how).await;
         assert_eq!((code, output.matches(&told).count()), (Some(3), 1), "{how}: {output}");
     }
+    // Where no change is made at all, the log has what is held, too.
+    let (code, output) = once(&fleet, &impatient("planning", "    mode: Plan"), "--once").await;
+    assert_eq!(code, Some(3), "{output}");
+    let planned = format!("planned change plan=\"{hash}\"");
+    let is_shown = |line: &str| line.contains(&planned) && line.contains("drop function federated_Requests in Logs");
+    assert!(output.lines().any(is_shown), "{output}");
     assert_eq!(hub_content(&fleet).await, before);
     // Whoever asks in Kusto sees which guard holds, at every partition.
     let guards = async || {
