@@ -33,7 +33,7 @@ use crate::{
         HeartbeatMemory, HeartbeatReading, Known, ObjectMemory, ObserveError, read_heartbeats, read_hub, read_members,
     },
     plan::{Change, Decision, Hold, Plan, plan},
-    report::{Report, Work},
+    report::{Report, Work, planned_outcome},
     settings::{self, Settings},
     setup::{self, Memory, Missing, SetUp, Setup, SetupError},
     trust::{Admission, Trust, without_crowd},
@@ -168,7 +168,7 @@ impl HubAgent {
             Err(error) => return self.failed(now, &error),
         };
         if missing.heartbeat_table {
-            return self.report.planned(now, &missing, &Plan::default());
+            return self.report.planned(now, &missing, &Plan::default(), &missing.left_alone);
         }
         let mut failures: Vec<String> = set_up.iter().filter_map(|set_up| set_up.result.clone().err()).collect();
         failures.extend(missing.left_alone.iter().cloned());
@@ -195,7 +195,7 @@ impl HubAgent {
         };
         plan.problems.extend(problems);
         if is_plan_only {
-            return self.report.planned(now, &missing, &plan);
+            return self.report.planned(now, &missing, &plan, &failures);
         }
         let (applied, unrecorded) = apply(&self.hub, &self.config, plan.clone(), now).await;
         failures.extend(unrecorded);
@@ -505,38 +505,40 @@ pub async fn preview(config: HubConfig, world: World) -> Exit {
 async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
     let missing = setup::look(&agent.hub, &agent.config).await.map_err(|error| chain(&error))?;
     let mut lines: Vec<String> = missing.commands.iter().map(|command| format!("set up: {}", command.text())).collect();
+    let problem = |problem: &String| format!("problem: {problem}");
     if missing.heartbeat_table {
         lines.push("The rest follows from the heartbeats, and there is no heartbeat table yet.".to_owned());
-        return Ok((lines.join("\n"), Exit::Done));
+        lines.extend(missing.left_alone.iter().map(problem));
+        return Ok((lines.join("\n"), planned_outcome(&missing, &Plan::default(), &missing.left_alone).into()));
     }
-    let (decision, mut problems) = match agent.see(&missing).await {
-        Ok(Seen { now, fleet, hub, problems, .. }) => {
+    let (decision, mut problems, unread) = match agent.see(&missing).await {
+        Ok(Seen { now, fleet, hub, problems, failures, .. }) => {
             for partition in fleet.values().filter(|partition| partition.state == PartitionState::Untrusted) {
                 let why = partition.reason.as_deref().unwrap_or_default();
                 lines.push(format!("not federated: {}: {why}", partition.beat.endpoint));
             }
-            (plan(&fleet, &hub, &agent.membership, now, &agent.settings), problems)
+            (plan(&fleet, &hub, &agent.membership, now, &agent.settings), problems, failures)
         }
         Err(Blind::Failed(error)) => return Err(chain(&error)),
         Err(Blind::Incomplete(error)) => {
             let reason = HoldReason::IncompleteRead { why: chain(&error) };
-            (Decision::Hold(Hold { reason, released: None, kept: BTreeMap::new() }), Vec::new())
+            (Decision::Hold(Hold { reason, released: None, kept: BTreeMap::new() }), Vec::new(), Vec::new())
         }
     };
-    problems.extend(missing.left_alone);
-    let (held, released) = match decision {
-        Decision::Hold(Hold { reason, released, .. }) => (vec![reason], released),
+    problems.extend(missing.left_alone.iter().cloned());
+    let (held, released, outcome) = match decision {
+        Decision::Hold(Hold { reason, released, .. }) => (vec![reason], released, PassOutcome::Held),
         Decision::Apply(plan) => {
+            let outcome = planned_outcome(&missing, &plan, &[unread, missing.left_alone.clone()].concat());
             lines.extend(plan.acknowledged.iter().map(|reason| format!("acknowledged: {reason}")));
             lines.extend(plan.changes.iter().map(Change::in_full));
             if !plan.changes.is_empty() {
                 lines.push(format!("plan {}", plan.hash()));
             }
             problems.extend(plan.problems);
-            (plan.held, plan.released)
+            (plan.held, plan.released, outcome)
         }
     };
-    let exit = if held.is_empty() { Exit::Done } else { Exit::Held };
     lines.extend(held.iter().map(|reason| format!("held: {reason}")));
     if let Some(released) = released {
         lines.extend(released.other_than(agent.settings.acknowledged_plan.as_deref()));
@@ -544,10 +546,12 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
         lines.extend(released.changes.iter().map(|change| format!("  {}", change.in_full().replace('\n', "\n  "))));
     }
     if lines.is_empty() {
-        lines.push("Nothing has to change.".to_owned());
+        let is_whole = outcome == PassOutcome::Unchanged;
+        let nothing = if is_whole { "Nothing has to change." } else { "Nothing has to change by what could be read." };
+        lines.push(nothing.to_owned());
     }
-    lines.extend(problems.iter().map(|problem| format!("problem: {problem}")));
-    Ok((lines.join("\n"), exit))
+    lines.extend(problems.iter().map(problem));
+    Ok((lines.join("\n"), outcome.into()))
 }
 
 #[cfg(test)]

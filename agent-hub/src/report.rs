@@ -281,16 +281,12 @@ impl Report {
         }
     }
 
-    /// The pass worked out what it would change, and changed nothing.
-    pub fn planned(&mut self, at: Timestamp, missing: &Missing, plan: &Plan) -> PassOutcome {
-        let problems = each_once(missing.left_alone.iter().chain(&plan.problems).cloned());
+    /// The pass worked out what it would change, and changed nothing. `failures`: what could not be read, or is left alone of the set-up, in sentences.
+    pub fn planned(&mut self, at: Timestamp, missing: &Missing, plan: &Plan, failures: &[String]) -> PassOutcome {
+        let problems = each_once(failures.iter().chain(&plan.problems).cloned());
         self.log_new_problems(&problems);
         self.log_guards(plan);
-        let outcome = match (plan.changes.len() + missing.commands.len(), plan.held.is_empty()) {
-            (0, true) => PassOutcome::Unchanged,
-            (_, true) => PassOutcome::Planned,
-            (_, false) => PassOutcome::Held,
-        };
+        let outcome = planned_outcome(missing, plan, failures);
         let set_up = missing.commands.iter().map(|command| ChangeStatus {
             change: command.text().to_owned(),
             reason: SET_UP.to_owned(),
@@ -445,6 +441,16 @@ impl Report {
         self.status.last_pass = Some(pass);
         self.world.admin.set_status(&self.status);
         outcome
+    }
+}
+
+/// How a pass ends that makes none of its changes: as if it had made them, a plan from an incomplete view is no whole one.
+pub fn planned_outcome(missing: &Missing, plan: &Plan, failures: &[String]) -> PassOutcome {
+    match plan.unread_databases + failures.len() {
+        1.. => PassOutcome::Partial,
+        0 if !plan.held.is_empty() => PassOutcome::Held,
+        0 if plan.changes.len() + missing.commands.len() > 0 => PassOutcome::Planned,
+        0 => PassOutcome::Unchanged,
     }
 }
 

@@ -205,10 +205,31 @@ async fn what_the_hub_refuses_of_a_plan_is_the_first_problem_that_an_agent_tells
 }
 
 #[tokio::test]
-async fn what_is_left_alone_of_the_set_up_is_told_where_no_change_is_made() {
-    let mut report = Report::new(World::new("agent-hub"), &hub_config("mode: Plan, "));
-    let missing = Missing { left_alone: vec!["a table is somebody else's".to_owned()], ..Missing::default() };
-    report.planned(now(), &missing, &Plan::default());
-    let pass = report.federation().last_pass.unwrap();
-    assert_eq!((pass.outcome.as_str(), pass.problems), ("unchanged", vec!["a table is somebody else's".to_owned()]));
+async fn a_plan_is_whole_only_where_all_was_read_and_is_shown_all_the_same() {
+    let (database, function) = (DatabaseName::new("Logs").unwrap(), FunctionName::new("federated_A").unwrap());
+    let changes = vec![Change::DropFunction { database, function }];
+    let held = vec![HoldReason::NoLiveHeartbeat { known: 1 }];
+    let (quiet, due) = (Plan::default(), Plan { changes, ..Plan::default() });
+    let holding = Plan { held, ..due.clone() };
+    let unread = |plan: &Plan| Plan { unread_databases: 1, ..plan.clone() };
+    let failure = ["a schema could not be read".to_owned()];
+    for (plan, failures, expected) in [
+        (&quiet, &failure[..0], "unchanged"),
+        (&due, &failure[..0], "planned"),
+        (&holding, &failure[..0], "held"),
+        (&quiet, &failure[..], "partial"),
+        (&due, &failure[..], "partial"),
+        (&holding, &failure[..], "partial"),
+        (&unread(&quiet), &failure[..0], "partial"),
+        (&unread(&due), &failure[..0], "partial"),
+        (&unread(&holding), &failure[..0], "partial"),
+    ] {
+        let mut report = Report::new(World::new("agent-hub"), &hub_config("mode: Plan, "));
+        report.planned(now(), &Missing::default(), plan, failures);
+        let told = report.federation();
+        let pass = told.last_pass.unwrap();
+        assert_eq!((pass.outcome.as_str(), pass.problems.as_slice()), (expected, failures), "{plan:?}");
+        let shown = told.plan.map_or(0, |plan| plan.changes.len());
+        assert_eq!(shown, plan.changes.len(), "{expected}: {plan:?}");
+    }
 }

@@ -11,9 +11,9 @@ label! {
         Done = "done",
         /// Nothing had to be written. The normal state of a hub.
         Unchanged = "unchanged",
-        /// Some of it failed (a hub, a database), the rest was done. Look at the failures' own metrics; the next pass tries again.
+        /// Some of it failed (a hub, a database, a schema), the rest was done, or planned. Look at the failures' own metrics; the next pass tries again.
         Partial = "partial",
-        /// Changes are planned and not made, because the document says so (`mode: Plan`, `suspend`).
+        /// Changes are planned, from all that there is to see, and not made, because the document says so (`mode: Plan`, `suspend`).
         Planned = "planned",
         /// A guard held changes back. A person should look at `guard_active`; the world is as it was.
         Held = "held",

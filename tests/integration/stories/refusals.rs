@@ -1,4 +1,5 @@
-//! What the hub refuses beside the changes of a plan is told as those are: in the status and the log, and by how the pass ends.
+//! What the hub refuses beside the changes of a plan is told as those are: in the status and the log, and by how the pass ends. So is what it does not let be read,
+//! where changes are only planned.
 
 use serde_json::{Value, json};
 
@@ -160,4 +161,51 @@ async fn a_table_of_which_the_hub_does_not_tell_is_not_taken_for_one_that_is_not
         assert_eq!(hub.written().split_off(written), [""; 0], "{look}: {output}");
     }
     hub.ends_quietly().await;
+}
+
+#[tokio::test]
+async fn a_plan_from_what_could_not_all_be_read_is_shown_and_is_partial() {
+    const DUE: &str = "create function federation_status in Metrics";
+    let hub = Hub::start().await;
+    hub.document("canary: false");
+    hub.beat(&[("Logs", &["A"])]).await;
+    let (code, output) = hub.pass().await;
+    assert_eq!(code, Some(0), "{output}");
+    hub.server.command("Metrics", ".drop function federation_status").await.expect("anybody may");
+    // There is something to do in Logs, too.
+    hub.beat(&[("Logs", &["A", "B"])]).await;
+    hub.document("mode: Plan");
+    let written = hub.written().len();
+    for (rules, told) in [
+        (
+            json!([{"database": "Logs", "text": ".show entity_groups", "fault": {"status": 400}}]),
+            "the hub database 'Logs' is left as it is: its entity groups could not be read: ",
+        ),
+        (refuse("_endpoints", 0), "3 schema(s) could not be read: "),
+        (refuse("['Heartbeats'] policy caching", 0), "the hub does not show a policy, which is left as it is: .show "),
+    ] {
+        hub.fail(&rules);
+        for how in ["--plan", "--once"] {
+            let (code, output) = hub.run(&[how]).await;
+            assert_eq!(code, Some(1), "{how}: {rules}: {output}");
+            assert!(output.contains(told) && output.contains(DUE), "{how}: {rules}: {output}");
+        }
+        let mut agent = hub.agent();
+        let url = admin_url(&agent).await;
+        let is_told = |_: u16, status: &str| tells(status, "partial", told) && status.contains(DUE);
+        until(&url, "/status", is_told).await;
+        hub.fail(&json!([]));
+        let is_whole = |_: u16, status: &str| {
+            let status: Value = serde_json::from_str(status).unwrap_or_default();
+            let pass = &status["lastPass"];
+            let shows_both = [DUE, "federated_B"].iter().all(|due| pass["planned"].to_string().contains(due));
+            pass["outcome"] == "planned" && pass["problems"] == json!([]) && shows_both
+        };
+        until(&url, "/status", is_whole).await;
+        agent.stop().await;
+    }
+    let (code, output) = hub.run(&["--plan"]).await;
+    assert!(code == Some(0) && output.contains(DUE) && output.contains("federated_B"), "{code:?}: {output}");
+    assert_eq!(hub.written().split_off(written), [""; 0]);
+    hub.end().await;
 }
