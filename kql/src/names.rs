@@ -252,6 +252,17 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_is_told_without_secrets() {
+        for (name, shown) in [
+            ("https://me:hunter2@x.example?sig=hunter2", "\"https://…@x.example?…\""),
+            ("Password=hunter2", "\"Password=…\""),
+        ] {
+            let error = TableName::new(name).unwrap_err().to_string();
+            assert!(error.contains(shown) && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
     fn database_names_compare_without_case_and_tables_with_it() {
         assert_eq!(DatabaseName::new("Logs").unwrap(), DatabaseName::new("LOGS").unwrap());
         assert_ne!(TableName::new("Logs").unwrap(), TableName::new("LOGS").unwrap());

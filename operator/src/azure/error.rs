@@ -90,14 +90,19 @@ pub enum Class {
 /// The most characters of Azure's text that are kept.
 const MAX_MESSAGE: usize = 1024;
 
+/// The most characters of a body that is no error of Azure's.
+const MAX_BODY: usize = 200;
+
 impl Refusal {
     /// From an answer's error; `body` is told where there is none.
     pub fn new(status: u16, error: Option<&ErrorBody>, body: &str) -> Self {
         let innermost = error.map(innermost);
         let code = innermost.and_then(|error| error.code.clone()).unwrap_or_else(|| format!("HTTP {status}"));
-        let message = innermost.and_then(|error| error.message.clone());
-        let message = message.unwrap_or_else(|| body.chars().take(200).collect());
-        Self { status, code, message: redacted(&message).chars().take(MAX_MESSAGE).collect() }
+        let message = innermost.and_then(|error| error.message.as_deref());
+        let (message, most) = message.map_or((body, MAX_BODY), |message| (message, MAX_MESSAGE));
+        // Looked at before it is cut: half an address does not show what in it is a password.
+        let known: String = message.chars().take(4 * most).collect();
+        Self { status, code, message: redacted(&known).chars().take(most).collect() }
     }
 
     /// What to do about it.
@@ -220,5 +225,18 @@ mod tests {
         let refusal = Refusal::new(409, Some(&error), "");
         assert_eq!(refusal.to_string(), "QuotaExceeded: cores");
         assert_eq!(Refusal::new(502, None, "<html>").to_string(), "HTTP 502: <html>");
+    }
+
+    #[test]
+    fn azures_words_are_told_without_secrets() {
+        let words = "cannot read https://x.blob.core.windows.net/c?sig=hunter2 Password=hunter2";
+        let shown = "cannot read https://x.blob.core.windows.net/c?… Password=…";
+        let error: ErrorBody = serde_json::from_value(json!({"code": "Invalid", "message": words})).unwrap();
+        assert_eq!(Refusal::new(400, Some(&error), "").to_string(), format!("Invalid: {shown}"));
+        assert_eq!(Refusal::new(400, None, words).to_string(), format!("HTTP 400: {shown}"));
+        // An address that the end of what is kept of a body is in.
+        let before = "a".repeat(MAX_BODY - 12);
+        let refusal = Refusal::new(502, None, &format!("{before} https://me:hunter2@x.example/"));
+        assert_eq!(refusal.message, format!("{before} https://…@x"));
     }
 }

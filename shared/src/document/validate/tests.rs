@@ -332,6 +332,16 @@ fn no_password_and_no_query_of_an_endpoint_is_shown() {
 }
 
 #[test]
+fn no_secret_of_a_value_that_is_no_endpoint_is_shown() {
+    for (value, shown) in [
+        ("?sv=2024&sig=hunter2 Password=hunter2", "spec.x = ?sv=2024&sig=… Password=…: must be another"),
+        ("Bearer hunter2-hunter2-hunter2", "spec.x = Bearer …: must be another"),
+    ] {
+        assert_eq!(Violation::new("spec.x", value, "must be another").to_string(), shown);
+    }
+}
+
+#[test]
 fn a_cron_expression_may_stand_in_place_of_an_interval() {
     let cluster = with(PARTITION, &[("/spec/federation/heartbeatSchedule", json!("*/5 * * * *"))]);
     let config = partition_config(&cluster).unwrap();
