@@ -53,12 +53,12 @@ fn results(rows: Vec<Vec<Value>>) -> Rows {
     answer::table(&columns, rows)
 }
 
-/// The answer to a script of which no command could be done; `None` if the text is no script.
-pub(crate) fn refused(csl: &str) -> Option<Rows> {
+/// The answer to a script of which no command could be done, and why; `None` if the text is no script.
+pub(crate) fn refused(csl: &str, reason: &str) -> Option<Rows> {
     let Command::Script { script, .. } = parse::parse(csl).ok()?.command else { return None };
     let rows = split(csl.get(script..)?).into_iter().map(|text| {
         let id = uuid::Uuid::new_v4().to_string();
-        vec![id.into(), "Unknown".into(), text.into(), "Failed".into(), "a fault on purpose".into()]
+        vec![id.into(), "Unknown".into(), text.into(), "Failed".into(), reason.into()]
     });
     Some(results(rows.collect()))
 }

@@ -134,12 +134,6 @@ pub(super) async fn exchange(app: Arc<App>, endpoint: Endpoint, request: Request
             }
             Some(Fault::Delay(millis)) => tokio::time::sleep(Duration::from_millis(*millis)).await,
             Some(Fault::Reset | Fault::Html | Fault::Redirect(_)) => return Ok(Vec::new()),
-            Some(Fault::FailedScript) => {
-                let refused = RawBody::read(&sent)?.csl.as_str().and_then(commands::refused_script);
-                if let Some(rows) = refused {
-                    return Ok(v1::command_body(&[rows], &exchange));
-                }
-            }
             Some(Fault::HalfScript) => {
                 let mut body: Value = serde_json::from_slice(&sent).unwrap_or_default();
                 if let Some(half) = body["csl"].as_str().and_then(commands::halved_script) {
@@ -149,6 +143,12 @@ pub(super) async fn exchange(app: Arc<App>, endpoint: Endpoint, request: Request
                 }
             }
             _ => {}
+        }
+        if let Some(reason) = fault.as_ref().and_then(Fault::fails_script) {
+            let body = RawBody::read(&sent)?;
+            if let Some(rows) = body.csl.as_str().and_then(|csl| commands::refused_script(csl, reason)) {
+                return Ok(v1::command_body(&[rows], &exchange));
+            }
         }
         let answer = answer(&app, &endpoint, &exchange, sent, &mut line).await?;
         Ok(match &fault {

@@ -14,7 +14,7 @@
 //! | `count` | how many fail then; absent: all |
 //! | `fault` | see [`Fault`] |
 
-use std::{io, path::PathBuf, sync::Mutex};
+use std::{fmt, io, path::PathBuf, sync::Mutex};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -47,8 +47,20 @@ pub(crate) enum Fault {
     Truncated,
     /// Of a script nothing is done, and every command of it is answered as failed. Another request is done.
     FailedScript,
+    /// The same, and this is why they failed.
+    RefusedScript(Reason),
     /// Of a script the first half is done, and then nothing more happens. Another request is done.
     HalfScript,
+}
+
+/// What a server says to its client, and not to its log: tests give it what nobody may print.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reason(String);
+
+impl fmt::Debug for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -129,6 +141,15 @@ impl Faults {
 }
 
 impl Fault {
+    /// Why every command of a script has failed, if it does.
+    pub(super) fn fails_script(&self) -> Option<&str> {
+        match self {
+            Self::FailedScript => Some("a fault on purpose"),
+            Self::RefusedScript(Reason(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+
     /// What becomes of the answer of a request that was done.
     pub(super) fn spoil(&self, answer: Vec<u8>) -> Vec<u8> {
         let Ok(mut value) = serde_json::from_slice::<Value>(&answer) else { return answer };

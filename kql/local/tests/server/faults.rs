@@ -104,6 +104,11 @@ async fn a_failed_script_does_nothing_and_half_a_script_one_half() {
     let script = ".execute database script <|\n.create table A (a:long)\n.create table B (b:long)";
     let results = local.records(script).await;
     assert!(results.len() == 2 && results.iter().all(|row| row["Result"] == "Failed"), "{results:?}");
+    let told = json!([{"text": "script", "count": 1, "fault": {"refusedScript": "it is in use"}}]);
+    rules.write(&told.to_string());
+    let results = local.records(script).await;
+    let is_told = |row: &Value| row["Result"] == "Failed" && row["Reason"] == "it is in use";
+    assert!(results.len() == 2 && results.iter().all(is_told), "{results:?}");
     assert!(local.records(".show tables").await.is_empty());
     rules.write(r#"[{"text": "script", "count": 1, "fault": "halfScript"}]"#);
     let sent = tokio::spawn(local.post("/v1/rest/mgmt").json(&json!({"db": "Logs", "csl": script})).send());
