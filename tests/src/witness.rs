@@ -9,6 +9,26 @@ use std::{
     process,
 };
 
+/// What nobody may print, for tests that have others say it. In lower case: the query for heartbeats folds the case of endpoints, and what is marked must be found afterwards.
+pub const PASSWORD: &str = "a-password-that-nobody-may-print";
+/// The same, of an address.
+pub const SIGNATURE: &str = "a-signature-that-nobody-may-print";
+
+/// Keeps [`PASSWORD`] and [`SIGNATURE`] as secrets.
+pub fn mark() {
+    [PASSWORD, SIGNATURE].into_iter().for_each(secret);
+}
+
+/// Fails if [`PASSWORD`] or [`SIGNATURE`] is in a text.
+///
+/// # Panics
+/// With the text.
+pub fn assert_hidden(what: &str, told: &str) {
+    for secret in [PASSWORD, SIGNATURE] {
+        assert!(!told.contains(secret), "{what}: {told}");
+    }
+}
+
 /// Keeps what a program of ours printed, or what the API server or an admin port told of it.
 pub fn keep(text: &str) {
     append("output", text);

@@ -10,7 +10,7 @@ use tokio::time;
 use crate::{
     drift::change,
     resilience::through,
-    support::{CLUSTER, COMPONENTS, PARTITION, until_agent, until_ready, without_federation},
+    support::{CLUSTER, COMPONENTS, PARTITION, until_agent, until_logged, until_ready, without_federation},
 };
 
 const OURS: &str = "adx-mon.azure.com/cluster-rbac";
@@ -227,11 +227,7 @@ async fn an_agents_lease_goes_with_the_agent_and_stays_while_its_pods_are_replac
     // Ours asks, as OpenShift's API server does.
     if test.plane.rights_used_by(&test.name, "part-agent").is_some() {
         test.apply(PARTITION).await;
-        let started = Instant::now();
-        while !test.kubelet.output().contains("the lease will stay when its agent goes") {
-            assert!(started.elapsed() < PATIENCE, "{}", test.kubelet.output());
-            time::sleep(Duration::from_millis(100)).await;
-        }
+        until_logged(&test, "the lease will stay when its agent goes", 0).await;
         test.apply(without_federation(PARTITION)).await;
         test.until("v1 ServiceAccount", "part-agent", Value::is_null).await;
         no_pods().await;

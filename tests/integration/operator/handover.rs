@@ -1,7 +1,5 @@
 //! Leadership of a hub's agents passes on while a partition is silent: whoever leads next believes no silence that nobody has watched for one time to live.
 
-use std::time::{Duration, Instant};
-
 use jiff::{SignedDuration, Timestamp};
 use nix::{
     sys::signal::{Signal, kill},
@@ -13,9 +11,8 @@ use tests::{
     fleet::{Fleet, Pace},
     kusto::{KustoServer, Table},
 };
-use tokio::time;
 
-use crate::support::{apply_documents, end};
+use crate::support::{apply_documents, end, until_logged};
 
 const LEASE: &str = "coordination.k8s.io/v1 Lease";
 
@@ -82,11 +79,7 @@ async fn who_leads_next_keeps_a_silent_partition_until_it_has_watched_for_one_ti
         lease["spec"]["acquireTime"].as_str().and_then(|time| time.parse().ok()).expect("a lease tells since when");
 
     // The next one says why it waits.
-    let (started, why) = (Instant::now(), "until this agent has watched for one heartbeatTTL");
-    while !test.kubelet.output().contains(why) {
-        assert!(started.elapsed() < PATIENCE, "nobody waits:\n{}", test.kubelet.output());
-        time::sleep(Duration::from_millis(100)).await;
-    }
+    until_logged(&test, "until this agent has watched for one heartbeatTTL", 0).await;
     let others = fleet.hub_until("Logs", GROUPS, PATIENCE, |groups| !lists(groups, europe)).await;
     assert!(lists(&others, asia), "the others beat: {others:#?}");
     let changes = changes_of_groups(&fleet).into_iter().filter(|at| *at >= leads_since);

@@ -117,6 +117,20 @@ pub(crate) async fn until_event(test: &TestNamespace, reason: &str, note: &str) 
     }
 }
 
+/// How often the agents' logs hold a text.
+pub(crate) fn logged(test: &TestNamespace, text: &str) -> usize {
+    test.kubelet.output().matches(text).count()
+}
+
+/// Waits until the agents' logs hold a text more often than so many times.
+pub(crate) async fn until_logged(test: &TestNamespace, text: &str, times: usize) {
+    let started = Instant::now();
+    while logged(test, text) <= times {
+        assert!(started.elapsed() < PATIENCE, "no agent logs {text:?}:\n{}", test.kubelet.output());
+        time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Waits for many Events of one reason: a note for each of these.
 pub(crate) async fn until_all_told(test: &TestNamespace, reason: &str, notes: &[String]) {
     let started = Instant::now();

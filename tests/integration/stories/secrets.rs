@@ -9,7 +9,11 @@ use axum::{
 };
 use futures::future::join_all;
 use serde_json::{Value, json};
-use tests::{kusto::KustoServer, process::Process, witness};
+use tests::{
+    kusto::KustoServer,
+    process::Process,
+    witness::{PASSWORD, SIGNATURE, assert_hidden, mark},
+};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -18,20 +22,6 @@ use crate::{
     identity::{hub_document, once, partition_document},
     support::{SOON, judge},
 };
-
-// The query for heartbeats folds the case of endpoints: what is marked must be found afterwards.
-const PASSWORD: &str = "a-password-that-nobody-may-print";
-const SIGNATURE: &str = "a-signature-that-nobody-may-print";
-
-fn mark() {
-    [PASSWORD, SIGNATURE].into_iter().for_each(witness::secret);
-}
-
-fn assert_hidden(what: &str, told: &str) {
-    for secret in [PASSWORD, SIGNATURE] {
-        assert!(!told.contains(secret), "{what}: {told}");
-    }
-}
 
 /// A signed address, as the Azure portal makes them.
 fn signed() -> String {
