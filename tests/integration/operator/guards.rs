@@ -1,5 +1,5 @@
-//! Guards of a hub's agent in a cluster: while one holds, the object's condition names it, an Event tells, whoever asks in Kusto is told, and no longer. The agent is a
-//! real one in a pod; its partitions are rows and nothing else, which the story writes.
+//! Guards of a hub's agent in a cluster: while one holds, the object's condition names it, an Event and the agent's log tell, whoever asks in Kusto is told, and no longer. The
+//! agent is a real one in a pod; its partitions are rows and nothing else, which the story writes.
 
 use std::{fs, time::Duration};
 
@@ -12,7 +12,7 @@ use tests::{
 };
 use tokio::time;
 
-use crate::support::{end, until_event};
+use crate::support::{end, logged, until_event, until_logged};
 
 /// Those in the east are 1 to 8; the others are in the west.
 const PARTITIONS: usize = 11;
@@ -50,8 +50,8 @@ fn holds(object: &Value, reason: &str, texts: &[&str]) -> bool {
     })
 }
 
-/// Waits until a guard of this reason holds: while some partitions beat, the condition has all of these texts, and whoever asks in Kusto is told of these guards. An Event
-/// has the first of the texts.
+/// Waits until a guard of this reason holds: while some partitions beat, the condition has all of these texts, and whoever asks in Kusto is told of these guards. An Event,
+/// and the agent's log from now on, have the first of the texts.
 async fn until_held(
     test: &TestNamespace,
     fleet: &Fleet,
@@ -61,11 +61,14 @@ async fn until_held(
     guards: &str,
 ) {
     const GUARDS: &str = "federation_status() | distinct Guards";
+    // An earlier guard's lines may hold the text, too.
+    let before = logged(test, texts[0]);
     // A hold may end by itself: both are looked for at once.
     let shows = test.until("ADXCluster", "hub", |hub| holds(hub, reason, texts));
     let tells = fleet.hub_until("Logs", GUARDS, PATIENCE, |table| table.column("Guards") == [guards]);
     while_beating(fleet, beating, future::join(shows, tells)).await;
-    while_beating(fleet, beating, until_event(test, reason, texts[0])).await;
+    let told = future::join(until_event(test, reason, texts[0]), until_logged(test, texts[0], before));
+    while_beating(fleet, beating, told).await;
 }
 
 /// Whether so many of all partitions are live, and nothing is held.
@@ -82,7 +85,7 @@ fn listed(group: &Table) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn a_guard_is_a_condition_and_an_event_while_it_holds_and_no_longer() {
+async fn a_guard_is_a_condition_an_event_and_in_the_log_while_it_holds_and_no_longer() {
     const GROUP: &str = ".show entity_group Logs_Partitions | project Entities";
     let all: Vec<usize> = (1..=PARTITIONS).collect();
     let pace = Pace { expected: "2s", time_to_live: "8s", ..Pace::FAST };
