@@ -79,7 +79,7 @@ struct Seen {
     fleet: Fleet,
     hub: Hub,
     problems: Vec<String>,
-    /// Those of them that are failures of ours to read.
+    /// What of it could not be read.
     failures: Vec<String>,
     refused: BTreeMap<RefusalReason, usize>,
 }
@@ -228,7 +228,11 @@ impl HubAgent {
         if is_plan_only {
             return Ok((Vec::new(), setup::look(&self.hub, &self.config).await?));
         }
-        let (set_up, memory) = self.setup.ensure(&self.hub, &self.config).await?;
+        let ensured = self.setup.ensure(&self.hub, &self.config).await;
+        if self.setup.has_lost_memory() {
+            self.recorded = Membership::default();
+        }
+        let (set_up, memory) = ensured?;
         self.report.set_up(&set_up);
         Ok((set_up, Missing { memory, ..Missing::default() }))
     }
@@ -299,10 +303,6 @@ impl HubAgent {
 
     /// A process that is new, or has not seen for too long (another one led, perhaps), begins with what is recorded.
     async fn recall(&mut self, now: Timestamp, memory: Memory) -> Result<(), ObserveError> {
-        if memory != Memory::Kept {
-            // What was recorded before is gone with its table.
-            self.recorded = Membership::default();
-        }
         if memory == Memory::Taken {
             // What this process sees is forgotten with it, and the next one would not know what it held: nobody's silence counts as watched.
             self.membership.lose_sight();
@@ -386,8 +386,10 @@ impl HubAgent {
             return None;
         }
         let written = write_members(&self.hub, &self.config, &changed, now).await;
-        if written.is_ok() {
-            self.recorded.clone_from(&self.membership);
+        match &written {
+            Ok(_) => self.recorded.clone_from(&self.membership),
+            // Its table may have gone.
+            Err(_) => self.setup.doubt(),
         }
         written.err().map(|why| format!("failed to record the membership, which is tried again: {why}"))
     }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    mem,
     time::{Duration, Instant},
 };
 
@@ -53,10 +54,11 @@ const FIRST_OF_OWNERSHIP: usize = 6;
 /// The same of the memory of partitions: those that came later are behind these.
 const FIRST_OF_MEMBERS: usize = 8;
 
-/// Remembers when the set-up was last found right.
+/// Remembers when the set-up was last found right, and that the membership's record was not there.
 #[derive(Debug, Default)]
 pub struct Setup {
     right_since: Option<Instant>,
+    remembers_nothing: bool,
 }
 
 /// A command of the set-up: what it does to a table, and whether the hub did it.
@@ -157,6 +159,7 @@ impl Setup {
             return Ok((Vec::new(), Memory::Kept));
         }
         let Missing { commands, left_alone, memory, .. } = look(hub, config).await?;
+        self.remembers_nothing |= memory != Memory::Kept;
         let left_alone = left_alone.into_iter().map(|why| SetUp { action: ChangeAction::Alter, result: Err(why) });
         let mut done: Vec<SetUp> = left_alone.collect();
         for command in &commands {
@@ -165,7 +168,7 @@ impl Setup {
             match hub.send(command).await {
                 Ok(_) => {
                     done.push(SetUp { action, result: Ok(()) });
-                    tracing::info!(command = command.text(), "heartbeat table set up");
+                    tracing::info!(command = command.text(), "table set up");
                 }
                 Err(source) if creates => {
                     return Err(SetupError::Command { command: command.name(), source });
@@ -181,6 +184,11 @@ impl Setup {
         let is_right = done.iter().all(|set_up| set_up.result.is_ok());
         self.right_since = is_right.then(Instant::now);
         Ok((done, memory))
+    }
+
+    /// Whether what was recorded of the membership has gone since this was asked last: also where the set-up, or what came after it, failed then.
+    pub const fn has_lost_memory(&mut self) -> bool {
+        mem::take(&mut self.remembers_nothing)
     }
 
     /// Looks again in the next pass: the hub did not answer as one that is set up.

@@ -64,7 +64,7 @@ pub struct HeartbeatReading {
     pub changed: BTreeSet<(ClusterEndpoint, DatabaseName)>,
     /// Partitions of which this process knew no schema before.
     pub first: BTreeSet<ClusterEndpoint>,
-    /// Rows that are of no partition, and [`Self::failures`], in sentences.
+    /// Rows that are of no partition, in sentences.
     pub problems: Vec<String>,
     /// Schemas that could not be fetched: their partitions go on with what is known of them.
     pub failures: Vec<String>,
@@ -143,7 +143,6 @@ pub async fn read_heartbeats(
             }
         }
     }
-    problems.extend(failures.iter().cloned());
     memory.partitions.retain(|endpoint, _| rows.contains_key(endpoint));
     memory.turns.retain(|endpoint| rows.contains_key(endpoint));
     memory.interner.forget_unused();

@@ -68,7 +68,7 @@ pub struct FederationStatus {
 pub struct PassStatus {
     /// When it began.
     pub time: Time,
-    /// How it ended: `done`, `unchanged`, `partial`, `held` or `failed`.
+    /// How it ended: `done`, `unchanged`, `planned`, `partial`, `held` or `failed`.
     pub outcome: String,
     /// Why nothing was changed although something might have to be, or why the pass failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

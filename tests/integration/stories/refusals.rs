@@ -60,6 +60,26 @@ async fn a_membership_that_cannot_be_recorded_is_a_problem_of_a_pass_that_is_par
     hub.end().await;
 }
 
+/// The pass that makes its table anew fails, and what was remembered is written by one after it.
+#[tokio::test]
+async fn a_memory_that_was_lost_is_written_whole_by_whichever_pass_comes_to_it() {
+    let hub = Hub::start().await;
+    hub.turn(false).await;
+    let mut agent = hub.agent();
+    let url = admin_url(&agent).await;
+    until(&url, "/status", |_, status| is_quiet(status)).await;
+    hub.server.command("FleetDiscovery", ".drop table AdxFederationMembers").await.expect("anybody may");
+    // The first makes the agent doubt its tables, the second strikes in the pass that makes them.
+    hub.fail(&json!([{"text": "NewBeats", "count": 2, "fault": {"status": 400}}]));
+    until(&url, "/metrics", |_, metrics| metrics.contains("adx_federation_passes_total{outcome=\"held\"} 2\n")).await;
+    until(&url, "/status", |_, status| is_quiet(status)).await;
+    let remembered = "AdxFederationMembers | where Kind == 'Partition' and State == 'live' | summarize dcount(Name)";
+    let remembered = hub.server.query("FleetDiscovery", remembered).await.expect("the table is there");
+    assert_eq!(remembered.rows, [[json!(3)]], "{}", agent.output());
+    agent.stop().await;
+    hub.end().await;
+}
+
 #[tokio::test]
 async fn a_policy_that_is_refused_is_a_problem_of_a_pass_that_is_partial_and_of_one_that_is_held() {
     let hub = Hub::start().await;
