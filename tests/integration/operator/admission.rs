@@ -245,7 +245,7 @@ async fn kubectl_finds_the_kinds_by_short_names_and_category() {
 async fn an_object_whose_criteria_are_not_met_is_left_alone_until_they_are() {
     let test = TestNamespace::new("criteria").await;
     let options = tests::cluster::OperatorOptions {
-        arguments: vec!["--cluster-labels=region=eu,tier=gold".to_owned()],
+        arguments: vec!["--cluster-labels=region=eu,tier=gold,cluster=c1".to_owned()],
         ..tests::cluster::OperatorOptions::default()
     };
     let operator = test.operator_with(&options).await;
@@ -263,6 +263,22 @@ async fn an_object_whose_criteria_are_not_met_is_left_alone_until_they_are() {
     assert!(crate::support::made(&test).await.is_empty());
     test.apply(&with(&all, "region == 'eu' && tier == 'gold'")).await;
     crate::support::until_ready(&test).await;
+    // The labels are also what components are told of their cluster.
+    let told = async |workload: &str, name: &str| {
+        let arguments = crate::components::arguments(&test.get(workload, name).await).into_iter();
+        let of_labels =
+            |argument: &String| ["--region=", "--cluster-labels="].iter().any(|flag| argument.starts_with(flag));
+        arguments.filter(of_labels).collect::<Vec<_>>()
+    };
+    let of_ingestor =
+        ["--region=eu", "--cluster-labels=cluster=c1", "--cluster-labels=region=eu", "--cluster-labels=tier=gold"];
+    assert_eq!(told("apps/v1 StatefulSet", "i").await, of_ingestor);
+    assert_eq!(told("apps/v1 Deployment", "a").await, ["--region=eu"]);
+    let map = test.get("v1 ConfigMap", "c-config").await;
+    let config = map["data"]["config.toml"].as_str().unwrap_or_default();
+    for line in ["region = \"eu\"", "cluster = \"c1\""] {
+        assert!(config.lines().any(|found| found == line), "no {line} in:\n{config}");
+    }
     drop(operator);
 }
 

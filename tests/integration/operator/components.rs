@@ -1,7 +1,7 @@
 //! Ingestor, Collector and Alerter: their specs in their objects, and what follows what.
 
 use serde_json::{Value, json};
-use tests::cluster::{TestNamespace, condition_of, message_of};
+use tests::cluster::{OperatorOptions, TestNamespace, condition_of, message_of};
 
 use crate::{
     drift::change,
@@ -14,7 +14,8 @@ fn ingestor(name: &str, more: &str) -> String {
     )
 }
 
-fn arguments(workload: &Value) -> Vec<String> {
+/// What a workload's first container is started with.
+pub(crate) fn arguments(workload: &Value) -> Vec<String> {
     let arguments =
         workload["spec"]["template"]["spec"]["containers"][0]["args"].as_array().cloned().unwrap_or_default();
     arguments.iter().map(|argument| argument.as_str().unwrap_or_default().to_owned()).collect()
@@ -212,9 +213,13 @@ async fn a_suspended_object_is_left_alone_until_it_goes_on() {
 }
 
 #[tokio::test]
-async fn every_component_may_be_suspended() {
+async fn every_component_runs_the_image_that_the_operator_is_told_and_may_be_suspended() {
     let test = TestNamespace::new("suspended").await;
-    let operator = test.operator().await;
+    let image = |kind: &str| format!("x/{}:told", kind.to_lowercase());
+    let arguments = ["Ingestor", "Collector", "Alerter"]
+        .map(|kind| format!("--{}-image={}", kind.to_lowercase(), image(kind)))
+        .to_vec();
+    let operator = test.operator_with(&OperatorOptions { arguments, ..OperatorOptions::default() }).await;
     test.apply(CLUSTER).await;
     test.apply(COMPONENTS).await;
     until_ready(&test).await;
@@ -222,7 +227,9 @@ async fn every_component_may_be_suspended() {
         [("Ingestor", "i", "StatefulSet"), ("Collector", "c", "DaemonSet"), ("Alerter", "a", "Deployment")]
     {
         let workload = format!("apps/v1 {workload}");
-        let ours = test.get(&workload, name).await["metadata"]["labels"].clone();
+        let made = test.get(&workload, name).await;
+        assert_eq!(made["spec"]["template"]["spec"]["containers"][0]["image"], image(kind), "{kind}");
+        let ours = made["metadata"]["labels"].clone();
         change(&test, kind, name, json!({"spec": {"suspend": true}})).await;
         test.until_condition(kind, name, "Ready", "Unknown", "Suspended").await;
         let theirs = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "somebody"}}});
