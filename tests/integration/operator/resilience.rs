@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use nix::sys::signal::Signal;
@@ -252,22 +253,33 @@ async fn an_unanswered_request_is_given_up_and_the_object_goes_on() {
 #[tokio::test]
 async fn it_is_ready_when_its_watches_are_synced() {
     let test = TestNamespace::new("synced").await;
+    // Of our kinds, of what is made for them, of what others make for that, and of what is in no namespace.
+    let watched = ["adxclusters", "daemonsets", "pods", "clusterroles"];
+    join_all(watched.map(|kind| is_ready_when_it_has_listed(&test, kind))).await;
+}
+
+/// The first lists of one watch fail.
+async fn is_ready_when_it_has_listed(test: &TestNamespace, kind: &str) {
     let proxy = ApiProxy::start(test.plane).await;
-    proxy.answer("GET", "/daemonsets?", 500, 6);
-    let operator = through(&test, &proxy, "synced").await;
+    // Our kinds are asked for before, one after the other, to see that they are defined: this is the last of them.
+    proxy.hold("GET", "/alerters?");
+    let operator = through(test, &proxy, &format!("synced-{kind}")).await;
+    proxy.until_held().await;
+    proxy.answer("GET", &format!("/{kind}?"), 500, 6);
+    proxy.let_go();
     let (mut seen, started) = (Vec::new(), Instant::now());
     loop {
         let (status, reason) = operator.ask("/readyz").await;
-        assert_eq!(status == 200, reason.starts_with("leading"), "{status} {reason}");
+        assert_eq!(status == 200, reason.starts_with("leading"), "{kind}: {status} {reason}");
         if status == 200 {
             break;
         }
         seen.push(reason);
-        assert!(started.elapsed() < PATIENCE * 2, "{seen:?}");
+        assert!(started.elapsed() < PATIENCE * 2, "{kind}: {seen:?}");
         time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(seen.iter().any(|reason| reason.contains("watches are synced")), "{seen:?}");
-    assert_eq!(proxy.still_to_meet(), 0);
+    assert_eq!(proxy.still_to_meet(), 0, "it was ready before it had listed {kind}");
+    assert!(seen.iter().any(|reason| reason.contains("watches are synced")), "{kind}: {seen:?}");
     assert_eq!(operator.ask("/livez").await.0, 200);
 }
 
