@@ -10,7 +10,7 @@ use shared::kusto::HostTrust;
 pub struct Settings {
     /// The one namespace that is watched; all without it.
     pub namespace: Option<String>,
-    /// Labels of this Kubernetes cluster, which criteria expressions may ask for.
+    /// Labels of this Kubernetes cluster, which criteria expressions may ask for, and of which components are told.
     pub cluster_labels: BTreeMap<String, String>,
     /// Which hosts may be shown a token.
     pub trust: HostTrust,

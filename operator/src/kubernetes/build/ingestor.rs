@@ -120,6 +120,7 @@ fn arguments(parts: &IngestorParts) -> Vec<String> {
         "--max-disk-usage=21474836480",
         "--max-transfer-size=10485760",
         "--max-connections=1000",
+        // Peers are called by the addresses of pods, which no certificate names.
         "--insecure-skip-verify",
     ];
     let mut arguments: Vec<String> = fixed.map(str::to_owned).into();

@@ -68,6 +68,7 @@ impl Managed for Ingestor {
             region: labels.get("region").cloned(),
             cluster_labels: labels.iter().map(|(label, value)| format!("{label}={value}")).collect(),
         };
+        // Which DNS domain the cluster has is told by no API: whose is another says `spec.endpoint`.
         let endpoint = given(&self.spec.endpoint).map(with_scheme);
         Plan {
             conditions: vec![if has_databases { targets.condition } else { targets.without_databases() }],
