@@ -1,4 +1,4 @@
-//! What the server knows: databases with their tables, functions, entity groups, policies and principals. In memory, no I/O but the clock.
+//! What the server knows: databases with their tables, functions, entity groups, policies and principals. In memory, no I/O.
 //!
 //! Readers take snapshots; writers change a database's state under its lock, in one step each. No lock is held across an await: every closure here is
 //! synchronous. The commands and the ingestion write, the engine and the `.show` commands read.
@@ -20,7 +20,7 @@ pub(crate) use state::{
 };
 pub(crate) use table::StoredTable;
 
-use crate::{clock, error::KustoError, rows::Schema};
+use crate::{error::KustoError, rows::Schema};
 
 /// The name of the hidden last column of every stored batch: when the row arrived, in ticks.
 pub const INGESTION_TIME: &str = "$ingestion_time";
@@ -103,12 +103,7 @@ impl Database {
         &self.id
     }
 
-    /// A table's columns and rows as they are now; rows past their retention are gone. Names are case-sensitive.
-    pub fn table(&self, name: &str) -> Option<TableSnapshot> {
-        self.table_at(name, clock::now_ticks())
-    }
-
-    /// [`Self::table`] at a given time.
+    /// A table's columns and rows as they are at a time, in ticks; rows past their retention are gone. Names are case-sensitive.
     pub fn table_at(&self, name: &str, now: i64) -> Option<TableSnapshot> {
         let oldest_kept = {
             let state = self.state.read().unwrap_or_else(PoisonError::into_inner);

@@ -25,6 +25,9 @@ struct Arguments {
     /// Let requests fail on purpose, by the rules in this JSON file; it is read again when it changes.
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
+    /// Let the server's clock be ahead of the machine's by the timespan in this file, such as 90m, -3h or -1.12:00:00; it is read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    clock_offset: Option<PathBuf>,
     /// Stop when standard input ends: whoever started the server and held the other end is gone, however it died.
     #[arg(long)]
     stop_with_stdin: bool,
@@ -47,9 +50,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), ServerError> {
-    let Arguments { listen, databases, record, delay, faults, stop_with_stdin } = arguments;
+    let Arguments { listen, databases, record, delay, faults, clock_offset, stop_with_stdin } = arguments;
     let delay = Duration::from_millis(delay);
-    let options = ServerOptions { listen, databases, record, delay, faults, ..ServerOptions::default() };
+    let options = ServerOptions { listen, databases, record, delay, faults, clock_offset, ..ServerOptions::default() };
     let server = Server::start(options).await?;
     println!("{}", server.url());
     tokio::select! {

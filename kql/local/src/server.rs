@@ -22,7 +22,7 @@ use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::faults::Faults;
-use crate::{catalog::Catalog, engine::RemoteClusters, error::KustoError, record::Recorder};
+use crate::{catalog::Catalog, clock::Clock, engine::RemoteClusters, error::KustoError, record::Recorder};
 
 pub(crate) use self::faults::Fault;
 
@@ -45,6 +45,8 @@ pub struct ServerOptions {
     pub delay: Duration,
     /// What goes wrong on purpose: a file of rules.
     pub faults: Option<PathBuf>,
+    /// How far the server's clock is ahead of the machine's: a file with a timespan such as `-3h`.
+    pub clock_offset: Option<PathBuf>,
     /// How many requests may be under way; one more is answered with 429.
     pub concurrent_requests: usize,
 }
@@ -57,6 +59,7 @@ impl Default for ServerOptions {
             record: None,
             delay: Duration::ZERO,
             faults: None,
+            clock_offset: None,
             concurrent_requests: 256,
         }
     }
@@ -94,6 +97,15 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// The file for `--clock-offset` cannot be read, or holds no timespan.
+    #[error("failed to read {} for the clock's offset", path.display())]
+    ClockOffset {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The file for `--record` cannot be opened.
     #[error("failed to open {} to record requests", path.display())]
     Record {
@@ -121,6 +133,7 @@ struct App {
     recorder: Option<Recorder>,
     delay: Duration,
     faults: Option<Faults>,
+    clock: Clock,
     permits: Semaphore,
 }
 
@@ -130,7 +143,7 @@ impl Server {
     /// # Errors
     /// [`ServerError`] says which option cannot be met.
     pub async fn start(options: ServerOptions) -> Result<Self, ServerError> {
-        let ServerOptions { listen, databases, record, delay, faults, concurrent_requests } = options;
+        let ServerOptions { listen, databases, record, delay, faults, clock_offset, concurrent_requests } = options;
         if !listen.ip().is_loopback() {
             return Err(ServerError::NotLoopback(listen));
         }
@@ -156,12 +169,20 @@ impl Server {
                 Some(opened.map_err(|source| ServerError::Faults { path, source })?)
             }
         };
+        let clock = match clock_offset {
+            None => Clock::default(),
+            Some(path) => {
+                let read = Clock::with_offset(path.clone());
+                read.map_err(|source| ServerError::ClockOffset { path, source })?
+            }
+        };
         let app = Arc::new(App {
             catalog: Arc::new(catalog),
             remote: RemoteClusters::default(),
             recorder,
             delay,
             faults,
+            clock,
             permits: Semaphore::new(concurrent_requests),
         });
         let stopping = CancellationToken::new();

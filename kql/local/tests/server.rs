@@ -6,6 +6,8 @@
 #[path = "server/support.rs"]
 mod support;
 
+#[path = "server/clock.rs"]
+mod clock;
 #[path = "server/commands.rs"]
 mod commands;
 #[path = "server/entity_groups.rs"]

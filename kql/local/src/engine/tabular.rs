@@ -330,7 +330,7 @@ impl Planner {
                     database
                         .named_query(name)
                         .is_some_and(|function| self.literal_is_tabular(&function.literal, scope, depth))
-                        || database.table(name).is_some()
+                        || database.table_at(name, self.context.now).is_some()
                 }),
             },
             ExprKind::Call { name, arguments } => match scope.lookup(&name.name) {

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{App, DEFAULT_DATABASE, body, faults::Fault};
 use crate::{
-    clock, commands,
+    commands,
     commands::CommandContext,
     engine::{self, Limits, QueryContext},
     error::{KustoError, KustoErrorKind},
@@ -185,7 +185,7 @@ fn begin(app: &App, kind: ExchangeKind, headers: &HeaderMap) -> Exchange {
     Exchange {
         client_request_id: client_request_id.map_or_else(|| format!("unspecified;{activity_id}"), str::to_owned),
         activity_id,
-        received: clock::now_ticks(),
+        received: app.clock.now_ticks(),
         kind,
         service_alias: app.catalog.own_endpoint().to_owned(),
     }

@@ -1,10 +1,6 @@
 //! `--faults`: which requests a rule fits, how often, what becomes of a file that changes, and what each fault sends.
 
-use std::{
-    fs,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use kusto_local::{Server, ServerOptions};
 use reqwest::StatusCode;
@@ -14,33 +10,22 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Local, answer};
+use crate::support::{Local, Reread, answer};
 
-/// A file of rules that goes with the test.
-struct Rules(PathBuf);
+/// A file of rules.
+struct Rules(Reread);
 
 impl Rules {
     fn new(name: &str, rules: &Value) -> Self {
-        let path = std::env::temp_dir().join(format!("kusto-local-faults-{name}-{}.json", std::process::id()));
-        let file = Self(path);
-        file.write(&rules.to_string());
-        file
+        Self(Reread::new(&format!("faults-{name}"), &rules.to_string()))
     }
 
     fn write(&self, text: &str) {
-        let half = self.0.with_extension("half");
-        fs::write(&half, text).unwrap();
-        fs::rename(&half, &self.0).unwrap();
+        self.0.write(text);
     }
 
     async fn server(&self) -> Local {
-        Local::with(ServerOptions { faults: Some(self.0.clone()), ..ServerOptions::default() }).await
-    }
-}
-
-impl Drop for Rules {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        Local::with(ServerOptions { faults: Some(self.0.path.clone()), ..ServerOptions::default() }).await
     }
 }
 
@@ -144,7 +129,7 @@ async fn an_answer_is_spoilt_after_the_work_is_done() {
 #[tokio::test]
 async fn a_server_does_not_start_with_rules_that_it_does_not_know() {
     let rules = Rules::new("unknown", &json!([{"faultt": "reset"}]));
-    let options = ServerOptions { faults: Some(rules.0.clone()), ..ServerOptions::default() };
+    let options = ServerOptions { faults: Some(rules.0.path.clone()), ..ServerOptions::default() };
     let error = Server::start(options).await.expect_err("it is refused").to_string();
     assert!(error.contains("for faults"), "{error}");
 }

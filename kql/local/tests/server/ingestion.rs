@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use kusto_local::clock;
 use serde_json::{Value, json};
 
 use crate::support::{Local, answer, gzip};
@@ -202,6 +203,7 @@ async fn many_small_streams_at_once_all_arrive() {
         assert_eq!(status, 200, "{body}");
     }
     assert_eq!(local.query("T | summarize count(), sum(a)").await, [json!([60, 1770])]);
-    let batches = local.server.catalog().database("Logs").unwrap().table("T").unwrap().batches.len();
+    let table = local.server.catalog().database("Logs").unwrap().table_at("T", clock::now_ticks()).unwrap();
+    let batches = table.batches.len();
     assert!(batches < 10, "{batches} batches");
 }

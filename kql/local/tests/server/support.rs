@@ -1,7 +1,7 @@
 //! A server for one test, and short ways to talk to it.
 
 use std::{
-    env,
+    env, fs,
     io::Write,
     path::PathBuf,
     process,
@@ -88,6 +88,32 @@ impl Local {
     /// A streaming ingestion into `Logs`; `table` may carry a query string.
     pub(crate) async fn stream(&self, table: &str, body: impl Into<Vec<u8>>) -> Answer {
         answer(self.post(&format!("/v1/rest/ingest/Logs/{table}")).body(body.into())).await
+    }
+}
+
+/// A file that a server reads again when it changes; it goes with the test.
+pub(crate) struct Reread {
+    pub(crate) path: PathBuf,
+}
+
+impl Reread {
+    pub(crate) fn new(name: &str, text: &str) -> Self {
+        let file = Self { path: env::temp_dir().join(format!("kusto-local-{name}-{}.txt", process::id())) };
+        file.write(text);
+        file
+    }
+
+    /// Renamed into place: the server never reads half of it.
+    pub(crate) fn write(&self, text: &str) {
+        let half = self.path.with_extension("half");
+        fs::write(&half, text).unwrap();
+        fs::rename(&half, &self.path).unwrap();
+    }
+}
+
+impl Drop for Reread {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
     }
 }
 
