@@ -23,12 +23,15 @@ pub struct KustoServer {
     /// Where it records: the file that was asked for, with the server's port in its name.
     pub recording: PathBuf,
     process: Process,
-    /// The folder of its rules, where its requests can be made to fail.
+    /// The folder of its rules and of its clock's offset, where its requests can be made to fail.
     faults: Option<TempDir>,
 }
 
 /// The file with the rules by which requests fail.
 const RULES: &str = "faults.json";
+
+/// The file with what its clock is ahead of the machine's.
+const CLOCK_OFFSET: &str = "clock-offset.txt";
 
 /// A result: column names and rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,15 +94,18 @@ impl KustoServer {
         server
     }
 
-    /// The same on any port, with requests that can be made to [`fail`](Self::fail).
+    /// The same on any port, with requests that can be made to [`fail`](Self::fail) and a clock that can be [set](Self::set_clock).
     ///
     /// # Panics
     /// If it does not get ready within a minute.
     pub async fn start_faulty(databases: &[&str], record: &Path) -> Self {
         let faults = tempfile::tempdir().expect("a temporary folder can be made");
-        let rules = faults.path().join(RULES);
-        fs::write(&rules, "[]").expect("the folder can be written");
-        let server = Self::start(0, databases, record, &["--faults", &rules.display().to_string()]).await;
+        let [rules, offset] = [(RULES, "[]"), (CLOCK_OFFSET, "0s")].map(|(name, text)| {
+            let path = faults.path().join(name);
+            fs::write(&path, text).expect("the folder can be written");
+            path.display().to_string()
+        });
+        let server = Self::start(0, databases, record, &["--faults", &rules, "--clock-offset", &offset]).await;
         Self { faults: Some(faults), ..server }
     }
 
@@ -108,11 +114,23 @@ impl KustoServer {
     /// # Panics
     /// If it was not started for that.
     pub fn fail(&self, rules: &Value) {
+        self.put(RULES, &rules.to_string());
+    }
+
+    /// From now on its clock is ahead of the machine's by so many minutes.
+    ///
+    /// # Panics
+    /// If it was not started to fail.
+    pub fn set_clock(&self, minutes_ahead: i64) {
+        self.put(CLOCK_OFFSET, &format!("{minutes_ahead}m"));
+    }
+
+    fn put(&self, name: &str, text: &str) {
         let folder = self.faults.as_ref().expect("it was started to fail").path();
         // Renamed into place: the server never reads half of it.
         let half = folder.join("half");
-        fs::write(&half, rules.to_string()).expect("the folder can be written");
-        fs::rename(&half, folder.join(RULES)).expect("the folder can be written");
+        fs::write(&half, text).expect("the folder can be written");
+        fs::rename(&half, folder.join(name)).expect("the folder can be written");
     }
 
     /// The recording says by its name whose it is. The server goes on writing to the open file.

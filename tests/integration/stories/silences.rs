@@ -1,14 +1,18 @@
-//! Silences that are believed in the end, or never: a hold that nobody acknowledges has a time limit, and a partition that comes and goes is kept. A real agent over
-//! one local server, into which the story writes the fleet's beats.
+//! Silences that are believed in the end, or never: a hold that nobody acknowledges has a time limit, a partition that comes and goes is kept, and how long a silence is
+//! the hub's clock says. A real agent over one local server, into which the story writes the fleet's beats; where other clocks are wrong, real partitions.
 
 use jiff::{SignedDuration, Timestamp};
-use tests::process::Process;
+use tests::{
+    fleet::{Fleet, Pace},
+    process::Process,
+    telemetry::REGIONS,
+};
 
 use crate::{
     admin::{admin_url, get, partition_of},
     faulty_hub::{Hub, Sent},
     rows::RowFleet,
-    support::until_passes_over,
+    support::{REGIONS_SEEN, SOON, end, until_passes_over},
 };
 
 /// A fleet of four that is at rest: three of them have a table that the first has not.
@@ -18,7 +22,11 @@ async fn at_rest(fields: &str) -> (RowFleet, Process, String) {
 
 /// The same, with passes this often.
 async fn at_rest_between(passes: &str, fields: &str) -> (RowFleet, Process, String) {
-    let mut fleet = RowFleet::start(passes, fields).await;
+    brought_to_rest(RowFleet::start(passes, fields).await).await
+}
+
+/// The same of a hub that no agent has seen.
+async fn brought_to_rest(mut fleet: RowFleet) -> (RowFleet, Process, String) {
     let agent = fleet.hub.agent();
     let url = admin_url(&agent).await;
     fleet.until(&url, &["changes_total{object=\"table\",action=\"create\",outcome=\"applied\"} 3"]).await;
@@ -213,4 +221,86 @@ async fn a_partition_that_comes_and_goes_is_kept_and_told_of_until_it_rests() {
     assert!(sent.is_empty(), "{sent:#?}");
     assert_eq!(fleet.hub.content().await, before);
     fleet.end(agent).await;
+}
+
+/// A beat is as old as the hub says that gave it its time, whatever the writer's Timestamp and the clock of the hub's agent say.
+#[tokio::test]
+async fn partitions_whose_clocks_are_hours_from_the_hubs_are_federated_and_told_of() {
+    for (minutes_ahead, direction) in [(-180, "ahead of"), (180, "behind")] {
+        let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
+        fleet.hub.set_clock(minutes_ahead);
+        let document = fleet.hub_document();
+        let once = async || {
+            let mut agent = fleet.start_agent("agent-hub", &document, &["--once"]);
+            let code = agent.exited_within(SOON).await.code();
+            (code, agent.output())
+        };
+        let (code, output) = once().await;
+        assert_eq!(code, Some(3), "nobody has beaten yet: {output}");
+        for (region, server) in REGIONS.iter().zip(&fleet.partitions) {
+            let document = fleet.partition_document(region, server);
+            let mut agent = fleet.start_agent("agent-partition", &document, &["--once"]);
+            assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
+        }
+        // One that sees them for the first time, and one that finds them federated.
+        for _ in 0..2 {
+            let (code, output) = once().await;
+            assert_eq!(code, Some(0), "{minutes_ahead} min: {output}");
+            let told = format!("{direction} the hub's clock");
+            for server in &fleet.partitions {
+                let is_told = output.lines().any(|line| line.contains(&server.url) && line.contains(&told));
+                assert!(is_told, "{} is not {told}: {output}", server.url);
+            }
+            let regions = fleet.hub.query("Logs", REGIONS_SEEN).await.expect("the hub answers");
+            assert_eq!(regions.column("Region"), ["america", "asia", "europe"], "{minutes_ahead} min: {output}");
+            let states = "federation_status() | project State, IsFresh = Silence between (0s .. 30m)";
+            let states = fleet.hub.query("Logs", states).await.expect("the hub answers").text_rows();
+            assert_eq!(states, [["live", "true"]; 3], "{minutes_ahead} min: {output}");
+        }
+        end(fleet, []).await;
+    }
+}
+
+/// More than an hour passes on the hub, and seconds for its agent and for the partitions, of which one is silent.
+async fn more_than_the_time_to_live_passes_on_a_hub(minutes_ahead: i64) {
+    let membership = "returnAfterBeats: 1, flappingReturns: 16, removalPercent: 100";
+    let fields = format!("heartbeatTTL: 1h, heartbeatInterval: 20m, membership: {{{membership}}}");
+    let fleet = RowFleet::start("200ms", &fields).await;
+    fleet.hub.server.set_clock(minutes_ahead);
+    let (mut fleet, agent, url) = brought_to_rest(fleet).await;
+    fleet.beating.remove(&4);
+    // Never as much at once that a beat would be missed, or a pass be so late that its agent was blind.
+    for minutes in [15, 30, 45, 60, 75] {
+        fleet.hub.server.set_clock(minutes_ahead + minutes);
+        fleet.beat().await;
+        until_passes_over(&fleet.hub.server, 2).await;
+        let content = fleet.hub.content().await;
+        let is_listed = content.iter().any(|line| line.contains("127.0.0.4:1'"));
+        assert!(is_listed || minutes >= 60, "after {minutes} min: {content:#?}: {}", agent.output());
+    }
+    until_state(&mut fleet, &url, |state| state == "expired").await;
+    fleet
+        .until_so(async |hub: &Hub| {
+            let content = hub.content().await;
+            let is_gone = !content.iter().any(|line| line.contains("127.0.0.4:1'"));
+            if is_gone { Ok(()) } else { Err(format!("{content:#?}: {}", agent.output())) }
+        })
+        .await;
+    fleet.until_at_rest(&agent).await;
+    let status = get(&url, "/status").await.1;
+    for host in fleet.beating.keys() {
+        let partition = partition_of(&status, &format!("http://127.0.0.{host}:1"));
+        assert_eq!(partition["state"], "live", "{partition:#}");
+    }
+    fleet.end(agent).await;
+}
+
+#[tokio::test]
+async fn a_partition_that_is_silent_by_a_clock_behind_its_agents_leaves() {
+    more_than_the_time_to_live_passes_on_a_hub(-180).await;
+}
+
+#[tokio::test]
+async fn a_partition_that_is_silent_by_a_clock_ahead_of_its_agents_leaves() {
+    more_than_the_time_to_live_passes_on_a_hub(180).await;
 }
