@@ -1,5 +1,5 @@
 //! Every fault of `kusto-local --faults` at every request that a partition agent's beat makes: beats come again once the fault is over, each with the whole
-//! schema and by one request, and the hub's pass takes nothing away.
+//! schema and by one request, or with a schema that has changed meanwhile, where an unchanged one rests. The hub's pass takes nothing away, and then it writes nothing.
 
 use std::{fs, time::Duration};
 
@@ -10,15 +10,35 @@ use tokio::time;
 
 use crate::{
     every_fault,
-    faulty_hub::{Hub, faults, side_by_side},
+    faulty_hub::{BEAT, Hub, faults, side_by_side},
     setup_faults,
     support::{SOON, judge_together},
 };
 
 const ENTITIES: &str = ".show databases entities";
 
+const STREAMING: &str = "/v1/rest/ingest/FleetDiscovery/Heartbeats";
+
 /// Beats this often.
 const INTERVAL: Duration = Duration::from_secs(2);
+
+/// `schemaInBeats`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SchemaInBeats {
+    Always,
+    /// A schema rests for longer than a story takes: it comes where it has changed, or never.
+    OnChange,
+}
+
+impl SchemaInBeats {
+    /// Fields of a partition's federation.
+    const fn fields(self) -> &'static str {
+        match self {
+            Self::Always => "schemaInBeats: Always",
+            Self::OnChange => "schemaInBeats: OnChange\n    heartbeatTTL: 2h",
+        }
+    }
+}
 
 /// Rows of the partition, and those of them with its table.
 async fn rows(hub: &Hub) -> (usize, usize) {
@@ -36,16 +56,36 @@ async fn until_more_rows(hub: &Hub, than: usize, agent: &Process, what: &str) {
     }
 }
 
-/// One kind of fault at every request of a beat.
-async fn at_every_request(fault: Value) -> TempDir {
+/// Waits until a server was sent one more request that holds a text.
+async fn until_requested(server: &KustoServer, request: &str, what: &str) {
+    let deadline = time::Instant::now() + SOON;
+    let seen = server.recorded(request);
+    while server.recorded(request) == seen {
+        assert!(time::Instant::now() < deadline, "{what}: no such request was made");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn until_told_of(hub: &Hub, table: &str, agent: &Process, what: &str) {
+    let deadline = time::Instant::now() + SOON;
+    let text = format!("Heartbeats | where tostring(Schema) has '{table}' | count");
+    while hub.server.query("FleetDiscovery", &text).await.expect("the hub counts").column("Count") == ["0"] {
+        assert!(time::Instant::now() < deadline, "{what}: no beat tells of {table}: {}", agent.output());
+        time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// One kind of fault at every request of a beat; at the end the hub's agent makes twenty passes, if it is to.
+async fn at_every_request(fault: Value, schema: SchemaInBeats, ends_quietly: bool) -> TempDir {
     let hub = Hub::start().await;
     let mut home = KustoServer::start_faulty(&["Logs"], &hub.folder.path().join("home.jsonl")).await;
     home.command("Logs", ".create table Requests (Level:string)").await.expect("the partition takes a table");
     let document = hub.folder.path().join("partition.yaml");
     let text = format!(
-        "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: europe}}\nspec:\n  clusterName: europe\n  endpoint: '{}'\n  federation:\n    heartbeatInterval: {}s\n    partitioning: {{geo: EU}}\n    federatedClusters: [{{endpoint: '{}', heartbeatDatabase: FleetDiscovery, heartbeatTable: Heartbeats}}]\n",
+        "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: europe}}\nspec:\n  clusterName: europe\n  endpoint: '{}'\n  federation:\n    heartbeatInterval: {}s\n    {}\n    partitioning: {{geo: EU}}\n    federatedClusters: [{{endpoint: '{}', heartbeatDatabase: FleetDiscovery, heartbeatTable: Heartbeats}}]\n",
         home.url,
         INTERVAL.as_secs(),
+        schema.fields(),
         hub.server.url
     );
     fs::write(&document, text).expect("the folder can be written");
@@ -61,40 +101,58 @@ async fn at_every_request(fault: Value) -> TempDir {
     until_more_rows(&hub, first.0 + 1, &agent, "at first").await;
     first = rows(&hub).await;
     hub.pass().await;
-    let expected = hub.content().await;
+    let mut expected = hub.content().await;
     assert!(expected.iter().any(|line| line.contains("federated_Requests")), "{expected:?}");
 
-    let streaming = "/v1/rest/ingest/FleetDiscovery/Heartbeats";
-    let refuse_streaming = json!({"path": streaming, "fault": {"status": 400}});
-    let inline = ".ingest inline into table ['Heartbeats']";
-    let inline_rules = json!([refuse_streaming, {"text": inline, "fault": fault}]);
-    for (what, server, request, at_home, at_hub) in [
-        ("inventory", &home, ENTITIES, json!([{"text": ENTITIES, "fault": fault}]), json!([])),
-        ("streaming", &hub.server, streaming, json!([]), json!([{"path": streaming, "fault": fault}])),
-        ("inline", &hub.server, inline, json!([]), inline_rules),
+    let refuse_streaming = json!({"path": STREAMING, "fault": {"status": 400}});
+    let inline_rules = json!([refuse_streaming, {"text": BEAT, "fault": fault}]);
+    for (name, server, request, at_home, at_hub) in [
+        ("Inventory", &home, ENTITIES, json!([{"text": ENTITIES, "fault": fault}]), json!([])),
+        ("Streaming", &hub.server, STREAMING, json!([]), json!([{"path": STREAMING, "fault": fault}])),
+        ("Inline", &hub.server, BEAT, json!([]), inline_rules),
     ] {
+        let what = format!("{fault} at {name}");
         home.fail(&at_home);
         hub.fail(&at_hub);
-        let seen = server.recorded(request);
-        let deadline = time::Instant::now() + SOON;
-        while server.recorded(request) == seen {
-            assert!(time::Instant::now() < deadline, "{fault} at {what}: no such request was made");
-            time::sleep(Duration::from_millis(50)).await;
+        let table = format!("New{name}");
+        if schema == SchemaInBeats::OnChange {
+            let create = format!(".create table {table} (a:long)");
+            home.command("Logs", &create).await.expect("the partition takes a table");
+            expected.push(format!("Logs {:?}", [json!(format!("federated_{table}"))]));
+            expected.sort();
         }
+        until_requested(server, request, &what).await;
         // And once more, if it was to be sent again.
         time::sleep(INTERVAL).await;
         home.fail(&json!([]));
         hub.fail(&json!([]));
         let (before, _) = rows(&hub).await;
-        until_more_rows(&hub, before, &agent, &format!("after {fault} at {what}")).await;
+        until_more_rows(&hub, before, &agent, &format!("after {what}")).await;
+        if schema == SchemaInBeats::OnChange {
+            until_told_of(&hub, &table, &agent, &format!("after {what}")).await;
+        }
         let (code, output) = hub.pass().await;
-        assert_eq!((code, hub.content().await), (Some(0), expected.clone()), "{fault} at {what}: {output}");
+        assert_eq!((code, hub.content().await), (Some(0), expected.clone()), "{what}: {output}");
     }
-    let (beats, whole) = rows(&hub).await;
-    assert_eq!(beats - first.0, whole - first.1, "a beat under {fault} lost its schema: {}", agent.output());
+    let last = rows(&hub).await;
+    let (beats, whole) = (last.0 - first.0, last.1 - first.1);
+    match schema {
+        SchemaInBeats::Always => {
+            assert_eq!(beats, whole, "a beat under {fault} lost its schema: {}", agent.output());
+        }
+        SchemaInBeats::OnChange => {
+            assert!(whole < beats, "under {fault} a schema never rests: {}", agent.output());
+        }
+    }
+    if ends_quietly {
+        let mut passes = hub.agent();
+        assert_eq!(hub.stays_quiet(&passes).await, Ok(()), "after {fault}");
+        passes.stop().await;
+        assert_eq!(hub.content().await, expected, "after {fault}");
+    }
     agent.stop().await;
     home.process().stop().await;
-    let known = [[ENTITIES, streaming, inline].as_slice(), &every_fault::REQUESTS, &setup_faults::REQUESTS].concat();
+    let known = [[ENTITIES, STREAMING, BEAT].as_slice(), &every_fault::REQUESTS, &setup_faults::REQUESTS].concat();
     for (server, known) in [(&home, &known[..1]), (&hub.server, &known[1..])] {
         assert_eq!(sent_without(server, known), [""; 0], "no fault was made at these");
     }
@@ -114,8 +172,23 @@ fn sent_without(server: &KustoServer, known: &[&str]) -> Vec<String> {
     sent.filter(|sent| !known.iter().any(|known| sent.contains(known))).collect()
 }
 
+/// Every kind of fault at every request of beats. Twenty passes after each would be work for the hub in both tests: so each kind has its turn in one of them.
+async fn under_every_fault(schema: SchemaInBeats) {
+    let kinds = faults().into_iter().enumerate();
+    let stories = kinds.map(|(kind, fault)| {
+        let has_turn = kind.is_multiple_of(2) == (schema == SchemaInBeats::Always);
+        at_every_request(fault, schema, has_turn)
+    });
+    let folders = side_by_side(stories).await;
+    judge_together(folders.iter().map(TempDir::path));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_at_any_request_of_a_beat_keeps_the_next_ones_from_coming_or_takes_the_partition_away() {
-    let folders = side_by_side(faults().into_iter().map(at_every_request)).await;
-    judge_together(folders.iter().map(TempDir::path));
+    under_every_fault(SchemaInBeats::Always).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_fault_at_any_request_of_a_beat_loses_what_has_changed_where_an_unchanged_schema_rests() {
+    under_every_fault(SchemaInBeats::OnChange).await;
 }
