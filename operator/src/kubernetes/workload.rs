@@ -134,33 +134,40 @@ async fn told_trouble(client: &Client, owner: &Owner, said: Said<'_>, now: Times
     let labels: Vec<String> = owner.selector().iter().map(|(label, value)| format!("{label}={value}")).collect();
     let labels = labels.join(",");
     let mut slow = SlowPods::default();
-    let (mut found, mut sought) = (Found { why: None, version: 0 }, said.pod());
+    let (mut of_told, mut of_first) = (None, None);
+    let (mut version, mut sought) = (0, said.pod());
     // Those that have not begun to run are few, and mostly it is one of them. What crashes again and again has begun.
     for phase in ["status.phase!=Running", "status.phase=Running"] {
         each_page(&pods, ListParams::default().labels(&labels).fields(phase), |page| {
             let told = sought.and_then(|name| page.iter().find(|pod| pod.metadata.name.as_deref() == Some(name)));
-            sought = sought.filter(|_| told.is_none());
-            let of_told = told.and_then(|pod| trouble(slice::from_ref(pod), said));
-            found.why = of_told.or_else(|| found.why.take()).or_else(|| trouble(&page, said));
-            found.version = page.iter().filter_map(|pod| version_of(&pod.metadata)).fold(found.version, u64::max);
+            if let Some(pod) = told {
+                of_told = trouble(slice::from_ref(pod), said);
+                sought = None;
+            }
+            of_first = of_first.take().or_else(|| trouble(&page, said));
+            version = page.iter().filter_map(|pod| version_of(&pod.metadata)).fold(version, u64::max);
             slow.look_at(&page, said.pod(), now);
-            found.why.is_none() || sought.is_some()
+            of_first.is_none() || sought.is_some()
         })
         .await?;
-        if found.why.is_some() && sought.is_none() {
-            return Ok(found);
-        }
-    }
-    if found.why.is_some() {
-        return Ok(found);
-    }
-    for pod in slow.found() {
-        found.why = pod.told(&still_told(client, owner, &pod.events()).await?);
-        if found.why.is_some() {
+        if of_first.is_some() && sought.is_none() {
             break;
         }
     }
-    Ok(found)
+    if of_told.is_some() {
+        return Ok(Found { why: of_told, version });
+    }
+    // What another pod says itself comes after what Events tell of the one that was told of before: the two would take turns while that other one crashes and runs.
+    for pod in slow.found() {
+        if of_first.is_some() && said.pod() != Some(pod.name()) {
+            break;
+        }
+        let why = pod.told(&still_told(client, owner, &pod.events()).await?);
+        if why.is_some() {
+            return Ok(Found { why, version });
+        }
+    }
+    Ok(Found { why: of_first, version })
 }
 
 /// So many are in memory at once.

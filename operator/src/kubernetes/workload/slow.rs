@@ -34,6 +34,10 @@ pub(super) struct SlowPod {
 }
 
 impl SlowPod {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A selector of the Events that may tell why.
     pub(super) fn events(&self) -> String {
         let told = match self.wait {

@@ -400,6 +400,44 @@ async fn what_events_tell_by_turns_is_told_together_for_as_long_as_it_is_true() 
     assert_eq!(told_again_at_100(all, said(&known)).await.unwrap().1, alone);
 }
 
+#[tokio::test]
+async fn a_pod_that_is_slow_and_one_that_crashes_take_no_turns() {
+    let pod = |name: &str, phase: &str, ready: bool, state: Value| {
+        let container =
+            json!({"name": "c", "image": "", "imageID": "", "ready": ready, "restartCount": 3, "state": state});
+        let made = Timestamp::from_second(0).unwrap().to_string();
+        json!({"metadata": {"name": name, "uid": name, "creationTimestamp": made}, "status": {"phase": phase, "containerStatuses": [container]}})
+    };
+    let waits = |reason: &str| json!({"waiting": {"reason": reason}});
+    let runs = || json!({"running": {}});
+    for (slow, reason) in [
+        (pod("slow", "Pending", false, waits("ContainerCreating")), "FailedMount"),
+        (pod("slow", "Running", false, runs()), "Unhealthy"),
+    ] {
+        let event = json!({"metadata": {"name": "e", "resourceVersion": "7"}, "involvedObject": {"uid": "slow"}, "type": "Warning", "reason": reason, "message": "why"});
+        let crashes = || pod("bad", "Running", false, waits("CrashLoopBackOff"));
+        let recovers = || pod("bad", "Running", true, runs());
+        let is_well = pod("slow", "Running", true, runs());
+        let mut known: Vec<Condition> = Vec::new();
+        for (objects, expected) in [
+            (vec![crashes(), slow.clone(), event.clone()], "bad"),
+            (vec![recovers(), slow.clone(), event.clone()], "slow"),
+            (vec![crashes(), slow.clone(), event.clone()], "slow"),
+            (vec![recovers(), slow.clone(), event.clone()], "slow"),
+            // Until it is in no trouble any more, or nobody tells of any.
+            (vec![crashes(), is_well, event.clone()], "bad"),
+            (vec![recovers(), slow.clone(), event.clone()], "slow"),
+            (vec![crashes(), slow.clone()], "bad"),
+            // Now it is the other one's turn to stay.
+            (vec![crashes(), slow, event], "bad"),
+        ] {
+            let why = told_again_at_100(objects, said(&known)).await.unwrap();
+            assert!(why.1.starts_with(&format!("pod {expected}: ")), "{reason}: {why:?}, not of the {expected} one");
+            known = say(why);
+        }
+    }
+}
+
 /// Nor do its Events tell of a Deployment's pods: those are its ReplicaSet's.
 #[tokio::test]
 async fn where_pods_say_it_themselves_no_events_are_asked_for() {
