@@ -4,6 +4,7 @@
 
 use std::{
     convert::Infallible,
+    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -90,7 +91,9 @@ struct Report {
     is_stalled: bool,
     /// What was done in Azure; without it what the status says of that stays.
     provisioned: Option<Provisioned>,
-    /// What people are told once the status says it: an operator that dies in between has done the more important of the two.
+    /// What was done: people are told also where the status cannot be written, as the next try finds it done.
+    done: Vec<Event>,
+    /// What the status is about to say, and people are told once it says it: what it could not be made to say is news for the next try.
     events: Vec<Event>,
     /// When to look again for what nothing tells of.
     again: Option<Duration>,
@@ -167,24 +170,19 @@ async fn steps<K: Managed>(
     Ok((tell_all(object, context, report).await?, again))
 }
 
-/// Writes the status, and then the Events. Where the status cannot be written, what it was to say is news for the next try; what was done is told now, as the next
-/// try finds it done.
+/// Writes the status, and then the Events: an operator that dies in between has done the more important of the two.
 async fn tell_all<K: Managed>(object: &K, context: &Context, mut report: Report) -> Result<Outcome, ReconcileError> {
-    let events = std::mem::take(&mut report.events);
+    let (done, events) = (mem::take(&mut report.done), mem::take(&mut report.events));
     let told = tell(object, context, report).await;
-    if told.is_err() {
-        tell_what_was_done(object, context, &events).await;
-        return told;
-    }
-    for event in &events {
-        publish(object, context, event).await;
+    publish_all(object, context, &done).await;
+    if told.is_ok() {
+        publish_all(object, context, &events).await;
     }
     told
 }
 
-/// Writes the Events of what was done, and not those of what the status could not be made to say.
-async fn tell_what_was_done<K: Managed>(object: &K, context: &Context, events: &[Event]) {
-    for event in events.iter().filter(|event| event.type_ == EventType::Normal) {
+async fn publish_all<K: Managed>(object: &K, context: &Context, events: &[Event]) {
+    for event in events {
         publish(object, context, event).await;
     }
 }
@@ -211,6 +209,7 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
             replicas: object.status_replicas(),
             is_stalled: false,
             provisioned: None,
+            done: Vec::new(),
             events: Vec::new(),
             again: None,
         })
@@ -227,12 +226,12 @@ fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
         }
         Err(why) => {
             let ready = Draft::no(Phase::Ready, Reason::InvalidCriteria, format!("spec.criteriaExpression: {why}"));
-            let events = news(object.conditions(), &ready).into_iter().collect();
+            let (done, events) = (Vec::new(), news(object.conditions(), &ready).into_iter().collect());
             let stalled = Draft { phase: Phase::Stalled, is_true: Some(true), ..ready.clone() };
             let (endpoint, replicas) = (object.status_endpoint().map(str::to_owned), object.status_replicas());
             let (outcome, conditions) = (Outcome::NotMine, vec![ready, stalled]);
             let (provisioned, again) = (None, None);
-            Some(Report { outcome, conditions, endpoint, replicas, is_stalled: true, provisioned, events, again })
+            Some(Report { outcome, conditions, endpoint, replicas, is_stalled: true, provisioned, done, events, again })
         }
     }
 }
@@ -244,12 +243,12 @@ async fn carry_out<K: Managed>(
     plan: Plan,
 ) -> Result<Report, ReconcileError> {
     let Plan { mut conditions, build, workload_phase, endpoint, is_stalled, provisioned, again } = plan;
-    let mut events = Vec::new();
+    let (mut done, mut events) = (Vec::new(), Vec::new());
     // Where the workload is not looked at, what was told last is the last that is known.
     let replicas = object.status_replicas();
     if let Some(provisioned) = &provisioned {
         let begun = provisioned.events.iter();
-        events.extend(begun.map(|(reason, note)| event(EventType::Normal, reason, note, None)));
+        done.extend(begun.map(|(reason, note)| event(EventType::Normal, reason, note, None)));
         let troubles = conditions.iter().filter(|why| provisioned.troubles.contains(&why.phase));
         events.extend(troubles.filter_map(|why| news(object.conditions(), why)));
     }
@@ -259,7 +258,7 @@ async fn carry_out<K: Managed>(
         let outcome = if is_stalled { Outcome::Invalid } else { Outcome::Waiting };
         // What runs goes on with the endpoint that it has.
         let endpoint = endpoint.or_else(|| object.status_endpoint().map(str::to_owned));
-        return Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events, again });
+        return Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, done, events, again });
     };
     let is_trouble = |draft: &&Draft| match draft.phase {
         Phase::Guarded => draft.is_true == Some(true),
@@ -274,7 +273,7 @@ async fn carry_out<K: Managed>(
     if let Some((pass, repairs)) = object.agent_repairs()
         && context.is_new_repair(owner, pass)
     {
-        events.push(event(EventType::Normal, "HubDriftRepaired", &repairs.join("; "), None));
+        done.push(event(EventType::Normal, "HubDriftRepaired", &repairs.join("; "), None));
     }
     let besides = context.stores.made.besides(owner, &build);
     let mut applied = Applied { known: context.known(owner), ..Applied::default() };
@@ -291,24 +290,24 @@ async fn carry_out<K: Managed>(
     }
     context.metrics.drift(K::KIND, drift.len() + deleted.len());
     let changes = drift.into_iter().map(|(child, path)| (child, Some(path)));
-    events.extend(changes.chain(deleted.into_iter().map(|child| (child, None))).map(drift_reverted));
-    events.extend(others.into_iter().map(overruled).chain(anew.into_iter().map(replaced)));
+    done.extend(changes.chain(deleted.into_iter().map(|child| (child, None))).map(drift_reverted));
+    done.extend(others.into_iter().map(overruled).chain(anew.into_iter().map(replaced)));
     if let Err(error) = written {
         let outcome = if error.reason() == Reason::Conflict { Outcome::Conflict } else { Outcome::Failed };
         let why = Draft::no(workload_phase, error.reason(), chain(&error));
         events.extend(news(object.conditions(), &why));
         conditions.retain(|draft| draft.phase != workload_phase);
         conditions.push(why);
-        return Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events, again });
+        return Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, done, events, again });
     }
     if object.has_stale_agent_status()
         && let Err(error) = clear_agent_status(object, context).await
     {
-        tell_what_was_done(object, context, &events).await;
+        publish_all(object, context, &done).await;
         return Err(error);
     }
     let outcome = if changed > 0 { Outcome::Changed } else { Outcome::Unchanged };
-    let mut report = Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events, again };
+    let mut report = Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, done, events, again };
     if let Some(workload) = workload {
         report.add_workload(object, owner, context, &workload, workload_phase).await;
     }
@@ -426,7 +425,8 @@ fn was_complete<K: Managed>(object: &K, workload_phase: Phase) -> bool {
 
 /// Writes the status where it differs.
 async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Result<Outcome, ReconcileError> {
-    let Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, events: _, again: _ } = report;
+    let Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, done: _, events: _, again: _ } =
+        report;
     let has_summary = conditions.iter().any(|draft| draft.phase == Phase::Ready);
     let drafts = if has_summary { conditions } else { with_summary(conditions, is_stalled) };
     let generation = object.meta().generation;

@@ -286,3 +286,26 @@ async fn what_was_reverted_before_a_failure_is_told() {
     );
     term.cancel();
 }
+
+/// Nor is what admission made of a write told by the next try, which leaves it as it is.
+#[tokio::test(start_paused = true)]
+async fn what_was_overruled_is_told_where_the_status_cannot_be_written() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    server.overrule(&key("deployments", "a"), "/spec/replicas", 3.into());
+    let writes = |kind: &str| server.asked().iter().filter(|write| write.kind == kind && write.owner == "a").count();
+    let spoilt = refused("alerters/status", "a", "a", writes("PATCH alerters/status"), 1);
+    server.spoil(&spoilt);
+    let before = writes("PATCH deployments");
+    // The status has to say that this was seen.
+    edit(&server, &key("alerters", "a"), [("notificationEndpoint", Some("https://other.example.com".into()))]);
+    time::sleep(LATER).await;
+    let asked = server.asked();
+    assert!(spoilt.iter().all(|(write, _)| asked.contains(write)), "{asked:#?}");
+    assert_eq!(writes("PATCH deployments"), before + 1, "{asked:#?}");
+    let note =
+        "Deployment 'a' is not at spec.replicas as it is applied: an admission webhook or policy changes it on its way";
+    assert_eq!(server.told("Overruled"), [note]);
+    assert_eq!(asked.iter().filter(|write| write.name == "Overruled").count(), 1, "nor is it counted once more");
+    term.cancel();
+}
