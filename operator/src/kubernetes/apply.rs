@@ -51,8 +51,8 @@ pub(crate) struct Applied {
     pub(crate) created: Vec<ChildRef>,
     /// Whether all of them had been there before, as the workload's mark tells: an earlier version may have had fewer. `None`: the workload is not there either.
     pub(crate) was_whole: Option<bool>,
-    /// Children that others had changed, with where.
-    pub(crate) drift: Vec<(ChildRef, String)>,
+    /// Children that others had changed, with the first places; each child once.
+    pub(crate) drift: Vec<(ChildRef, Vec<String>)>,
     /// Children that are not as they were just applied, with each of the first places: something changes them on their way in.
     pub(crate) overruled: Vec<(ChildRef, String)>,
     /// Children that were made anew, with what cannot be changed in place.
@@ -63,7 +63,7 @@ pub(crate) struct Applied {
     pub(crate) known: Known,
 }
 
-/// Of so many places of a child it is told that admission makes something else of them.
+/// So many places of a child are told of that somebody changed, and so many of which admission makes something else.
 const MOST_TOLD: usize = 8;
 
 impl Applied {
@@ -379,15 +379,19 @@ async fn try_write(
             let (_, theirs): (Vec<_>, Vec<_>) = there.iter().partition(is_admissions);
             let still = applied.answered(child, &changed, now);
             let is_put_back = |place: &&Difference| still.iter().all(|still| still.path != place.path);
-            let drift = theirs.into_iter().find(is_put_back).filter(|_| is_marked);
-            let path = drift.map(|place| place.path.as_str());
+            let drift = theirs.into_iter().filter(is_put_back).filter(|_| is_marked).take(MOST_TOLD);
+            let drift: Vec<String> = drift.map(|place| place.path.clone()).collect();
             if is_marked && !there.iter().any(|place| is_put_back(&place)) {
                 let path = still.first().map(|place| place.path.as_str());
                 tracing::warn!(owner = owner.name, namespace = owner.namespace, child = %reference, path, "overruled");
             } else {
-                tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, drift = path, "updated");
+                let paths = (!drift.is_empty()).then(|| drift.join(", "));
+                let paths = paths.as_deref();
+                tracing::info!(owner = owner.name, namespace = owner.namespace, child = %reference, drift = paths, "updated");
                 applied.changed += 1;
-                applied.drift.extend(path.map(|path| (reference.clone(), path.to_owned())));
+                if !drift.is_empty() {
+                    applied.drift.push((reference.clone(), drift));
+                }
             }
             leave(&api, reference, Some(changed)).await
         }

@@ -289,7 +289,9 @@ async fn carry_out<K: Managed>(
         context.forget_failures(owner);
     }
     context.metrics.drift(K::KIND, drift.len() + deleted.len());
-    let changes = drift.into_iter().map(|(child, path)| (child, Some(path)));
+    let of_child =
+        |(child, paths): (ChildRef, Vec<String>)| paths.into_iter().map(move |path| (child.clone(), Some(path)));
+    let changes = drift.into_iter().flat_map(of_child);
     done.extend(changes.chain(deleted.into_iter().map(|child| (child, None))).map(drift_reverted));
     done.extend(others.into_iter().map(overruled).chain(anew.into_iter().map(replaced)));
     if let Err(error) = written {

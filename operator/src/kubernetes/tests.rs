@@ -44,6 +44,11 @@ fn put(server: &Server, kind: &str, name: &str, spec: &Value) {
 
 /// One object of each kind, with all that is made for it.
 async fn running(server: &Server, term: &CancellationToken) -> Watches {
+    counted(server, term).await.0
+}
+
+/// The same, with what is counted of it.
+async fn counted(server: &Server, term: &CancellationToken) -> (Watches, Metrics) {
     let hub =
         json!({"endpoint": "https://hub.kusto.windows.net", "heartbeatDatabase": "Fleet", "heartbeatTable": "Beats"});
     let databases = json!([{"databaseName": "Logs", "telemetryType": "Logs"}]);
@@ -67,14 +72,15 @@ async fn running(server: &Server, term: &CancellationToken) -> Watches {
     let (queues, ends) = Queues::new();
     let watches = Watches::start(&client, Some(NAMESPACE), &queues);
     let recorder = Recorder::new(client.clone(), Reporter::from("adx-federation-operator"));
-    let metrics = Metrics::new().register(OperatorMetrics::new);
+    let metrics = Metrics::new();
+    let own = metrics.register(OperatorMetrics::new);
     let context =
-        Context::new(client, Settings::of_tests(Some(NAMESPACE)), watches.stores.clone(), recorder, metrics, None);
+        Context::new(client, Settings::of_tests(Some(NAMESPACE)), watches.stores.clone(), recorder, own, None);
     let term = term.clone();
     tokio::spawn(async move { run_controllers(&context, ends, &term).await });
     // All timers of the beginning have run out.
     time::sleep(LATER).await;
-    watches
+    (watches, metrics)
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,6 +153,45 @@ async fn each_changed_path_of_a_child_is_told_in_words_of_its_own_and_counted_af
     server.remove(&key);
     time::sleep(LATER).await;
     assert_eq!(server.told("DriftReverted").last().map(String::as_str), Some("StatefulSet 'i' was deleted"));
+    term.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn places_that_are_changed_together_are_each_told_and_their_child_is_counted_once() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let (_watches, metrics) = counted(&server, &term).await;
+    let key = ("deployments".to_owned(), "a".to_owned());
+    let made = server.get(&key).expect("it was made");
+    let counts = |number: usize| {
+        let (text, line) = (metrics.text(), format!("drift_reverted_total{{kind=\"Alerter\"}} {number}\n"));
+        assert!(text.contains(&line), "{text}");
+    };
+    let mut spoilt = made.clone();
+    spoilt["spec"]["replicas"] = 5.into();
+    spoilt["spec"]["template"]["spec"]["containers"][0]["image"] = "spoilt".into();
+    server.put(&key, spoilt);
+    time::sleep(LATER).await;
+    let expected = [
+        "Deployment 'a' was changed at spec.replicas",
+        "Deployment 'a' was changed at spec.template.spec.containers[alerter].image",
+    ];
+    assert_eq!(server.told("DriftReverted"), expected);
+    counts(1);
+    // Of very many, the first ones.
+    let (mut spoilt, mut places) = (made.clone(), 0);
+    for texts in ["metadata/annotations", "metadata/labels", "spec/containers/0/resources/limits"] {
+        let texts = spoilt.pointer_mut(&format!("/spec/template/{texts}")).and_then(Value::as_object_mut);
+        for text in texts.expect("it was applied").values_mut() {
+            *text = "spoilt".into();
+            places += 1;
+        }
+    }
+    assert!(places > 8, "{places}");
+    server.put(&key, spoilt);
+    time::sleep(LATER).await;
+    assert_eq!(server.get(&key).expect("it is there")["spec"], made["spec"]);
+    assert_eq!(server.told("DriftReverted").len(), expected.len() + 8, "{:#?}", server.told("DriftReverted"));
+    counts(2);
     term.cancel();
 }
 
