@@ -8,8 +8,8 @@ use tests::cluster::{KINDS, PATIENCE, TestNamespace, condition_of, message_of};
 use tokio::time;
 
 use crate::support::{
-    CLUSTER, COMPONENTS, PARTITION, assert_same, for_the_most_part, made, until_all_told, until_event, until_ready,
-    without_federation,
+    CLUSTER, COMPONENTS, PARTITION, assert_same, for_the_most_part, made, seeming_partition, until_all_told,
+    until_event, until_ready, without_federation,
 };
 
 /// Drift is undone within this, as README.md promises.
@@ -161,7 +161,7 @@ async fn every_deleted_child_is_made_again_within_a_second() {
     test.apply(CLUSTER).await;
     test.apply(COMPONENTS).await;
     // An agent that only seems to run. All pods are ready before the first object goes, so that each is known to have been there.
-    test.apply(&PARTITION.replace("  federation:", "  federation:\n    image: x/agent:1")).await;
+    test.apply(&seeming_partition("part")).await;
     until_ready(&test).await;
     test.until_condition("ADXCluster", "part", "AgentReady", "True", "Ready").await;
     let before = made(&test).await;

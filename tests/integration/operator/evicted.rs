@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tests::cluster::{PATIENCE, TestNamespace};
 use tokio::time;
 
-use crate::support::{HUB, PARTITION};
+use crate::support::{HUB, seeming_partition};
 
 const BUDGET: &str = "policy/v1 PodDisruptionBudget";
 
@@ -69,7 +69,7 @@ async fn until_nobody_comes(pods: &Api<Pod>) {
 async fn of_a_hubs_two_agents_one_may_be_evicted_and_the_other_when_that_one_is_back() {
     let test = TestNamespace::new("evicted").await;
     let _operator = test.operator().await;
-    test.apply(&[HUB, &PARTITION.replace("  federation:", "  federation:\n    image: x/agent:1")].join("---")).await;
+    test.apply(&[HUB, &seeming_partition("part")].join("---")).await;
     for name in ["hub", "part"] {
         test.until_condition("ADXCluster", name, "AgentReady", "True", "Ready").await;
     }

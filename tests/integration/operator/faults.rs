@@ -10,17 +10,19 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use kube::api::{Patch, PatchParams};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tests::cluster::{ApiProxy, PATIENCE, Seen, Spoilt, TestNamespace, WriteFault, is_observed};
+use tests::cluster::{ApiProxy, PATIENCE, Seen, Spoilt, TestNamespace, WriteFault};
 use tokio::time;
 
 use crate::{
     deleting::until_no_roles,
     drift::change,
     resilience::through,
-    support::{CLUSTER, COMPONENTS, HUB, PARTITION, assert_same, children, made, without_federation},
+    support::{
+        CLUSTER, COMPONENTS, HUB, REST, assert_same, children, made, seeming_partition, state, tell_as_agent,
+        until_told, without_federation,
+    },
     unions::managers_of,
 };
 
@@ -49,8 +51,6 @@ const OBJECTS: [(&str, &str); 7] = [
 
 /// Longer without a write than an operator may wait for a processor: reconciles that are under way are done.
 const QUIET: Duration = Duration::from_secs(6);
-/// Rest: longer by that than the ten seconds after which pods that are not ready are looked at again.
-const REST: Duration = Duration::from_secs(16);
 /// What the API server asks for with 429.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -58,23 +58,11 @@ fn components() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
     OBJECTS.iter().filter(|(kind, _)| *kind != "ADXCluster")
 }
 
-/// A partition whose agent only seems to run.
-fn partition() -> String {
-    PARTITION.replace("  federation:", "  federation:\n    image: x/agent:1")
-}
-
-/// Another partition, which is to leave.
-fn left() -> String {
-    let renamed =
-        [("{name: part}", "{name: left}"), ("clusterName: part", "clusterName: left"), ("//part.", "//left.")];
-    renamed.iter().fold(partition(), |text, (from, to)| text.replace(from, to))
-}
-
 /// Objects with everything that can be taken away from them.
 fn before() -> String {
     let scaled =
         COMPONENTS.replace("replicas: 2", "autoscaling: {minReplicas: 2, maxReplicas: 4}, exposeExternally: true");
-    [CLUSTER, &scaled, &partition(), HUB, &left()].join("---")
+    [CLUSTER, &scaled, &seeming_partition("part"), HUB, &seeming_partition("left")].join("---")
 }
 
 /// The same without that; with another role, and every other object edited.
@@ -88,9 +76,9 @@ fn after() -> String {
         .replace("name: c}\nspec: {}", "name: c}\nspec: {image: 'x/c:2'}")
         .replace("alerts.example.com", "other.example.com");
     let federated = "  role: Federated\n  federation: {image: 'x/agent:1', heartbeatDatabase: D, heartbeatTable: T}\n";
-    let part = without_federation(&partition()).to_owned() + federated;
+    let part = without_federation(&seeming_partition("part")).to_owned() + federated;
     let hub = HUB.replace("heartbeatTable: T", "heartbeatTable: Other");
-    [cluster.as_str(), &components, &part, &hub, without_federation(&left())].join("---")
+    [cluster.as_str(), &components, &part, &hub, without_federation(&seeming_partition("left"))].join("---")
 }
 
 /// One life, and what its writes are to meet.
@@ -143,28 +131,12 @@ impl Life {
         }
     }
 
-    /// Waits until every object tells of what it is now to be, and that it is so.
     async fn until_told(&self) {
-        for (kind, name) in OBJECTS {
-            let object = self.test.until(kind, name, is_observed).await;
-            // Nobody tells of passes here.
-            let condition = if object["spec"]["federation"].is_null() { "Ready" } else { "AgentReady" };
-            self.test.until_condition(kind, name, condition, "True", "Ready").await;
-        }
+        until_told(&self.test, &OBJECTS).await;
     }
 
     async fn state(&self) -> State {
-        let mut state = made(&self.test).await;
-        for (kind, name) in OBJECTS {
-            let object = self.test.get(kind, name).await;
-            let mut plain = json!({"finalizers": object["metadata"]["finalizers"], "status": object["status"]});
-            for condition in plain["status"]["conditions"].as_array_mut().into_iter().flatten() {
-                condition.as_object_mut().map(|condition| condition.remove("lastTransitionTime"));
-            }
-            let text = plain.to_string().replace(&self.test.name, "NAMESPACE");
-            state.push((format!("{kind} {name}"), serde_json::from_str(&text).expect("it was JSON")));
-        }
-        state
+        state(&self.test, &OBJECTS).await
     }
 
     /// Everything is made, and the agents of the two partitions tell something.
@@ -172,11 +144,7 @@ impl Life {
         self.test.apply(&before()).await;
         self.until_told().await;
         for name in ["part", "left"] {
-            let hubs = json!([{"endpoint": "https://hub.kusto.windows.net", "outcome": "accepted"}]);
-            let told = json!({"apiVersion": "adx-mon.azure.com/v1", "kind": "ADXCluster", "metadata": {"name": name}, "status": {"federation": {"hubs": hubs}}});
-            let params = PatchParams::apply("adx-federation-agent").force();
-            let told = self.test.api("ADXCluster").patch_status(name, &params, &Patch::Apply(&told)).await;
-            told.expect("the API server takes the status");
+            tell_as_agent(&self.test, name).await;
         }
         self.until_quiet(QUIET).await;
         if let Some(met) = self.end() {

@@ -3,33 +3,50 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::cluster::{ApiProxy, TestNamespace, is_observed};
+use tests::cluster::{ApiProxy, TestNamespace};
 use tokio::time;
 
 use crate::{
     resilience::through,
     support::{
-        CLUSTER, COMPONENTS, PARTITION, assert_same, made, undisturbed, until_agent, until_ready, without_federation,
+        self, CLUSTER, COMPONENTS, assert_same, seeming_partition, state, tell_as_agent, until_told, without_federation,
     },
 };
 
 /// An operator that leads and has not written for so long has nothing to write: longer than it may wait for a processor.
 const REST: Duration = Duration::from_secs(8);
 
+/// All objects of these stories.
+const OBJECTS: [(&str, &str); 5] =
+    [("ADXCluster", "eu"), ("ADXCluster", "part"), ("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a")];
+
+/// What is made, and what the objects tell, when all of it is done.
+async fn end(test: &TestNamespace) -> Vec<(String, Value)> {
+    until_told(test, &OBJECTS).await;
+    test.until_rest(support::REST).await;
+    state(test, &OBJECTS).await
+}
+
 #[tokio::test]
 async fn killed_after_every_single_write_it_comes_to_the_same_end() {
-    let test = TestNamespace::new("killed").await;
-    test.apply(CLUSTER).await;
-    test.apply(COMPONENTS).await;
-    test.apply(PARTITION).await;
-    let proxy = ApiProxy::start(test.plane).await;
-    let kills = kill_after_each_write(&test, &proxy, "made").await;
-    assert!(kills >= 20, "only {kills} writes");
-    let operator = through(&test, &proxy, "last").await;
-    until_ready(&test).await;
-    until_agent(&test).await;
-    assert_same(&made(&test).await, undisturbed().await);
-    drop(operator);
+    let all = [CLUSTER, COMPONENTS, &seeming_partition("part")].join("---");
+    let expected = async {
+        let test = TestNamespace::new("made-undisturbed").await;
+        test.apply(&all).await;
+        let _operator = test.operator().await;
+        end(&test).await
+    };
+    let killed = async {
+        let test = TestNamespace::new("killed").await;
+        test.apply(&all).await;
+        let proxy = ApiProxy::start(test.plane).await;
+        let kills = kill_after_each_write(&test, &proxy, "made").await;
+        assert!(kills >= 20, "only {kills} writes");
+        let _operator = through(&test, &proxy, "last").await;
+        (end(&test).await, test, proxy)
+    };
+    let (expected, (found, test, proxy)) = tokio::join!(Box::pin(expected), Box::pin(killed));
+    assert_same(&found, &expected);
     // And when everything goes: what Kubernetes does not collect is removed before its owner is let go.
     for (kind, name) in [("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a")] {
         test.delete(kind, name).await;
@@ -76,7 +93,7 @@ async fn kill_after_each_write(test: &TestNamespace, proxy: &ApiProxy, lease: &s
 /// All objects before an edit: what it takes away is there.
 fn before() -> String {
     let scaled = COMPONENTS.replace("replicas: 2", "autoscaling: {minReplicas: 2, maxReplicas: 4}");
-    [CLUSTER, &scaled, PARTITION].join("---")
+    [CLUSTER, &scaled, &seeming_partition("part")].join("---")
 }
 
 /// The same after it: other images, databases, another way to scale, another address, and a partition that is a hub.
@@ -89,8 +106,8 @@ fn after() -> String {
         .replace("replicas: 2", "replicas: 3, exposeExternally: true, image: 'x/i:2', managedIdentityClientId: id")
         .replace("name: c}\nspec: {}", "name: c}\nspec: {image: 'x/c:2'}")
         .replace("alerts.example.com", "other.example.com");
-    let hub = without_federation(PARTITION).to_owned()
-        + "  role: Federated\n  federation: {heartbeatDatabase: D, heartbeatTable: T}\n";
+    let federated = "  role: Federated\n  federation: {image: 'x/agent:1', heartbeatDatabase: D, heartbeatTable: T}\n";
+    let hub = without_federation(&seeming_partition("part")).to_owned() + federated;
     [cluster, components, hub].join("---")
 }
 
@@ -99,9 +116,10 @@ async fn before_the_edit(name: &str) -> TestNamespace {
     let test = TestNamespace::new(name).await;
     let operator = test.operator().await;
     test.apply(&before()).await;
-    until_ready(&test).await;
-    until_agent(&test).await;
+    until_told(&test, &OBJECTS).await;
     test.until("autoscaling/v2 HorizontalPodAutoscaler", "i", |object| !object.is_null()).await;
+    // To be taken back from a hub.
+    tell_as_agent(&test, "part").await;
     drop(operator);
     test
 }
@@ -114,10 +132,7 @@ async fn until_edited(test: &TestNamespace) {
     test.until("autoscaling/v2 HorizontalPodAutoscaler", "i", Value::is_null).await;
     let is_hub = |object: &Value| object["spec"]["replicas"] == 2 && object.to_string().contains("/agent-hub");
     test.until("apps/v1 Deployment", "part-agent", is_hub).await;
-    for (kind, name) in [("ADXCluster", "eu"), ("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a")] {
-        test.until(kind, name, is_observed).await;
-    }
-    until_ready(test).await;
+    test.until("ADXCluster", "part", |object| object["status"]["federation"].is_null()).await;
 }
 
 #[tokio::test]
@@ -128,7 +143,7 @@ async fn killed_after_every_single_write_of_an_edit_it_comes_to_the_same_end() {
         let _operator = through(&test, &proxy, "edit").await;
         test.apply(&after()).await;
         until_edited(&test).await;
-        made(&test).await
+        end(&test).await
     };
     let found = async {
         let test = before_the_edit("edit-killed").await;
@@ -138,8 +153,8 @@ async fn killed_after_every_single_write_of_an_edit_it_comes_to_the_same_end() {
         assert!(kills >= 12, "only {kills} writes");
         let _operator = through(&test, &proxy, "last").await;
         until_edited(&test).await;
-        made(&test).await
+        end(&test).await
     };
-    let (expected, found) = tokio::join!(expected, found);
+    let (expected, found) = tokio::join!(Box::pin(expected), Box::pin(found));
     assert_same(&found, &expected);
 }

@@ -57,7 +57,7 @@ async fn edits_that_overtake_each_other_end_as_if_nothing_had_ever_been_otherwis
         test.until(kind, name, is_observed).await;
     }
     until_ready(&test).await;
-    assert_same(&made(&test).await, undisturbed().await);
+    assert_same(&made(&test).await, &undisturbed().await);
 }
 
 #[tokio::test]

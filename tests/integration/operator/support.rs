@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tests::{
-    cluster::{PATIENCE, TestNamespace},
+    cluster::{PATIENCE, SEEMING_AGENT, TestNamespace, is_observed},
     fleet::Fleet,
     oracle::{Names, Oracle},
 };
-use tokio::{sync::OnceCell, time};
+use tokio::time;
 
 /// An existing cluster with all kinds of databases.
 pub(crate) const CLUSTER: &str = "
@@ -59,6 +60,17 @@ spec:
     partitioning: {geo: EU}
 ";
 
+/// A partition of this name, whose agent only seems to run.
+pub(crate) fn seeming_partition(name: &str) -> String {
+    let renamed = [
+        ("{name: part}", format!("{{name: {name}}}")),
+        ("clusterName: part", format!("clusterName: {name}")),
+        ("//part.", format!("//{name}.")),
+        ("  federation:", format!("  federation:\n    image: {SEEMING_AGENT}")),
+    ];
+    renamed.iter().fold(PARTITION.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
 /// A partition's text without its part in a federation.
 pub(crate) fn without_federation(text: &str) -> &str {
     text.split_once("  federation:").expect("the text has that section").0
@@ -83,20 +95,38 @@ pub(crate) async fn until_ready(test: &TestNamespace) {
     }
 }
 
-/// The end state that an operator comes to which nothing disturbs.
-pub(crate) async fn undisturbed() -> &'static [(String, Value)] {
-    static END: OnceCell<Vec<(String, Value)>> = OnceCell::const_new();
-    END.get_or_init(|| async {
-        let test = TestNamespace::new("undisturbed").await;
-        let _operator = test.operator().await;
-        test.apply(CLUSTER).await;
-        test.apply(COMPONENTS).await;
-        test.apply(PARTITION).await;
-        until_ready(&test).await;
-        until_agent(&test).await;
-        made(&test).await
-    })
-    .await
+/// Longer without a write, by what an operator may wait for a processor, than the ten seconds after which pods that are not ready are looked at again.
+pub(crate) const REST: Duration = Duration::from_secs(16);
+
+/// Waits until each of these objects tells of what it is now to be, and that it is so.
+pub(crate) async fn until_told(test: &TestNamespace, objects: &[(&str, &str)]) {
+    for (kind, name) in objects {
+        let object = test.until(kind, name, is_observed).await;
+        // Nobody tells of passes where agents only seem to run.
+        let condition = if object["spec"]["federation"].is_null() { "Ready" } else { "AgentReady" };
+        test.until_condition(kind, name, condition, "True", "Ready").await;
+    }
+}
+
+/// Tells what the agent of a partition would.
+pub(crate) async fn tell_as_agent(test: &TestNamespace, name: &str) {
+    let hubs = json!([{"endpoint": "https://hub.kusto.windows.net", "outcome": "accepted"}]);
+    let told = json!({"apiVersion": "adx-mon.azure.com/v1", "kind": "ADXCluster", "metadata": {"name": name}, "status": {"federation": {"hubs": hubs}}});
+    let params = PatchParams::apply("adx-federation-agent").force();
+    let told = test.api("ADXCluster").patch_status(name, &params, &Patch::Apply(&told)).await;
+    told.expect("the API server takes the status");
+}
+
+/// What an operator makes which nothing disturbs.
+pub(crate) async fn undisturbed() -> Vec<(String, Value)> {
+    let test = TestNamespace::new("undisturbed").await;
+    let _operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(COMPONENTS).await;
+    test.apply(PARTITION).await;
+    until_ready(&test).await;
+    until_agent(&test).await;
+    made(&test).await
 }
 
 /// All of an agent is there when its workload is, which comes last.
@@ -207,6 +237,21 @@ pub(crate) async fn made(test: &TestNamespace) -> Vec<(String, Value)> {
         ));
     }
     made
+}
+
+/// What is made, and what these objects tell, without what differs between two equal lives.
+pub(crate) async fn state(test: &TestNamespace, objects: &[(&str, &str)]) -> Vec<(String, Value)> {
+    let mut state = made(test).await;
+    for (kind, name) in objects {
+        let object = test.get(kind, name).await;
+        let mut plain = json!({"finalizers": object["metadata"]["finalizers"], "status": object["status"]});
+        for condition in plain["status"]["conditions"].as_array_mut().into_iter().flatten() {
+            condition.as_object_mut().map(|condition| condition.remove("lastTransitionTime"));
+        }
+        let text = plain.to_string().replace(&test.name, "NAMESPACE");
+        state.push((format!("{kind} {name}"), serde_json::from_str(&text).expect("it was JSON")));
+    }
+    state
 }
 
 /// Fails with the first object that differs.
