@@ -5,7 +5,7 @@ use tests::cluster::{OperatorOptions, TestNamespace, condition_of, message_of};
 
 use crate::{
     drift::change,
-    support::{CLUSTER, COMPONENTS, until_event, until_ready},
+    support::{CLUSTER, COMPONENTS, seeming_partition, until_event, until_ready},
 };
 
 fn ingestor(name: &str, more: &str) -> String {
@@ -14,7 +14,7 @@ fn ingestor(name: &str, more: &str) -> String {
     )
 }
 
-/// What a workload's first container is started with.
+/// What the first container of a workload's pods is started with.
 pub(crate) fn arguments(workload: &Value) -> Vec<String> {
     let arguments =
         workload["spec"]["template"]["spec"]["containers"][0]["args"].as_array().cloned().unwrap_or_default();
@@ -174,17 +174,30 @@ async fn components_of_one_name_live_side_by_side_and_empty_fields_are_absent_on
     let test = TestNamespace::new("samename").await;
     let operator = test.operator().await;
     test.apply(CLUSTER).await;
+    // The longest name that there may be, of 52 characters: what controllers add to it in labels of pods has room.
+    let prod = "prod".repeat(13);
     // As adx-mon's users leave them.
-    test.apply(&ingestor("prod", ", image: '', endpoint: '', managedIdentityClientId: ''")).await;
-    test.apply(
-        "apiVersion: adx-mon.azure.com/v1\nkind: Collector\nmetadata: {name: prod}\nspec: {ingestorEndpoint: ''}\n",
-    )
-    .await;
-    test.apply("apiVersion: adx-mon.azure.com/v1\nkind: Alerter\nmetadata: {name: prod}\nspec: {managedIdentityClientId: '', notificationEndpoint: 'https://x', adxClusterSelector: {matchLabels: {app: adx-mon}}}\n").await;
-    for kind in ["Ingestor", "Collector", "Alerter"] {
-        test.until_condition(kind, "prod", "Ready", "True", "Ready").await;
+    test.apply(&ingestor(&prod, ", image: '', endpoint: '', managedIdentityClientId: ''")).await;
+    for (kind, spec) in [
+        ("Collector", "ingestorEndpoint: ''"),
+        (
+            "Alerter",
+            "managedIdentityClientId: '', notificationEndpoint: 'https://x', adxClusterSelector: {matchLabels: {app: adx-mon}}",
+        ),
+    ] {
+        test.apply(&format!(
+            "apiVersion: adx-mon.azure.com/v1\nkind: {kind}\nmetadata: {{name: {prod}}}\nspec: {{{spec}}}\n"
+        ))
+        .await;
     }
-    assert_eq!(test.ours("v1 ServiceAccount").await, ["prod-alerter", "prod-collector", "prod-ingestor"]);
+    // An agent's objects are named after its ADXCluster.
+    test.apply(&seeming_partition(&prod)).await;
+    for kind in ["Ingestor", "Collector", "Alerter"] {
+        test.until_condition(kind, &prod, "Ready", "True", "Ready").await;
+    }
+    test.until_condition("ADXCluster", &prod, "AgentReady", "True", "Ready").await;
+    let accounts = ["agent", "alerter", "collector", "ingestor"].map(|account| format!("{prod}-{account}"));
+    assert_eq!(test.ours("v1 ServiceAccount").await, accounts);
     assert!(!test.events().await.iter().any(|(reason, _)| reason == "DriftReverted"));
     drop(operator);
 }

@@ -19,7 +19,7 @@ use tests::{
 
 use self::{
     breaking::broken,
-    objects::{LEAST, WHOLE, breaches, foreign},
+    objects::{LEAST, WHOLE, breaches, corners, foreign},
     rules::{Rule, defaults_of, fill_in, patch, rules_of, schema_of},
 };
 
@@ -74,6 +74,15 @@ async fn every_rule_of_the_schemas_refuses_an_object_that_breaks_it_alone() {
     let is_broken = |message: &str| rules.iter().any(|rule| rule.message().starts_with(message));
     let idle: Vec<_> = breaches().iter().map(|breach| breach.message).filter(|message| !is_broken(message)).collect();
     assert!(idle.is_empty(), "no rule says {idle:?}");
+}
+
+#[tokio::test]
+async fn valid_corners_are_taken() {
+    let test = TestNamespace::new("corners").await;
+    for object in corners() {
+        let taken = test.rehearse(&object).await;
+        assert!(taken.is_ok(), "{object:#}\n{taken:#?}");
+    }
 }
 
 /// Why the API server refuses an object; nothing, if it takes it.

@@ -1,6 +1,9 @@
-//! Objects with everything that their kind can have, and what breaks the rules in CEL in them; objects with the least that they must have. No I/O.
+//! Objects with everything that their kind can have, and what breaks the rules in CEL in them; objects that only just keep these; objects with the least that they must
+//! have. No I/O.
 
 use serde_json::{Value, json};
+
+use super::rules::patch;
 
 /// Valid objects, in which every rule of the schemas has something to break. An ADXCluster cannot have all fields at once, nor a certificate.
 pub(super) const WHOLE: &str = "
@@ -209,6 +212,90 @@ pub(super) fn breaches() -> Vec<Breach> {
         breach("hostPath must be absolute", None, json!("certificates")),
         breach("notificationEndpoint must start", None, json!("mailto:alerts@example.com")),
     ]
+}
+
+/// Objects that only just keep the rules in CEL, and the reverse of [`breaches`]: a rule that refuses one of them is stricter than it says.
+pub(super) fn corners() -> Vec<Value> {
+    let object = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "adx-mon.azure.com/v1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+    let endpoint = "https://corner.kusto.windows.net";
+    let cluster = |more: Value| {
+        let mut spec = json!({"clusterName": "corner", "endpoint": endpoint});
+        patch(&mut spec, &more);
+        object("ADXCluster", "corner", spec)
+    };
+    let hubs =
+        json!([{"endpoint": "https://hub.kusto.windows.net", "heartbeatDatabase": "Fleet", "heartbeatTable": "Beats"}]);
+    let partition = |more: Value| {
+        let mut spec = json!({"federation": {"federatedClusters": hubs}});
+        patch(&mut spec["federation"], &more);
+        cluster(spec)
+    };
+    let hub = |more: Value| {
+        let federation = json!({"heartbeatDatabase": "Fleet", "heartbeatTable": "Beats"});
+        let mut spec = json!({"role": "Federated", "federation": federation});
+        patch(&mut spec["federation"], &more);
+        cluster(spec)
+    };
+    let selector = json!({"matchLabels": {"app": "adx-mon"}});
+    let ingestor = |more: Value| {
+        let mut spec = json!({"adxClusterSelector": selector});
+        patch(&mut spec, &more);
+        object("Ingestor", "corner", spec)
+    };
+    let mut corners = vec![
+        partition(json!({"schemaInBeats": "OnChange", "heartbeatTTL": "30m"})),
+        // Of cron no interval is known, and a partition that always sends its schema uses no time to live.
+        partition(json!({"schemaInBeats": "OnChange", "heartbeatTTL": "1m", "heartbeatSchedule": "*/10 * * * *"})),
+        partition(json!({"schemaInBeats": "Always", "heartbeatTTL": "1m"})),
+        partition(json!({"heartbeatSchedule": "\t0,30  */2 1-7 JAN-DEC,12 mon,? "})),
+        hub(json!({"heartbeatTTL": "1d12h", "heartbeatInterval": "12h"})),
+        hub(json!({"heartbeatTTL": "30m"})),
+        hub(json!({"heartbeatTTL": "4s", "heartbeatInterval": "500ms"})),
+        cluster(json!({"endpoint": "https://X.kusto.windows.net/"})),
+        cluster(json!({"endpoint": "http://127.0.0.1:8080"})),
+        cluster(json!({"endpoint": "http://[::1]:8080"})),
+        // As short and as long as Azure has them, and longer where the cluster is there already.
+        cluster(json!({"endpoint": null, "clusterName": "abcd"})),
+        cluster(json!({"endpoint": null, "clusterName": "c".repeat(22)})),
+        cluster(json!({"clusterName": "c".repeat(23)})),
+        cluster(json!({"clusterName": "1"})),
+        cluster(json!({"provision": {"autoScaleMin": 3, "autoScaleMax": 3}})),
+        // The other bound is the default.
+        cluster(json!({"provision": {"autoScaleMin": 10}})),
+        cluster(json!({"provision": {"autoScaleMax": 2}})),
+        ingestor(json!({"autoscaling": {"minReplicas": 2, "maxReplicas": 2}})),
+        ingestor(json!({"autoscaling": {"maxReplicas": 1}})),
+        // As adx-mon's users leave what they do not use.
+        ingestor(json!({"tls": {"secretRef": {"name": "certificate"}, "hostPath": ""}, "logDestination": ""})),
+        ingestor(json!({"tls": {"hostPath": "/"}, "logDestination": "L:I"})),
+        ingestor(json!({"podPolicy": {"tolerations": [
+            {"operator": "Exists"},
+            {"operator": "Exists", "key": "pool", "value": ""},
+            {"key": "pool"},
+        ]}})),
+    ];
+    // What is not to become a name in a cluster may have any that Kubernetes has.
+    corners.push(object("ADXCluster", "with.dot", json!({"clusterName": "corner", "endpoint": endpoint})));
+    let alerts = "https://alerts.example.com";
+    for name in ["n".to_owned(), longest_name()] {
+        let federation = json!({"federatedClusters": hubs});
+        corners.extend([
+            object(
+                "ADXCluster",
+                &name,
+                json!({"clusterName": "corner", "endpoint": endpoint, "federation": federation}),
+            ),
+            object("Ingestor", &name, json!({"adxClusterSelector": selector})),
+            object("Collector", &name, json!({})),
+            object("Alerter", &name, json!({"adxClusterSelector": selector, "notificationEndpoint": alerts})),
+        ]);
+    }
+    corners
+}
+
+/// 52 characters.
+fn longest_name() -> String {
+    "name".repeat(13)
 }
 
 /// What a federation of the other role has, field by field: the object that must not have it, the field, and the merge patch of that object's federation.

@@ -63,7 +63,7 @@ impl Rule {
         };
     }
 
-    /// Values that only just keep it, made from one that does.
+    /// Values that only just keep it, made from one that does. Of rules in CEL and patterns nothing is known; what the former take is in `objects.rs`.
     pub(super) fn corners(&self, within: &Value) -> Vec<Value> {
         match self.key.as_str() {
             "enum" => self.value.as_array().cloned().unwrap_or_default(),
