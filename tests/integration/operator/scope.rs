@@ -1,7 +1,7 @@
-//! `--namespace`: an operator of one namespace neither touches nor asks for anything of another, and needs no rights there.
+//! `--namespace`: an operator of one namespace neither touches nor asks for anything of another, and needs no rights there; its own, for its lease and pod, apart.
 
 use serde_json::{Value, json};
-use tests::cluster::{ApiProxy, TestNamespace};
+use tests::cluster::{ApiProxy, OperatorOptions, SEEMING_AGENT, Seen, TestNamespace};
 
 use crate::{
     drift::change,
@@ -93,9 +93,9 @@ async fn an_operator_of_one_namespace_touches_nothing_of_another() {
     drop(operator);
 }
 
-/// The rights of `deploy/kustomize`, bound in the namespace alone; in the whole cluster only what has no namespace, and what components get there, since Kubernetes
-/// lets nobody grant what they do not have.
-async fn bind_in_the_namespace(test: &TestNamespace) {
+/// The rights of `deploy/kustomize` for the operator that lives in `home`, bound in the namespace that it watches and in its own, as README.md says; in the whole cluster
+/// only what has no namespace, and what components get there, since Kubernetes lets nobody grant what they do not have.
+async fn bind_in_the_namespaces(test: &TestNamespace, home: &TestNamespace) {
     let mut rules = json!([{
         "apiGroups": ["rbac.authorization.k8s.io"],
         "resources": ["clusterroles", "clusterrolebindings"],
@@ -106,38 +106,59 @@ async fn bind_in_the_namespace(test: &TestNamespace) {
         let granted = granted.as_array().cloned().unwrap_or_default();
         rules.as_array_mut().expect("rules are a list").extend(granted);
     }
-    let name = format!("adx-federation-operator-{}", test.name);
-    test.delete(CLUSTER_ROLE_BINDING, &name).await;
+    let name = format!("adx-federation-operator-{}", home.name);
+    home.delete(CLUSTER_ROLE_BINDING, &name).await;
     let (group, version) = ("rbac.authorization.k8s.io", "rbac.authorization.k8s.io/v1");
-    let subjects = json!([{"kind": "ServiceAccount", "name": "adx-federation-operator", "namespace": test.name}]);
+    let subjects = json!([{"kind": "ServiceAccount", "name": "adx-federation-operator", "namespace": home.name}]);
     let reference = |name: &str| json!({"apiGroup": group, "kind": "ClusterRole", "name": name});
-    let objects = [
+    let binding = json!({"apiVersion": version, "kind": "RoleBinding", "metadata": {"name": name}, "roleRef": reference("adx-federation-operator"), "subjects": subjects});
+    for object in [
         json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}),
         json!({"apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": name}, "roleRef": reference(&name), "subjects": subjects}),
-        json!({"apiVersion": version, "kind": "RoleBinding", "metadata": {"name": name}, "roleRef": reference("adx-federation-operator"), "subjects": subjects}),
-    ];
-    for object in objects {
-        test.apply(&object.to_string()).await;
+    ] {
+        home.apply(&object.to_string()).await;
+    }
+    for bound in [test, home] {
+        bound.apply(&binding.to_string()).await;
     }
 }
 
+/// The operator lives in another namespace, where its lease and its pod are, which tells it the agents' image.
 #[tokio::test]
-async fn an_operator_of_one_namespace_needs_rights_in_that_alone() {
-    let test = TestNamespace::new("narrow").await;
+async fn an_operator_of_one_namespace_needs_rights_in_that_and_in_its_own_alone() {
+    let (test, home) = (TestNamespace::new("narrow").await, TestNamespace::new("narrow-home").await);
     let earlier = test.operator().await;
     apply_all(&test).await;
     until_all(&test).await;
     drop(earlier);
-    bind_in_the_namespace(&test).await;
+    // The account beside the objects has no part in this.
+    test.delete(CLUSTER_ROLE_BINDING, &format!("adx-federation-operator-{}", test.name)).await;
+    bind_in_the_namespaces(&test, &home).await;
+    home.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: operator-0}}\nspec: {{containers: [{{name: operator, image: '{SEEMING_AGENT}'}}]}}\n"
+    ))
+    .await;
     let proxy = ApiProxy::start(test.plane).await;
-    let operator = through(&test, &proxy, "narrow").await;
+    // As its Deployment has it: its own namespace is told by its pod.
+    let options = OperatorOptions {
+        server: Some(proxy.url.clone()),
+        arguments: vec![format!("--namespace={}", test.name)],
+        without: vec!["--lease-namespace", "--agent-image"],
+        environment: vec![("POD_NAME", "operator-0".to_owned()), ("POD_NAMESPACE", home.name.clone())],
+        ..OperatorOptions::default()
+    };
+    let operator = home.operator_with(&options).await;
     operator.until_leading().await;
-    proxy.take();
+    // What is bound is not known at once.
+    let mut seen = proxy.take();
+    let at_first = seen.len();
     // It changes, reverts, makes and removes as with rights in all namespaces.
     let changed = COMPONENTS.replace("replicas: 2", "exposeExternally: true, autoscaling: {maxReplicas: 3}");
     test.apply(&changed).await;
     test.until("autoscaling/v2 HorizontalPodAutoscaler", "i", |object| !object.is_null()).await;
     test.until("v1 Service", "i", |service| service["spec"]["type"] == "LoadBalancer").await;
+    let has_its_image = |agent: &Value| agent["spec"]["template"]["spec"]["containers"][0]["image"] == SEEMING_AGENT;
+    test.until("apps/v1 Deployment", "part-agent", has_its_image).await;
     let binding = role_of(&test, "ingestor", "i");
     change(&test, CLUSTER_ROLE_BINDING, &binding, nobody()).await;
     until_bound(&test, &binding).await;
@@ -148,7 +169,14 @@ async fn an_operator_of_one_namespace_needs_rights_in_that_alone() {
     test.until("apps/v1 Deployment", "part-agent", Value::is_null).await;
     test.apply(&[COMPONENTS, PARTITION].join("---")).await;
     until_all(&test).await;
-    let refused: Vec<_> = proxy.take().into_iter().filter(|seen| seen.status == 403).collect();
+    seen.extend(proxy.take());
+    let refused: Vec<_> = seen[at_first..].iter().filter(|seen| seen.status == 403).collect();
     assert!(refused.is_empty(), "{refused:#?}\n{}", operator.process.output());
+    // In its own namespace it has its lease and its pod, and looks at nothing else.
+    let at_home = |seen: &&Seen| seen.path.contains(&format!("/namespaces/{}/", home.name));
+    let is_its_own = |seen: &Seen| seen.is_lease() || (seen.method == "GET" && seen.path.contains("/pods/operator-0"));
+    let (own, other): (Vec<_>, Vec<_>) = seen.iter().filter(at_home).partition(|seen| is_its_own(seen));
+    assert!(own.iter().any(|seen| seen.is_lease()) && own.iter().any(|seen| !seen.is_lease()), "{own:#?}");
+    assert!(other.is_empty(), "{other:#?}");
     drop(operator);
 }
