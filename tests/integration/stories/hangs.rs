@@ -114,7 +114,8 @@ async fn a_request_that_sets_up_a_hub_or_asks_a_partition_and_is_never_answered_
         let (exit, world) = pass_without_answer(&fleet.hub, request).await;
         let status = world.admin.status();
         let is_canary = request == setup_faults::CANARY;
-        let told = if is_canary { "its canary query failed: no answer within " } else { "no full answer came within " };
+        // The clock passes over the canary's own limit and the client's at once.
+        let told = if is_canary { "its canary query failed: " } else { "no full answer came within " };
         assert!(status.to_string().contains(told), "{request}: {exit:?} {status:#}");
         assert_eq!(fleet.has_kept_its_members().await, Ok(()), "{request}: {status:#}");
         let has_joined = fleet.members().await.is_ok_and(|members| members.contains(&new.url));

@@ -59,6 +59,10 @@ impl Oracle {
                 let (session, world) = (&*session, Some(&*world));
                 let reading = self.read(Question { kind, text, session, world, database, unresolved })?;
                 verdict.texts += 1;
+                // What makes the table anew, with other columns perhaps, is said once more.
+                if kind == Kind::Command && csl.starts_with(".drop table") {
+                    asked.clear();
+                }
                 if let Some(why) = sent.unplanned(&reading) {
                     verdict.refused.push(format!("{}: {why}: {csl}", path.display()));
                 }
