@@ -187,7 +187,7 @@ impl Setup {
     }
 
     /// Whether what was recorded of the membership has gone since this was asked last: also where the set-up, or what came after it, failed then.
-    pub const fn has_lost_memory(&mut self) -> bool {
+    pub fn has_lost_memory(&mut self) -> bool {
         mem::take(&mut self.remembers_nothing)
     }
 
