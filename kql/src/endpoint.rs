@@ -5,7 +5,10 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::literal;
+use crate::{
+    literal,
+    secrets::{names_a_value, redacted},
+};
 
 /// `https://host` in lower case without a trailing slash; or, for loopback only, `http[s]://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,7 +21,7 @@ pub struct ClusterEndpoint {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} is not a cluster endpoint: {rule}")]
 pub struct EndpointError {
-    /// The refused text [`without_secrets`], cut after 128 characters.
+    /// The refused text without secrets, cut after 128 characters. It may be none of an address, such as a whole connection string.
     pub value: String,
     /// What it breaks.
     pub rule: &'static str,
@@ -31,7 +34,10 @@ impl ClusterEndpoint {
     /// For any other scheme, userinfo, path, query, fragment, an IP address, a port, a host that is not a DNS name; loopback (`localhost`, `127.0.0.0/8`,
     /// `[::1]`) may have a port and plain http.
     pub fn parse(value: &str) -> Result<Self, EndpointError> {
-        let refuse = |rule| Err(EndpointError { value: without_secrets(value).chars().take(128).collect(), rule });
+        let refuse = |rule| {
+            let value = redacted(&without_secrets(value)).chars().take(128).collect();
+            Err(EndpointError { value, rule })
+        };
         let folded = value.to_ascii_lowercase();
         let (secure, rest) = match (folded.strip_prefix("https://"), folded.strip_prefix("http://")) {
             (Some(rest), _) => (true, rest),
@@ -102,6 +108,7 @@ pub fn without_secrets(value: &str) -> String {
     let (user, rest) = match (rest.rfind('@'), query) {
         // Where the password ends cannot be told.
         (Some(at), Some(query)) if query < at => return format!("{scheme}…"),
+        (Some(at), _) if names_a_value(&rest[..at]) => return format!("{scheme}…"),
         (Some(at), _) => ("…", &rest[at..]),
         (None, _) => ("", rest),
     };
@@ -222,6 +229,13 @@ mod tests {
             ("https://x.blob.core.windows.net/c;hunter2", "https://x.blob.core.windows.net/c;…"),
             ("https://x.kusto.windows.net/?", "https://x.kusto.windows.net/?"),
             ("me:hunter2@x", "…@x"),
+            ("AppKey=hunter2", "AppKey=…"),
+            ("Password=hunt@er2", "…"),
+            (
+                "password=hunter2 data source=https://x.kusto.windows.net",
+                "password=… data source=https://x.kusto.windows.net",
+            ),
+            ("https://x.kusto.windows.net Password=hunt@er2", "https://…"),
         ] {
             let error = ClusterEndpoint::parse(text).unwrap_err();
             assert_eq!(error.value, shown);

@@ -7,7 +7,7 @@ use std::{borrow::Cow, cmp::Ordering, fmt, hash, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{literal, secrets::redacted};
+use crate::{literal, secrets};
 
 /// The longest identifier, in characters.
 pub const MAX_NAME_CHARS: usize = 1024;
@@ -56,10 +56,8 @@ const SHOWN_CHARS: usize = 64;
 
 /// A stranger's text in a message: without secrets, escaped, and cut.
 fn shown(value: &str) -> String {
-    // Looked at before it is cut: half an address does not show what in it is a password.
-    let told = redacted(&value.chars().take(8 * SHOWN_CHARS).collect::<String>());
-    let mut head: String = told.chars().take(SHOWN_CHARS).collect();
-    if head.len() < told.len() {
+    let mut head = secrets::shown(value, SHOWN_CHARS);
+    if head.chars().count() == SHOWN_CHARS && value.chars().nth(SHOWN_CHARS).is_some() {
         head.push('…');
     }
     format!("{head:?}")

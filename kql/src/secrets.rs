@@ -1,33 +1,98 @@
 //! Words of others as they may be shown. A server's error may hold a signed address, a stranger's row a password, and what becomes part of a message of ours ends in
 //! logs, status and Events. Pure; called wherever such words become a message.
 
+use std::ops::Range;
+
 use crate::endpoint::without_secrets;
 
 /// What stands for a secret.
 const OMITTED: char = '…';
 
-/// What secrets are called in signed addresses and in connection strings, in lower case.
-const NAMES: [&str; 11] = [
+/// What secrets are called in signed addresses, in connection strings and by who signs in: in lower case, without what [`ends_with_a_name`] steps over.
+const NAMES: [&str; 15] = [
     "sig",
     "signature",
     "accountkey",
     "sharedaccesskey",
-    "application key",
+    "applicationkey",
     "appkey",
+    "applicationtoken",
+    "apptoken",
+    "usertoken",
+    "usrtoken",
     "password",
     "pwd",
-    "client_secret",
-    "access_token",
-    "user token",
+    "clientsecret",
+    "accesstoken",
+    "refreshtoken",
 ];
 
 /// The shortest word that is taken for a token: shorter ones are words of a sentence.
 const SHORTEST_TOKEN: usize = 16;
 
+/// What closes a sentence or a bracket around an address, and is no part of it; and what stands before a quote inside quotes.
+const AFTER_ADDRESS: [char; 6] = [')', ']', ',', '.', ':', '\\'];
+
+/// So many times as many characters as are shown at most are looked at.
+pub const LOOKED_AT: usize = 8;
+
 /// A text without the secrets that can be told from other words: user, password and query of each address in it, values with names of secrets, and bearer tokens. Not for
-/// an address alone, where [`without_secrets`] knows more.
+/// an address alone, where [`without_secrets`] knows more. What it gives stays as it is if it is given to it again.
 pub fn redacted(text: &str) -> String {
     without_tokens(&without_values(&without_secrets_of_addresses(text)))
+}
+
+/// So many characters of a text at most, [`redacted`]. Whatever its length, only its beginning costs time.
+pub fn shown(text: &str, chars: usize) -> String {
+    redacted(head(text, LOOKED_AT * chars)).chars().take(chars).collect()
+}
+
+/// The beginning of a text. What a secret is shows by what is behind it, too: where that is cut off, the word goes with it.
+fn head(text: &str, chars: usize) -> &str {
+    let Some((end, _)) = text.char_indices().nth(chars) else { return text };
+    let head = &text[..end];
+    let word = head.rsplit(ends_value).next().unwrap_or(head);
+    let begin = head.len() - word.len();
+    match word.find("://") {
+        Some(scheme) => &head[..begin + scheme + "://".len()],
+        None if word.len() < SHORTEST_TOKEN => &head[..begin],
+        None => head,
+    }
+}
+
+/// Whether a text ends with what secrets are called, in whatever case, with or without blanks, `_` and `-`; also behind other words, as `db-password` and `sqlPassword` do.
+pub fn ends_with_a_name(text: &str) -> bool {
+    NAMES.iter().any(|name| ends_with(text, name))
+}
+
+fn ends_with(text: &str, name: &str) -> bool {
+    let letters = text.bytes().enumerate().rev();
+    let mut letters = letters.filter(|(_, byte)| !matches!(byte, b' ' | b'_' | b'-'));
+    let mut start = text.len();
+    for letter in name.bytes().rev() {
+        match letters.next() {
+            Some((at, byte)) if byte.eq_ignore_ascii_case(&letter) => start = at,
+            _ => return false,
+        }
+    }
+    let (before, name) = text.split_at(start);
+    let is_capital = name.starts_with(|c: char| c.is_ascii_uppercase());
+    !before.ends_with(|c: char| c.is_ascii_alphanumeric())
+        || is_capital && before.ends_with(|c: char| c.is_ascii_lowercase())
+}
+
+/// Whether a value with the name of a secret begins in a text.
+pub(crate) fn names_a_value(text: &str) -> bool {
+    text.match_indices(['=', ':']).any(|(at, sign)| is_named(&text[..at], sign))
+}
+
+/// Whether what stands before a `=` or a `:` names a secret. A colon is a sentence's, too: only behind a name in quotes it is that of JSON.
+fn is_named(before: &str, sign: &str) -> bool {
+    let before = before.trim_end();
+    match before.strip_suffix(['"', '\'']) {
+        Some(quoted) => ends_with_a_name(quoted.trim_end_matches('\\')),
+        None => sign == "=" && ends_with_a_name(before),
+    }
 }
 
 fn without_secrets_of_addresses(text: &str) -> String {
@@ -36,6 +101,7 @@ fn without_secrets_of_addresses(text: &str) -> String {
     while let Some(begin) = rest.find("://") {
         let (before, address) = rest.split_at(begin);
         let end = address.find(ends_value).unwrap_or(address.len());
+        let end = address[..end].trim_end_matches(AFTER_ADDRESS).len();
         shown.push_str(before);
         shown.push_str(&without_secrets(&address[..end]));
         rest = &address[end..];
@@ -43,40 +109,61 @@ fn without_secrets_of_addresses(text: &str) -> String {
     shown + rest
 }
 
-/// `NAME=VALUE`, and `NAME = 'VALUE'`.
+/// `NAME=VALUE`, `NAME = 'VALUE'`, and `"NAME": "VALUE"`; also inside quotes, where others are escaped.
 fn without_values(text: &str) -> String {
-    let folded = text.to_ascii_lowercase();
     let mut shown = String::with_capacity(text.len());
     let mut told = 0;
-    for (at, _) in folded.match_indices('=') {
+    for (at, sign) in text.match_indices(['=', ':']) {
         // One inside a value belongs to it.
-        if at < told || !ends_with_a_name(&folded[..at]) {
+        if at < told || !is_named(&text[..at], sign) {
             continue;
         }
-        let value = text[at + 1..].trim_start_matches(' ');
-        let start = text.len() - value.len();
-        let (start, length) = match value.chars().next() {
-            // KQL compares so.
-            None | Some('=' | '~') => continue,
-            Some(quote @ ('\'' | '"')) => (start + 1, value[1..].find(quote)),
-            Some(_) => (start, value.find(|c| ends_value(c) || matches!(c, '&' | ';'))),
-        };
-        let end = length.map_or(text.len(), |length| start + length);
-        if start < end {
-            shown.push_str(&text[told..start]);
+        let rest = text[at + 1..].trim_start();
+        let value = value(rest, sign);
+        if !value.is_empty() {
+            let begin = text.len() - rest.len();
+            shown.push_str(&text[told..begin + value.start]);
             shown.push(OMITTED);
-            told = end;
+            told = begin + value.end;
         }
     }
     shown + &text[told..]
 }
 
-fn ends_with_a_name(text: &str) -> bool {
-    let text = text.trim_end_matches(' ');
-    let is_name = |name: &&str| {
-        text.strip_suffix(*name).is_some_and(|before| !before.ends_with(|c: char| c.is_ascii_alphanumeric()))
+/// Where the value is in what follows its name and sign.
+fn value(text: &str, sign: &str) -> Range<usize> {
+    let escapes = text.len() - text.trim_start_matches('\\').len();
+    let end = match (sign, text[escapes..].chars().next()) {
+        (_, Some(quote @ ('\'' | '"' | '`'))) => {
+            let start = escapes + 1;
+            let length = closing_quote(&text[start..], quote, escapes);
+            return start..length.map_or(text.len(), |length| start + length);
+        }
+        // KQL compares so.
+        ("=", Some('=' | '~')) if escapes == 0 => Some(0),
+        ("=", _) => text.find(|c| ends_value(c) || matches!(c, '&' | ';')),
+        // A list or an object, of which nobody knows where it ends if it is cut.
+        (_, Some('[' | '{')) => None,
+        _ => text.find(|c| ends_value(c) || matches!(c, '&' | ';' | ',' | '}' | ']')),
     };
-    NAMES.iter().any(is_name)
+    0..text[..end.unwrap_or(text.len())].trim_end_matches('\\').len()
+}
+
+/// Where a value ends that stands in quotes, of which the first has `escapes` backslashes before it. A quote of the value is written twice, or has other backslashes.
+fn closing_quote(text: &str, quote: char, escapes: usize) -> Option<usize> {
+    let mut quotes = text.match_indices(quote);
+    while let Some((at, _)) = quotes.next() {
+        let backslashes = at - text[..at].trim_end_matches('\\').len();
+        // One level of quotes makes two backslashes of each, and three of that before a quote.
+        if backslashes % (2 * (escapes + 1)) != escapes {
+            continue;
+        }
+        if !text[at + 1..].starts_with(quote) {
+            return Some(at - escapes);
+        }
+        quotes.next();
+    }
+    None
 }
 
 /// What follows `Bearer`, and what begins as every JSON web token does.
@@ -120,6 +207,8 @@ fn ends_value(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -141,9 +230,152 @@ mod tests {
             ("client_secret=hunter2\nis wrong", "client_secret=…\nis wrong"),
             ("Authorization: Bearer hunter2-hunter2-hunter2, refused", "Authorization: Bearer … refused"),
             ("the token 'eyJhbGciOi.hunter2.x' is over", "the token '… is over"),
+            // What closes a sentence is no part of an address.
+            ("for url (https://x/?api-version=1): error", "for url (https://x/?…): error"),
+            ("[see https://x/?sig=hunter2], or https://y#hunter2.", "[see https://x/?…], or https://y#…."),
+            (r#"Get \"https://x/?sig=hunter2\": EOF"#, r#"Get \"https://x/?…\": EOF"#),
+            ("at https://me:Password=hunter2@x or https://y", "at https://… or https://y"),
+            // In JSON, and in texts inside it.
+            (r#"{"password":"hunter2","a":1}"#, r#"{"password":"…","a":1}"#),
+            (r#"{'client-secret' : 'hunter2'}"#, r#"{'client-secret' : '…'}"#),
+            ("{\"pwd\":\n  \"hunter2\"}", "{\"pwd\":\n  \"…\"}"),
+            (r#"{"password":31337,"a":1}"#, r#"{"password":…,"a":1}"#),
+            (r#"{"password":["hunter", "hunter2"]}"#, r#"{"password":…"#),
+            (r#""{\"password\":\"hunter2\",\"a\":1}""#, r#""{\"password\":\"…\",\"a\":1}""#),
+            (r#"Password=\"hunter2\", and"#, r#"Password=\"…\", and"#),
+            (r#"Password="a\"hunter2" and"#, r#"Password="…" and"#),
+            (r#"Password=\"a\\\"hunter2\" and"#, r#"Password=\"…\" and"#),
+            ("Password='a''hunter2' and", "Password='…' and"),
+            ("Password='hunter2", "Password='…"),
         ] {
             assert_eq!(redacted(text), shown);
             assert_eq!(redacted(shown), shown, "it is shown as it is by whoever passes it on");
+        }
+    }
+
+    #[test]
+    fn names_of_secrets_are_known_however_they_are_written() {
+        for name in [
+            "sig",
+            "Signature",
+            "SharedAccessSignature",
+            "AccountKey",
+            "Shared Access Key",
+            "ApplicationKey",
+            "Application Key",
+            "AppKey",
+            "ApplicationToken",
+            "Application Token",
+            "AppToken",
+            "User Token",
+            "UserToken",
+            "UsrToken",
+            "PASSWORD",
+            "db-password",
+            "sqlPassword",
+            "Pwd",
+            "client_secret",
+            "clientSecret",
+            "access_token",
+            "refresh-token",
+        ] {
+            assert!(ends_with_a_name(name), "{name}");
+            assert_eq!(redacted(&format!("a;{name}=hunter2;b")), format!("a;{name}=…;b"));
+            assert_eq!(redacted(&format!("{name} = 'hunter2'")), format!("{name} = '…'"));
+            assert_eq!(redacted(&format!("{{\"{name}\": \"hunter2\"}}")), format!("{{\"{name}\": \"…\"}}"));
+        }
+        for name in ["", "geo", "design", "token", "passwords", "mypwd"] {
+            assert!(!ends_with_a_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_secret_is_shown_wherever_a_text_is_cut() {
+        for secret in [
+            "https://me:hunter2@x.example/",
+            "https://x/?sig=hunter2",
+            "Password=hunter2",
+            "Password='b hunter2'",
+            r#"{"password":"hunter2"}"#,
+            "Bearer hunter2-hunter2-hunter2",
+            "eyJhunter2-hunter2",
+        ] {
+            // What is left out makes room for what is close to the end of what is looked at.
+            for before in ["", "https://x/?", "Password='b "] {
+                for filling in 0..LOOKED_AT * 32 + 32 {
+                    let told = shown(&format!("{before}{}' {secret}", "a".repeat(filling)), 32);
+                    assert!(!told.contains("hunt") && told.chars().count() <= 32, "{told}");
+                }
+            }
+        }
+        assert_eq!(shown("a short text", 32), "a short text");
+        assert_eq!(shown(&"é".repeat(1000), 32), "é".repeat(32));
+        assert_eq!(shown("a", 0), "");
+    }
+
+    /// Pieces of what is looked for, in any order.
+    fn pieces() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            prop::sample::select(vec![
+                "://",
+                "https://",
+                "@",
+                "?",
+                "#",
+                ";",
+                "&",
+                ":",
+                "=",
+                "==",
+                "=~",
+                "'",
+                "''",
+                "\"",
+                "`",
+                "\\",
+                "\\\"",
+                " ",
+                "\n",
+                ",",
+                ".",
+                ")",
+                "]",
+                "}",
+                "{",
+                "[",
+                "<",
+                "password",
+                "App Key",
+                "sig",
+                "bearer ",
+                "eyJ",
+                "abcdefghijklmnop",
+                "…",
+                "é",
+            ])
+            .prop_map(str::to_owned),
+            any::<char>().prop_map(String::from),
+        ];
+        prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_redacted_stays_as_it_is(text in pieces(), chars in 0..40_usize) {
+            let told = redacted(&text);
+            prop_assert_eq!(redacted(&told), told);
+            prop_assert!(shown(&text, chars).chars().count() <= chars);
+        }
+
+        #[test]
+        fn a_text_without_anything_that_tells_a_secret_is_unchanged(text in "[^=:eE]{0,64}") {
+            prop_assert_eq!(redacted(&text), text);
+        }
+
+        #[test]
+        fn a_named_value_is_never_shown(before in pieces(), name in prop::sample::select(NAMES.to_vec()), after in pieces()) {
+            let text = format!("{before} {name}=hunter2 {after}");
+            prop_assert!(!redacted(&text).contains("hunter2"), "{text}");
         }
     }
 
@@ -159,6 +391,8 @@ mod tests {
             "sig=",
             "://",
             "Password = ",
+            "the password: it is wrong, 'geo': 'EU'",
+            "Password='', Pwd=\"\"",
         ] {
             assert_eq!(redacted(text), text);
         }
