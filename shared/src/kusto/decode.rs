@@ -2,7 +2,7 @@
 
 use std::str::FromStr as _;
 
-use kql::{secrets::redacted, types::ScalarType};
+use kql::{secrets, types::ScalarType};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -249,21 +249,21 @@ fn text(value: &Value) -> String {
 
 /// A server's words in a message.
 fn shown(text: &str) -> String {
-    cut(text, MESSAGE_CHARS)
+    line(text, MESSAGE_CHARS)
 }
 
 /// One line, without secrets, of so many characters at most.
-fn cut(text: &str, chars: usize) -> String {
-    // Looked at before it is cut: half an address does not show what in it is a password.
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(4 * chars).collect();
-    redacted(&line).chars().take(chars).collect()
+fn line(text: &str, chars: usize) -> String {
+    secrets::shown(text, chars).replace(char::is_control, " ")
 }
 
 fn head(body: &[u8]) -> String {
     if body.is_empty() {
         "an empty body".to_owned()
     } else {
-        cut(&String::from_utf8_lossy(&body[..body.len().min(4 * HEAD_CHARS)]), HEAD_CHARS)
+        // One character more than is looked at, of four bytes each: else it would not show that the body goes on.
+        let most = 4 * (secrets::LOOKED_AT * HEAD_CHARS + 1);
+        line(&String::from_utf8_lossy(&body[..body.len().min(most)]), HEAD_CHARS)
     }
 }
 
@@ -439,7 +439,7 @@ mod tests {
             "x (status 400): cannot read 'https://x.blob.core.windows.net/c?…'"
         );
         // The '@' that shows what a password is comes after the cut.
-        for before in [HEAD_CHARS - 16, MESSAGE_CHARS - 16] {
+        for before in [HEAD_CHARS - 16, 4 * HEAD_CHARS - 16, MESSAGE_CHARS - 16] {
             let text = format!("{} https://me:hunter2@x.example/", "a".repeat(before));
             for told in [message(body(&text).as_bytes()), message(text.as_bytes())] {
                 assert!(!told.contains("hunter2") && told.chars().count() <= MESSAGE_CHARS, "{told}");
