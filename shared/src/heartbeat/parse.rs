@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr as _, sync::Arc};
 
 use kql::{
     names::{ColumnName, DatabaseName, TableName},
-    secrets::redacted,
+    secrets::{self, ends_with_a_name, redacted},
     types::ScalarType,
 };
 use serde_json::{Map, Value};
@@ -127,9 +127,7 @@ impl Problems {
 
 /// Parts of a problem are a stranger's text: no control characters in our logs, no secrets, and no novels.
 fn shown(text: &str) -> String {
-    const CHARS: usize = 200;
-    let line: String = text.chars().take(4 * CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    redacted(&line).chars().take(CHARS).collect()
+    secrets::shown(text, 200).replace(char::is_control, "\u{fffd}")
 }
 
 /// Reads the `Schema` column, as JSON or as the text of it.
@@ -331,7 +329,8 @@ fn columns(value: &Value, limit: usize) -> Result<Option<Columns>, String> {
     Ok((!columns.is_empty()).then_some(columns))
 }
 
-/// Reads `PartitionMetadata`, as JSON or as the text of it. Null is no attributes.
+/// Reads `PartitionMetadata`, as JSON or as the text of it. Null is no attributes. What may be a secret is none either: attributes are shown as they are, and are names of zones
+/// and groups.
 pub fn parse_metadata(value: &Value) -> (BTreeMap<String, Value>, Vec<Problem>) {
     let mut problems = Problems::default();
     let mut metadata = BTreeMap::new();
@@ -354,6 +353,7 @@ pub fn parse_metadata(value: &Value) -> (BTreeMap<String, Value>, Vec<Problem>) 
                     break;
                 }
                 let long = |text: &str| text.chars().count() > MAX_ATTRIBUTE_CHARS;
+                let secret = |text: &str| redacted(text) != text;
                 let at = format_args!("PartitionMetadata.{key}");
                 match value {
                     _ if key.chars().any(char::is_control)
@@ -363,6 +363,9 @@ pub fn parse_metadata(value: &Value) -> (BTreeMap<String, Value>, Vec<Problem>) 
                     }
                     _ if long(key) || value.as_str().is_some_and(long) => {
                         problems.add(at, format_args!("it has more than {MAX_ATTRIBUTE_CHARS} characters"));
+                    }
+                    _ if ends_with_a_name(key) || secret(key) || value.as_str().is_some_and(secret) => {
+                        problems.add(at, "it may be a secret, by its name or by its text, and is not used");
                     }
                     Value::String(_) | Value::Number(_) | Value::Bool(_) => {
                         metadata.insert(key.clone(), value.clone());
@@ -439,6 +442,21 @@ mod tests {
             told[0],
             "Schema[0].database: the database name \"https://x.blob.core.windows.net/c?…\" holds ':': a Kusto name holds letters, digits, '_', ' ', '.' and '-' only"
         );
+    }
+
+    #[test]
+    fn attributes_that_may_be_secrets_are_left_out() {
+        let (kept, what) = ("https://x.example/eu", "it may be a secret, by its name or by its text, and is not used");
+        for (key, value, at) in [
+            ("geo", json!("https://x/c?sig=hunter2"), "geo"),
+            ("db_password", json!("hunter2"), "db_password"),
+            ("App Key", json!(31337), "App Key"),
+            ("https://me:hunter2@x", json!("a"), "https://…@x"),
+        ] {
+            let (attributes, problems) = parse_metadata(&json!({key: value, "location": kept}));
+            assert_eq!(attributes, BTreeMap::from([("location".to_owned(), json!(kept))]));
+            assert_eq!(problems, [Problem { at: format!("PartitionMetadata.{at}"), what: what.to_owned() }]);
+        }
     }
 
     #[test]
