@@ -8,7 +8,10 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kql::{endpoint::without_secrets, secrets::redacted};
+use kql::{
+    endpoint::without_secrets,
+    secrets::{ends_with_a_name, redacted},
+};
 use kube::Resource as _;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
@@ -128,16 +131,29 @@ pub fn parse_documents(text: &str) -> Result<Vec<ADXCluster>, ParseError> {
 
 fn parse_error(text: &str, error: &serde_saphyr::Error, location: Option<Location>) -> ParseError {
     let line = location.and_then(|location| usize::try_from(location.line()).ok()?.checked_sub(1));
+    let message = error.without_snippet().to_string();
     ParseError {
         // The crate's hint speaks to programmers.
-        message: error.without_snippet().to_string().replace(", set DuplicateKeyPolicy in Options if acceptable", ""),
+        message: told(&message.replace(", set DuplicateKeyPolicy in Options if acceptable", "")),
         line: line.and_then(|line| text.lines().nth(line)).map(|line| shown(line.trim()).chars().take(128).collect()),
     }
 }
 
-/// A line without secrets. An address without its scheme may hold one, too.
+/// A line without secrets. An address without its scheme may hold one, too; and what follows a colon is a value here.
 fn shown(line: &str) -> String {
-    if line.contains("://") || line.contains('@') { without_secrets(line) } else { redacted(line) }
+    let is_named = |at: usize| ends_with_a_name(line[..at].trim_end_matches([' ', '"', '\'']));
+    let named = line.match_indices(':').map(|(at, _)| at).find(|at| is_named(*at));
+    let (line, value) = named.map_or((line, ""), |at| (&line[..=at], " …"));
+    let is_address = line.contains("://") || line.contains('@');
+    let told = if is_address { redacted(&without_secrets(line)) } else { redacted(line) };
+    told + value
+}
+
+/// A message without secrets: what it quotes may be such an address.
+fn told(message: &str) -> String {
+    let pieces = message.split_inclusive(['\'', '"', '`']);
+    let pieces = pieces.map(|piece| if piece.contains('@') { without_secrets(piece) } else { piece.to_owned() });
+    redacted(&pieces.collect::<String>())
 }
 
 /// Adds the path in the document to an error: YAML's line and column alone do not survive a template.
@@ -314,6 +330,12 @@ spec:
             ("endpoints: https://me:hunter2@x.kusto.windows.net", "endpoints: https://…@x.kusto.windows.net"),
             ("endpoints: me:hunter2@x.kusto.windows.net", "…@x.kusto.windows.net"),
             ("connection: Password=hunter2", "connection: Password=…"),
+            ("connection: AppKey=hunter2 https://x.example", "connection: AppKey=… https://x.example"),
+            ("connection: Password=hunt@hunter2", "…"),
+            ("clientSecret: hunter2", "clientSecret: …"),
+            ("\"password\" : hunter hunter2", "\"password\" : …"),
+            ("role: Password=hunter2", "role: Password=…"),
+            ("role: me:hunter2@x.kusto.windows.net", "…@x.kusto.windows.net"),
         ] {
             let told = error("clusterName: minimal", &format!("clusterName: minimal\n  {line}"));
             assert!(told.ends_with(shown) && !told.contains("hunter2"), "{told}");
