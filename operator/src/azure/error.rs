@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use kql::secrets::redacted;
+use kql::secrets::shown;
 use shared::credential::CredentialError;
 
 use super::types::ErrorBody;
@@ -89,20 +89,18 @@ pub enum Class {
 
 /// The most characters of Azure's text that are kept.
 const MAX_MESSAGE: usize = 1024;
-
-/// The most characters of a body that is no error of Azure's.
+/// The same of what is no error of Azure's.
 const MAX_BODY: usize = 200;
 
 impl Refusal {
     /// From an answer's error; `body` is told where there is none.
     pub fn new(status: u16, error: Option<&ErrorBody>, body: &str) -> Self {
         let innermost = error.map(innermost);
-        let code = innermost.and_then(|error| error.code.clone()).unwrap_or_else(|| format!("HTTP {status}"));
+        let code = innermost.and_then(|error| error.code.as_deref());
+        let code = code.map_or_else(|| format!("HTTP {status}"), |code| shown(code, MAX_BODY));
         let message = innermost.and_then(|error| error.message.as_deref());
-        let (message, most) = message.map_or((body, MAX_BODY), |message| (message, MAX_MESSAGE));
-        // Looked at before it is cut: half an address does not show what in it is a password.
-        let known: String = message.chars().take(4 * most).collect();
-        Self { status, code, message: redacted(&known).chars().take(most).collect() }
+        let message = message.map_or_else(|| shown(body, MAX_BODY), |message| shown(message, MAX_MESSAGE));
+        Self { status, code, message }
     }
 
     /// What to do about it.
@@ -213,6 +211,18 @@ mod tests {
         ] {
             let refusal = Refusal { status, code: code.to_owned(), message: String::new() };
             assert_eq!(refusal.class(), class, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn azures_words_are_told_without_secrets_however_they_are_cut() {
+        // The '@' that shows what a password is comes after the cut.
+        for chars in [MAX_BODY, MAX_MESSAGE] {
+            let words = format!("{} https://me:hunter2@x.example/", "a".repeat(chars - 16));
+            let error: ErrorBody = serde_json::from_value(json!({"code": words, "message": words})).unwrap();
+            for told in [Refusal::new(409, Some(&error), ""), Refusal::new(502, None, &words)] {
+                assert!(!told.to_string().contains("hunter2"), "{told}");
+            }
         }
     }
 
