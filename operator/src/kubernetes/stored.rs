@@ -10,7 +10,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
 };
-use kql::endpoint::without_secrets;
+use kql::secrets::redacted;
 use kube::Resource;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Value, json};
@@ -82,8 +82,7 @@ impl<K: Managed> Unreadable<K> {
         let wrong: Vec<String> = wrong.map(|violation| violation.to_string()).collect();
         let why = match &wrong[..] {
             // Of the right type, as a word that is none of those allowed; or nothing, where there must be something.
-            [] if error.contains("://") => without_secrets(error),
-            [] => error.to_owned(),
+            [] => redacted(error),
             wrong => wrong.join("; "),
         };
         let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
@@ -287,6 +286,12 @@ mod tests {
         let role = why(json!({"clusterName": "x", "role": "Hub"}));
         assert_eq!(role, "spec.role: unknown variant `Hub`, expected `Partition` or `Federated`");
         assert_eq!(why(json!({})), "spec: missing field `clusterName`");
+        for (role, shown) in [("Password=hunter2", "Password=…"), ("https://me:hunter2@x", "https://…@x")] {
+            assert_eq!(
+                why(json!({"clusterName": "x", "role": role})),
+                format!("spec.role: unknown variant `{shown}`, expected `Partition` or `Federated`")
+            );
+        }
         let status = unreadable::<ADXCluster>(&json!({"clusterName": "x"}), &json!({"endpoint": 7}));
         assert_eq!(status.why, "status.endpoint = 7: must be a text: write it in quotes");
         let ingestor = unreadable::<Ingestor>(&json!({"adxClusterSelector": {}, "replicas": "three"}), &Value::Null);

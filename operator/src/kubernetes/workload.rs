@@ -10,6 +10,7 @@ use std::{fmt::Debug, slice};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kql::secrets::redacted;
 use kube::{
     Api, Client,
     api::{DynamicObject, ListParams},
@@ -101,7 +102,7 @@ fn refusal(workload: &DynamicObject) -> Option<Why> {
     let conditions = workload.data.pointer("/status/conditions")?.as_array()?;
     let failed =
         conditions.iter().find(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True")?;
-    let text = |field: &str| failed[field].as_str().unwrap_or_default().to_owned();
+    let text = |field: &str| redacted(failed[field].as_str().unwrap_or_default());
     Some((text("reason"), text("message")))
 }
 
@@ -119,7 +120,7 @@ async fn told_refusal(client: &Client, owner: &Owner, workload: &DynamicObject) 
         return Ok(None);
     }
     let told = still_told(client, owner, &format!("involvedObject.uid={uid},reason=FailedCreate")).await?;
-    let words: Vec<&str> = told.iter().map(words).collect();
+    let words: Vec<String> = told.iter().map(words).collect();
     Ok((!told.is_empty()).then(|| ("FailedCreate".to_owned(), words.join("; "))))
 }
 
@@ -209,12 +210,14 @@ fn trouble(pods: &[Pod], said: Said<'_>) -> Option<Why> {
     })
 }
 
+/// Without secrets from here on: what a registry refuses it names with the signed address that it had sent the kubelet to, another one with each try.
 fn troubles_of(pod: &Pod) -> impl Iterator<Item = Why> {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let unscheduled = conditions.filter(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
     let unscheduled = unscheduled
         .filter_map(|condition| Some((condition.reason.clone()?, condition.message.clone().unwrap_or_default())));
-    containers(pod).filter_map(waiting_reason).chain(unscheduled)
+    let troubles = containers(pod).filter_map(waiting_reason).chain(unscheduled);
+    troubles.map(|(reason, words)| (reason, redacted(&words)))
 }
 
 /// A container that waits for something other than its own start.

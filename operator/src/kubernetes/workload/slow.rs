@@ -54,8 +54,7 @@ impl SlowPod {
             Wait::Made => event.reason.clone().filter(|reason| !reason.is_empty()),
             Wait::Ready => Some(NOT_READY.to_owned()),
         };
-        let told: Vec<Why> =
-            events.iter().filter_map(|event| Some((reason(event)?, words(event).to_owned()))).collect();
+        let told: Vec<Why> = events.iter().filter_map(|event| Some((reason(event)?, words(event)))).collect();
         let ((first, words), others) = told.split_first()?;
         let mut sentence = format!("pod {}: {first}: {words}", self.name);
         for (reason, words) in others {

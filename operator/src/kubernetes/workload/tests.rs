@@ -270,6 +270,47 @@ async fn of_many_refusals_the_newest_is_told() {
     assert_eq!(told, Some(("FailedCreate".to_owned(), "refusal 100001".to_owned())));
 }
 
+#[tokio::test]
+async fn a_signed_address_is_not_told_and_another_one_at_each_try_is_no_news() {
+    let words = |signature: &str| {
+        format!("failed to copy: Get \"https://x.blob.core.windows.net/b?se=1&sig={signature}\": EOF")
+    };
+    let shown = "failed to copy: Get \"https://x.blob.core.windows.net/b?…\": EOF";
+    let pod = |status: Value| -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).unwrap()
+    };
+    let waits = |reason: &str, words: String| {
+        pod(
+            json!({"containerStatuses": [{"name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": {"waiting": {"reason": reason, "message": words}}}]}),
+        )
+    };
+    for signature in ["hunter2", "hunter3%3D"] {
+        let words = words(signature);
+        let pull = format!("Back-off pulling image \"i\": ErrImagePull: {shown}");
+        for waits in [
+            waits("ErrImagePull", words.clone()),
+            waits("ImagePullBackOff", format!("Back-off pulling image \"i\": ErrImagePull: {words}")),
+        ] {
+            let told = trouble(&[waits], Said::default()).unwrap();
+            assert_eq!(told, ("ImagePullBackOff".to_owned(), format!("pod p: ImagePullBackOff: {pull}")));
+            assert_eq!(said(&say(told.clone())).again(told.clone()), told);
+        }
+        let other = trouble(&[waits("RunContainerError", words.clone())], Said::default()).unwrap();
+        assert_eq!(other.1, format!("pod p: RunContainerError: {shown}"));
+        let unscheduled = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}]});
+        let unscheduled = trouble(&[pod(unscheduled)], Said::default()).unwrap();
+        assert_eq!(unscheduled.1, format!("pod p: Unschedulable: {shown}"));
+        let expected = Some(("FailedCreate".to_owned(), shown.to_owned()));
+        let failure = json!({"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": words});
+        assert_eq!(refusal(&workload("Deployment", 1, &json!({}), &json!({"conditions": [failure]}))), expected);
+        let event = json!({"metadata": {"name": "e", "resourceVersion": "7"}, "involvedObject": {}, "reason": "FailedCreate", "message": words});
+        let mut set = workload("StatefulSet", 1, &json!({"replicas": 1}), &json!({}));
+        set.metadata.uid = Some("7".to_owned());
+        let (client, _) = lists(vec![event], |_, fields| fields == "involvedObject.uid=7,reason=FailedCreate");
+        assert_eq!(told_refusal(&client, &owner(), &set).await.unwrap(), expected);
+    }
+}
+
 /// What is told of these pods and Events a hundred seconds after the clock's beginning.
 async fn told_at_100(objects: Vec<Value>) -> Option<Why> {
     told_again_at_100(objects, Said::default()).await

@@ -7,6 +7,7 @@ use std::{cmp::Reverse, collections::BTreeSet, mem};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
+use kql::secrets::redacted;
 use kube::{Api, Client, api::ListParams};
 
 use super::each_page;
@@ -21,10 +22,10 @@ const MOST_TOLD: usize = 3;
 /// What is before the words of an Event that a recorder counts for others, too.
 const COMBINED: &str = "(combined from similar events): ";
 
-/// What an Event says.
-pub(super) fn words(event: &Event) -> &str {
+/// What an Event says, without secrets.
+pub(super) fn words(event: &Event) -> String {
     let words = event.message.as_deref().unwrap_or_default();
-    words.strip_prefix(COMBINED).unwrap_or(words)
+    redacted(words.strip_prefix(COMBINED).unwrap_or(words))
 }
 
 /// The Events that a field selector selects and that are still true, in the order of what they are about.
@@ -64,7 +65,7 @@ fn fresh(mut told: Vec<Event>) -> Vec<Event> {
 fn subject(event: &Event) -> (String, String, String) {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let words = words(event);
-    let about = words.split_once(':').map_or(words, |(about, _)| about);
+    let about = words.split_once(':').map_or(words.as_str(), |(about, _)| about);
     (text(&event.involved_object.field_path), text(&event.reason), about.to_owned())
 }
 
