@@ -28,8 +28,8 @@ fn signed() -> String {
     format!("https://x.blob.core.windows.net/c/b.csv?sv=2024-11-04&sr=b&sig={SIGNATURE}%3D&se=2030-01-01")
 }
 
-/// Addresses that are none of a cluster, and how they are shown.
-fn addresses() -> [(String, &'static str); 6] {
+/// Addresses that are none of a cluster, and how they are shown; some people give a whole connection string.
+fn addresses() -> [(String, &'static str); 8] {
     [
         (format!("https://me:{PASSWORD}@eu.kusto.windows.net"), "https://…@eu.kusto.windows.net"),
         (format!("https://{PASSWORD}@eu.kusto.windows.net"), "https://…@eu.kusto.windows.net"),
@@ -37,6 +37,11 @@ fn addresses() -> [(String, &'static str); 6] {
         (format!("https://eu.kusto.windows.net/?sv=2024-11-04&sig={SIGNATURE}"), "https://eu.kusto.windows.net/?…"),
         (format!("https://me:{PASSWORD}@eu.kusto.windows.net?sig={SIGNATURE}"), "https://…@eu.kusto.windows.net?…"),
         (format!("https://eu.blob.core.windows.net/c;{PASSWORD}"), "https://eu.blob.core.windows.net/c;…"),
+        (format!("appkey={PASSWORD}"), "appkey=…"),
+        (
+            format!("password={PASSWORD} data source=https://eu.kusto.windows.net"),
+            "password=… data source=https://eu.kusto.windows.net",
+        ),
     ]
 }
 
@@ -66,7 +71,12 @@ async fn secrets_in_heartbeats_are_shown_by_no_agent() {
         let told = format!("a heartbeat row is ignored: \\\"{shown}\\\" is not a cluster endpoint: ");
         assert!(status.contains(&told), "{told} {status}");
     }
-    for told in ["Logs.tables[1]: the table name", "Schema[1].database: the database name", "Logs.tableSchemas.A: "] {
+    for told in [
+        "Logs.tables[1]: the table name",
+        "Schema[1].database: the database name",
+        "Logs.tableSchemas.A: ",
+        "PartitionMetadata.geo: it may be a secret",
+    ] {
         assert!(status.contains(told), "{told}: {status}");
     }
     let sample = format!("adx_federation_refused_heartbeats{{reason=\"no_endpoint\"}} {}", addresses().len());
