@@ -107,7 +107,7 @@ pub(crate) trait Managed:
         None
     }
 
-    /// Whether the plan goes on with what the status says: a watch's copy may be older than our own last write of it.
+    /// Whether the plan goes on with what the status says, of which a watch's copy may lack something: our own last write, or a field that is newer than the watch.
     fn goes_on_with_status(&self, _owner: &Owner, _world: &World<'_>) -> bool {
         false
     }
