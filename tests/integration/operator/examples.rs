@@ -1,9 +1,9 @@
-//! The seed's examples, as they are written there, and adx-mon's present manifests.
+//! The seed's examples, as they are written there, and manifests of the forms that adx-mon's documents have.
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tests::{
-    cluster::{Kubectl, TestNamespace, documents, message_of},
+    cluster::{Kubectl, TestNamespace, condition_of, documents, message_of},
     docs::{blocks, read, seed_examples},
 };
 
@@ -138,19 +138,25 @@ async fn as_people_apply(test: &TestNamespace, manifests: &str) {
     }
 }
 
-/// One block of the seed, in a namespace of its own.
-async fn as_written(number: usize, block: String) {
-    let test = TestNamespace::new(&format!("seed-{number}")).await;
+/// One block of a document, in a namespace of its own.
+async fn as_written(name: &str, block: &str) {
+    let test = TestNamespace::new(name).await;
     let operator = test.operator().await;
     test.apply(MATCHING).await;
-    as_people_apply(&test, &block).await;
-    let objects = documents(&block);
+    as_people_apply(&test, block).await;
+    let objects = documents(block);
     assert!(!objects.is_empty(), "{block}");
     let is_to_be_made = |object: &Value| object["kind"] == "ADXCluster" && object["spec"]["endpoint"].is_null();
     let waits = objects.iter().any(is_to_be_made);
     for object in &objects {
         let text = |value: &Value| value.as_str().expect("an object has a kind and a name").to_owned();
         let (kind, name, spec) = (text(&object["kind"]), text(&object["metadata"]["name"]), &object["spec"]);
+        if !spec["criteriaExpression"].is_null() {
+            // None of the documents' expressions can be asked of an operator without labels.
+            let told = test.until_condition(&kind, &name, "Ready", "False", "InvalidCriteria").await;
+            assert!(condition_of(&told, "ClusterReady").is_none(), "{told:#}");
+            continue;
+        }
         if kind == "ADXCluster" {
             if is_to_be_made(object) {
                 let reason = if spec["clusterName"].to_string().contains('-') {
@@ -210,8 +216,49 @@ async fn as_written(number: usize, block: String) {
 async fn every_block_of_the_seed_is_taken_as_it_is_written() {
     let blocks = seed_examples();
     assert_eq!(blocks.len(), 11);
+    for (number, block) in blocks.iter().enumerate() {
+        as_written(&format!("seed-{number}"), block).await;
+    }
+}
+
+#[tokio::test]
+async fn every_form_of_adx_mons_documents_is_taken_as_it_is_written() {
+    let text = read("tests/examples/adx-mon.md");
+    let blocks: Vec<&str> = blocks(&text).filter(|(language, _)| *language == "yaml").map(|(_, block)| block).collect();
+    assert_eq!(blocks.len(), 10);
     for (number, block) in blocks.into_iter().enumerate() {
-        as_written(number, block).await;
+        as_written(&format!("adx-mon-{number}"), block).await;
+    }
+}
+
+/// Fields of two of adx-mon's open proposals: whoever has them is told, and nobody loses a block list without a word.
+#[tokio::test]
+async fn what_adx_mon_only_proposes_is_refused_by_name() {
+    let Some(kubectl) = Kubectl::find() else { return };
+    let test = TestNamespace::new("proposed").await;
+    let kubectl = kubectl.of(&test);
+    let blocked = "blockedClusters: {static: ['https://north.kusto.windows.net']}";
+    for (kind, spec, field) in [
+        (
+            "ADXCluster",
+            format!(
+                "{{clusterName: x, endpoint: 'https://x.kusto.windows.net', role: Federated, federation: {{heartbeatDatabase: D, heartbeatTable: T, {blocked}}}}}"
+            ),
+            "spec.federation.blockedClusters",
+        ),
+        (
+            "Ingestor",
+            "{adxClusterSelector: {matchLabels: {app: x}}, autoscaler: {enabled: true, maxReplicas: 3}}".to_owned(),
+            "spec.autoscaler",
+        ),
+    ] {
+        let object = format!("apiVersion: adx-mon.azure.com/v1\nkind: {kind}\nmetadata: {{name: x}}\nspec: {spec}\n");
+        for way in [&["apply", "--filename=-"][..], &["apply", "--server-side", "--filename=-"]] {
+            let said = kubectl.refused(way, &object);
+            assert!(said.contains(field), "{way:?}: {said}");
+        }
+        let there = test.api(kind).get_opt("x").await.expect("the API server answers");
+        assert!(there.is_none(), "{kind}");
     }
 }
 

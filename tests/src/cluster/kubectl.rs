@@ -4,12 +4,12 @@ use std::{
     fs,
     io::Write as _,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use tempfile::TempDir;
 
-use super::{kstatus, namespace::TestNamespace};
+use super::{control_plane::ControlPlane, kstatus, namespace::TestNamespace};
 
 /// A person's kubectl.
 #[derive(Debug)]
@@ -35,8 +35,16 @@ impl Kubectl {
     /// # Panics
     /// If its configuration cannot be written.
     pub fn of(self, test: &TestNamespace) -> Self {
-        fs::write(self.kubeconfig(), test.plane.admin_kubeconfig().to_string()).expect("the folder can be written");
-        Self { namespace: Some(test.name.clone()), ..self }
+        Self { namespace: Some(test.name.clone()), ..self.on(test.plane) }
+    }
+
+    /// With all rights on a control plane, in the namespaces that objects name.
+    ///
+    /// # Panics
+    /// If its configuration cannot be written.
+    pub fn on(self, plane: &ControlPlane) -> Self {
+        fs::write(self.kubeconfig(), plane.admin_kubeconfig().to_string()).expect("the folder can be written");
+        self
     }
 
     fn kubeconfig(&self) -> PathBuf {
@@ -48,6 +56,23 @@ impl Kubectl {
     /// # Panics
     /// If it fails; with what it says.
     pub fn run(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.output(arguments, input);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {arguments:?}: {said}\n{input}");
+        String::from_utf8(output.stdout).expect("kubectl prints text")
+    }
+
+    /// What a command says that must fail.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn refused(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.output(arguments, input);
+        assert!(!output.status.success(), "kubectl {arguments:?} did\n{input}");
+        String::from_utf8(output.stderr).expect("kubectl says text")
+    }
+
+    fn output(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = Command::new(&self.program)
             .arg("kubectl")
             .args(self.namespace.iter().map(|namespace| format!("--namespace={namespace}")))
@@ -63,9 +88,6 @@ impl Kubectl {
         // A command that does not read it may have ended.
         let _ = stdin.write_all(input.as_bytes());
         drop(stdin);
-        let output = child.wait_with_output().expect("kubectl ends");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "kubectl {arguments:?}: {said}\n{input}");
-        String::from_utf8(output.stdout).expect("kubectl prints text")
+        child.wait_with_output().expect("kubectl ends")
     }
 }
