@@ -15,13 +15,13 @@ mod proxy;
 mod rights;
 mod versions;
 
-pub use control_plane::ControlPlane;
+pub use control_plane::{ControlPlane, definitions_of};
 pub use faults::{Spoilt, WriteFault};
 pub use image::ImageRoot;
 pub use kstatus::{Kstatus, Verdict};
 pub use kubectl::Kubectl;
-pub use kubelet::{Kubelet, PodLife};
-pub use left::{Left, SEEMING_AGENT, is_peoples, name_of};
+pub use kubelet::{AGENT_IMAGE, Kubelet, PodLife};
+pub use left::{EARLIER_DEFINITIONS, Left, SEEMING_AGENT, is_peoples, name_of};
 pub use namespace::{KINDS, Operator, OperatorOptions, PATIENCE, TestNamespace, condition_of, is_observed, message_of};
 pub use objects::{apply_yaml, documents, kind_of, objects_of};
 pub use proxy::{ApiProxy, Seen};

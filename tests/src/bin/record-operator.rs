@@ -1,5 +1,5 @@
 //! `record-operator PROGRAM BUILD`: has an operator work on what people apply, and records what it leaves, for the story of whoever comes after it. Called by
-//! `make record`. I/O: a control plane of its own, processes, a file of the repository.
+//! `make record`. I/O: a control plane of its own, processes, files of the repository.
 
 use std::{
     env, fs,
@@ -10,7 +10,10 @@ use std::{
 
 use serde_json::Value;
 use tests::{
-    cluster::{ControlPlane, Left, OperatorOptions, PATIENCE, SEEMING_AGENT, TestNamespace, is_observed, is_peoples},
+    cluster::{
+        ControlPlane, Left, OperatorOptions, PATIENCE, SEEMING_AGENT, TestNamespace, definitions_of, is_observed,
+        is_peoples,
+    },
     docs::seed_examples,
 };
 use tokio::time;
@@ -29,13 +32,14 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let plane = ControlPlane::with_definitions_of(&program).await;
+    let definitions = definitions_of(&program);
+    let plane = ControlPlane::with_definitions(&definitions).await;
     let mut all = Vec::new();
     for (name, objects) in namespaces() {
         println!("Recording what is left in the namespace {name}-* ...");
         all.push(left(plane, &program, name, &objects).await);
     }
-    match Left::record(build, &all) {
+    match Left::record(build, &definitions, &all) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("The recording could not be written: {error}");

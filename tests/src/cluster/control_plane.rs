@@ -79,15 +79,24 @@ impl ControlPlane {
         Box::leak(Box::new(Self::start().await))
     }
 
-    /// Another control plane, with the CRDs that another build of the operator prints. It ends with this program.
+    /// Another control plane, with the CRDs of another build, which has never known others. It ends with this program.
     ///
     /// # Panics
     /// If it cannot be started; with the reason.
-    pub async fn with_definitions_of(operator: &Path) -> &'static Self {
-        let plane: &Self = Box::leak(Box::new(Self::start().await));
-        plane.install_crds_of(operator).await;
+    pub async fn with_definitions(definitions: &str) -> &'static Self {
+        let plane = Self::without_definitions().await;
+        plane.install(definitions).await;
         plane.start_controllers().await;
         plane
+    }
+
+    /// Whether one can be started here besides the one that all stories share; where it cannot, that is said.
+    pub fn can_start() -> bool {
+        let can = own_binary().is_some() || env::var_os("KUBEBUILDER_ASSETS").is_some();
+        if !can {
+            println!("skipped: there are no programs to start another control plane with");
+        }
+        can
     }
 
     /// The program that `make control-plane` builds, if it is there.
@@ -232,15 +241,15 @@ impl ControlPlane {
     /// # Panics
     /// If the API server refuses one, or does not come to serve it.
     pub async fn install_crds(&self) {
-        self.install_crds_of(&binary("operator")).await;
+        self.install(&definitions_of(&binary("operator"))).await;
     }
 
-    async fn install_crds_of(&self, operator: &Path) {
-        let definitions = Command::new(operator).arg("crds").output().expect("the operator prints its CRDs");
+    async fn install(&self, definitions: &str) {
         let api: Api<CustomResourceDefinition> = Api::all(self.client().await);
-        for definition in documents(&String::from_utf8_lossy(&definitions.stdout)) {
+        for definition in documents(definitions) {
             let name = definition["metadata"]["name"].as_str().expect("a CRD has a name").to_owned();
-            let patch = PatchParams::apply("tests").force();
+            // In the name of whom README.md has apply them, who can then change them without a conflict.
+            let patch = PatchParams::apply("kubectl").force();
             api.patch(&name, &patch, &Patch::Apply(&definition)).await.expect("the API server takes the CRD");
             let started = Instant::now();
             while !self.serves(&definition).await {
@@ -355,6 +364,16 @@ impl ControlPlane {
         let lines: Vec<&str> = text.lines().collect();
         format!("{name}:\n{}", lines[lines.len().saturating_sub(30)..].join("\n"))
     }
+}
+
+/// The CRDs that a build of the operator prints.
+///
+/// # Panics
+/// If it prints none.
+pub fn definitions_of(operator: &Path) -> String {
+    let printed = Command::new(operator).arg("crds").output().expect("the operator can be started");
+    assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+    String::from_utf8(printed.stdout).expect("CRDs are text")
 }
 
 /// A token of a service account's.

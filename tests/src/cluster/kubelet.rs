@@ -24,7 +24,7 @@ use super::control_plane::{ControlPlane, token_of};
 use crate::{loopback, process::Process};
 
 /// The image that stands for our own.
-pub(super) const AGENT_IMAGE: &str = "stories/adx-federation:now";
+pub const AGENT_IMAGE: &str = "stories/adx-federation:now";
 const NODE: &str = "node-of-the-stories";
 /// How an agent is told to listen for whoever asks its pod; the port follows.
 const ADMIN: &str = "--admin=0.0.0.0:";

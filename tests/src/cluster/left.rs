@@ -1,5 +1,5 @@
 //! What an operator leaves in a namespace: recorded in a file, a line of JSON for each object under one that names the build, and put back into another namespace as
-//! it was. I/O: the API server, a file of the repository.
+//! it was. I/O: the API server, files of the repository.
 
 use std::{fs, io};
 
@@ -17,6 +17,9 @@ pub const SEEMING_AGENT: &str = "x/agent:1";
 
 /// What an earlier build has left, by its path in the repository.
 const FILE: &str = "tests/recorded/earlier-operator.jsonl";
+
+/// The definitions of that build, as it prints them.
+pub const EARLIER_DEFINITIONS: &str = "tests/recorded/earlier-crds.yaml";
 
 /// The objects of one namespace, with everyone's fields: what people applied, what was made for it, and the operator's lease.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,14 +54,15 @@ impl Left {
         Self { objects, namespace }
     }
 
-    /// Records what a build has left.
+    /// Records what a build has left, and under which definitions.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn record(build: &str, all: &[Self]) -> io::Result<()> {
+    /// A file cannot be written.
+    pub fn record(build: &str, definitions: &str, all: &[Self]) -> io::Result<()> {
         let told = "what the operator of this build left of the seed's examples, and of more in the namespace scaled-*; `make record` writes such a file";
         let first = json!({"build": build, "recorded": told}).to_string() + "\n";
         let objects = all.iter().flat_map(|left| &left.objects);
+        fs::write(root().join(EARLIER_DEFINITIONS), definitions)?;
         fs::write(root().join(FILE), objects.fold(first, |text, object| text + &object.to_string() + "\n"))
     }
 
