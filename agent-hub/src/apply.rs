@@ -12,7 +12,7 @@ use kql::{
 };
 use shared::{
     document::HubConfig,
-    kusto::{DecodeError, KustoClient, ResultTable},
+    kusto::{DecodeError, KustoClient, KustoError, ResultTable},
     runtime::chain,
 };
 
@@ -115,17 +115,17 @@ fn csv_line(Record { database, group, state }: &Record, now: Timestamp) -> Strin
 /// Records what changed of the membership.
 ///
 /// # Errors
-/// In a sentence; what could not be written is tried again by the caller.
+/// [`KustoError`]; what could not be written is tried again by the caller.
 pub async fn write_members(
     hub: &KustoClient,
     config: &HubConfig,
     changed: &[MemberRecord],
     now: Timestamp,
-) -> Result<(), String> {
+) -> Result<(), KustoError> {
     let lines: String = changed.iter().map(|record| record.csv_line(now)).collect();
     let request =
         IngestInline { database: &config.heartbeat_database, table: &members_table(), records: &lines }.request();
-    hub.send(&request).await.map(drop).map_err(|error| chain(&error))
+    hub.send(&request).await.map(drop)
 }
 
 async fn run_scripts(hub: &KustoClient, database: &DatabaseName, changes: Vec<Change>) -> Vec<Applied> {

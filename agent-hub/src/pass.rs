@@ -228,11 +228,12 @@ impl HubAgent {
         if is_plan_only {
             return Ok((Vec::new(), setup::look(&self.hub, &self.config).await?));
         }
-        let ensured = self.setup.ensure(&self.hub, &self.config).await;
-        if self.setup.has_lost_memory() {
+        let (memory, ensured) = self.setup.ensure(&self.hub, &self.config).await;
+        if memory != Memory::Kept {
+            // Whatever fails after this, a later pass writes it whole.
             self.recorded = Membership::default();
         }
-        let (set_up, memory) = ensured?;
+        let set_up = ensured?;
         self.report.set_up(&set_up);
         Ok((set_up, Missing { memory, ..Missing::default() }))
     }
@@ -389,9 +390,10 @@ impl HubAgent {
         match &written {
             Ok(_) => self.recorded.clone_from(&self.membership),
             // Its table may have gone.
-            Err(_) => self.setup.doubt(),
+            Err(error) if setup::is_permanent(error) => self.setup.doubt(),
+            Err(_) => {}
         }
-        written.err().map(|why| format!("failed to record the membership, which is tried again: {why}"))
+        written.err().map(|error| format!("failed to record the membership, which is tried again: {}", chain(&error)))
     }
 
     /// In Kubernetes: whether a person has suspended this agent's ADXCluster, or may have.
@@ -527,11 +529,12 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
             (Decision::Hold(Hold { reason, released: None, kept: BTreeMap::new() }), Vec::new(), Vec::new())
         }
     };
-    problems.extend(missing.left_alone.iter().cloned());
+    let failures = [unread, missing.left_alone.clone()].concat();
+    problems.splice(0..0, failures.iter().cloned());
     let (held, released, outcome) = match decision {
         Decision::Hold(Hold { reason, released, .. }) => (vec![reason], released, PassOutcome::Held),
         Decision::Apply(plan) => {
-            let outcome = planned_outcome(&missing, &plan, &[unread, missing.left_alone.clone()].concat());
+            let outcome = planned_outcome(&missing, &plan, &failures);
             lines.extend(plan.acknowledged.iter().map(|reason| format!("acknowledged: {reason}")));
             lines.extend(plan.changes.iter().map(Change::in_full));
             if !plan.changes.is_empty() {

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeSet,
-    mem,
     time::{Duration, Instant},
 };
 
@@ -54,11 +53,10 @@ const FIRST_OF_OWNERSHIP: usize = 6;
 /// The same of the memory of partitions: those that came later are behind these.
 const FIRST_OF_MEMBERS: usize = 8;
 
-/// Remembers when the set-up was last found right, and that the membership's record was not there.
+/// Remembers when the set-up was last found right.
 #[derive(Debug, Default)]
 pub struct Setup {
     right_since: Option<Instant>,
-    remembers_nothing: bool,
 }
 
 /// A command of the set-up: what it does to a table, and whether the hub did it.
@@ -149,17 +147,23 @@ pub enum SetupError {
 }
 
 impl Setup {
-    /// Makes tables and policies as they should be, if it is time to look. Returns what was done, and what there was that remembers the membership. A policy that the
+    /// Makes tables and policies as they should be, if it is time to look. Returns what there was that remembers the membership, and what was done. A policy that the
     /// hub refuses is tried again in the next pass, and so are columns: heartbeats arrive and are read without them. So is a table that is somebody else's.
     ///
     /// # Errors
     /// [`SetupError`] if there is no table to read; the next pass looks again.
-    pub async fn ensure(&mut self, hub: &KustoClient, config: &HubConfig) -> Result<(Vec<SetUp>, Memory), SetupError> {
+    pub async fn ensure(&mut self, hub: &KustoClient, config: &HubConfig) -> (Memory, Result<Vec<SetUp>, SetupError>) {
         if self.right_since.is_some_and(|since| since.elapsed() < LOOK_AGAIN_AFTER) {
-            return Ok((Vec::new(), Memory::Kept));
+            return (Memory::Kept, Ok(Vec::new()));
         }
-        let Missing { commands, left_alone, memory, .. } = look(hub, config).await?;
-        self.remembers_nothing |= memory != Memory::Kept;
+        match look(hub, config).await {
+            Ok(missing) => (missing.memory, self.make(hub, missing).await),
+            Err(error) => (Memory::Kept, Err(error)),
+        }
+    }
+
+    async fn make(&mut self, hub: &KustoClient, missing: Missing) -> Result<Vec<SetUp>, SetupError> {
+        let Missing { commands, left_alone, .. } = missing;
         let left_alone = left_alone.into_iter().map(|why| SetUp { action: ChangeAction::Alter, result: Err(why) });
         let mut done: Vec<SetUp> = left_alone.collect();
         for command in &commands {
@@ -183,12 +187,7 @@ impl Setup {
         }
         let is_right = done.iter().all(|set_up| set_up.result.is_ok());
         self.right_since = is_right.then(Instant::now);
-        Ok((done, memory))
-    }
-
-    /// Whether what was recorded of the membership has gone since this was asked last: also where the set-up, or what came after it, failed then.
-    pub fn has_lost_memory(&mut self) -> bool {
-        mem::take(&mut self.remembers_nothing)
+        Ok(done)
     }
 
     /// Looks again in the next pass: the hub did not answer as one that is set up.
@@ -402,7 +401,8 @@ async fn show(
     Ok(Shown::Policy(serde_json::from_str(&text).unwrap_or(Value::String(text))))
 }
 
-fn is_permanent(error: &KustoError) -> bool {
+/// Whether the hub refused for good, as it does where there is no such table.
+pub fn is_permanent(error: &KustoError) -> bool {
     matches!(error.failure, Failure::Rejected { permanent: true, .. })
 }
 
