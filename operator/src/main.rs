@@ -42,7 +42,7 @@ struct RunArgs {
     #[arg(long, value_name = "NAMESPACE", env = "ADX_FEDERATION_NAMESPACE")]
     namespace: Option<String>,
 
-    /// Labels of this cluster, which criteriaExpression may ask for; Ingestors are told all of them, Collectors and Alerters the region
+    /// Labels of this cluster, which criteriaExpression may ask for; Ingestors are told all of them, Collectors `region` and `cluster`, Alerters `region`
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = key_value, env = "ADX_FEDERATION_CLUSTER_LABELS")]
     cluster_labels: Vec<(String, String)>,
 
