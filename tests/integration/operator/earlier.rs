@@ -18,7 +18,7 @@ use tests::{
 use tokio::time;
 
 use crate::{
-    support::{assert_same, made, until_event},
+    support::{assert_same, made, told, until_event, until_logged},
     upgrade::{another_writes_nothing, applied_by},
 };
 
@@ -47,15 +47,6 @@ fn owners(object: &Value) -> Value {
         (format!("{} {} {}", part("manager"), part("operation"), part("subresource")), entry["fieldsV1"].clone())
     });
     fields.collect()
-}
-
-/// What is told of an object, but for when.
-fn told(object: &Value) -> Value {
-    let mut told = object["status"].clone();
-    for condition in told["conditions"].as_array_mut().into_iter().flatten() {
-        condition["lastTransitionTime"] = Value::Null;
-    }
-    json!({"finalizers": object["metadata"]["finalizers"], "status": told})
 }
 
 /// Which pods there are: as whom they run, and what.
@@ -246,15 +237,6 @@ spec:
     )
 }
 
-/// Waits until an agent's log has these words.
-async fn until_an_agent_says(test: &TestNamespace, words: &str) {
-    let started = Instant::now();
-    while !test.kubelet.output().contains(words) {
-        assert!(started.elapsed() < PATIENCE, "no agent says {words}:\n{}", test.kubelet.output());
-        time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
 /// What README.md tells people to do for an upgrade.
 fn upgrade(kubectl: &Kubectl) {
     let readme = read("README.md");
@@ -284,7 +266,7 @@ async fn under_an_earlier_builds_definitions_what_runs_goes_on_until_they_are_ap
     let operator = started(&upgraded).await;
     upgraded.apply(&hub_that_tells()).await;
     until_event(&upgraded, "ReconcileFailed", ".status.replicas: field not declared in schema").await;
-    until_an_agent_says(&upgraded, ".status.federation.document: field not declared in schema").await;
+    until_logged(&upgraded, ".status.federation.document: field not declared in schema", 0).await;
     until_all_run(&upgraded, &left).await;
     for object in left.iter().filter(|object| is_peoples(object)) {
         let now = upgraded.get(&kind_of(object), name_of(object)).await;

@@ -239,16 +239,20 @@ pub(crate) async fn made(test: &TestNamespace) -> Vec<(String, Value)> {
     made
 }
 
+/// What an object tells, but for when.
+pub(crate) fn told(object: &Value) -> Value {
+    let mut told = json!({"finalizers": object["metadata"]["finalizers"], "status": object["status"]});
+    for condition in told["status"]["conditions"].as_array_mut().into_iter().flatten() {
+        condition.as_object_mut().map(|condition| condition.remove("lastTransitionTime"));
+    }
+    told
+}
+
 /// What is made, and what these objects tell, without what differs between two equal lives.
 pub(crate) async fn state(test: &TestNamespace, objects: &[(&str, &str)]) -> Vec<(String, Value)> {
     let mut state = made(test).await;
     for (kind, name) in objects {
-        let object = test.get(kind, name).await;
-        let mut plain = json!({"finalizers": object["metadata"]["finalizers"], "status": object["status"]});
-        for condition in plain["status"]["conditions"].as_array_mut().into_iter().flatten() {
-            condition.as_object_mut().map(|condition| condition.remove("lastTransitionTime"));
-        }
-        let text = plain.to_string().replace(&test.name, "NAMESPACE");
+        let text = told(&test.get(kind, name).await).to_string().replace(&test.name, "NAMESPACE");
         state.push((format!("{kind} {name}"), serde_json::from_str(&text).expect("it was JSON")));
     }
     state
