@@ -173,12 +173,12 @@ async fn steps<K: Managed>(
 /// Writes the status, and then the Events: an operator that dies in between has done the more important of the two.
 async fn tell_all<K: Managed>(object: &K, context: &Context, mut report: Report) -> Result<Outcome, ReconcileError> {
     let (done, events) = (mem::take(&mut report.done), mem::take(&mut report.events));
-    let told = tell(object, context, report).await;
+    let (outcome, stands) = tell(object, context, report).await;
     publish_all(object, context, &done).await;
-    if told.is_ok() {
+    if stands {
         publish_all(object, context, &events).await;
     }
-    told
+    outcome
 }
 
 async fn publish_all<K: Managed>(object: &K, context: &Context, events: &[Event]) {
@@ -425,8 +425,8 @@ fn was_complete<K: Managed>(object: &K, workload_phase: Phase) -> bool {
     })
 }
 
-/// Writes the status where it differs.
-async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Result<Outcome, ReconcileError> {
+/// Writes the status where it differs. How the reconcile ended with that, and whether the status says now what it was to.
+async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> (Result<Outcome, ReconcileError>, bool) {
     let Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, done: _, events: _, again: _ } =
         report;
     let has_summary = conditions.iter().any(|draft| draft.phase == Phase::Ready);
@@ -459,7 +459,7 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
         && generation == object.observed_generation()
         && (provision.as_ref(), applied.as_ref()) == (known_status, known_applied);
     if same {
-        return Ok(outcome);
+        return (Ok(outcome), true);
     }
     note_transition(object, &conditions);
     let mut status = json!({"conditions": conditions, "observedGeneration": generation});
@@ -488,20 +488,21 @@ async fn tell<K: Managed>(object: &K, context: &Context, report: Report) -> Resu
     {
         Ok(written) => {
             context.note_written(&owner, &written);
-            match take_surplus(&api, &written, &patch["status"]).await {
+            let outcome = match take_surplus(&api, &written, &patch["status"]).await {
                 Ok(true) => Ok(outcome),
                 // Another write came before: all of it once more.
                 Ok(false) => Ok(Outcome::Failed),
                 Err(error) => Err(ReconcileError::Status(error)),
-            }
+            };
+            (outcome, true)
         }
         // Deleted since we looked.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(outcome),
+        Err(kube::Error::Api(status)) if status.code == 404 => (Ok(outcome), false),
         // Perhaps made anew since then, which is another look's.
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Outcome::Failed),
+        Err(kube::Error::Api(status)) if status.code == 409 => (Ok(Outcome::Failed), false),
         Err(error) => {
             context.note_unsure(&owner);
-            Err(ReconcileError::Status(error))
+            (Err(ReconcileError::Status(error)), false)
         }
     }
 }

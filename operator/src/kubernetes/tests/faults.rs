@@ -15,7 +15,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LATER, running,
+    LATER, put, running,
     server::{Fault, Key, NAMESPACE, Server, Write},
 };
 
@@ -284,6 +284,32 @@ async fn what_was_reverted_before_a_failure_is_told() {
         ["Service 'i' was changed at spec.type", "StatefulSet 'i' was deleted"],
         "in the order in which it was done"
     );
+    term.cancel();
+}
+
+/// The next try finds it as new as this one did.
+#[tokio::test(start_paused = true)]
+async fn what_the_status_does_not_say_for_a_conflict_is_told_once_when_it_does() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let write = |before| Write {
+        owner: "eu-agent".to_owned(),
+        kind: "PATCH alerters/status".to_owned(),
+        name: "eu-agent".to_owned(),
+        before,
+    };
+    server.spoil(&[(write(0), Fault::Refused(409))]);
+    // Its Deployment has the name of an agent's.
+    let selector = json!({"matchLabels": {"app": "adx-mon"}});
+    let alerter = json!({"adxClusterSelector": selector, "notificationEndpoint": "https://alerts.example.com"});
+    put(&server, "Alerter", "eu-agent", &alerter);
+    time::sleep(LATER).await;
+    assert_eq!(server.condition(&key("alerters", "eu-agent"), "Ready")["reason"], "Conflict");
+    // An Event that is counted once more is another write.
+    let asked = server.asked();
+    let told = asked.iter().filter(|asked| **asked == write(0) || **asked == write(1) || asked.name == "Conflict");
+    let told: Vec<&str> = told.map(|asked| asked.kind.as_str()).collect();
+    assert_eq!(told, ["PATCH alerters/status", "PATCH alerters/status", "POST events"], "{asked:#?}");
     term.cancel();
 }
 
