@@ -36,7 +36,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How soon pods that are not ready are looked at besides when they or their workload change: why a controller could not even make them is told by an Event, which
-/// nothing watches. As long again as nothing has changed; so a whole fleet that is not ready for hours is not looked at all the time.
+/// nothing watches. As long again as nothing has changed; so a whole fleet that is not ready for hours is not looked at all the time. So with the word of an agent that
+/// lacks its document, which a watch may show late.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// How soon they are looked at in any case.
 const LONGEST_LOOK: Duration = Duration::from_secs(300);
@@ -88,6 +89,8 @@ struct Memory {
     known: (String, Known),
     /// The version of its workload and pods while they are not ready, and since when it is that one.
     unready: Option<(u64, Instant)>,
+    /// Since when its agent's word lacks the document, and which object's it is: another of its name is another.
+    undocumented: Option<(String, Instant)>,
     /// The newest pass of its agent whose repairs have an Event.
     repaired: Option<Timestamp>,
     /// Where its status may not say that it cannot be read: its uid, and what is wrong with it.
@@ -165,7 +168,20 @@ impl Context {
         self.remembering(owner, |memory| {
             let same = memory.unready.filter(|(known, _)| *known == version);
             let (_, since) = *memory.unready.insert(same.unwrap_or((version, now)));
-            now.duration_since(since).clamp(FIRST_LOOK, LONGEST_LOOK)
+            as_long_again(since, now)
+        })
+    }
+
+    /// How long to wait for an agent that is to tell of its document, where its word lacks that. Other words of it change nothing: one of an earlier version never tells.
+    pub(crate) fn wait_for_document(&self, owner: &Owner, is_lacking: bool) -> Option<Duration> {
+        let now = Instant::now();
+        self.remembering(owner, |memory| {
+            let known = memory.undocumented.take().filter(|(uid, _)| *uid == owner.uid);
+            if !is_lacking {
+                return None;
+            }
+            let (_, since) = memory.undocumented.insert(known.unwrap_or_else(|| (owner.uid.clone(), now)));
+            Some(as_long_again(*since, now))
         })
     }
 
@@ -243,6 +259,11 @@ impl Context {
     }
 }
 
+/// As long again as it has been so, within the bounds of a look.
+fn as_long_again(since: Instant, now: Instant) -> Duration {
+    now.duration_since(since).clamp(FIRST_LOOK, LONGEST_LOOK)
+}
+
 fn known<K: Managed>(store: &Store<Stored<K>>) -> Vec<Arc<K>> {
     store.state().iter().filter_map(|stored| stored.known()).collect()
 }
@@ -310,6 +331,27 @@ mod tests {
         for version in [7, 8, 7] {
             assert_eq!(waits(version).await, [10, 10, 20, 40, 80, 160, 300, 300, 300]);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_an_agents_document_grows_until_it_is_told_or_the_object_is_another() {
+        let (context, mut writer) = context();
+        writer.apply_watcher_event(&Event::Apply(ingestor("i")));
+        let (one, other) = (owner("i"), Owner { uid: "other".to_owned(), ..owner("i") });
+        let waits = async |owner: &Owner| {
+            let mut waits = Vec::new();
+            for _ in 0..9 {
+                let wait = context.wait_for_document(owner, true).unwrap();
+                waits.push(wait.as_secs());
+                time::sleep(wait).await;
+            }
+            waits
+        };
+        let growing = [10, 10, 20, 40, 80, 160, 300, 300, 300];
+        assert_eq!(waits(&one).await, growing);
+        assert_eq!(context.wait_for_document(&one, false), None);
+        assert_eq!(waits(&one).await, growing);
+        assert_eq!(waits(&other).await, growing);
     }
 
     #[tokio::test]

@@ -112,6 +112,11 @@ pub(crate) trait Managed:
         false
     }
 
+    /// Whether an agent tells of a pass, and not of which document: it is of an earlier version, or what is seen or stored of its word lacks that.
+    fn lacks_document(&self) -> bool {
+        false
+    }
+
     /// What the status remembers of Azure.
     fn provision_status(&self) -> (Option<&ProvisionStatus>, Option<&AppliedProvisionState>) {
         (None, None)

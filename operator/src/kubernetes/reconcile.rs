@@ -165,7 +165,10 @@ async fn steps<K: Managed>(
         world.provisioned = Some(azure.provision(cluster, &world).await);
     }
     let plan = object.plan(owner, &world);
-    let report = carry_out(object, owner, context, plan).await?;
+    let mut report = carry_out(object, owner, context, plan).await?;
+    if let Some(wait) = context.wait_for_document(owner, object.lacks_document()) {
+        report.look_in(wait);
+    }
     let again = report.again;
     Ok((tell_all(object, context, report).await?, again))
 }

@@ -326,19 +326,24 @@ async fn what_an_agent_tells_in_other_words_has_an_event_of_its_own_and_the_same
     term.cancel();
 }
 
+/// Whose pods are not ready is looked at all the time: only the agent is left, whose are.
+fn leave_the_agent(server: &Server) {
+    let key = |plural: &str, name: &str| (plural.to_owned(), name.to_owned());
+    for (plural, name) in [("ingestors", "i"), ("collectors", "c"), ("alerters", "a")] {
+        server.remove(&key(plural, name));
+    }
+    let agent = key("deployments", "eu-agent");
+    let mut ready = server.get(&agent).expect("it was made");
+    ready["status"] = json!({"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1});
+    server.put(&agent, ready);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_tells_nothing_for_too_long_is_silent_until_its_next_word() {
     let (server, term) = (Server::default(), CancellationToken::new());
     let _watches = running(&server, &term).await;
-    let key = |plural: &str, name: &str| (plural.to_owned(), name.to_owned());
-    // Whose pods are not ready is looked at all the time: only the agent is left, whose are.
-    for (plural, name) in [("ingestors", "i"), ("collectors", "c"), ("alerters", "a")] {
-        server.remove(&key(plural, name));
-    }
-    let (cluster, agent) = (key("adxclusters", "eu"), key("deployments", "eu-agent"));
-    let mut ready = server.get(&agent).expect("it was made");
-    ready["status"] = json!({"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1});
-    server.put(&agent, ready);
+    let cluster = ("adxclusters".to_owned(), "eu".to_owned());
+    leave_the_agent(&server);
     let federated = || {
         let found = server.condition(&cluster, "Federated");
         (found["status"].clone(), found["reason"].clone())

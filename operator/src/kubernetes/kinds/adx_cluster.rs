@@ -31,9 +31,6 @@ const LOOK_FOR_ELDERS: Duration = Duration::from_secs(10);
 /// How soon, and how late, an object looks whether its agent is silent by now.
 const LISTEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 60 * 60));
 
-/// How soon an object looks again whether its agent tells of which document its last pass was.
-const LOOK_FOR_DOCUMENT: Duration = Duration::from_secs(10);
-
 impl Managed for ADXCluster {
     const KIND: Kind = Kind::AdxCluster;
     const RULES_PHASE: Phase = Phase::ClusterReady;
@@ -107,7 +104,11 @@ impl Managed for ADXCluster {
     /// A watch that is older than the installed definition shows an object without the fields that are newer, and one that goes on where it ended does not show that
     /// object again.
     fn goes_on_with_status(&self, _owner: &Owner, _world: &World<'_>) -> bool {
-        lacks_document(self)
+        self.lacks_document()
+    }
+
+    fn lacks_document(&self) -> bool {
+        told_by_agent(self).is_some_and(|told| told.last_pass.is_some() && told.document.is_none())
     }
 
     fn has_stale_agent_status(&self) -> bool {
@@ -162,8 +163,7 @@ fn with_agent(
             let document = fingerprint(&parts.document);
             conditions.push(federated(cluster, &document, world.now));
             conditions.extend(guarded(cluster, &document, world.now));
-            let look = lacks_document(cluster).then_some(LOOK_FOR_DOCUMENT);
-            again = listen_again(cluster, world.now).into_iter().chain(look).min();
+            again = listen_again(cluster, world.now);
             Some(agent(owner, &parts))
         }
         (Some(_), None) => {
@@ -288,11 +288,6 @@ fn listen_again(cluster: &ADXCluster, now: Timestamp) -> Option<Duration> {
     let wait = Duration::try_from(from.duration_since(now)).ok().filter(|wait| !wait.is_zero())?;
     let (soonest, latest) = LISTEN;
     Some(wait.clamp(soonest, latest))
-}
-
-/// Whether an agent tells of a pass, and not of which document.
-fn lacks_document(cluster: &ADXCluster) -> bool {
-    told_by_agent(cluster).is_some_and(|told| told.last_pass.is_some() && told.document.is_none())
 }
 
 /// The last pass of an agent that is called silent: another is news even if it went as the last one did.
@@ -438,7 +433,7 @@ mod tests {
 
     #[test]
     fn an_agents_word_without_its_document_is_looked_for_anew() {
-        let told_by = |document: &Value, federation: &Value| lacks_document(&told_of(document, federation));
+        let told_by = |document: &Value, federation: &Value| told_of(document, federation).lacks_document();
         let last = json!({"lastPass": pass("done")});
         assert!(told_by(&Value::Null, &last));
         assert!(!told_by(&json!("earlier"), &last) && !told_by(&Value::Null, &json!({})));

@@ -40,3 +40,43 @@ async fn what_was_true_for_a_moment_is_not_said_for_ever_where_the_watch_shows_i
     assert_eq!(server.get(&deployment).expect("it is there")["spec"]["replicas"], 1);
     term.cancel();
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_agents_word_without_its_document_is_read_anew_and_the_longer_it_lacks_that_the_more_seldom() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    leave_the_agent(&server);
+    let (cluster, hour) = (("adxclusters".to_owned(), "eu".to_owned()), Duration::from_secs(3600));
+    let federated = || server.condition(&cluster, "Federated")["reason"].clone();
+    let pass = json!({"time": "2100-01-01T00:00:00Z", "outcome": "failed"});
+    let told_by_an_earlier_one = || {
+        let mut object = server.get(&cluster).expect("it was put there");
+        object["status"]["federation"] = json!({"lastPass": pass});
+        server.put(&cluster, object);
+    };
+    told_by_an_earlier_one();
+    time::sleep(LATER).await;
+    assert_eq!(federated(), "WaitingForAgent");
+    let read = server.read(&cluster);
+    time::sleep(hour).await;
+    let more = server.read(&cluster) - read;
+    assert!((1..=20).contains(&more), "{more} reads in an hour");
+    // Nothing else tells of what a watch does not show.
+    server.hold_watches("adxclusters");
+    tell_of(&server, &cluster, pass.clone()).await;
+    time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(federated(), "Failed");
+    server.release_watches();
+    time::sleep(LATER).await;
+    let read = server.read(&cluster);
+    time::sleep(hour).await;
+    assert_eq!(server.read(&cluster), read, "it is read while nothing lacks");
+    // Told without it anew, it is read as soon as ever.
+    told_by_an_earlier_one();
+    time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(federated(), "WaitingForAgent");
+    server.hold_watches("adxclusters");
+    tell_of(&server, &cluster, pass.clone()).await;
+    assert_eq!(federated(), "Failed");
+    term.cancel();
+}

@@ -77,6 +77,8 @@ struct Stored {
     admission: Vec<(Key, &'static str, Option<Value>)>,
     /// How often each plural was listed.
     listed: BTreeMap<String, usize>,
+    /// How often each object was read by itself.
+    read: BTreeMap<Key, usize>,
 }
 
 /// So often something else is made of an object: who writes it again and again comes to an end, and can be counted.
@@ -180,6 +182,11 @@ impl Server {
     /// How often a plural was listed.
     pub(super) fn listed(&self, plural: &str) -> usize {
         self.stored().listed.get(plural).copied().unwrap_or_default()
+    }
+
+    /// How often an object was read by itself.
+    pub(super) fn read(&self, key: &Key) -> usize {
+        self.stored().read.get(key).copied().unwrap_or_default()
     }
 
     /// From now on the watches of a plural are behind.
@@ -380,7 +387,9 @@ fn read(server: &Server, uri: &Uri) -> Response {
         let is_watch = uri.query().is_some_and(|query| query.contains("watch=true"));
         return if is_watch { watch(server, plural) } else { list(server, &plural, uri) };
     };
-    match server.get(&(plural, name)) {
+    let key = (plural, name);
+    *server.stored().read.entry(key.clone()).or_default() += 1;
+    match server.get(&key) {
         Some(object) => json_answer(200, &object),
         None => failure(404),
     }
