@@ -56,8 +56,8 @@ const SHOWN_CHARS: usize = 64;
 
 /// A stranger's text in a message: without secrets, escaped, and cut.
 fn shown(value: &str) -> String {
-    let mut head = secrets::shown(value, SHOWN_CHARS);
-    if head.chars().count() == SHOWN_CHARS && value.chars().nth(SHOWN_CHARS).is_some() {
+    let (mut head, is_cut) = secrets::beginning(value, SHOWN_CHARS);
+    if is_cut && !head.ends_with('…') {
         head.push('…');
     }
     format!("{head:?}")
@@ -257,6 +257,22 @@ mod tests {
         ] {
             let error = TableName::new(name).unwrap_err().to_string();
             assert!(error.contains(shown) && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_refused_text_that_is_cut_says_so_and_no_other_does() {
+        let of = |address: &str| format!("{address}{}", "a".repeat(SHOWN_CHARS - address.len()));
+        let short = &of("https://x/")[..SHOWN_CHARS - 2];
+        for (name, shown) in [
+            (of("https://x/"), of("https://x/")),
+            (of("https://x/") + "a", of("https://x/") + "…"),
+            (of("https://x/?"), "https://x/?…".to_owned()),
+            (format!("{short}?sig=hunter2"), format!("{short}?…")),
+            (format!("https://{}", "a".repeat(600)), "https://…".to_owned()),
+        ] {
+            let error = TableName::new(name).unwrap_err().to_string();
+            assert!(error.contains(&format!("{shown:?}")), "{error}");
         }
     }
 
