@@ -10,7 +10,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
 };
-use kql::secrets::redacted;
+use kql::secrets::redacted_quotes;
 use kube::Resource;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ impl<K: Managed> Unreadable<K> {
         let wrong: Vec<String> = wrong.map(|violation| violation.to_string()).collect();
         let why = match &wrong[..] {
             // Of the right type, as a word that is none of those allowed; or nothing, where there must be something.
-            [] => redacted(error),
+            [] => redacted_quotes(error),
             wrong => wrong.join("; "),
         };
         let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
@@ -286,7 +286,9 @@ mod tests {
         let role = why(json!({"clusterName": "x", "role": "Hub"}));
         assert_eq!(role, "spec.role: unknown variant `Hub`, expected `Partition` or `Federated`");
         assert_eq!(why(json!({})), "spec: missing field `clusterName`");
-        for (role, shown) in [("Password=hunter2", "Password=…"), ("https://me:hunter2@x", "https://…@x")] {
+        for (role, shown) in
+            [("Password=hunter2", "Password=…"), ("https://me:hunter2@x", "https://…@x"), ("me:hunter2@x", "…@x")]
+        {
             assert_eq!(
                 why(json!({"clusterName": "x", "role": role})),
                 format!("spec.role: unknown variant `{shown}`, expected `Partition` or `Federated`")

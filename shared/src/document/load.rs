@@ -10,7 +10,7 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kql::{
     endpoint::without_secrets,
-    secrets::{ends_with_a_name, redacted},
+    secrets::{ends_with_a_name, redacted, redacted_quotes},
 };
 use kube::Resource as _;
 use serde::{Deserialize, Deserializer, de};
@@ -134,7 +134,7 @@ fn parse_error(text: &str, error: &serde_saphyr::Error, location: Option<Locatio
     let message = error.without_snippet().to_string();
     ParseError {
         // The crate's hint speaks to programmers.
-        message: told(&message.replace(", set DuplicateKeyPolicy in Options if acceptable", "")),
+        message: redacted_quotes(&message.replace(", set DuplicateKeyPolicy in Options if acceptable", "")),
         line: line.and_then(|line| text.lines().nth(line)).map(|line| shown(line.trim()).chars().take(128).collect()),
     }
 }
@@ -147,13 +147,6 @@ fn shown(line: &str) -> String {
     let is_address = line.contains("://") || line.contains('@');
     let told = if is_address { redacted(&without_secrets(line)) } else { redacted(line) };
     told + value
-}
-
-/// A message without secrets: what it quotes may be such an address.
-fn told(message: &str) -> String {
-    let pieces = message.split_inclusive(['\'', '"', '`']);
-    let pieces = pieces.map(|piece| if piece.contains('@') { without_secrets(piece) } else { piece.to_owned() });
-    redacted(&pieces.collect::<String>())
 }
 
 /// Adds the path in the document to an error: YAML's line and column alone do not survive a template.

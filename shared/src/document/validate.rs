@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use kql::{endpoint::without_secrets, secrets::redacted};
+use kql::{
+    endpoint::without_secrets,
+    secrets::{ends_with_a_name, redacted},
+};
 
 use super::{
     config::{HubConfig, PartitionConfig},
@@ -24,15 +27,19 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// A broken rule. The value may be anything: no line breaks or terminal escapes in a message, no novels, and no secrets.
+    /// A broken rule. The value may be anything: no line breaks or terminal escapes in a message, no novels, and no secrets. Of a map, the path has a person's own key.
     pub fn new(path: impl Into<String>, value: impl fmt::Display, rule: impl fmt::Display) -> Self {
+        let path = path.into();
+        if ends_with_a_name(&path) {
+            return Self { path: redacted(&path), value: "…".to_owned(), rule: rule.to_string() };
+        }
         let mut value = value.to_string();
         if value.contains("://") {
             value = without_secrets(&value);
         }
         let value: String = redacted(&value).chars().take(128).flat_map(char::escape_debug).collect();
         let value = value.replace("\\\"", "\"").replace("\\'", "'");
-        Self { path: path.into(), value, rule: rule.to_string() }
+        Self { path: redacted(&path), value, rule: rule.to_string() }
     }
 }
 

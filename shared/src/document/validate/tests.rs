@@ -339,6 +339,13 @@ fn no_secret_of_a_value_that_is_no_endpoint_is_shown() {
     ] {
         assert_eq!(Violation::new("spec.x", value, "must be another").to_string(), shown);
     }
+    for (path, shown) in [
+        ("metadata.labels.https://me:hunter2@x", "metadata.labels.https://…@x = 7: must be a text"),
+        ("metadata.labels.Password=hunter2", "metadata.labels.Password=… = 7: must be a text"),
+        ("metadata.labels.db-password", "metadata.labels.db-password = …: must be a text"),
+    ] {
+        assert_eq!(Violation::new(path, 7, "must be a text").to_string(), shown);
+    }
 }
 
 #[test]
