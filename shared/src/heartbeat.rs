@@ -7,11 +7,13 @@
 //! | `Schema` | dynamic | `[{"database": "Logs", "tables": ["A"], "tableSchemas": {"A": "['a']:long"}, "views": ["V"]}]`, the last two optional |
 //! | `PartitionMetadata` | dynamic | the partitioning attributes; every value is written as a text |
 
+mod attributes;
 mod parse;
 mod row;
 mod schema;
 
-pub use parse::{Limits, Problem, parse_metadata, parse_schema};
-pub(crate) use parse::{MAX_ATTRIBUTE_CHARS, MAX_ATTRIBUTES};
+pub use attributes::parse_metadata;
+pub(crate) use attributes::{MAX_ATTRIBUTE_CHARS, MAX_ATTRIBUTES, Unused, unused};
+pub use parse::{Limits, Problem, parse_schema};
 pub use row::{COLUMNS, Heartbeat};
 pub use schema::{Columns, DatabaseInventory, Full, Interner, SchemaInventory};

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr as _, sync::Arc};
 
 use kql::{
     names::{ColumnName, DatabaseName, TableName},
-    secrets::{self, ends_with_a_name, redacted},
+    secrets,
     types::ScalarType,
 };
 use serde_json::{Map, Value};
@@ -80,10 +80,6 @@ impl Room {
     }
 }
 
-/// Attributes of a partition that are kept.
-pub(crate) const MAX_ATTRIBUTES: usize = 64;
-/// The longest attribute, name or value, in characters.
-pub(crate) const MAX_ATTRIBUTE_CHARS: usize = 256;
 /// Problems that are told of one value; a hostile one could hold millions.
 const MAX_PROBLEMS: usize = 50;
 
@@ -103,13 +99,13 @@ impl fmt::Display for Problem {
 }
 
 #[derive(Default)]
-struct Problems {
+pub(super) struct Problems {
     told: Vec<Problem>,
     untold: usize,
 }
 
 impl Problems {
-    fn add(&mut self, at: impl fmt::Display, what: impl fmt::Display) {
+    pub(super) fn add(&mut self, at: impl fmt::Display, what: impl fmt::Display) {
         if self.told.len() == MAX_PROBLEMS {
             self.untold += 1;
             return;
@@ -117,7 +113,7 @@ impl Problems {
         self.told.push(Problem { at: shown(&at.to_string()), what: shown(&what.to_string()) });
     }
 
-    fn finish(mut self) -> Vec<Problem> {
+    pub(super) fn finish(mut self) -> Vec<Problem> {
         if self.untold > 0 {
             self.told.push(Problem { at: "Schema".to_owned(), what: format!("{} more problems", self.untold) });
         }
@@ -329,66 +325,12 @@ fn columns(value: &Value, limit: usize) -> Result<Option<Columns>, String> {
     Ok((!columns.is_empty()).then_some(columns))
 }
 
-/// Reads `PartitionMetadata`, as JSON or as the text of it. Null is no attributes. What may be a secret is none either: attributes are shown as they are, and are names of zones
-/// and groups.
-pub fn parse_metadata(value: &Value) -> (BTreeMap<String, Value>, Vec<Problem>) {
-    let mut problems = Problems::default();
-    let mut metadata = BTreeMap::new();
-    let parsed;
-    let value = match value {
-        Value::String(text) if text.is_empty() => &Value::Null,
-        Value::String(text) => {
-            parsed = serde_json::from_str(text).unwrap_or_else(|_| value.clone());
-            &parsed
-        }
-        value => value,
-    };
-    match value {
-        Value::Null => {}
-        Value::Object(attributes) => {
-            for (key, value) in attributes {
-                if metadata.len() == MAX_ATTRIBUTES {
-                    problems
-                        .add("PartitionMetadata", format_args!("only the first {MAX_ATTRIBUTES} attributes are used"));
-                    break;
-                }
-                let long = |text: &str| text.chars().count() > MAX_ATTRIBUTE_CHARS;
-                let secret = |text: &str| redacted(text) != text;
-                let at = format_args!("PartitionMetadata.{key}");
-                match value {
-                    _ if key.chars().any(char::is_control)
-                        || value.as_str().is_some_and(|text| text.chars().any(char::is_control)) =>
-                    {
-                        problems.add(at, "it holds a control character");
-                    }
-                    _ if long(key) || value.as_str().is_some_and(long) => {
-                        problems.add(at, format_args!("it has more than {MAX_ATTRIBUTE_CHARS} characters"));
-                    }
-                    _ if ends_with_a_name(key) || secret(key) || value.as_str().is_some_and(secret) => {
-                        problems.add(at, "it may be a secret, by its name or by its text, and is not used");
-                    }
-                    Value::String(_) | Value::Number(_) | Value::Bool(_) => {
-                        metadata.insert(key.clone(), value.clone());
-                    }
-                    Value::Null => {}
-                    Value::Array(_) | Value::Object(_) => {
-                        problems.add(at, "it is neither a text, a number nor a boolean");
-                    }
-                }
-            }
-        }
-        // A reader may have put a reason in the place of what it left out.
-        Value::String(text) => problems.add("PartitionMetadata", format_args!("it is not an object: {text}")),
-        _ => problems.add("PartitionMetadata", "it is not an object"),
-    }
-    (metadata, problems.finish())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::heartbeat::parse_metadata;
 
     fn parse(value: &Value) -> (Option<Value>, Vec<String>) {
         let (inventory, problems) = parse_schema(value, Limits::default());
@@ -442,21 +384,6 @@ mod tests {
             told[0],
             "Schema[0].database: the database name \"https://x.blob.core.windows.net/c?…\" holds ':': a Kusto name holds letters, digits, '_', ' ', '.' and '-' only"
         );
-    }
-
-    #[test]
-    fn attributes_that_may_be_secrets_are_left_out() {
-        let (kept, what) = ("https://x.example/eu", "it may be a secret, by its name or by its text, and is not used");
-        for (key, value, at) in [
-            ("geo", json!("https://x/c?sig=hunter2"), "geo"),
-            ("db_password", json!("hunter2"), "db_password"),
-            ("App Key", json!(31337), "App Key"),
-            ("https://me:hunter2@x", json!("a"), "https://…@x"),
-        ] {
-            let (attributes, problems) = parse_metadata(&json!({key: value, "location": kept}));
-            assert_eq!(attributes, BTreeMap::from([("location".to_owned(), json!(kept))]));
-            assert_eq!(problems, [Problem { at: format!("PartitionMetadata.{at}"), what: what.to_owned() }]);
-        }
     }
 
     #[test]
@@ -574,26 +501,5 @@ mod tests {
         assert!(read(MAX_VALUES - 1).0.is_some());
         // What is in a text is no value.
         assert_eq!([r#"["a,[{\",,",1]"#, r#"{"a":[1,{}]}"#, "1"].map(count_values), [3, 5, 1]);
-    }
-
-    #[test]
-    fn attributes_are_scalars_and_bounded() {
-        let (metadata, problems) = parse_metadata(&json!({
-            "geo": "EU", "tier": 2, "none": null, "list": [1], "long": "x".repeat(257), "two": "a\nb", "l\u{7}": "x",
-        }));
-        assert_eq!(Value::from_iter(metadata), json!({"geo": "EU", "tier": 2}));
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            problems,
-            [
-                "PartitionMetadata.list: it is neither a text, a number nor a boolean",
-                "PartitionMetadata.long: it has more than 256 characters",
-                "PartitionMetadata.two: it holds a control character",
-                "PartitionMetadata.l\u{fffd}: it holds a control character",
-            ]
-        );
-        assert_eq!(parse_metadata(&json!(r#"{"geo":"EU"}"#)).0.len(), 1);
-        assert_eq!(parse_metadata(&json!("")), (BTreeMap::new(), vec![]));
-        assert_eq!(parse_metadata(&json!("x")).1[0].to_string(), "PartitionMetadata: it is not an object: x");
     }
 }

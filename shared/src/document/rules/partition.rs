@@ -6,7 +6,6 @@ use kql::{
     endpoint::ClusterEndpoint,
     names::{DatabaseName, TableName},
 };
-use serde_json::Value;
 
 use super::{ABSENT, Rules, count, credential, own_credential, quoted};
 use crate::{
@@ -15,8 +14,11 @@ use crate::{
         schedule::Schedule,
         spec::{ADXCluster, FederatedClusterSpec, FederationSpec, HeartbeatTables, SchemaInBeats},
     },
-    heartbeat::{MAX_ATTRIBUTE_CHARS, MAX_ATTRIBUTES},
+    heartbeat::{MAX_ATTRIBUTE_CHARS, MAX_ATTRIBUTES, Unused, unused},
 };
+
+/// Attributes are shown as they are, by hubs and to whoever reads their heartbeats.
+const MAY_BE_A_SECRET: &str = "must not be what may be a secret, by its name (such as sig) or by its text (such as an address with a query): hubs do not use it";
 
 impl Rules {
     pub(in crate::document) fn partition(&mut self, cluster: &ADXCluster) -> Option<PartitionConfig> {
@@ -116,7 +118,7 @@ impl Rules {
         Some(HubTarget { path: path.to_owned(), endpoint: endpoint?, database: database?, table: table?, credential })
     }
 
-    /// The attributes, as a hub takes them from a heartbeat: it leaves out what breaks these rules.
+    /// The attributes, as a hub takes them from a heartbeat: [`unused`] is what it leaves out.
     fn partitioning(&mut self, federation: &FederationSpec) {
         let attributes = &federation.partitioning;
         if attributes.len() > MAX_ATTRIBUTES {
@@ -128,16 +130,16 @@ impl Rules {
             if key.trim().is_empty() {
                 self.breaks("spec.federation.partitioning", quoted(key), "must not have an empty attribute name");
             }
-            if !matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_)) {
-                self.breaks(path, value, "must be a text, a number or a boolean");
-                continue;
-            }
-            let text = value.as_str().unwrap_or_default();
-            if key.chars().chain(text.chars()).any(char::is_control) {
-                self.breaks(path, text, "must have no control characters");
-            } else if key.chars().count().max(text.chars().count()) > MAX_ATTRIBUTE_CHARS {
-                let rule = format!("must have at most {MAX_ATTRIBUTE_CHARS} characters, as must its name");
-                self.breaks(path, text, rule);
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            match unused(key, value) {
+                None => {}
+                Some(Unused::Long) => {
+                    let rule = format!("must have at most {MAX_ATTRIBUTE_CHARS} characters, as must its name");
+                    self.breaks(path, text, rule);
+                }
+                Some(Unused::Secret) => self.breaks(path, "…", MAY_BE_A_SECRET),
+                Some(Unused::Kind) => self.breaks(path, value, "must be a text, a number or a boolean"),
+                Some(Unused::Control) => self.breaks(path, text, "must have no control characters"),
             }
         }
     }

@@ -188,6 +188,7 @@ fn every_rule_names_path_value_and_itself() {
     let partition_only = "must be absent: it belongs to role Partition";
     let federation = |field: &str| format!("{FEDERATION}{field}");
     let agents_name = "must be at most 52 lower-case letters, digits and hyphens, beginning with a letter: its agent's objects are named after it";
+    let secret = "must not be what may be a secret, by its name (such as sig) or by its text (such as an address with a query): hubs do not use it";
     let hubs = |number: usize| -> Value {
         let hub = |number| json!({"endpoint": format!("https://hub{number}.kusto.windows.net"), "heartbeatDatabase": "D", "heartbeatTable": "T"});
         (0..number).map(hub).collect()
@@ -235,6 +236,10 @@ fn every_rule_names_path_value_and_itself() {
         (PARTITION, federation("federatedClusters/-"), json!({"endpoint": "hub", "heartbeatDatabase": "D", "heartbeatTable": "T"}), "spec.federation.federatedClusters[1].endpoint = hub: it must start with https://".into()),
         (PARTITION, federation("federatedClusters/-"), json!({"endpoint": "https://hub.kusto.windows.net", "heartbeatDatabase": "D", "heartbeatTable": "T", "managedIdentityClientId": "a", "credential": {"azureCli": {}}}), "spec.federation.federatedClusters[1].managedIdentityClientId = a: must not be set beside credential: write credential.managedIdentity.clientId".into()),
         (PARTITION, federation("partitioning"), json!({"geo": ["EU"]}), "spec.federation.partitioning.geo = [\"EU\"]: must be a text, a number or a boolean".into()),
+        (PARTITION, federation("partitioning"), json!({"runbook": "https://wiki.example/x?page=3"}), format!("spec.federation.partitioning.runbook = …: {secret}")),
+        (PARTITION, federation("partitioning"), json!({"sig": "storage"}), format!("spec.federation.partitioning.sig = …: {secret}")),
+        (PARTITION, federation("partitioning"), json!({"pwd": ["hunter2"]}), format!("spec.federation.partitioning.pwd = …: {secret}")),
+        (PARTITION, federation("partitioning"), json!({"https://me:hunter2@x": 1}), format!("spec.federation.partitioning.https://…@x = …: {secret}")),
         (PARTITION, federation("partitioning"), json!({" ": "EU"}), "spec.federation.partitioning =  : must not have an empty attribute name".into()),
         (PARTITION, federation("partitioning"), json!({"geo": "E\u{7}U"}), "spec.federation.partitioning.geo = E\\u{7}U: must have no control characters".into()),
         (PARTITION, federation("partitioning"), json!({"g\teo": "EU"}), "spec.federation.partitioning.g\\teo = EU: must have no control characters".into()),
