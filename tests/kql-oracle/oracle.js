@@ -122,7 +122,7 @@ function isAccepted(kind, answer, text, unresolved) {
   return kind === 'query' ? answer.kind === 'Query' : answer.kind === 'Command' && answer.commands.length === 1;
 }
 
-/** Adds what an accepted command creates to the session's database, so that later texts can name it, and takes away a table that it drops. */
+/** Adds what an accepted command creates to the session's database, so that later texts can name it. */
 function learn(text, answer, database, globals) {
   const command = [...nodes(answer.syntax)].find((n) => kindOf(n) === 'CustomCommand');
   const parts = command ? children(command.GetChild(1)) : [];
@@ -139,9 +139,6 @@ function learn(text, answer, database, globals) {
     const columns = Object.fromEntries(declared.map((column) => [column.GetChild(0).SimpleName, source(column)]));
     database.columns[name] = { ...(kind.includes('Merge') && database.columns[name]), ...columns };
     database.tables[name] = `(${Object.values(database.columns[name]).join(', ')})`;
-  } else if (kind === 'DropTable') {
-    delete database.columns[name];
-    delete database.tables[name];
   } else if (kind === 'CreateMaterializedView') {
     // Read like a table, of its query's columns.
     const query = text.slice(text.indexOf('{') + 1, text.lastIndexOf('}'));

@@ -59,7 +59,8 @@ impl Oracle {
                 let (session, world) = (&*session, Some(&*world));
                 let reading = self.read(Question { kind, text, session, world, database, unresolved })?;
                 verdict.texts += 1;
-                // What makes the table anew, with other columns perhaps, is said once more.
+                // What makes the table anew, with other columns perhaps, is told once more. Servers are judged one after another: what a table was is not forgotten, as
+                // another's texts may be of the time before.
                 if kind == Kind::Command && csl.starts_with(".drop table") {
                     asked.clear();
                 }
