@@ -17,7 +17,7 @@ use kube::{
 };
 use serde_json::Value;
 use tests::{
-    cluster::{ApiProxy, ControlPlane, OperatorOptions, PATIENCE, TestNamespace},
+    cluster::{ApiProxy, CLUSTER, ControlPlane, OperatorOptions, PATIENCE, TestNamespace},
     fleet::{Fleet, Pace},
     oracle::judge_if_watched,
 };
@@ -35,16 +35,6 @@ const AGENT_GOAL: f64 = 12.0;
 /// How many changes are timed, and how many ADXClusters there are at last; `BENCH_OBJECTS` for a run that only shows that the benchmark works.
 static OBJECTS: LazyLock<usize> =
     LazyLock::new(|| env::var("BENCH_OBJECTS").ok().and_then(|objects| objects.parse().ok()).unwrap_or(200));
-
-const CLUSTER: &str = "
-apiVersion: adx-mon.azure.com/v1
-kind: ADXCluster
-metadata: {name: eu, labels: {app: adx-mon}}
-spec:
-  clusterName: eu
-  endpoint: https://eu.kusto.windows.net
-  databases: [{databaseName: Metrics, telemetryType: Metrics}, {databaseName: Logs, telemetryType: Logs}]
-";
 
 /// What is changed again and again, and the child in which a change is seen: a workload, which is applied after all others. Pods' lives are not what is measured: an
 /// Ingestor of none, a Collector of no node, and an agent's pods in which nothing runs.

@@ -7,30 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tests::cluster::{ControlPlane, PATIENCE, TestNamespace};
+use tests::cluster::{ControlPlane, PATIENCE, TestNamespace, UNREACHABLE_HUB, UNREACHABLE_PARTITION};
 use tokio::time;
 
 use crate::{DEFINITIONS, IN_A_PROCESS_OF_ITS_OWN, alone, running};
 
 /// The story of a test program that will be killed, by itself in a process.
 const STORY: &str = "ended::an_operator_and_two_agents_run_for_as_long_as_their_test_program";
-
-/// Two that differ in their program.
-const OBJECTS: &str = "
-apiVersion: adx-mon.azure.com/v1
-kind: ADXCluster
-metadata: {name: hub}
-spec: {clusterName: hub, endpoint: 'http://127.0.0.1:9', role: Federated, federation: {heartbeatDatabase: D, heartbeatTable: T}}
----
-apiVersion: adx-mon.azure.com/v1
-kind: ADXCluster
-metadata: {name: part}
-spec:
-  clusterName: part
-  endpoint: http://127.0.0.1:9
-  federation:
-    federatedClusters: [{endpoint: 'http://127.0.0.1:9', heartbeatDatabase: D, heartbeatTable: T}]
-";
 
 /// What the environment of one test program, and of all that it starts, is told by.
 pub(crate) fn mark() -> String {
@@ -68,7 +51,8 @@ async fn an_operator_and_two_agents_run_for_as_long_as_their_test_program() {
     }
     let test = TestNamespace::new("killed").await;
     let _operator = test.operator().await;
-    test.apply(OBJECTS).await;
+    // Two agents that differ in their program.
+    test.apply(&[UNREACHABLE_HUB, UNREACHABLE_PARTITION].join("---")).await;
     std::future::pending::<()>().await;
 }
 

@@ -8,26 +8,13 @@ use std::{
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
+pub(crate) use tests::cluster::CLUSTER;
 use tests::{
     cluster::{PATIENCE, SEEMING_AGENT, TestNamespace, is_observed},
     fleet::Fleet,
     oracle::{Names, Oracle},
 };
 use tokio::time;
-
-/// An existing cluster with all kinds of databases.
-pub(crate) const CLUSTER: &str = "
-apiVersion: adx-mon.azure.com/v1
-kind: ADXCluster
-metadata: {name: eu, labels: {app: adx-mon}}
-spec:
-  clusterName: eu
-  endpoint: https://eu.kusto.windows.net
-  databases:
-    - {databaseName: Metrics, telemetryType: Metrics}
-    - {databaseName: Logs, telemetryType: Logs}
-    - {databaseName: Spans, telemetryType: Traces}
-";
 
 /// All three components over that cluster.
 pub(crate) const COMPONENTS: &str = "

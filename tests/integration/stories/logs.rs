@@ -10,6 +10,7 @@ use futures::future::join_all;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tests::{
+    cluster::{UNREACHABLE_HUB, UNREACHABLE_PARTITION},
     logs::{assert_json, assert_plain},
     process::Process,
 };
@@ -23,31 +24,9 @@ type Format = (&'static [&'static str], fn(&str));
 const FORMATS: [Format; 3] =
     [(&[], assert_plain), (&["--log-format=plain"], assert_plain), (&["--log-format=json"], assert_json)];
 
-const HUB: &str = "
-apiVersion: adx-mon.azure.com/v1
-kind: ADXCluster
-metadata: {name: hub}
-spec:
-  clusterName: hub
-  endpoint: http://127.0.0.1:9
-  role: Federated
-  federation: {heartbeatDatabase: D, heartbeatTable: T}
-";
-
-const PARTITION: &str = "
-apiVersion: adx-mon.azure.com/v1
-kind: ADXCluster
-metadata: {name: part}
-spec:
-  clusterName: part
-  endpoint: http://127.0.0.1:9
-  federation:
-    federatedClusters: [{endpoint: 'http://127.0.0.1:9', heartbeatDatabase: D, heartbeatTable: T}]
-";
-
 /// The documents as files, by the agent's program.
 fn documents(folder: &Path) -> [(&'static str, PathBuf); 2] {
-    [("agent-hub", HUB), ("agent-partition", PARTITION)].map(|(program, text)| {
+    [("agent-hub", UNREACHABLE_HUB), ("agent-partition", UNREACHABLE_PARTITION)].map(|(program, text)| {
         let path = folder.join(format!("{program}.yaml"));
         fs::write(&path, text).expect("the temporary folder can be written");
         (program, path)

@@ -11,8 +11,8 @@ use std::{
 use serde_json::Value;
 use tests::{
     cluster::{
-        ControlPlane, Left, OperatorOptions, PATIENCE, SEEMING_AGENT, TestNamespace, definitions_of, is_observed,
-        is_peoples,
+        CLUSTER, ControlPlane, Left, OperatorOptions, PATIENCE, SEEMING_AGENT, TestNamespace, definitions_of,
+        is_observed, is_peoples,
     },
     docs::seed_examples,
 };
@@ -47,20 +47,6 @@ async fn main() -> ExitCode {
         }
     }
 }
-
-/// An existing cluster with all kinds of databases.
-const CLUSTER: &str = "
-apiVersion: adx-mon.azure.com/v1
-kind: ADXCluster
-metadata: {name: eu, labels: {app: adx-mon}}
-spec:
-  clusterName: eu
-  endpoint: https://eu.kusto.windows.net
-  databases:
-    - {databaseName: Metrics, telemetryType: Metrics}
-    - {databaseName: Logs, telemetryType: Logs}
-    - {databaseName: Spans, telemetryType: Traces}
-";
 
 /// What no example of the seed has: an autoscaler, a load balancer, an identity.
 const SCALED: &str = "

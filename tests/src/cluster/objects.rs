@@ -6,6 +6,44 @@ use kube::{
 };
 use serde_json::Value;
 
+/// An existing cluster with all kinds of databases.
+pub const CLUSTER: &str = "
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {name: eu, labels: {app: adx-mon}}
+spec:
+  clusterName: eu
+  endpoint: https://eu.kusto.windows.net
+  databases:
+    - {databaseName: Metrics, telemetryType: Metrics}
+    - {databaseName: Logs, telemetryType: Logs}
+    - {databaseName: Spans, telemetryType: Traces}
+";
+
+/// A hub where nobody answers.
+pub const UNREACHABLE_HUB: &str = "
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {name: hub}
+spec:
+  clusterName: hub
+  endpoint: http://127.0.0.1:9
+  role: Federated
+  federation: {heartbeatDatabase: D, heartbeatTable: T}
+";
+
+/// A partition of that hub, where nobody answers either.
+pub const UNREACHABLE_PARTITION: &str = "
+apiVersion: adx-mon.azure.com/v1
+kind: ADXCluster
+metadata: {name: part}
+spec:
+  clusterName: part
+  endpoint: http://127.0.0.1:9
+  federation:
+    federatedClusters: [{endpoint: 'http://127.0.0.1:9', heartbeatDatabase: D, heartbeatTable: T}]
+";
+
 /// The documents of a YAML text as JSON.
 ///
 /// # Panics
