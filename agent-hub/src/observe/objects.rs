@@ -1,9 +1,9 @@
-//! What the hub holds: databases, functions, groups, and our record of the groups that we made. I/O: two `.show` commands, one for each database, one query.
+//! What the hub holds: databases, functions, groups, and our record of the groups that we made. I/O: two `.show` commands, one for each database that is due, more where
+//! these have members that are not known, one query.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     pin::pin,
-    sync::Arc,
 };
 
 use futures::{StreamExt as _, stream};
@@ -13,7 +13,7 @@ use kql::{
 };
 use shared::{
     document::HubConfig,
-    kusto::{DecodeError, KustoClient, KustoError, ResultTable},
+    kusto::{DecodeError, KustoClient, ResultTable},
     runtime::chain,
 };
 
@@ -37,19 +37,18 @@ const IN_TURN: usize = 2;
 /// turn, in case a hub does not count groups into that. Lives as long as the process.
 #[derive(Debug, Default)]
 pub struct ObjectMemory {
-    groups: BTreeMap<DatabaseName, (String, BTreeMap<EntityGroupName, ExistingGroup>)>,
+    /// By their databases, of which the version is known: the hashes of their members.
+    groups: BTreeMap<DatabaseName, (String, BTreeMap<EntityGroupName, String>)>,
     turn: usize,
-    /// Groups by the text of their members: most are in every database.
+    /// By the hash of their members: most groups are in every database.
     read: HashMap<String, ExistingGroup>,
 }
 
 impl ObjectMemory {
     /// Forgets members that no group has any more.
     fn forget_unused(&mut self) {
-        self.read.retain(|_, group| match group {
-            ExistingGroup::Members(members) => Arc::strong_count(members) > 1,
-            ExistingGroup::Foreign => false,
-        });
+        let used: HashSet<&String> = self.groups.values().flat_map(|(_, groups)| groups.values()).collect();
+        self.read.retain(|hash, _| used.contains(hash));
     }
 
     /// A database whose groups we changed is looked at anew, whatever its version says.
@@ -68,6 +67,99 @@ impl ObjectMemory {
             is_in_turn(*index) || self.groups.get(*name).is_none_or(|(known, _)| known != *version)
         });
         due.map(|(_, (name, _))| name.clone()).collect()
+    }
+
+    /// Asks databases for their groups, and for members that are not known; of whoever cannot be read, why not.
+    async fn look(
+        &mut self,
+        hub: &KustoClient,
+        databases: &[DatabaseName],
+        versions: &BTreeMap<DatabaseName, String>,
+    ) -> BTreeMap<DatabaseName, String> {
+        let mut unread = self.ask(hub, databases, versions, false).await;
+        // What is in every database is asked of one, and of the others only where that one has failed, or has changed since it was asked.
+        for each_once in [true, false] {
+            let unknown = self.unknown(databases, each_once);
+            unread.append(&mut self.ask(hub, &unknown, versions, true).await);
+        }
+        self.forget_unused();
+        unread
+    }
+
+    async fn ask(
+        &mut self,
+        hub: &KustoClient,
+        databases: &[DatabaseName],
+        versions: &BTreeMap<DatabaseName, String>,
+        with_members: bool,
+    ) -> BTreeMap<DatabaseName, String> {
+        let answers = stream::iter(databases)
+            .map(async |database| (database, hub.send(&ShowEntityGroups { database, with_members }.request()).await))
+            .buffer_unordered(CONCURRENT_DATABASES);
+        let mut answers = pin!(answers);
+        let mut unread = BTreeMap::new();
+        while let Some((database, answer)) = answers.next().await {
+            let learnt = match answer {
+                Ok(table) => {
+                    let learnt = self.learn(database, &versions[database], &table, with_members);
+                    learnt.map_err(|error| format!("its entity groups could not be understood: {}", chain(&error)))
+                }
+                Err(error) => Err(format!("its entity groups could not be read: {}", chain(&error))),
+            };
+            if let Err(why) = learnt {
+                self.groups.remove(database);
+                unread.insert(database.clone(), why);
+            }
+        }
+        unread
+    }
+
+    /// What a database has shown.
+    fn learn(
+        &mut self,
+        database: &DatabaseName,
+        version: &str,
+        table: &ResultTable,
+        with_members: bool,
+    ) -> Result<(), DecodeError> {
+        let mut groups = BTreeMap::new();
+        for row in table.rows() {
+            let Ok(name) = EntityGroupName::new(row.string("Name")?) else { continue };
+            let hash = row.string("Hash")?;
+            if with_members && !self.read.contains_key(hash) {
+                let entities: Vec<String> =
+                    serde_json::from_str(row.string("Entities")?).unwrap_or_else(|_| vec![String::new()]);
+                let group = ExistingGroup::parse(entities.iter().map(String::as_str));
+                self.read.insert(hash.to_owned(), group);
+            }
+            groups.insert(name, hash.to_owned());
+        }
+        self.groups.insert(database.clone(), (version.to_owned(), groups));
+        Ok(())
+    }
+
+    /// The databases that have members which are not known; where each is to be asked for once, without those that have only what one before them has.
+    fn unknown(&self, databases: &[DatabaseName], each_once: bool) -> Vec<DatabaseName> {
+        let mut asked = HashSet::new();
+        let mut unknown = Vec::new();
+        for name in databases {
+            let hashes = self.groups.get(name).into_iter().flat_map(|(_, groups)| groups.values());
+            let new: Vec<&String> =
+                hashes.filter(|hash| !self.read.contains_key(*hash) && !asked.contains(hash)).collect();
+            if !new.is_empty() {
+                unknown.push(name.clone());
+            }
+            if each_once {
+                asked.extend(new);
+            }
+        }
+        unknown
+    }
+
+    /// The groups of a database, if it was read.
+    fn of(&self, database: &DatabaseName) -> Option<BTreeMap<EntityGroupName, ExistingGroup>> {
+        let (_, groups) = self.groups.get(database)?;
+        groups.iter().map(|(name, hash)| Some((name.clone(), self.read.get(hash)?.clone()))).collect()
     }
 }
 
@@ -102,24 +194,10 @@ pub async fn read_hub(
     for (name, database) in &mut seen.databases {
         database.is_fresh = due.contains(name);
     }
-    let looks = stream::iter(due)
-        .map(async |name| (hub.send(&ShowEntityGroups { database: &name }.request()).await, name))
-        .buffer_unordered(CONCURRENT_DATABASES);
-    let mut looks = pin!(looks);
-    let mut unread = BTreeMap::new();
-    while let Some((answer, name)) = looks.next().await {
-        match groups_of(answer, &mut memory.read) {
-            Ok(groups) => drop(memory.groups.insert(name.clone(), (versions[&name].clone(), groups))),
-            Err(why) => {
-                memory.groups.remove(&name);
-                unread.insert(name, why);
-            }
-        }
-    }
-    memory.forget_unused();
+    let mut unread = memory.look(hub, &due, &versions).await;
     for (name, database) in &mut seen.databases {
-        database.groups = match (unread.remove(name), memory.groups.get(name)) {
-            (None, Some((_, groups))) => Ok(groups.clone()),
+        database.groups = match (unread.remove(name), memory.of(name)) {
+            (None, Some(groups)) => Ok(groups),
             (why, _) => Err(why.unwrap_or_else(|| "its entity groups were not read".to_owned())),
         };
     }
@@ -172,39 +250,10 @@ fn read_claims(table: &ResultTable) -> Result<BTreeMap<(DatabaseName, EntityGrou
     Ok(claims)
 }
 
-/// The groups of one answer; why not, in a sentence.
-fn groups_of(
-    answer: Result<ResultTable, KustoError>,
-    read: &mut HashMap<String, ExistingGroup>,
-) -> Result<BTreeMap<EntityGroupName, ExistingGroup>, String> {
-    let table = answer.map_err(|error| format!("its entity groups could not be read: {}", chain(&error)))?;
-    parse_groups(&table, read).map_err(|error| format!("its entity groups could not be understood: {}", chain(&error)))
-}
-
-fn parse_groups(
-    table: &ResultTable,
-    read: &mut HashMap<String, ExistingGroup>,
-) -> Result<BTreeMap<EntityGroupName, ExistingGroup>, DecodeError> {
-    let mut groups = BTreeMap::new();
-    for row in table.rows() {
-        let Ok(name) = EntityGroupName::new(row.string("Name")?) else { continue };
-        let text = row.string("Entities")?;
-        let group = match read.get(text) {
-            Some(known) => known.clone(),
-            None => {
-                let entities: Vec<String> = serde_json::from_str(text).unwrap_or_else(|_| vec![String::new()]);
-                let group = ExistingGroup::parse(entities.iter().map(String::as_str));
-                read.insert(text.to_owned(), group.clone());
-                group
-            }
-        };
-        groups.insert(name, group);
-    }
-    Ok(groups)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use kql::types::ScalarType;
     use shared::kusto::ColumnInfo;
 
@@ -253,29 +302,52 @@ mod tests {
         assert_eq!(asked(&mut memory, &BTreeMap::new()), [0; 0]);
     }
 
+    fn column(name: &str) -> ColumnInfo {
+        ColumnInfo { name: name.to_owned(), scalar_type: ScalarType::String }
+    }
+
+    /// Groups with the hashes of their members, as a database shows them.
+    fn shown(groups: &[(&str, &str)]) -> ResultTable {
+        let rows = groups.iter().map(|(name, hash)| vec![(*name).into(), (*hash).into()]);
+        ResultTable::new(vec![column("Name"), column("Hash")], rows.collect())
+    }
+
     #[test]
-    fn members_are_read_once_for_all_databases_and_forgotten_with_their_last_group() {
+    fn members_are_asked_for_once_and_forgotten_with_their_last_group() {
         let mut memory = ObjectMemory::default();
-        let column = |name: &str| ColumnInfo { name: name.to_owned(), scalar_type: ScalarType::String };
+        let databases: Vec<DatabaseName> = (0..4).map(name).collect();
+        let learn = |memory: &mut ObjectMemory, number: usize, groups: &[(&str, &str)]| {
+            memory.learn(&databases[number], "v1", &shown(groups), false).unwrap();
+        };
+        for number in 0..3 {
+            learn(&mut memory, number, &[("Logs_Partitions", "a"), ("Copy", "a"), ("Mine", "b")]);
+        }
+        learn(&mut memory, 3, &[("Mine", "b"), ("More", "c")]);
+        assert_eq!(memory.unknown(&databases, true), [name(0), name(3)], "the others have what these have");
+        assert_eq!(memory.unknown(&databases, false), databases);
+        assert_eq!(memory.of(&name(0)), None);
+
         let members = r#"["cluster('https://eu.kusto.windows.net').database('Logs')"]"#;
-        let table = ResultTable::new(
-            vec![column("Name"), column("Entities")],
-            [("Logs_Partitions", members), ("Copy", members), ("Mine", "no list")]
-                .map(|(name, text)| vec![name.into(), text.into()])
-                .into(),
-        );
-        let groups = parse_groups(&table, &mut memory.read).unwrap();
+        let rows = [("Logs_Partitions", "a", members), ("Copy", "a", members), ("Mine", "b", "no list")];
+        let rows = rows.map(|(name, hash, text)| vec![name.into(), hash.into(), text.into()]);
+        let table = ResultTable::new(["Name", "Hash", "Entities"].map(column).into(), rows.into());
+        memory.learn(&name(0), "v1", &table, true).unwrap();
+        assert_eq!(memory.unknown(&databases, false), [name(3)]);
+        let groups = memory.of(&name(2)).unwrap();
         let group = |name: &str| &groups[&EntityGroupName::new(name).unwrap()];
         let (ExistingGroup::Members(one), ExistingGroup::Members(other)) = (group("Logs_Partitions"), group("Copy"))
         else {
             panic!("we would write them so")
         };
         assert!(Arc::ptr_eq(one, other));
-        assert_eq!(group("Mine"), &ExistingGroup::Foreign);
-        memory.groups.insert(name(0), ("v1".to_owned(), groups));
+        assert_eq!(group("Mine"), &ExistingGroup::Foreign, "known, too: it is not asked for again");
+
+        for number in [0, 1, 2] {
+            memory.forget(&name(number));
+        }
         memory.forget_unused();
-        assert_eq!(memory.read.len(), 1);
-        memory.forget(&name(0));
+        assert_eq!(memory.read.keys().collect::<Vec<_>>(), ["b"]);
+        memory.forget(&name(3));
         memory.forget_unused();
         assert_eq!(memory.read.len(), 0);
     }

@@ -36,18 +36,22 @@ pub fn members_hash(entities: &BTreeSet<Entity>) -> String {
     short_hash([render_entities(entities).as_str()])
 }
 
-/// The groups of one database. Columns, both strings: Name, Entities (a JSON array of entity texts).
+/// The groups of one database. Columns, all strings: Name, Hash (of the members' text, 64 hexadecimal digits), and where they are asked for Entities (a JSON array of
+/// entity texts).
 #[derive(Debug, Clone, Copy)]
 pub struct ShowEntityGroups<'a> {
     /// The hub database.
     pub database: &'a DatabaseName,
+    /// Whether their members are asked for, too: a hundred bytes for each partition and group.
+    pub with_members: bool,
 }
 
 impl ShowEntityGroups<'_> {
     /// Renders the command.
     pub fn request(&self) -> Request {
+        let columns = if self.with_members { "Name, Hash, Entities" } else { "Name, Hash" };
         let file = include_str!("../../text/show_entity_groups.kql");
-        request("show_entity_groups", RequestKind::Show, Some(self.database), file, &[])
+        request("show_entity_groups", RequestKind::Show, Some(self.database), file, &[("columns", columns)])
     }
 }
 

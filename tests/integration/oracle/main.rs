@@ -304,7 +304,8 @@ fn statements_about(text: &str) -> Vec<About> {
     let more: Vec<(Request, &'static str, Vec<&str>)> = vec![
         (CreateHeartbeatTable { database, table: &own }.request(), "CreateMergeTable", vec![own.as_str()]),
         (IngestInline { database, table: &table, records }.request(), "IngestInlineIntoTable", vec![&text]),
-        (ShowEntityGroups { database }.request(), "ShowEntityGroups", vec![]),
+        (ShowEntityGroups { database, with_members: false }.request(), "ShowEntityGroups", vec![]),
+        (ShowEntityGroups { database, with_members: true }.request(), "ShowEntityGroups", vec![]),
         (ShowHubEntities { function_prefix: &text }.request(), "ShowDatabasesEntities", vec![&text]),
         (
             ShowPolicy { database, table: &table, policy: HeartbeatPolicy::Retention }.request(),
