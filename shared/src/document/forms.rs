@@ -39,6 +39,12 @@ pub(super) const CRON: Form = Form {
     rule: "must have five cron fields (minute, hour, day of month, month, day of week), such as */10 * * * *",
 };
 
+/// A pattern of host names.
+pub(super) const HOST_PATTERN: Form = Form {
+    pattern: "^[a-zA-Z0-9.*-]+$",
+    rule: "must be a host name in which '*' stands for any characters, such as *.westeurope.kusto.windows.net",
+};
+
 /// The form that [`kql::endpoint::ClusterEndpoint`] takes; no pattern, as it needs two. The message leaves the value out, in which somebody may have written a password.
 pub(super) const ENDPOINT_RULE: &str = r"self.matches(r'^(?i)(https://[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+/?|https?://(localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(:[0-9]{1,5})?/?)$') && (self.startsWith('https://127.') || !self.matches(r'^(?i)https://([0-9.]+/?$|([^/]*\.)?xn--)'))";
 pub(super) const ENDPOINT_MESSAGE: &str = "an endpoint must be https:// and a full DNS name, such as https://mycluster.westeurope.kusto.windows.net, without user name, port, path, query or fragment; loopback addresses may have a port and plain http";

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     forms::{
-        CLUSTER_NAME, CRON, DATABASE_NAME, DURATION, ENDPOINT_MESSAGE, ENDPOINT_RULE, KUSTO_NAME, NO_HUB,
+        CLUSTER_NAME, CRON, DATABASE_NAME, DURATION, ENDPOINT_MESSAGE, ENDPOINT_RULE, HOST_PATTERN, KUSTO_NAME, NO_HUB,
         NO_PARTITION_WITH_RESTING_SCHEMAS, time_to_live_covers,
     },
     pods::PodPolicy,
@@ -262,7 +262,7 @@ pub struct FederationSpec {
     pub allowed_partitions: Option<Vec<String>>,
     /// Hub: a pattern of the host names of partitions that may be federated, in which `*` stands for any characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 255))]
+    #[schemars(length(max = 255), transform = HOST_PATTERN.of("allowedPartitionPattern"))]
     pub allowed_partition_pattern: Option<String>,
     /// Hub: the endpoints of partitions that are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -12,6 +12,7 @@ use super::{ABSENT, Rules, TTL_INTERVALS, count, or_default, own_credential, quo
 use crate::document::{
     config::{HubConfig, MembershipConfig, TrustConfig, defaults},
     duration::format_duration,
+    forms::HOST_PATTERN,
     spec::{
         ADXCluster, FederationMode, FederationSpec, HeartbeatTables, MacroExpandSpec, MembershipSpec, SchemaConflicts,
     },
@@ -192,9 +193,7 @@ impl Rules {
         let pattern = federation.allowed_partition_pattern.clone();
         let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '*');
         if let Some(text) = pattern.as_ref().filter(|text| text.is_empty() || !text.chars().all(is_host)) {
-            let rule =
-                "must be a host name in which '*' stands for any characters, such as *.westeurope.kusto.windows.net";
-            self.breaks("spec.federation.allowedPartitionPattern", quoted(text), rule);
+            self.breaks("spec.federation.allowedPartitionPattern", quoted(text), HOST_PATTERN.rule);
         }
         TrustConfig { allowed, pattern, blocked, canary: federation.canary.unwrap_or(false) }
     }

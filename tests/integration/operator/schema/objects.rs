@@ -251,6 +251,7 @@ pub(super) fn corners() -> Vec<Value> {
         hub(json!({"heartbeatTTL": "1d12h", "heartbeatInterval": "12h"})),
         hub(json!({"heartbeatTTL": "30m"})),
         hub(json!({"heartbeatTTL": "4s", "heartbeatInterval": "500ms"})),
+        hub(json!({"allowedPartitionPattern": "eu-*.WestEurope.kusto.windows.net"})),
         cluster(json!({"endpoint": "https://X.kusto.windows.net/"})),
         cluster(json!({"endpoint": "http://127.0.0.1:8080"})),
         cluster(json!({"endpoint": "http://[::1]:8080"})),
