@@ -7,7 +7,7 @@ use kube::{
     ResourceExt as _,
     core::{Selector, SelectorExt as _},
 };
-use shared::document::{ADXCluster, ClusterRole};
+use shared::document::{ADXCluster, ClusterRole, spec::TelemetryType};
 
 use super::{
     conditions::{Draft, Phase},
@@ -62,13 +62,26 @@ pub(crate) fn selected(world: &World<'_>, namespace: &str, selector: &LabelSelec
         Some(no(Reason::WaitingForCluster, none))
     } else if !missing.is_empty() {
         Some(no(Reason::WaitingForCluster, missing.join("; ")))
-    } else if ready.iter().all(|cluster| cluster.spec.databases.is_empty()) {
+    } else if ready.iter().all(|cluster| telemetry(cluster).is_empty()) {
         let message = format!("no database is listed in spec.databases of ADXCluster {}", names(&ready));
         Some(Draft::no(Phase::DatabasesReady, Reason::NoDatabases, message))
     } else {
         None
     };
     Ok(Selected { ready, unready, waiting, is_stalled: false })
+}
+
+/// What a partition gets that is to be made, and lists none.
+pub(crate) const DEFAULT_DATABASES: [(&str, TelemetryType); 2] =
+    [("Metrics", TelemetryType::Metrics), ("Logs", TelemetryType::Logs)];
+
+/// The databases of a partition that hold telemetry, and of what kind.
+pub(crate) fn telemetry(cluster: &ADXCluster) -> Vec<(&str, TelemetryType)> {
+    let listed = &cluster.spec.databases;
+    if listed.is_empty() && cluster.spec.endpoint.is_none() {
+        return DEFAULT_DATABASES.to_vec();
+    }
+    listed.iter().map(|database| (database.database_name.as_str(), database.telemetry_type)).collect()
 }
 
 /// The clusters' names, in a sentence.

@@ -13,7 +13,7 @@ use shared::document::{ADXCluster, ClusterRole, spec::TelemetryType};
 
 use crate::kubernetes::{
     child::Owner,
-    clusters::{Selected, names, selected},
+    clusters::{Selected, names, selected, telemetry},
     conditions::{Draft, Phase},
     managed::{Plan, World},
     reason::Reason,
@@ -137,8 +137,8 @@ fn is_of(cluster: &ADXCluster, endpoint: &str, kinds: &[TelemetryType]) -> bool 
 fn databases(clusters: &[Arc<ADXCluster>], kinds: &[TelemetryType]) -> Vec<String> {
     let of_cluster = |cluster: &Arc<ADXCluster>| -> Vec<String> {
         let Some(endpoint) = address(cluster) else { return Vec::new() };
-        let databases = cluster.spec.databases.iter().filter(|database| kinds.contains(&database.telemetry_type));
-        databases.map(|database| format!("{}={endpoint}", database.database_name)).collect()
+        let databases = telemetry(cluster).into_iter().filter(|(_, kind)| kinds.contains(kind));
+        databases.map(|(name, _)| format!("{name}={endpoint}")).collect()
     };
     clusters.iter().flat_map(of_cluster).collect()
 }

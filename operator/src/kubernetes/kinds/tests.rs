@@ -280,6 +280,18 @@ fn told(plan: Plan) -> (Vec<String>, String) {
 }
 
 #[test]
+fn a_cluster_that_azure_made_without_a_list_holds_what_it_was_given() {
+    let mut cluster = cluster(&json!([]));
+    cluster.spec.endpoint = None;
+    let ingestor: Ingestor = object("Ingestor", "i", &json!({"adxClusterSelector": selector()}), &json!(null));
+    let expected = [
+        "--metrics-kusto-endpoints=Metrics=https://eu.kusto.windows.net",
+        "--logs-kusto-endpoints=Logs=https://eu.kusto.windows.net",
+    ];
+    assert_eq!(told(plan(&ingestor, vec![cluster], vec![])).0, expected);
+}
+
+#[test]
 fn what_runs_goes_on_with_the_clusters_that_are_ready_and_says_what_it_waits_for() {
     let ingestor: Ingestor = object("Ingestor", "i", &json!({"adxClusterSelector": selector()}), &json!(null));
     let flag = |endpoint: &str| format!("--logs-kusto-endpoints={endpoint}");

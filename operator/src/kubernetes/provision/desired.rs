@@ -19,15 +19,13 @@ use crate::{
     azure::types::{
         Identity, NewCluster, NewClusterProperties, OfferedSku, OptimizedAutoscale, Sku, UserAssignedIdentity,
     },
-    kubernetes::{conditions::Phase, reason::Reason},
+    kubernetes::{clusters::DEFAULT_DATABASES, conditions::Phase, reason::Reason},
 };
 
 /// In the order of preference, where the spec names none.
 const PREFERRED: [&str; 3] = ["Standard_L8as_v3", "Standard_L16as_v3", "Standard_L32as_v3"];
 /// How the names of SKUs without an SLA begin: tier Basic, one node.
 const DEV: &str = "Dev(No SLA)";
-/// What a cluster without databases gets.
-const DEFAULT_DATABASES: [&str; 2] = ["Metrics", "Logs"];
 const DEFAULT_RETENTION_DAYS: i32 = 30;
 /// A status is bounded.
 const MAX_DATABASES: usize = 512;
@@ -133,7 +131,7 @@ fn databases(cluster: &ADXCluster, wrong: &mut Vec<Broken>) -> Vec<AppliedDataba
         found_databases(cluster).for_each(|name| add(name, None, true));
     } else if cluster.spec.databases.is_empty() {
         let period = format!("P{DEFAULT_RETENTION_DAYS}D");
-        DEFAULT_DATABASES.iter().for_each(|name| add(name, Some(period.clone()), false));
+        DEFAULT_DATABASES.iter().for_each(|(name, _)| add(name, Some(period.clone()), false));
     }
     databases
 }
