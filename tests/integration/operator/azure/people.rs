@@ -9,14 +9,11 @@ use tests::{
 };
 use tokio::time;
 
-use super::support::{azure, name_for, operator, until, until_provisioned, with_spec, zero_config};
+use super::support::{LONG, azure, name_for, operator, until, until_provisioned, with_spec, zero_config};
 use crate::support::until_event;
 
 const X: &str = "/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/x";
 const Y: &str = "/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/y";
-
-/// Longer than any wait: what takes so long ends when the story says so.
-const LONG: Duration = Duration::from_secs(20 * 60);
 
 fn writes(azure: &AzureDouble) -> Vec<String> {
     let requests = azure.take_requests();

@@ -9,6 +9,9 @@ use tests::{
 };
 use tokio::time;
 
+/// Longer than any wait: what takes so long ends when the story says so.
+pub(crate) const LONG: Duration = Duration::from_secs(20 * 60);
+
 /// A cluster of which only the name is said.
 pub(crate) fn zero_config(name: &str) -> String {
     format!(

@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::{
-    azure::{Assignment, Seen},
-    cluster::{PATIENCE, TestNamespace, condition_of},
+    azure::{Assignment, AzureDouble, AzureOptions, Seen},
+    cluster::{PATIENCE, TestNamespace, condition_of, message_of},
     kusto::KustoServer,
     telemetry::REGIONS,
 };
 use tokio::time;
 
-use super::support::{azure, name_for, operator, until, until_provisioned, with_spec, zero_config};
+use super::support::{LONG, azure, name_for, operator, until, until_provisioned, with_spec, zero_config};
 use crate::{
+    components::arguments,
     metrics::assert_as_in_the_readme,
-    support::{judge, until_event},
+    support::{COMPONENTS, judge, made, until_event},
 };
 
 #[tokio::test]
@@ -62,6 +63,53 @@ async fn a_name_alone_becomes_a_running_cluster() {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
     assert_as_in_the_readme(&metrics);
+}
+
+/// The form of the seed's "Complete" example: a cluster that Azure has yet to make, and what works with it.
+#[tokio::test]
+async fn components_wait_while_azure_makes_their_cluster_and_then_work_with_its_address() {
+    let test = TestNamespace::new("complete").await;
+    let mut options = AzureOptions::default();
+    options.durations.create = LONG;
+    let azure = AzureDouble::start(options).await;
+    let _operator = operator(&test, &azure).await;
+    let name = name_for(&test);
+    let databases =
+        "databases: [{databaseName: Metrics, telemetryType: Metrics}, {databaseName: Logs, telemetryType: Logs}]";
+    let labelled = format!("{{name: {name}, labels: {{app: adx-mon}}}}");
+    let cluster = with_spec(&name, databases).replace(&format!("{{name: {name}}}"), &labelled);
+    test.apply(&format!("{cluster}---{COMPONENTS}")).await;
+    test.until("ADXCluster", &name, |object| object["status"]["provision"]["operation"].is_object()).await;
+    let waits = format!("ADXCluster '{name}' is not ready: Azure is at work");
+    for (kind, component, why) in [
+        ("Ingestor", "i", waits.clone()),
+        ("Alerter", "a", waits.clone()),
+        ("Collector", "c", format!("Ingestor 'i' is not ready: {waits}")),
+    ] {
+        test.until(kind, component, |object| message_of(object, "Ready").starts_with(&why)).await;
+    }
+    let made = made(&test).await;
+    assert!(made.is_empty(), "{made:#?}");
+
+    azure.advance(LONG);
+    until_provisioned(&test, &name).await;
+    for (kind, component) in [("Ingestor", "i"), ("Collector", "c"), ("Alerter", "a")] {
+        test.until_condition(kind, component, "Ready", "True", "Ready").await;
+    }
+    let endpoint = format!("https://{name}.eastus2.kusto.windows.net");
+    let told = async |workload: &str, component: &str| {
+        let arguments = arguments(&test.get(workload, component).await).into_iter();
+        arguments.filter(|argument| argument.contains("kusto-endpoint")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        told("apps/v1 StatefulSet", "i").await,
+        [format!("--metrics-kusto-endpoints=Metrics={endpoint}"), format!("--logs-kusto-endpoints=Logs={endpoint}")]
+    );
+    assert_eq!(
+        told("apps/v1 Deployment", "a").await,
+        [format!("--kusto-endpoint=Logs={endpoint}"), format!("--kusto-endpoint=Metrics={endpoint}")]
+    );
+    azure.assert_fine();
 }
 
 /// Documents alone: a hub and three partitions come to be, with their databases, their agents, and rows from all of them.
