@@ -1,6 +1,6 @@
 //! What the API server itself refuses, in our words; and what the operator says of objects that are older than a rule.
 
-use tests::cluster::TestNamespace;
+use tests::cluster::{TestNamespace, condition_of, message_of};
 
 fn cluster(spec: &str) -> String {
     format!(
@@ -261,7 +261,7 @@ async fn an_object_whose_criteria_are_not_met_is_left_alone_until_they_are() {
 }
 
 #[tokio::test]
-async fn what_no_schema_can_say_is_said_in_a_condition() {
+async fn what_no_schema_can_say_is_said_in_a_condition_until_it_is_mended() {
     let test = TestNamespace::new("conditions").await;
     let operator = test.operator().await;
     for (name, spec, reason, message) in [
@@ -287,11 +287,28 @@ async fn what_no_schema_can_say_is_said_in_a_condition() {
     ] {
         test.apply(&cluster(spec).replace("{name: wrong}", &format!("{{name: {name}}}"))).await;
         let object = test.until_condition("ADXCluster", name, "Ready", "False", reason).await;
-        let stalled = tests::cluster::condition_of(&object, "Stalled");
+        let stalled = condition_of(&object, "Stalled");
         assert!(object.to_string().contains(message), "{object:#}");
         assert!(stalled.is_some(), "only a person can mend it: {object:#}");
         crate::support::until_event(&test, reason, message).await;
     }
+    let ingestor = |more: &str| crate::components::ingestor("i", more);
+    test.apply(crate::support::CLUSTER).await;
+    test.apply(&ingestor(", endpoint: 'a b'")).await;
+    let object = test.until_condition("Ingestor", "i", "Ready", "False", "Invalid").await;
+    let rule = "spec.endpoint = https://a b: must have no blanks";
+    assert_eq!(message_of(&object, "WorkloadReady"), rule);
+    assert!(condition_of(&object, "Stalled").is_some(), "only a person can mend it: {object:#}");
+    crate::support::until_event(&test, "Invalid", rule).await;
+    let made = crate::support::made(&test).await;
+    assert!(made.is_empty(), "{made:#?}");
+    // Mended, with another edit besides.
+    test.apply(&ingestor(", endpoint: 'https://a.example.com', image: 'x/i:2'")).await;
+    let object = test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+    assert!(condition_of(&object, "Stalled").is_none(), "{object:#}");
+    assert_eq!(object["status"]["endpoint"], "https://a.example.com");
+    let set = test.get("apps/v1 StatefulSet", "i").await;
+    assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["image"], "x/i:2");
     drop(operator);
 }
 
@@ -315,7 +332,7 @@ async fn without_its_flag_an_operator_makes_nothing_for_an_endpoint_on_its_own_m
         test.apply(&text.replace("{name: wrong}", &format!("{{name: {name}}}"))).await;
         let object = test.until_condition("ADXCluster", name, "Ready", "False", "Invalid").await;
         let rule = format!("{path} = {here}: must be a Kusto endpoint of the operator's cloud (public)");
-        let told = tests::cluster::condition_of(&object, "ClusterReady").expect("it is judged");
+        let told = condition_of(&object, "ClusterReady").expect("it is judged");
         let message = told["message"].as_str().unwrap_or_default();
         assert!(told["status"] == "False" && told["reason"] == "Invalid" && message.contains(&rule), "{object:#}");
     }

@@ -8,7 +8,7 @@ use crate::{
     support::{CLUSTER, COMPONENTS, seeming_partition, until_event, until_ready},
 };
 
-fn ingestor(name: &str, more: &str) -> String {
+pub(crate) fn ingestor(name: &str, more: &str) -> String {
     format!(
         "apiVersion: adx-mon.azure.com/v1\nkind: Ingestor\nmetadata: {{name: {name}}}\nspec: {{adxClusterSelector: {{matchLabels: {{app: adx-mon}}}}{more}}}\n"
     )

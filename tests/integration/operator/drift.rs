@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use tests::cluster::{KINDS, PATIENCE, TestNamespace, condition_of, message_of};
+use tests::cluster::{KINDS, PATIENCE, TestNamespace, condition_of, is_observed, message_of};
 use tokio::time;
 
 use crate::support::{
@@ -248,9 +248,16 @@ async fn an_object_of_somebody_elses_under_our_name_is_a_conflict_and_never_take
     assert_eq!(test.get("rbac.authorization.k8s.io/v1 ClusterRole", &role).await["rules"], Value::Null);
     assert!(test.ours("apps/v1 DaemonSet").await.is_empty(), "nothing is half made");
     until_event(&test, "Conflict", "").await;
-    // The way out.
+    // An edit is no way out.
+    change(&test, "Collector", "c", json!({"spec": {"image": "x/c:2"}})).await;
+    let edited = test.until("Collector", "c", is_observed).await;
+    assert_eq!(condition_of(&edited, "Ready").expect("it is told")["reason"], "Conflict", "{edited:#}");
+    assert_eq!(test.get("v1 ConfigMap", "c-config").await["data"], json!({"mine": "yes"}));
+    // The way out, by which what was edited meanwhile is made, too.
     test.delete("v1 ConfigMap", "c-config").await;
     test.until_condition("Collector", "c", "Ready", "True", "Ready").await;
+    let set = test.get("apps/v1 DaemonSet", "c").await;
+    assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["image"], "x/c:2");
     // What is not ours stays when the owner goes.
     test.delete("Alerter", "a").await;
     test.until("Alerter", "a", Value::is_null).await;

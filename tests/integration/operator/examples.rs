@@ -3,7 +3,7 @@
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tests::{
-    cluster::{Kubectl, TestNamespace, condition_of, documents, message_of},
+    cluster::{Kubectl, TestNamespace, condition_of, documents, is_observed, message_of},
     docs::{blocks, read, seed_examples},
 };
 
@@ -93,12 +93,24 @@ async fn what_has_to_wait_says_for_what() {
     let test = TestNamespace::new("waiting").await;
     let operator = test.operator().await;
     let (cluster, rest) = MINIMAL.split_once("---").expect("the example has several documents");
+    let collector = rest.split("---").find(|document| document.contains("kind: Collector"));
+    test.apply(collector.expect("the example has a Collector")).await;
+    let collector =
+        test.until_condition("Collector", "minimal-collector", "Ready", "False", "WaitingForIngestor").await;
+    let message = message_of(&collector, "Ready");
+    assert!(message.starts_with(&format!("there is no Ingestor in namespace '{}'", test.name)), "{message}");
     test.apply(rest).await;
     let ingestor = test.until_condition("Ingestor", "minimal-ingestor", "Ready", "False", "WaitingForCluster").await;
     let message = message_of(&ingestor, "Ready");
     assert!(message.starts_with("no ADXCluster of role Partition"), "{message}");
-    test.until_condition("Collector", "minimal-collector", "Ready", "False", "WaitingForIngestor").await;
+    let follows = format!("Ingestor 'minimal-ingestor' is not ready: {message}");
+    test.until("Collector", "minimal-collector", |object| message_of(object, "Ready") == follows).await;
     test.until_condition("Alerter", "minimal-alerter", "Ready", "False", "WaitingForCluster").await;
+    // What waits is edited, and goes on waiting.
+    test.apply(&rest.replace("name: minimal-ingestor\nspec:\n", "name: minimal-ingestor\nspec:\n  image: x/i:2\n"))
+        .await;
+    let edited = test.until("Ingestor", "minimal-ingestor", is_observed).await;
+    assert_eq!(condition_of(&edited, "Ready").expect("it is told")["reason"], "WaitingForCluster", "{edited:#}");
     assert!(test.ours("apps/v1 StatefulSet").await.is_empty() && test.ours("apps/v1 DaemonSet").await.is_empty());
     // A cluster that is still to be made is not there yet either.
     let to_be_made =
@@ -114,6 +126,8 @@ async fn what_has_to_wait_says_for_what() {
     {
         test.until_condition(kind, name, "Ready", "True", "Ready").await;
     }
+    let set = test.get("apps/v1 StatefulSet", "minimal-ingestor").await;
+    assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["image"], "x/i:2");
     drop(operator);
 }
 
