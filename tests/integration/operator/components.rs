@@ -158,12 +158,14 @@ async fn a_bad_image_shows_in_the_pods_own_words_and_selecting_nothing_makes_not
     until_event(&test, "ImagePullBackOff", "bad-0").await;
     test.apply(&ingestor("bad", ", image: 'x/there:1'")).await;
     test.until_condition("Ingestor", "bad", "Ready", "True", "Ready").await;
-    for (name, selector) in [("empty", "{}"), ("none", "{matchLabels: {app: nothing}}")] {
+    for (name, selector, reason) in
+        [("empty", "{}", "SelectsNothing"), ("none", "{matchLabels: {app: nothing}}", "WaitingForCluster")]
+    {
         let text = format!(
             "apiVersion: adx-mon.azure.com/v1\nkind: Ingestor\nmetadata: {{name: {name}}}\nspec: {{adxClusterSelector: {selector}}}\n"
         );
         test.apply(&text).await;
-        test.until_condition("Ingestor", name, "Ready", "False", "").await;
+        test.until_condition("Ingestor", name, "Ready", "False", reason).await;
     }
     assert_eq!(test.ours("apps/v1 StatefulSet").await, ["bad"]);
     drop(operator);

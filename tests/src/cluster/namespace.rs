@@ -306,8 +306,7 @@ impl TestNamespace {
     /// If it does not get there.
     pub async fn until_condition(&self, kind: &str, name: &str, condition: &str, status: &str, reason: &str) -> Value {
         let fits = |object: &Value| {
-            condition_of(object, condition)
-                .is_some_and(|found| found["status"] == status && (reason.is_empty() || found["reason"] == reason))
+            condition_of(object, condition).is_some_and(|found| found["status"] == status && found["reason"] == reason)
         };
         self.until(kind, name, fits).await
     }
