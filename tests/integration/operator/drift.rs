@@ -272,7 +272,7 @@ async fn an_object_of_somebody_elses_under_our_name_is_a_conflict_and_never_take
 }
 
 #[tokio::test]
-async fn deletion_takes_everything_along_and_leaves_azure_alone() {
+async fn deletion_takes_along_all_that_was_made() {
     let test = TestNamespace::new("deletion").await;
     let _operator = test.operator().await;
     test.apply(CLUSTER).await;
