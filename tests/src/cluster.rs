@@ -25,5 +25,5 @@ pub use left::{EARLIER_DEFINITIONS, Left, SEEMING_AGENT, is_peoples, name_of};
 pub use namespace::{KINDS, Operator, OperatorOptions, PATIENCE, TestNamespace, condition_of, is_observed, message_of};
 pub use objects::{CLUSTER, UNREACHABLE_HUB, UNREACHABLE_PARTITION, apply_yaml, documents, kind_of, objects_of};
 pub use proxy::{ApiProxy, Seen};
-pub use rights::rights_of;
+pub use rights::{Asked, rights_of};
 pub use versions::Versions;

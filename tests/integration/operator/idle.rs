@@ -77,6 +77,9 @@ async fn at_rest_nothing_is_written_but_leases() {
 
 const WINDOW: Duration = Duration::from_secs(120);
 
+/// The accounts of all agents there.
+const AGENTS: [&str; 5] = ["america-agent", "asia-agent", "europe-agent", "hub-agent", "nohub-agent"];
+
 /// An agent writes a status of five minutes for its times alone. Younger than this, it is not written within the two minutes; half a minute is for lists that take their time.
 const YOUNG: SignedDuration = SignedDuration::from_secs(5 * 60 - 120 - 30);
 
@@ -108,7 +111,9 @@ async fn two_minutes(test: &TestNamespace, proxy: &ApiProxy, fleet: &Fleet) -> V
     let (before, beaten) = (until_rest(test).await, beats(fleet).await);
     assert!(before.count() > 80, "{before:#?}");
     proxy.take();
+    let began = Timestamp::now();
     time::sleep(WINDOW).await;
+    let ended = Timestamp::now();
     let writes = proxy.take().into_iter().filter(|seen| seen.is_write() && !seen.is_lease());
     let by_the_autoscaler = |told: &String| {
         ["HorizontalPodAutoscaler 'scaled'", "Event 'scaled."].iter().any(|whose| told.starts_with(whose))
@@ -116,7 +121,38 @@ async fn two_minutes(test: &TestNamespace, proxy: &ApiProxy, fleet: &Fleet) -> V
     let mut moved = before.moved(&test.versions().await);
     moved.retain(|told| !by_the_autoscaler(told));
     assert!(beats(fleet).await > beaten + 10, "the agents did no work");
-    writes.map(|seen| format!("{seen:?}")).chain(moved).collect()
+    let sent = sent(test, began, ended).await;
+    writes.map(|seen| format!("{seen:?}")).chain(moved).chain(sent).collect()
+}
+
+/// What the namespace's accounts sent to be written, leases apart: also what left everything as it was, of which no version tells, nor the proxy where it is an agent's.
+async fn sent(test: &TestNamespace, began: Timestamp, ended: Timestamp) -> Vec<String> {
+    let mut agents = test.ours("v1 ServiceAccount").await;
+    agents.retain(|account| account.ends_with("-agent"));
+    assert_eq!(agents, AGENTS);
+    let started = Instant::now();
+    let mut asked = loop {
+        let Some(asked) = test.plane.asked_in(&test.name) else {
+            println!("skipped: the API server is not ours, and does not tell what agents send to it");
+            return Vec::new();
+        };
+        // What comes after the two minutes is in the log behind all that came in them.
+        let is_late = |agent: &str| asked.iter().any(|asked| asked.account == agent && asked.time > ended);
+        let silent: Vec<&str> = AGENTS.into_iter().filter(|agent| !is_late(agent)).collect();
+        if silent.is_empty() {
+            break asked;
+        }
+        assert!(started.elapsed() < PATIENCE, "of {silent:?} nothing is noted any more");
+        time::sleep(Duration::from_secs(1)).await;
+    };
+    asked.retain(|asked| asked.is_write() && began < asked.time && asked.time <= ended);
+    for agent in AGENTS {
+        let renews = asked.iter().any(|asked| asked.account == agent && asked.resource == "leases");
+        assert!(renews, "{agent} is not seen to renew its lease: {asked:#?}");
+    }
+    // Whoever has its lease again asks who it is itself, which has the form of a write, and nothing is stored.
+    asked.retain(|asked| !["leases", "selfsubjectreviews"].contains(&asked.resource.as_str()));
+    asked.iter().map(|asked| format!("{asked:?}")).collect()
 }
 
 /// How many heartbeats the hub has.

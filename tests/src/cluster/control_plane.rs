@@ -33,7 +33,7 @@ use tokio::{sync::OnceCell, time};
 use super::{
     built::built,
     objects::documents,
-    rights::{AUDIT_POLICY, rights_used},
+    rights::{AUDIT_POLICY, Asked, asked_in, rights_used},
 };
 use crate::{process::binary, witness};
 
@@ -353,9 +353,23 @@ impl ControlPlane {
     /// # Panics
     /// If the API server has not begun to note them.
     pub fn rights_used_by(&self, namespace: &str, account: &str) -> Option<BTreeSet<String>> {
-        let (folder, _) = self.folder.as_ref()?;
-        let log = fs::read(folder.join("audit.log")).expect("the API server notes who asks for what");
+        let log = self.audit_log()?;
         Some(rights_used(&String::from_utf8_lossy(&log), &format!("system:serviceaccount:{namespace}:{account}")))
+    }
+
+    /// What the service accounts of a namespace have asked for, in order; `None` where the API server is not ours and tells nobody. A request is there when it has its
+    /// answer, or a moment later.
+    ///
+    /// # Panics
+    /// If the API server has not begun to note it.
+    pub fn asked_in(&self, namespace: &str) -> Option<Vec<Asked>> {
+        let log = self.audit_log()?;
+        Some(asked_in(&String::from_utf8_lossy(&log), namespace))
+    }
+
+    fn audit_log(&self) -> Option<Vec<u8>> {
+        let (folder, _) = self.folder.as_ref()?;
+        Some(fs::read(folder.join("audit.log")).expect("the API server notes who asks for what"))
     }
 
     fn log(&self, name: &str) -> String {
