@@ -1,6 +1,8 @@
 //! What the API server itself refuses, in our words; and what the operator says of objects that are older than a rule.
 
-use tests::cluster::{TestNamespace, condition_of, message_of};
+use tests::cluster::{TestNamespace, condition_of, documents, message_of};
+
+use crate::drift::try_to_change;
 
 fn cluster(spec: &str) -> String {
     format!(
@@ -195,6 +197,29 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
         let refused = test.refused(&text).await;
         assert!(refused.contains(message), "{text}:\n{refused}\nlacks: {message}");
     }
+}
+
+/// Else a story would pass without what it is about.
+#[tokio::test]
+async fn a_field_that_a_story_misspells_is_refused_however_it_is_sent() {
+    let test = TestNamespace::new("misspelled").await;
+    let ingestor = "apiVersion: adx-mon.azure.com/v1\nkind: Ingestor\nmetadata: {name: i}\nspec: {adxClusterSelector: {}, replicas: 2}\n";
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {a: b}\n";
+    let of_ingestor = serde_json::json!({"spec": {"replicsa": 3}});
+    let of_map = serde_json::json!({"dtaa": {"a": "c"}});
+    for (kind, name, text, (right, wrong), path, patch) in [
+        ("Ingestor", "i", ingestor, ("replicas:", "replicsa:"), "spec.replicsa", of_ingestor),
+        ("v1 ConfigMap", "m", map, ("\ndata:", "\ndtaa:"), "dtaa", of_map),
+    ] {
+        let applied = test.refused(&text.replace(right, wrong)).await;
+        assert!(applied.contains(&format!(".{path}: field not declared in schema")), "{applied}");
+        test.apply(text).await;
+        let changed = try_to_change(&test, kind, name, &patch).await.expect_err("nobody knows this field");
+        assert!(changed.to_string().contains(&format!("unknown field \"{path}\"")), "{changed}");
+    }
+    let misspelled = &documents(&ingestor.replace("replicas:", "replicsa:"))[0];
+    let rehearsed = test.rehearse(misspelled).await.expect_err("nobody knows this field");
+    assert!(rehearsed.message.contains("unknown field \"spec.replicsa\""), "{rehearsed:?}");
 }
 
 /// Columns, short names and the category, as kubectl finds them.

@@ -215,19 +215,21 @@ impl TestNamespace {
         }
     }
 
-    /// A new object of ours as the API server would store it; nothing is stored.
+    /// A new object of ours as the API server would store it; nothing is stored. A field that it does not know is refused.
     ///
     /// # Errors
     /// What the API server refuses.
     ///
     /// # Panics
-    /// If the value is no object, or the API server does not answer.
+    /// If the value names no kind, or the API server does not answer.
     pub async fn rehearse(&self, object: &Value) -> Result<Value, Box<Status>> {
         let kind = object["kind"].as_str().expect("an object names its kind");
-        let object: DynamicObject = serde_json::from_value(object.clone()).expect("it is an object");
-        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-        match self.api(kind).create(&dry_run, &object).await {
-            Ok(made) => Ok(serde_json::to_value(made).expect("an object is JSON")),
+        // `PostParams` cannot say how fields are validated.
+        let url = format!("{}?dryRun=All&fieldValidation=Strict", self.api(kind).resource_url());
+        let request = http::Request::post(url).header("content-type", "application/json");
+        let request = request.body(object.to_string().into_bytes()).expect("a URL makes a request");
+        match self.client().request(request).await {
+            Ok(made) => Ok(made),
             Err(kube::Error::Api(status)) => Err(status),
             Err(error) => panic!("the API server does not answer: {error}"),
         }

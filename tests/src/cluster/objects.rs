@@ -86,17 +86,19 @@ pub fn objects_of(client: &Client, namespace: &str, kind: &str) -> Api<DynamicOb
     }
 }
 
-/// Applies all documents of a text; cluster-scoped kinds as they are, the rest in the namespace unless they name one.
+/// Applies all documents of a text; cluster-scoped kinds as they are, the rest in the namespace unless they name one. A field that the API server does not know is
+/// refused.
 ///
 /// # Errors
 /// What the API server refused first.
 pub async fn apply_yaml(client: &Client, namespace: &str, text: &str) -> Result<Vec<DynamicObject>, kube::Error> {
     let mut applied = Vec::new();
+    let params = PatchParams::apply("kubectl").force().validation_strict();
     for document in documents(text) {
         let own = document["metadata"]["namespace"].as_str().unwrap_or(namespace);
         let api = objects_of(client, own, &kind_of(&document));
         let name = document["metadata"]["name"].as_str().unwrap_or_default();
-        applied.push(api.patch(name, &PatchParams::apply("kubectl").force(), &Patch::Apply(&document)).await?);
+        applied.push(api.patch(name, &params, &Patch::Apply(&document)).await?);
     }
     Ok(applied)
 }
