@@ -24,7 +24,7 @@ use tokio::time;
 use crate::{
     drift::{change, reverted},
     rights::FOR_OWNER_REFERENCES,
-    support::{CLUSTER, COMPONENTS, PARTITION, until_agent, until_ready},
+    support::{CLUSTER, COMPONENTS, HUB, PARTITION, until_agent, until_ready},
 };
 
 fn folder() -> PathBuf {
@@ -282,9 +282,9 @@ async fn pods_satisfy_the_restricted_profile_where_their_component_allows_it() {
     let _operator = test.operator().await;
     let deployment = fs::read_to_string(folder().join("deployment.yaml")).expect("the manifest is there");
     test.apply(&deployment.replace("namespace: adx-federation", &format!("namespace: {}", test.name))).await;
-    test.apply(PARTITION).await;
+    test.apply(&[PARTITION, HUB].join("---")).await;
     // A pod that the profile forbids is never made.
-    for name in ["adx-federation-operator", "part-agent"] {
+    for name in ["adx-federation-operator", "part-agent", "hub-agent"] {
         test.until("apps/v1 Deployment", name, |object| object["status"]["replicas"] == object["spec"]["replicas"])
             .await;
     }
