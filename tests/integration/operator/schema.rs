@@ -8,7 +8,7 @@ mod breaking;
 mod objects;
 mod rules;
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use kube::core::response::StatusCause;
 use serde_json::Value;
@@ -33,6 +33,45 @@ const BROKEN_TOGETHER: [(&str, &str, &str); 3] = [
     ("spec.autoscaling.minReplicas", "format", "spec.autoscaling"),
     ("spec.provision.autoScaleMin", "format", "spec.provision"),
 ];
+
+/// Every default of the definitions: kind, place, and value in JSON. Those of databases, `provision`, `role` and the Ingestor's `replicas` and `exposeExternally` are the
+/// design's. In a status they stand for what an earlier operator did not write.
+const DEFAULTS: &str = r#"
+ADXCluster spec.databases[].retentionInDays 30
+ADXCluster spec.federation.macroExpand.bestEffort true
+ADXCluster spec.federation.macroExpand.folder "federation_facades"
+ADXCluster spec.federation.macroExpand.functionPrefix "federated_"
+ADXCluster spec.federation.membership.flappingReturns 3
+ADXCluster spec.federation.membership.joinAfterBeats 1
+ADXCluster spec.federation.membership.massExpiryPartitions 3
+ADXCluster spec.federation.membership.massExpiryPercent 55
+ADXCluster spec.federation.membership.removalPercent 15
+ADXCluster spec.federation.membership.returnAfterBeats 2
+ADXCluster spec.federation.membership.suspectAfterMissedBeats 1
+ADXCluster spec.federation.membership.zoneAttribute "geo"
+ADXCluster spec.provision.autoScale false
+ADXCluster spec.provision.autoScaleMax 10
+ADXCluster spec.provision.autoScaleMin 2
+ADXCluster spec.provision.tier "Standard"
+ADXCluster spec.role "Partition"
+ADXCluster status {"observedGeneration":-1}
+ADXCluster status.appliedProvisionState.autoScale.max 0
+ADXCluster status.appliedProvisionState.autoScale.min 0
+ADXCluster status.provision.failures[].generation 0
+ADXCluster status.provision.failures[].request ""
+ADXCluster status.provision.failures[].status 0
+ADXCluster status.provision.operation.request ""
+ADXCluster status.provision.requested.autoScale.max 0
+ADXCluster status.provision.requested.autoScale.min 0
+Ingestor spec.autoscaling.minReplicas 1
+Ingestor spec.autoscaling.targetCPUUtilizationPercentage 80
+Ingestor spec.exposeExternally false
+Ingestor spec.logDestination "Logs:Ingestor"
+Ingestor spec.replicas 1
+Ingestor status {"observedGeneration":-1}
+Collector status {"observedGeneration":-1}
+Alerter status {"observedGeneration":-1}
+"#;
 
 /// The definitions of our kinds, as they are installed.
 pub(crate) fn definitions() -> Vec<Value> {
@@ -119,21 +158,24 @@ async fn every_field_of_the_other_role_is_refused_by_itself() {
 #[tokio::test]
 async fn every_default_of_the_schemas_is_filled_in_and_nothing_else() {
     let test = TestNamespace::new("defaults").await;
-    let definitions = definitions();
-    let mut shown = 0;
-    for definition in &definitions {
-        let kind = &definition["spec"]["names"]["kind"];
+    let mut there = BTreeSet::new();
+    for definition in &definitions() {
+        let kind = definition["spec"]["names"]["kind"].as_str().expect("a definition names its kind");
+        let schema = schema_of(definition);
         let mut filled = Vec::new();
-        for least in documents(LEAST).iter().filter(|least| least["kind"] == *kind) {
+        for least in documents(LEAST).iter().filter(|least| least["kind"] == kind) {
             let mut expected = least.clone();
-            fill_in(schema_of(definition), "", &mut expected, &mut filled);
+            fill_in(schema, "", &mut expected, &mut filled);
             let made = test.rehearse(least).await.expect("the API server takes it");
             assert_eq!(made["spec"], expected["spec"], "{least:#}");
         }
-        let defaults = defaults_of(definition);
-        shown += defaults.len();
-        let missing: Vec<_> = defaults.iter().filter(|path| !filled.contains(path)).collect();
+        let defaults = defaults_of(schema, "");
+        let missing: Vec<_> = defaults.iter().filter(|(path, _)| !filled.contains(path)).collect();
         assert!(missing.is_empty(), "no {kind} shows {missing:?}");
+        let of_status = defaults_of(&schema["properties"]["status"], "status");
+        let lines = defaults.into_iter().chain(of_status).map(|(path, default)| format!("{kind} {path} {default}"));
+        there.extend(lines);
     }
-    assert!(shown > 15, "{shown} defaults");
+    let written: BTreeSet<String> = DEFAULTS.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    assert_eq!(there, written, "the definitions' defaults, and those that are written down");
 }

@@ -173,12 +173,12 @@ pub(super) fn rules_of(definition: &Value) -> Vec<Rule> {
     rules
 }
 
-/// Where a definition has defaults.
-pub(super) fn defaults_of(definition: &Value) -> Vec<String> {
+/// Where a schema that has its place at this path has defaults, and which.
+pub(super) fn defaults_of(schema: &Value, path: &str) -> Vec<(String, Value)> {
     let mut defaults = Vec::new();
-    visit(schema_of(definition), "", &mut |schema, path| {
-        if schema.contains_key("default") {
-            defaults.push(path.to_owned());
+    visit(schema, path, &mut |schema, path| {
+        if let Some(default) = schema.get("default") {
+            defaults.push((path.to_owned(), default.clone()));
         }
     });
     defaults
