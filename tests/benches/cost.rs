@@ -80,7 +80,7 @@ pub(crate) struct Cost {
     pub(crate) requests: f64,
     pub(crate) statements: f64,
     pub(crate) sent_bytes: f64,
-    received_bytes: f64,
+    pub(crate) received_bytes: f64,
     pub(crate) seconds: f64,
     processor_seconds: f64,
     /// Of its process, since that began.

@@ -28,11 +28,12 @@ struct Size {
     tables: usize,
     /// Columns of a table: they make a schema as long as it is to be.
     columns: usize,
+    /// How long the schema of each partition is at least.
+    schema_bytes: usize,
 }
 
-const MEDIUM: Size = Size { partitions: 200, databases: 10, tables: 200, columns: 3 };
-/// 240 KB of schema in each partition.
-const LARGE: Size = Size { partitions: 1000, databases: 10, tables: 200, columns: 5 };
+const MEDIUM: Size = Size { partitions: 200, databases: 10, tables: 200, columns: 3, schema_bytes: 0 };
+const LARGE: Size = Size { partitions: 1000, databases: 10, tables: 200, columns: 5, schema_bytes: 240_000 };
 
 /// How much a pass may ask and send, whatever the fleet: requests, and bytes.
 const QUIET_PASS: (f64, f64) = (12.0, 10_000.0);
@@ -98,7 +99,9 @@ impl Hub {
                 json!({"database": format!("Db{database}"), "tables": tables, "tableSchemas": schemas})
             })
             .collect();
-        let schema = Value::from(databases).to_string().replace('"', "\"\"");
+        let schema = Value::from(databases).to_string();
+        assert!(schema.len() >= size.schema_bytes, "{} bytes, at least {}", schema.len(), size.schema_bytes);
+        let schema = schema.replace('"', "\"\"");
         let row = format!(
             "2026-01-01T00:00:00Z,http://127.{}.{}.1:1,\"{schema}\",\"{{\"\"geo\"\":\"\"EU\"\"}}\"\n",
             partition / 250 + 1,
@@ -178,7 +181,8 @@ async fn ask_again(server: &KustoServer, sent: &[Value]) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
-async fn fleet(size: Size, goals: &mut Goals) {
+/// How many bytes a quiet pass over a fleet of this size receives, with all that it is promised to cost judged.
+async fn fleet(size: Size, goals: &mut Goals) -> f64 {
     let Size { partitions, databases, tables, .. } = size;
     println!("Hub agent, {partitions} partitions x {databases} databases x {tables} tables, 20 ms for each round trip");
     let mut hub = Hub::start(size).await;
@@ -259,15 +263,21 @@ async fn fleet(size: Size, goals: &mut Goals) {
     agent.stop().await;
     hub.server.process().stop().await;
     judge_if_watched(hub.folder.path());
+    quiet.received_bytes
 }
 
 /// `BENCH_PARTITIONS` for a run that only shows that the benchmark works, and what does not depend on the fleet's size.
 pub(crate) async fn run(goals: &mut Goals) {
     match env::var("BENCH_PARTITIONS").ok().and_then(|partitions| partitions.parse().ok()) {
-        Some(partitions) => fleet(Size { partitions, tables: 5, ..MEDIUM }, goals).await,
+        Some(partitions) => {
+            fleet(Size { partitions, tables: 5, ..MEDIUM }, goals).await;
+        }
         None => {
-            fleet(MEDIUM, goals).await;
-            fleet(LARGE, goals).await;
+            let medium = fleet(MEDIUM, goals).await;
+            let large = fleet(LARGE, goals).await;
+            // Of all that a pass reads; what it reads once, however many there are, is in both. How long schemas are counts for nothing: they are not read again.
+            let each = (large - medium) / (LARGE.partitions - MEDIUM.partitions) as f64;
+            goals.at_most("bytes received for each more partition in a quiet pass", each, BYTES_OF_A_PARTITION);
         }
     }
 }
