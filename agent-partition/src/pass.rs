@@ -200,25 +200,53 @@ impl PartitionAgent {
 
 #[cfg(test)]
 mod tests {
+    use std::{future, net::SocketAddr};
+
     use shared::document::{parse_documents, partition_config};
     use tokio::net::TcpListener;
 
     use super::*;
 
+    /// The agent of a cluster at this address; nobody is at that of its hub.
+    fn agent(cluster: SocketAddr, interval: &str) -> PartitionAgent {
+        let document = format!(
+            "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: europe}}\nspec:\n  clusterName: europe\n  endpoint: 'http://{cluster}'\n  federation: {{heartbeatInterval: {interval}, federatedClusters: [{{endpoint: 'http://127.0.0.1:9', heartbeatDatabase: D, heartbeatTable: T}}]}}\n"
+        );
+        let config = partition_config(&parse_documents(&document).unwrap()[0]).unwrap();
+        PartitionAgent::new(config, World::new("agent-partition")).unwrap()
+    }
+
     #[tokio::test]
     async fn a_cluster_that_does_not_answer_is_told_in_words_that_do_not_change() {
         // It takes connections and says nothing.
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let document = format!(
-            "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: europe}}\nspec:\n  clusterName: europe\n  endpoint: 'http://{}'\n  federation: {{heartbeatInterval: 200ms, federatedClusters: [{{endpoint: 'http://127.0.0.1:9', heartbeatDatabase: D, heartbeatTable: T}}]}}\n",
-            silent.local_addr().unwrap()
-        );
-        let config = partition_config(&parse_documents(&document).unwrap()[0]).unwrap();
-        let mut agent = PartitionAgent::new(config, World::new("agent-partition")).unwrap();
+        let mut agent = agent(silent.local_addr().unwrap(), "200ms");
         for beat in [Beat::Regular, Beat::Again, Beat::Regular] {
             let found = agent.discover(beat).await.unwrap();
             let words = "the cluster did not list its databases, tables and views within 100ms";
             assert_eq!(found.unwrap_err().to_string(), words);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_beat_waits_for_an_eighth_of_the_interval_at_most_for_news_of_a_schema_that_it_knows() {
+        let mut agent = agent(([127, 0, 0, 1], 9).into(), "10m");
+        agent.inventory = Some(SchemaInventory::default());
+        // A question that is never answered.
+        agent.asked = Some((Instant::now(), tokio::spawn(future::pending())));
+        let (eighth, a_moment) = (Duration::from_secs(75), Duration::from_secs(1));
+        let began = time::Instant::now();
+        assert!(agent.discover(Beat::Regular).await.is_none(), "nothing new is known, and nothing has failed");
+        let waited = began.elapsed();
+        assert!(waited <= eighth + a_moment, "{waited:?}");
+
+        // The beat goes after that, as soon as hubs take it.
+        let began = time::Instant::now();
+        agent.beat(Beat::Regular, Timestamp::UNIX_EPOCH).await;
+        let waited = began.elapsed();
+        assert!(waited <= eighth + HUB_PATIENCE + a_moment, "{waited:?}");
+        let told = agent.report.federation();
+        assert!(told.hubs[0].outcome.is_some(), "its hub was sent the beat: {told:?}");
+        assert!(agent.asked.is_some(), "the question still stands");
     }
 }

@@ -1,7 +1,7 @@
 //! A pass without its requests: what the agent remembers between one and the next.
 
-use kql::names::FunctionName;
-use serde_json::json;
+use kql::names::{EntityGroupName, FunctionName};
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{
@@ -207,7 +207,14 @@ async fn what_the_hub_refuses_of_a_plan_is_the_first_problem_that_an_agent_tells
 #[tokio::test]
 async fn a_plan_is_whole_only_where_all_was_read_and_is_shown_all_the_same() {
     let (database, function) = (DatabaseName::new("Logs").unwrap(), FunctionName::new("federated_A").unwrap());
-    let changes = vec![Change::DropFunction { database, function }];
+    let group = EntityGroupName::new("Logs_Partitions").unwrap();
+    // As they are made, which is no order of their texts.
+    let drop_function = Change::DropFunction { database: database.clone(), function };
+    let changes = vec![drop_function, Change::DropGroup { database, group }];
+    let in_order = [
+        "drop function federated_A in Logs: no federated partition has its table",
+        "drop entity group Logs_Partitions in Logs: no federated partition has its database",
+    ];
     let held = vec![HoldReason::NoLiveHeartbeat { known: 1 }];
     let (quiet, due) = (Plan::default(), Plan { changes, ..Plan::default() });
     let holding = Plan { held, ..due.clone() };
@@ -229,7 +236,31 @@ async fn a_plan_is_whole_only_where_all_was_read_and_is_shown_all_the_same() {
         let told = report.federation();
         let pass = told.last_pass.unwrap();
         assert_eq!((pass.outcome.as_str(), pass.problems.as_slice()), (expected, failures), "{plan:?}");
-        let shown = told.plan.map_or(0, |plan| plan.changes.len());
-        assert_eq!(shown, plan.changes.len(), "{expected}: {plan:?}");
+        let shown = told.plan.map(|plan| plan.changes).unwrap_or_default();
+        assert_eq!(shown, in_order[..plan.changes.len()], "{expected}: {plan:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_partition_is_asked_a_table_or_else_a_view_and_one_that_announces_neither_is_not_let_in() {
+    let beat_of = |host: &str, schema: Value| fleet(&[(host, 1, schema)]).remove(&cluster(host)).unwrap().beat;
+    let asked = |schema: Value| {
+        let (entity, name, source) = canary_of(&beat_of("eu", schema))?;
+        Some((entity.cluster, entity.database.to_string(), name.to_string(), source))
+    };
+    let one = |name: &str, source| Some((cluster("eu"), "Logs".to_owned(), name.to_owned(), source));
+    assert_eq!(asked(json!([{"database": "Logs", "tables": ["Z"], "views": ["A"]}])), one("Z", Source::Table));
+    let only_views = json!([{"database": "Empty", "tables": []}, {"database": "Logs", "tables": [], "views": ["A"]}]);
+    assert_eq!(asked(only_views), one("A", Source::View));
+
+    // Nothing is sent to the hub of them: there is no query.
+    let beats = [("asia", json!([{"database": "Logs", "tables": [], "views": []}])), ("us", Value::Null)]
+        .map(|(host, schema)| beat_of(host, schema));
+    let mut agent = HubAgent::new(hub_config("canary: true, "), World::new("agent-hub")).unwrap();
+    let databases = [(DatabaseName::new("Logs").unwrap(), HubDatabase::default())].into();
+    agent.ask_new_partitions(&beats, &Hub { databases, ..Hub::default() }, now()).await;
+    for beat in &beats {
+        let why = "its canary query failed: it announces no table or view that could be asked";
+        assert_eq!(agent.trust.admission(&beat.endpoint), Admission::Refused(why.to_owned()));
     }
 }

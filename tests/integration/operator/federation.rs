@@ -205,7 +205,7 @@ async fn from_four_objects_to_a_federated_row_and_back() {
     let is_planned = |object: &Value| {
         object["status"]["federation"]["plan"]["changes"]
             .to_string()
-            .contains("create function federated_Later in Logs")
+            .contains("create function federated_Later in Logs: it is missing: ")
             && object["status"]["federation"]["lastPass"]["outcome"] == "planned"
     };
     let planned = test.until("ADXCluster", "hub", is_planned).await;
@@ -250,6 +250,8 @@ async fn from_four_objects_to_a_federated_row_and_back() {
     .await;
     let answer = fleet.hub.query("Logs", "every_Requests() | count").await.expect("it is there");
     assert_eq!(answer.column("Count"), ["420"]);
+    let old = ".show functions | where Name startswith 'federated_'";
+    fleet.hub_until("Logs", old, PATIENCE, |table| table.rows.is_empty()).await;
     let told = &test.get("ADXCluster", "hub").await["status"]["federation"];
     assert_eq!(told["document"], mark(&rolled));
     // An agent's first word tells all times anew; where only they go on, the next one does in five minutes.

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use tests::{
     fleet::{Fleet, Pace},
     kusto::KustoServer,
@@ -76,6 +77,9 @@ async fn only_listed_partitions_are_federated_a_blocked_one_leaves_and_the_statu
     let blocked = hub_with(&fleet, "blocked", &format!("    blockedPartitions: ['{europe}']"));
     assert_eq!(once(&fleet, &blocked, "--once").await.0, Some(0));
     assert_eq!(members(&fleet).await, [false, true, true]);
+    let told = format!("federation_status() | where Partition == '{europe}' | project State, Reason");
+    let status = fleet.hub.query("Metrics", &told).await.expect("the hub answers");
+    assert_eq!(status.text_rows(), [["blocked", "it is listed in blockedPartitions"]]);
     end(fleet, []).await;
 }
 
@@ -153,7 +157,7 @@ async fn a_new_partition_that_does_not_answer_its_canary_query_is_not_federated_
     assert_eq!(regions.column("Region"), ["america", "asia", "europe"]);
     // Whatever a stranger's view does, the hub was asked to change nothing.
     let recording = fs::read_to_string(&fleet.hub.recording).expect("the file is there");
-    let sent = recording.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let sent = recording.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let asked: Vec<_> = sent
         .filter(|line| line["client_request_id"].as_str().is_some_and(|id| id.starts_with("adx-federation.canary;")))
         .collect();
@@ -198,6 +202,15 @@ async fn a_plan_shows_what_would_be_done_and_nothing_is() {
     agent.stop().await;
     let (_, plan) = once(&fleet, &fleet.hub_document(), "--plan").await;
     assert!(plan.lines().any(|line| line.starts_with("plan ") && status.contains(&line[5..])), "{plan}");
+    // What is printed, with its reasons and in its order. Commands are indented, and a log line begins with its time.
+    let is_change = |line: &&str| ["create ", "alter ", "drop "].iter().any(|action| line.starts_with(action));
+    let printed: Vec<&str> = plan.lines().filter(is_change).collect();
+    let status: Value = serde_json::from_str(&status).expect("a status is JSON");
+    let told = status["lastPass"]["planned"]["changes"].as_array().into_iter().flatten();
+    let text = |change: &Value| ["change", "reason"].map(|field| change[field].as_str().unwrap_or_default()).join(": ");
+    let told: Vec<String> = told.map(text).collect();
+    assert!(!told.is_sorted(), "another order than the plan's would not show: {told:#?}");
+    assert_eq!(told, printed);
     end(fleet, []).await;
 }
 

@@ -170,6 +170,10 @@ fn a_zone_that_falls_silent_together_stays_while_the_rest_of_the_fleet_goes_on()
     let plan = planned(&zoned([61, 62, 63, 90, 1, 1, 1, 1]), &hub);
     assert_eq!(plan.held, [HoldReason::MassExpiry { silent: 3, of: 3, zone: Some("eu".to_owned()) }]);
     assert_eq!(plan.changes[0].reason(), "joined: none; left: https://us1.kusto.windows.net");
+    // Most of a zone is as much as all of it, and here less than half of the fleet.
+    let plan = planned(&zoned([1, 1, 1, 61, 62, 63, 1, 1]), &hub);
+    assert_eq!(plan.held, [HoldReason::MassExpiry { silent: 3, of: 5, zone: Some("us".to_owned()) }]);
+    assert_eq!(plan.changes, []);
 }
 
 #[test]
