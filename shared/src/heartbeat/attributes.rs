@@ -53,7 +53,7 @@ pub(crate) fn unused(key: &str, value: &Value) -> Option<Unused> {
     }
 }
 
-/// Reads `PartitionMetadata`, as JSON or as the text of it. Null is no attributes. What may be a secret is none either: attributes are shown as they are, and are names of zones
+/// Reads `PartitionMetadata`, as JSON or as the text of it. Null is no attributes, and as a value no attribute, whatever its name is. What may be a secret is none either: attributes are shown as they are, and are names of zones
 /// and groups.
 pub fn parse_metadata(value: &Value) -> (BTreeMap<String, Value>, Vec<Problem>) {
     let mut problems = Problems::default();
@@ -70,7 +70,7 @@ pub fn parse_metadata(value: &Value) -> (BTreeMap<String, Value>, Vec<Problem>) 
     match value {
         Value::Null => {}
         Value::Object(attributes) => {
-            for (key, value) in attributes {
+            for (key, value) in attributes.iter().filter(|(_, value)| !value.is_null()) {
                 if metadata.len() == MAX_ATTRIBUTES {
                     problems
                         .add("PartitionMetadata", format_args!("only the first {MAX_ATTRIBUTES} attributes are used"));
@@ -80,7 +80,6 @@ pub fn parse_metadata(value: &Value) -> (BTreeMap<String, Value>, Vec<Problem>) 
                     None => {
                         metadata.insert(key.clone(), value.clone());
                     }
-                    Some(Unused::Kind) if value.is_null() => {}
                     Some(why) => problems.add(format_args!("PartitionMetadata.{key}"), why),
                 }
             }
@@ -131,6 +130,9 @@ mod tests {
         );
         assert_eq!(parse_metadata(&json!(r#"{"geo":"EU"}"#)).0.len(), 1);
         assert_eq!(parse_metadata(&json!("")), (BTreeMap::new(), vec![]));
+        for name in ["password", "x\u{7}", &"x".repeat(257)] {
+            assert_eq!(parse_metadata(&json!({name: null})), (BTreeMap::new(), vec![]), "{name}");
+        }
         assert_eq!(parse_metadata(&json!("x")).1[0].to_string(), "PartitionMetadata: it is not an object: x");
     }
 }
