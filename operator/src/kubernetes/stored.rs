@@ -77,9 +77,7 @@ impl<K: Managed> Unreadable<K> {
     /// `error`: what came first.
     fn new(object: Value, metadata: ObjectMeta, schema: &JSONSchemaProps, error: &str) -> Self {
         let schema = serde_json::to_value(schema).expect("a schema is JSON");
-        // Whoever writes null means that there is nothing, and is understood so.
-        let wrong = wrong_types(&schema, &object).into_iter().filter(|violation| violation.value != "null");
-        let wrong: Vec<String> = wrong.map(|violation| violation.to_string()).collect();
+        let wrong: Vec<String> = wrong_types(&schema, &object).iter().map(ToString::to_string).collect();
         let why = match &wrong[..] {
             // Of the right type, as a word that is none of those allowed; or nothing, where there must be something.
             [] => redacted_quotes(error),
@@ -299,6 +297,14 @@ mod tests {
         let ingestor = unreadable::<Ingestor>(&json!({"adxClusterSelector": {}, "replicas": "three"}), &Value::Null);
         assert_eq!(ingestor.why, "spec.replicas = \"three\": must be a whole number, without quotes");
         assert_eq!(Stored::Unreadable(ingestor).name_any(), "x");
+    }
+
+    #[test]
+    fn null_is_never_told_as_wrong_whatever_its_field_is_called() {
+        let selector = json!({"team": null, "team-sig": null, "password": null});
+        let spec = json!({"adxClusterSelector": {}, "replicas": "three", "image": null, "podPolicy": {"nodeSelector": selector}});
+        let ingestor = unreadable::<Ingestor>(&spec, &Value::Null);
+        assert_eq!(ingestor.why, "spec.replicas = \"three\": must be a whole number, without quotes");
     }
 
     #[test]

@@ -33,14 +33,19 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
 
 /// Values of another type than a document's schema has.
 pub(super) fn wrong_types_of_document(document: &Value) -> Vec<Violation> {
-    wrong_types(&DOCUMENT, document)
+    wrong_types_where(&DOCUMENT, document, |_| true)
 }
 
-/// Values of an object that have another type than its schema has; unknown fields are for others to refuse.
+/// Values of an object that have another type than its schema has; unknown fields are for others to refuse. Null is none of them: whoever writes it means that there is
+/// nothing, and is understood so.
 pub fn wrong_types(schema: &Value, object: &Value) -> Vec<Violation> {
+    wrong_types_where(schema, object, |value| !value.is_null())
+}
+
+fn wrong_types_where(schema: &Value, object: &Value, counts: impl Fn(&Value) -> bool) -> Vec<Violation> {
     let mut violations = Vec::new();
     walk(schema, object, "", &mut |schema, value, path| {
-        if let Some(rule) = broken_type(schema, value) {
+        if let Some(rule) = broken_type(schema, value).filter(|_| counts(value)) {
             violations.push(Violation::new(path, value, rule));
         }
     });
