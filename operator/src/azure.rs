@@ -17,6 +17,6 @@ pub mod settings;
 pub mod types;
 
 pub use client::ArmClient;
-pub use error::{ArmError, Class, Refusal};
+pub use error::{ArmError, Class, Refusal, told};
 pub use operations::{ClusterPath, Scope};
 pub use settings::{ArmEndpoint, AzureSettings, Place};

@@ -92,6 +92,11 @@ const MAX_MESSAGE: usize = 1024;
 /// The same of what is no error of Azure's.
 const MAX_BODY: usize = 200;
 
+/// Azure's words as they are told: without secrets, and of very many the first.
+pub fn told(words: &str) -> String {
+    shown(words, MAX_MESSAGE)
+}
+
 impl Refusal {
     /// From an answer's error; `body` is told where there is none.
     pub fn new(status: u16, error: Option<&ErrorBody>, body: &str) -> Self {
@@ -99,7 +104,7 @@ impl Refusal {
         let code = innermost.and_then(|error| error.code.as_deref());
         let code = code.map_or_else(|| format!("HTTP {status}"), |code| shown(code, MAX_BODY));
         let message = innermost.and_then(|error| error.message.as_deref());
-        let message = message.map_or_else(|| shown(body, MAX_BODY), |message| shown(message, MAX_MESSAGE));
+        let message = message.map_or_else(|| shown(body, MAX_BODY), told);
         Self { status, code, message }
     }
 

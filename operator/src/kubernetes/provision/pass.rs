@@ -5,6 +5,7 @@ mod databases;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use kql::endpoint::without_secrets;
 use serde::Serialize;
 use shared::document::{
     ADXCluster, fingerprint,
@@ -26,7 +27,8 @@ use crate::{
     azure::{
         ArmError, Class, ClusterPath, Refusal, Scope,
         operations::{Accepted, Progress},
-        types::{Cluster, NewCluster, ProvisioningState, RegistrationState, State},
+        told,
+        types::{Cluster, NameCheck, NewCluster, ProvisioningState, RegistrationState, State},
     },
     kubernetes::{conditions::Phase, reason::Reason, settings::Settings},
 };
@@ -260,11 +262,8 @@ impl Pass<'_> {
         }
         let sku = self.sku(target).await?;
         let check = arm.check_name(&path.subscription, location, &path.cluster).await.map_err(error)?;
-        if !check.name_available {
-            let why = check.message.unwrap_or_default();
-            let message =
-                format!("spec.clusterName = {}: must be a name that nobody has in {location}: {why}", path.cluster);
-            return Err(Stop::new(phase, Reason::NameTaken, message, Next::Person));
+        if let Some(taken) = taken(&check, target) {
+            return Err(taken);
         }
         self.gate(phase, CREATE, &self.new_cluster(target, sku.clone()).1)?;
         Ok(self.intend(path, sku))
@@ -381,7 +380,7 @@ impl Pass<'_> {
         self.status.resource_id = Some(cluster.id.clone().unwrap_or_else(|| target.path.id()));
         self.status.sku_name = Some(cluster.sku.name.clone());
         self.status.location = Some(normal(&cluster.location));
-        let why = properties.state_reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+        let why = properties.state_reason.as_deref().map(|why| format!(" ({})", told(why))).unwrap_or_default();
         let progress = properties.provisioning_state.clone().unwrap_or(ProvisioningState::Succeeded);
         let uri = properties.uri.as_deref().filter(|uri| !uri.is_empty());
         let is_leaving = matches!(state, State::Deleting | State::Deleted);
@@ -421,6 +420,7 @@ impl Pass<'_> {
         match endpoint_of(uri, self.settings) {
             Ok(endpoint) => self.endpoint = Some(endpoint),
             Err(rule) => {
+                let uri = told(&without_secrets(uri));
                 let message = format!("Azure says that the cluster answers at {uri}: {rule}");
                 return Err(Stop::new(phase, Reason::UntrustedEndpoint, message, Next::Person));
             }
@@ -511,6 +511,13 @@ fn phase_of(what: &str) -> Phase {
     }
 }
 
+/// Why a new cluster may not have its name, if it may not.
+fn taken(check: &NameCheck, Target { path, location }: &Target) -> Option<Stop> {
+    let why = told(check.message.as_deref().unwrap_or_default());
+    let message = format!("spec.clusterName = {}: must be a name that nobody has in {location}: {why}", path.cluster);
+    (!check.name_available).then(|| Stop::new(Phase::ClusterReady, Reason::NameTaken, message, Next::Person))
+}
+
 /// Goes on once the object shows what was written. `is_known`: it was written before and does not show, because the watch is late, or because the API server has
 /// definitions of an older version, which know no such fields: then it would go round for ever.
 fn written_first(phase: Phase, reason: Reason, message: &str, is_known: bool) -> Stop {
@@ -534,3 +541,6 @@ fn without_databases(state: &AppliedProvisionState) -> AppliedProvisionState {
 fn adopted(desired: &AppliedProvisionState) -> AppliedProvisionState {
     AppliedProvisionState { user_assigned_identities: Vec::new(), ..without_databases(desired) }
 }
+
+#[cfg(test)]
+mod tests;
