@@ -149,10 +149,8 @@ async fn steps<K: Managed>(
     let mut world = context.world();
     let newest;
     let object = if object.goes_on_with_status(owner, &world) {
-        let api = Api::<K>::namespaced(context.client.clone(), &owner.namespace);
-        newest = api.get_opt(&owner.name).await.map_err(ReconcileError::Read)?;
-        // One that is gone by now is told of by the watch.
-        newest.as_ref().unwrap_or(object)
+        newest = read_again::<K>(owner, context).await?;
+        newest.as_deref().unwrap_or(object)
     } else {
         object
     };
@@ -171,6 +169,15 @@ async fn steps<K: Managed>(
     }
     let again = report.again;
     Ok((tell_all(object, context, report).await?, again))
+}
+
+/// The very object as it is now, read as the watches read it. `None`: it is gone, or cannot be read any more, of which the watch tells.
+async fn read_again<K: Managed>(owner: &Owner, context: &Context) -> Result<Option<Arc<K>>, ReconcileError> {
+    let api = Api::<Stored<K>>::namespaced(context.client.clone(), &owner.namespace);
+    match api.get_opt(&owner.name).await.map_err(ReconcileError::Read)? {
+        Some(Stored::Readable(object)) if object.meta().uid.as_ref() == Some(&owner.uid) => Ok(Some(object)),
+        _ => Ok(None),
+    }
 }
 
 /// Writes the status, and then the Events: an operator that dies in between has done the more important of the two.
@@ -306,7 +313,7 @@ async fn carry_out<K: Managed>(
         return Ok(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, done, events, again });
     }
     if object.has_stale_agent_status()
-        && let Err(error) = clear_agent_status(object, context).await
+        && let Err(error) = clear_agent_status::<K>(owner, context).await
     {
         publish_all(object, context, &done).await;
         return Err(error);
@@ -515,21 +522,17 @@ const MOST_TRIES: usize = 5;
 
 /// An agent that is gone tells nothing any more: what it told goes, as if it had taken it back. The next agent may have told something since the watch showed this
 /// object, and it does not say it twice: so what is taken back is what is there now, and nothing that is told meanwhile.
-async fn clear_agent_status<K: Managed>(object: &K, context: &Context) -> Result<(), ReconcileError> {
-    let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
-    let api = Api::<K>::namespaced(context.client.clone(), &namespace);
-    let statuses: Api<PartialObjectMeta<K>> = Api::namespaced(context.client.clone(), &namespace);
+async fn clear_agent_status<K: Managed>(owner: &Owner, context: &Context) -> Result<(), ReconcileError> {
+    let statuses: Api<PartialObjectMeta<K>> = Api::namespaced(context.client.clone(), &owner.namespace);
     let params = PatchParams { field_manager: Some(AGENT_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let mut tries = 0;
     loop {
         tries += 1;
-        let now = api.get_opt(&name).await.map_err(ReconcileError::Read)?;
-        let Some(now) = now.filter(|now| now.uid() == object.uid() && now.has_stale_agent_status()) else {
-            return Ok(());
-        };
+        let now = read_again::<K>(owner, context).await?;
+        let Some(now) = now.filter(|now| now.has_stale_agent_status()) else { return Ok(()) };
         // Whoever else has it too, as a restored backup.
         let patch = json!({"metadata": {"resourceVersion": now.resource_version()}, "status": {"federation": null}});
-        match statuses.patch_status(&name, &params, &Patch::Merge(&patch)).await {
+        match statuses.patch_status(&owner.name, &params, &Patch::Merge(&patch)).await {
             // Somebody has written since: that is looked at first.
             Err(kube::Error::Api(status)) if status.code == 409 && tries < MOST_TRIES => {}
             // Deleted since we looked.

@@ -80,3 +80,40 @@ async fn an_agents_word_without_its_document_is_read_anew_and_the_longer_it_lack
     assert_eq!(federated(), "Failed");
     term.cancel();
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_object_with_fields_of_a_newer_definition_is_read_anew_as_the_watches_read_it() {
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    leave_the_agent(&server);
+    let key = |plural: &str, name: &str| (plural.to_owned(), name.to_owned());
+    let (cluster, budget) = (key("adxclusters", "eu"), key("poddisruptionbudgets", "eu-agent"));
+    let fresh = json!("of a newer definition");
+    // An agent of an earlier version, which tells of no document.
+    let mut told = server.get(&cluster).expect("it was put there");
+    told["spec"]["fresh"] = fresh.clone();
+    told["status"]["federation"] = json!({"lastPass": {"time": "2100-01-01T00:00:00Z", "outcome": "failed"}});
+    server.put(&cluster, told);
+    time::sleep(LATER).await;
+    let read = server.read(&cluster);
+    server.remove(&budget);
+    time::sleep(LATER).await;
+    assert!(server.read(&cluster) > read, "it is not read anew");
+    assert!(server.get(&budget).is_some(), "drift is not mended");
+    // Where it cannot be read any more, it is as the watch shows it until that shows so.
+    let databases = server.get(&cluster).expect("it is there")["spec"]["databases"].clone();
+    server.hold_watches("adxclusters");
+    edit(&server, &cluster, "/spec/databases", json!("Logs"));
+    server.remove(&budget);
+    time::sleep(LATER).await;
+    assert!(server.get(&budget).is_some(), "drift is not mended");
+    edit(&server, &cluster, "/spec/databases", databases);
+    server.release_watches();
+    // What its agent told goes with that.
+    edit(&server, &cluster, "/spec/federation", Value::Null);
+    time::sleep(LATER).await;
+    let told = server.get(&cluster).expect("it is there");
+    assert_eq!((&told["status"]["federation"], &told["spec"]["fresh"]), (&Value::Null, &fresh));
+    assert_eq!(server.told("ReconcileFailed"), Vec::<String>::new());
+    term.cancel();
+}
