@@ -210,38 +210,26 @@ pub(crate) enum ReconcileError {
 
 /// Objects that are left alone.
 fn gate<K: Managed>(object: &K, context: &Context) -> Option<Report> {
-    let left_alone = |outcome, reason: Reason, message: String| {
-        let draft = Draft::unknown(Phase::Ready, reason, message);
-        Some(Report {
-            outcome,
-            conditions: vec![draft],
-            endpoint: object.status_endpoint().map(str::to_owned),
-            replicas: object.status_replicas(),
-            is_stalled: false,
-            provisioned: None,
-            done: Vec::new(),
-            events: Vec::new(),
-            again: None,
-        })
+    let left_alone = |outcome, conditions: Vec<Draft>, events: Vec<Event>, is_stalled| {
+        let (endpoint, replicas) = (object.status_endpoint().map(str::to_owned), object.status_replicas());
+        let (provisioned, done, again) = (None, Vec::new(), None);
+        Some(Report { outcome, conditions, endpoint, replicas, is_stalled, provisioned, done, events, again })
     };
+    let unknown = |reason, message: &str| vec![Draft::unknown(Phase::Ready, reason, message)];
     if object.suspended() {
-        return left_alone(Outcome::Suspended, Reason::Suspended, SUSPENDED.to_owned());
+        return left_alone(Outcome::Suspended, unknown(Reason::Suspended, SUSPENDED), Vec::new(), false);
     }
     match criteria::is_met(object.criteria().unwrap_or_default(), &context.settings.cluster_labels) {
         Ok(true) => None,
         Ok(false) => {
-            let message =
-                "spec.criteriaExpression is false for this operator's cluster labels: nothing is changed".to_owned();
-            left_alone(Outcome::NotMine, Reason::CriteriaNotMet, message)
+            let message = "spec.criteriaExpression is false for this operator's cluster labels: nothing is changed";
+            left_alone(Outcome::NotMine, unknown(Reason::CriteriaNotMet, message), Vec::new(), false)
         }
         Err(why) => {
             let ready = Draft::no(Phase::Ready, Reason::InvalidCriteria, format!("spec.criteriaExpression: {why}"));
-            let (done, events) = (Vec::new(), news(object.conditions(), &ready).into_iter().collect());
+            let events = news(object.conditions(), &ready).into_iter().collect();
             let stalled = Draft { phase: Phase::Stalled, is_true: Some(true), ..ready.clone() };
-            let (endpoint, replicas) = (object.status_endpoint().map(str::to_owned), object.status_replicas());
-            let (outcome, conditions) = (Outcome::NotMine, vec![ready, stalled]);
-            let (provisioned, again) = (None, None);
-            Some(Report { outcome, conditions, endpoint, replicas, is_stalled: true, provisioned, done, events, again })
+            left_alone(Outcome::NotMine, vec![ready, stalled], events, true)
         }
     }
 }
