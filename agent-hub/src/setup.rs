@@ -124,18 +124,9 @@ pub enum SetupError {
         /// Those of heartbeats.
         columns: String,
     },
-    /// The table that records our groups is somebody else's. Without a record no group may be made or changed, and no guard sees whom the groups list.
-    #[error(
-        "the table '{table}' in '{database}' was not made by us and is left alone: rename it to have ours made. It has not the columns of our record of entity groups ({columns}), without which nothing on the hub is changed"
-    )]
-    RecordTaken {
-        /// The heartbeat database.
-        database: DatabaseName,
-        /// The table.
-        table: TableName,
-        /// Those of our record.
-        columns: String,
-    },
+    /// The table that records our groups is somebody else's, in sentences. Without a record no group may be made or changed, and no guard sees whom the groups list.
+    #[error("{0}")]
+    RecordTaken(String),
     /// A command failed.
     #[error("failed to set up the tables of the heartbeat database ({command})")]
     Command {
@@ -209,8 +200,8 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, Setu
         Found::Nothing => missing.ownership_table = true,
         Found::Ours { .. } => {}
         Found::Another => {
-            let columns = listed_columns(&create).to_owned();
-            return Err(SetupError::RecordTaken { database: database.clone(), table: ownership, columns });
+            let (ours, follows) = ("our record of entity groups", "nothing on the hub is changed");
+            return Err(SetupError::RecordTaken(taken(database, &ownership, ours, &create, follows)));
         }
     }
     let create = CreateMembersTable { database, table: &members };
@@ -221,10 +212,8 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, Setu
         Found::Ours { lacks_columns: false } => {}
         Found::Another => {
             missing.memory = Memory::Taken;
-            let columns = listed_columns(&create.request()).to_owned();
-            missing.left_alone.push(format!(
-                "the table '{members}' in '{database}' was not made by us and is left alone: rename it to have ours made. It has not the columns of our memory of partitions ({columns}), without which none leaves because of its silence, and federation_status() does not tell of them"
-            ));
+            let follows = "none leaves because of its silence, and federation_status() does not tell of them";
+            missing.left_alone.push(taken(database, &members, "our memory of partitions", &create.request(), follows));
         }
     }
     let tables = stream::iter(config.heartbeats.tables()).map(|table| look_at_heartbeats(hub, config, table));
@@ -238,6 +227,14 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, Setu
         require_database(hub, database).await?;
     }
     Ok(missing)
+}
+
+/// What is told of somebody else's table in the place of one of ours, and of what follows without that.
+fn taken(database: &DatabaseName, table: &TableName, ours: &str, create: &Request, follows: &str) -> String {
+    let columns = listed_columns(create);
+    format!(
+        "the table '{table}' in '{database}' was not made by us and is left alone: rename it to have ours made. It has not the columns of {ours} ({columns}), without which {follows}"
+    )
 }
 
 /// What a table lacks in which we record something. `first`: how many columns it has had since its first version. Columns come before policies: one that has others is
