@@ -250,12 +250,8 @@ impl Report {
         self.keep(&plan.kept);
         self.status.objects = objects(hub, folder, applied);
         let refused = applied.iter().filter(|applied| applied.result.is_err()).count();
-        let outcome = match refused + plan.unread_databases + failures.len() {
-            1.. => PassOutcome::Partial,
-            0 if !plan.held.is_empty() => PassOutcome::Held,
-            0 if applied.len() + set_up.len() > 0 => PassOutcome::Done,
-            0 => PassOutcome::Unchanged,
-        };
+        let failed = refused + plan.unread_databases + failures.len();
+        let outcome = ended(failed, !plan.held.is_empty(), applied.len() + set_up.len(), PassOutcome::Done);
         self.log_guards(plan);
         if !plan.acknowledged.is_empty() && refused == 0 {
             self.acknowledged = None;
@@ -446,11 +442,17 @@ impl Report {
 
 /// How a pass ends that makes none of its changes: as if it had made them, a plan from an incomplete view is no whole one.
 pub fn planned_outcome(missing: &Missing, plan: &Plan, failures: &[String]) -> PassOutcome {
-    match plan.unread_databases + failures.len() {
-        1.. => PassOutcome::Partial,
-        0 if !plan.held.is_empty() => PassOutcome::Held,
-        0 if plan.changes.len() + missing.commands.len() > 0 => PassOutcome::Planned,
-        0 => PassOutcome::Unchanged,
+    let (failed, count) = (plan.unread_databases + failures.len(), plan.changes.len() + missing.commands.len());
+    ended(failed, !plan.held.is_empty(), count, PassOutcome::Planned)
+}
+
+/// How a pass ends of which so much failed. `changed`: with changes, where nothing else is to be said first.
+const fn ended(failed: usize, is_held: bool, changes: usize, changed: PassOutcome) -> PassOutcome {
+    match (failed, changes) {
+        (1.., _) => PassOutcome::Partial,
+        (0, _) if is_held => PassOutcome::Held,
+        (0, 1..) => changed,
+        (0, 0) => PassOutcome::Unchanged,
     }
 }
 
