@@ -375,11 +375,11 @@ async fn try_write(
                 changed => changed,
             };
             let changed = changed.map_err(api_error("update", reference))?;
-            let is_admissions = |place: &&Difference| applied.known.is_overruled_at(child, &place.path);
-            let (_, theirs): (Vec<_>, Vec<_>) = there.iter().partition(is_admissions);
+            let is_theirs = |place: &&Difference| is_marked && !applied.known.is_overruled_at(child, &place.path);
+            let theirs: Vec<_> = there.iter().filter(is_theirs).collect();
             let still = applied.answered(child, &changed, now);
             let is_put_back = |place: &&Difference| still.iter().all(|still| still.path != place.path);
-            let drift = theirs.into_iter().filter(is_put_back).filter(|_| is_marked).take(MOST_TOLD);
+            let drift = theirs.into_iter().filter(is_put_back).take(MOST_TOLD);
             let drift: Vec<String> = drift.map(|place| place.path.clone()).collect();
             if is_marked && !there.iter().any(|place| is_put_back(&place)) {
                 let path = still.first().map(|place| place.path.as_str());
