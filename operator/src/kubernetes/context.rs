@@ -83,31 +83,24 @@ type Key = (Kind, String, String);
 /// What is remembered of one object.
 #[derive(Debug, Default)]
 struct Memory {
-    /// How often it has failed in a row, and which it was: another of its name is another.
-    failures: (String, u32),
-    /// What is known of its children, and of which object's: another of its name is another.
-    known: (String, Known),
+    /// Which it is: of another of its name nothing is remembered.
+    uid: String,
+    /// How often it has failed in a row.
+    failures: u32,
+    /// What is known of its children.
+    known: Known,
     /// The version of its workload and pods while they are not ready, and since when it is that one.
     unready: Option<(u64, Instant)>,
-    /// Since when its agent's word lacks the document, and which object's it is: another of its name is another.
-    undocumented: Option<(String, Instant)>,
+    /// Since when its agent's word lacks the document.
+    undocumented: Option<Instant>,
     /// The newest pass of its agent whose repairs have an Event.
     repaired: Option<Timestamp>,
-    /// Where its status may not say that it cannot be read: its uid, and what is wrong with it.
-    unsaid: Option<(String, String)>,
-    written: Option<Written>,
+    /// Where its status may not say that it cannot be read: what is wrong with it.
+    unsaid: Option<String>,
+    /// The version that it has with the last write of its status, and when that was.
+    written: Option<(u64, Instant)>,
     /// Whether a write of its status may have been done, and nobody knows.
     is_unsure: bool,
-}
-
-/// The last write of an object's status.
-#[derive(Debug)]
-struct Written {
-    /// Which object it was: another of its name is another.
-    uid: String,
-    /// Its version with that.
-    version: u64,
-    at: Instant,
 }
 
 /// Handed to every reconcile.
@@ -152,12 +145,8 @@ impl Context {
     /// How long to wait after another failure of this object.
     pub(crate) fn wait_after_failure(&self, owner: &Owner) -> Duration {
         self.remembering(owner, |memory| {
-            let (uid, count) = &mut memory.failures;
-            if *uid != owner.uid {
-                (*uid, *count) = (owner.uid.clone(), 0);
-            }
-            let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow((*count).min(10))).min(LONGEST_WAIT);
-            *count += 1;
+            let wait = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(memory.failures.min(10))).min(LONGEST_WAIT);
+            memory.failures += 1;
             wait
         })
     }
@@ -176,25 +165,19 @@ impl Context {
     pub(crate) fn wait_for_document(&self, owner: &Owner, is_lacking: bool) -> Option<Duration> {
         let now = Instant::now();
         self.remembering(owner, |memory| {
-            let known = memory.undocumented.take().filter(|(uid, _)| *uid == owner.uid);
-            if !is_lacking {
-                return None;
-            }
-            let (_, since) = memory.undocumented.insert(known.unwrap_or_else(|| (owner.uid.clone(), now)));
-            Some(as_long_again(*since, now))
+            memory.undocumented = is_lacking.then(|| memory.undocumented.unwrap_or(now));
+            memory.undocumented.map(|since| as_long_again(since, now))
         })
     }
 
     /// What is known of its children from the last look.
     pub(crate) fn known(&self, owner: &Owner) -> Known {
-        let memory = self.memory.lock().expect("no holder of this lock panics");
-        let memory = memory.get(&key(owner)).filter(|memory| memory.known.0 == owner.uid);
-        memory.map(|memory| memory.known.1.clone()).unwrap_or_default()
+        self.remembering(owner, |memory| memory.known.clone())
     }
 
     /// What the next look is to know of its children.
     pub(crate) fn note_known(&self, owner: &Owner, known: Known) {
-        self.remembering(owner, |memory| memory.known = (owner.uid.clone(), known));
+        self.remembering(owner, |memory| memory.known = known);
     }
 
     /// Whether repairs of a pass have no Event yet. Those of passes before this process are an earlier one's to tell.
@@ -204,18 +187,14 @@ impl Context {
 
     /// Whether an object that cannot be read, and whose status may not say so, has no Event of it yet.
     pub(crate) fn is_new_refusal(&self, owner: &Owner, why: &str) -> bool {
-        let said = (owner.uid.clone(), why.to_owned());
-        self.remembering(owner, |memory| memory.unsaid.replace(said.clone()) != Some(said))
+        self.remembering(owner, |memory| memory.unsaid.replace(why.to_owned()).as_deref() != Some(why))
     }
 
     /// Its status was written.
     pub(crate) fn note_written(&self, owner: &Owner, object: &DynamicObject) {
         let Some(version) = version_of(&object.metadata) else { return };
-        let (uid, at) = (owner.uid.clone(), Instant::now());
-        self.remembering(owner, |memory| {
-            memory.written = Some(Written { uid, version, at });
-            memory.is_unsure = false;
-        });
+        let written = Some((version, Instant::now()));
+        self.remembering(owner, |memory| (memory.written, memory.is_unsure) = (written, false));
     }
 
     /// A write of its status failed: it may have been done all the same.
@@ -225,37 +204,36 @@ impl Context {
 
     /// Whether its status may be another than the watch shows, as the answer to the last write was lost.
     pub(crate) fn is_unsure(&self, owner: &Owner) -> bool {
-        let memory = self.memory.lock().expect("no holder of this lock panics");
-        memory.get(&key(owner)).is_some_and(|memory| memory.is_unsure)
+        self.remembering(owner, |memory| memory.is_unsure)
     }
 
     /// How long to wait for a watch that shows an object as it was before its status was written last. What is to be said would be compared with what is not said any more: where the two
     /// are equal nothing would be written, and the object would go on saying what was true in between.
     pub(crate) fn behind(&self, owner: &Owner, seen: &ObjectMeta) -> Option<Duration> {
-        let mut memory = self.memory.lock().expect("no holder of this lock panics");
-        let memory = memory.get_mut(&key(owner))?;
-        let is_before = |written: &Written| version_of(seen).is_some_and(|seen| seen < written.version);
-        let waits = |written: &Written| written.uid == owner.uid && written.at.elapsed() < LONGEST_LAG;
-        memory.written = memory.written.take().filter(|written| is_before(written) && waits(written));
-        memory.written.as_ref().map(|written| written.at.elapsed().clamp(SHORTEST_LAG, Duration::from_secs(1)))
+        let is_before = |version: u64| version_of(seen).is_some_and(|seen| seen < version);
+        self.remembering(owner, |memory| {
+            memory.written = memory.written.filter(|(version, at)| is_before(*version) && at.elapsed() < LONGEST_LAG);
+            memory.written.map(|(_, at)| at.elapsed().clamp(SHORTEST_LAG, Duration::from_secs(1)))
+        })
     }
 
     /// The object is fine again, or gone.
     pub(crate) fn forget_failures(&self, owner: &Owner) {
-        let mut memory = self.memory.lock().expect("no holder of this lock panics");
-        if let Some(memory) = memory.get_mut(&key(owner)) {
-            memory.failures = Default::default();
-        }
+        self.remembering(owner, |memory| memory.failures = 0);
     }
 
-    /// Looks at what is remembered of an object, and changes it. Objects that have gone are forgotten once more are remembered than there are.
+    /// Looks at what is remembered of an object, and changes it. Objects that have gone are forgotten once another has their name, or more are remembered than there are.
     fn remembering<T>(&self, owner: &Owner, act: impl FnOnce(&mut Memory) -> T) -> T {
-        let key = key(owner);
+        let key = (owner.kind, owner.namespace.clone(), owner.name.clone());
         let mut memory = self.memory.lock().expect("no holder of this lock panics");
         if memory.len() > self.stores.count() {
             memory.retain(|known, _| self.stores.has(known));
         }
-        act(memory.entry(key).or_default())
+        let memory = memory.entry(key).or_default();
+        if memory.uid != owner.uid {
+            *memory = Memory { uid: owner.uid.clone(), ..Memory::default() };
+        }
+        act(memory)
     }
 }
 
@@ -271,10 +249,6 @@ fn known<K: Managed>(store: &Store<Stored<K>>) -> Vec<Arc<K>> {
 /// [Versions of one kind can be compared](https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions): they are etcd's, which counts.
 pub(crate) fn version_of(metadata: &ObjectMeta) -> Option<u64> {
     metadata.resource_version.as_ref()?.parse().ok()
-}
-
-fn key(owner: &Owner) -> Key {
-    (owner.kind, owner.namespace.clone(), owner.name.clone())
 }
 
 #[cfg(test)]
@@ -352,6 +326,24 @@ mod tests {
         assert_eq!(context.wait_for_document(&one, false), None);
         assert_eq!(waits(&one).await, growing);
         assert_eq!(waits(&other).await, growing);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_another_object_of_its_name_nothing_is_remembered() {
+        let (context, mut writer) = context();
+        writer.apply_watcher_event(&Event::Apply(ingestor("i")));
+        let at = |version: &str| ObjectMeta { resource_version: Some(version.to_owned()), ..ObjectMeta::default() };
+        let written = DynamicObject { types: None, metadata: at("7"), data: json!({}) };
+        let (pass, seen) = (context.started, at("5"));
+        for owner in [owner("i"), Owner { uid: "another".to_owned(), ..owner("i") }] {
+            let are_new = || [context.is_new_repair(&owner, pass), context.is_new_refusal(&owner, "why")];
+            assert!(!context.is_unsure(&owner) && context.behind(&owner, &seen).is_none(), "{owner:?}");
+            assert_eq!((context.wait_after_failure(&owner), are_new()), (FIRST_WAIT, [true, true]));
+            context.note_written(&owner, &written);
+            context.note_unsure(&owner);
+            assert!(context.is_unsure(&owner) && context.behind(&owner, &seen).is_some(), "{owner:?}");
+            assert_eq!((context.wait_after_failure(&owner), are_new()), (FIRST_WAIT * 2, [false, false]));
+        }
     }
 
     #[tokio::test]
