@@ -7,12 +7,11 @@ use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use kql::{
     names::DatabaseName,
-    secrets::redacted,
     statements::{IngestInline, scripts},
 };
 use shared::{
     document::HubConfig,
-    kusto::{DecodeError, KustoClient, KustoError, ResultTable},
+    kusto::{DecodeError, KustoClient, KustoError, ResultTable, server_words},
     runtime::chain,
 };
 
@@ -150,7 +149,7 @@ pub fn all_nodes_forgot(nodes: &ResultTable) -> Result<(), String> {
     for node in nodes.rows() {
         let status = node.string("Status").map_err(|error| chain(&error))?;
         if status.to_ascii_lowercase().starts_with("failed") {
-            return Err(format!("a node of the hub answered: {}", redacted(status)));
+            return Err(format!("a node of the hub answered: {}", server_words(status)));
         }
     }
     Ok(())
@@ -160,7 +159,7 @@ pub fn all_nodes_forgot(nodes: &ResultTable) -> Result<(), String> {
 fn script_results(table: &ResultTable, commands: usize) -> Result<Vec<Result<(), String>>, String> {
     let rows = table.rows().map(|row| {
         let (result, reason) = (row.string("Result")?, row.string("Reason")?);
-        Ok(if result == "Completed" { Ok(()) } else { Err(format!("{result}: {}", redacted(reason))) })
+        Ok(if result == "Completed" { Ok(()) } else { Err(server_words(&format!("{result}: {reason}"))) })
     });
     let rows: Vec<_> = rows.collect::<Result<_, DecodeError>>().map_err(|error| chain(&error))?;
     if rows.len() == commands {

@@ -5,10 +5,9 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{
-    literal,
-    secrets::{names_a_value, redacted},
-};
+use crate::{literal, secrets::shown};
+
+pub use crate::secrets::without_secrets;
 
 /// `https://host` in lower case without a trailing slash; or, for loopback only, `http[s]://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,10 +20,20 @@ pub struct ClusterEndpoint {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} is not a cluster endpoint: {rule}")]
 pub struct EndpointError {
-    /// The refused text without secrets, cut after 128 characters. It may be none of an address, such as a whole connection string.
-    pub value: String,
+    value: Refused,
     /// What it breaks.
     pub rule: &'static str,
+}
+
+/// A refused text as it was given. It may be none of an address, such as a whole connection string; and most are never told, so only who tells one pays for looking through it.
+#[derive(Clone, PartialEq, Eq)]
+struct Refused(String);
+
+impl fmt::Debug for Refused {
+    /// Without secrets, escaped and cut.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&shown(&without_secrets(&self.0), 128), f)
+    }
 }
 
 impl ClusterEndpoint {
@@ -34,10 +43,7 @@ impl ClusterEndpoint {
     /// For any other scheme, userinfo, path, query, fragment, an IP address, a port, a host that is not a DNS name; loopback (`localhost`, `127.0.0.0/8`,
     /// `[::1]`) may have a port and plain http.
     pub fn parse(value: &str) -> Result<Self, EndpointError> {
-        let refuse = |rule| {
-            let value = redacted(&without_secrets(value)).chars().take(128).collect();
-            Err(EndpointError { value, rule })
-        };
+        let refuse = |rule| Err(EndpointError { value: Refused(value.to_owned()), rule });
         let folded = value.to_ascii_lowercase();
         let (secure, rest) = match (folded.strip_prefix("https://"), folded.strip_prefix("http://")) {
             (Some(rest), _) => (true, rest),
@@ -95,29 +101,6 @@ impl ClusterEndpoint {
     pub fn cluster_call(&self) -> String {
         format!("cluster({})", literal::string(&self.text))
     }
-}
-
-/// What begins a query, a fragment, a key.
-const BEFORE_SECRETS: [char; 3] = ['?', '#', ';'];
-
-/// A text that should have been an endpoint, as it may be shown: people put passwords before the host, signatures into the query, and Kusto's addresses of storage have a key
-/// behind a semicolon.
-pub fn without_secrets(value: &str) -> String {
-    let (scheme, rest) = value.find("://").map_or(("", value), |end| value.split_at(end + 3));
-    let query = rest.find(BEFORE_SECRETS);
-    let (user, rest) = match (rest.rfind('@'), query) {
-        // Where the password ends cannot be told.
-        (Some(at), Some(query)) if query < at => return format!("{scheme}…"),
-        (Some(at), _) if names_a_value(&rest[..at]) => return format!("{scheme}…"),
-        (Some(at), _) => ("…", &rest[at..]),
-        (None, _) => ("", rest),
-    };
-    let (shown, omitted) = match rest.find(BEFORE_SECRETS) {
-        // Where nothing follows, nothing is left out.
-        Some(query) if query + 1 < rest.len() => (&rest[..=query], "…"),
-        _ => (rest, ""),
-    };
-    format!("{scheme}{user}{shown}{omitted}")
 }
 
 /// Host and port of an authority; brackets stay around an IPv6 address.
@@ -236,10 +219,21 @@ mod tests {
                 "password=… data source=https://x.kusto.windows.net",
             ),
             ("https://x.kusto.windows.net Password=hunt@er2", "https://…"),
+            ("me:hunter2@a.example, https://b.example", "…@a.example, https://b.example"),
+            ("https://me:hunt 'er2@x.kusto.windows.net", "https://…@x.kusto.windows.net"),
         ] {
             let error = ClusterEndpoint::parse(text).unwrap_err();
-            assert_eq!(error.value, shown);
-            assert!(!error.to_string().contains("hunt"), "{error}");
+            assert_eq!(error.to_string(), format!("{shown:?} is not a cluster endpoint: {}", error.rule));
+            assert!(!format!("{error:?}").contains("hunt"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_endpoint_is_looked_through_only_when_it_is_told() {
+        for text in ["Password=hunter2".to_owned(), format!("https://me:hunter2@{}", "x".repeat(1_000_000))] {
+            let error = ClusterEndpoint::parse(&text).unwrap_err();
+            assert_eq!(error.value.0, text);
+            assert!(!error.to_string().contains("hunter2") && error.to_string().len() < 512, "{error}");
         }
     }
 

@@ -22,45 +22,60 @@ pub enum NameError {
         what: &'static str,
     },
     /// Longer than [`MAX_NAME_CHARS`].
-    #[error("the {what} name {} has {chars} characters: a Kusto name has at most {MAX_NAME_CHARS}", shown(.value))]
+    #[error("the {what} name {value:?} has {chars} characters: a Kusto name has at most {MAX_NAME_CHARS}")]
     TooLong {
         /// `table`, `database`, ...
         what: &'static str,
         /// The refused text.
-        value: String,
+        value: Refused,
         /// Its length.
         chars: usize,
     },
     /// A character outside the documented set.
-    #[error("the {what} name {} holds {character:?}: a Kusto name holds letters, digits, '_', ' ', '.' and '-' only", shown(.value))]
+    #[error(
+        "the {what} name {value:?} holds {character:?}: a Kusto name holds letters, digits, '_', ' ', '.' and '-' only"
+    )]
     BadCharacter {
         /// `table`, `database`, ...
         what: &'static str,
         /// The refused text.
-        value: String,
+        value: Refused,
         /// The first character that is not allowed.
         character: char,
     },
     /// Kusto's own names.
-    #[error("the {what} name {} is reserved: a Kusto name neither starts nor ends with '__'", shown(.value))]
+    #[error("the {what} name {value:?} is reserved: a Kusto name neither starts nor ends with '__'")]
     Reserved {
         /// `table`, `database`, ...
         what: &'static str,
         /// The refused text.
-        value: String,
+        value: Refused,
     },
 }
 
 /// How much of a stranger's text a message has.
 const SHOWN_CHARS: usize = 64;
 
-/// A stranger's text in a message: without secrets, escaped, and cut.
-fn shown(value: &str) -> String {
-    let (mut head, is_cut) = secrets::beginning(value, SHOWN_CHARS);
-    if is_cut && !head.ends_with('…') {
-        head.push('…');
+/// The beginning of a refused text, as it was given. Of a heartbeat's refusals few are told, so only who tells one pays for looking through it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Refused(String);
+
+impl Refused {
+    fn new(value: &str) -> Self {
+        // One character more than is looked at: else it would not show that the text goes on.
+        Self(value.chars().take(secrets::LOOKED_AT * SHOWN_CHARS + 1).collect())
     }
-    format!("{head:?}")
+}
+
+impl fmt::Debug for Refused {
+    /// Without secrets, escaped and cut.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut head, is_cut) = secrets::beginning(&self.0, SHOWN_CHARS);
+        if is_cut && !head.ends_with('…') {
+            head.push('…');
+        }
+        fmt::Debug::fmt(&head, f)
+    }
 }
 
 fn check(what: &'static str, value: &str) -> Result<(), NameError> {
@@ -68,14 +83,14 @@ fn check(what: &'static str, value: &str) -> Result<(), NameError> {
         return Err(NameError::Empty { what });
     }
     if let Some(character) = value.chars().find(|c| !(c.is_alphanumeric() || matches!(c, '_' | ' ' | '.' | '-'))) {
-        return Err(NameError::BadCharacter { what, value: value.to_owned(), character });
+        return Err(NameError::BadCharacter { what, value: Refused::new(value), character });
     }
     let chars = value.chars().count();
     if chars > MAX_NAME_CHARS {
-        return Err(NameError::TooLong { what, value: value.to_owned(), chars });
+        return Err(NameError::TooLong { what, value: Refused::new(value), chars });
     }
     if value.starts_with("__") || value.ends_with("__") {
-        return Err(NameError::Reserved { what, value: value.to_owned() });
+        return Err(NameError::Reserved { what, value: Refused::new(value) });
     }
     Ok(())
 }
@@ -255,9 +270,20 @@ mod tests {
             ("https://me:hunter2@x.example?sig=hunter2", "\"https://…@x.example?…\""),
             ("Password=hunter2", "\"Password=…\""),
         ] {
-            let error = TableName::new(name).unwrap_err().to_string();
-            assert!(error.contains(shown) && !error.contains("hunter2"), "{error}");
+            let error = TableName::new(name).unwrap_err();
+            assert!(error.to_string().contains(shown), "{error}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
+    }
+
+    #[test]
+    fn the_beginning_of_a_refused_name_is_kept_and_looked_through_only_when_it_is_told() {
+        let name = format!("Password=hunter2{}", "é".repeat(1_000_000));
+        let Err(NameError::BadCharacter { value: Refused(kept), .. }) = TableName::new(name.as_str()) else {
+            panic!("{name:.100}")
+        };
+        assert_eq!(kept.chars().count(), secrets::LOOKED_AT * SHOWN_CHARS + 1);
+        assert!(name.starts_with(&kept), "{kept}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod table;
 mod trust;
 
 pub use client::{ClientOptions, KustoClient};
+pub use decode::server_words;
 pub use error::{ClientError, Failure, KustoError};
 pub use table::{ColumnInfo, DecodeError, ResultTable, Row};
 pub use trust::{Cloud, HostTrust, TrustedSuffix};

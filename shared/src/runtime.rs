@@ -15,7 +15,7 @@ pub use admin::{Admin, AdminServer};
 pub use args::{CommonArgs, DOCUMENT_ENV, LogFormat};
 pub use backoff::Backoff;
 pub use cycle::{Cycle, Leadership};
-pub use logs::{chain, init as init_logs};
+pub use logs::{chain, init as init_logs, shortened};
 pub use metrics::{
     ChangeAction, ChangeObject, ChangeOutcome, GuardReason, HeartbeatOutcome, Metrics, PartitionState, RefusalReason,
 };

@@ -91,6 +91,16 @@ async fn a_reason_is_told_without_secrets() {
 }
 
 #[tokio::test]
+async fn a_reason_is_told_in_one_line_and_no_novel() {
+    let long = "x".repeat(100_000);
+    let rows = [("Failed", long.as_str()), ("Failed", "in\nuse"), (long.as_str(), "")];
+    for result in outcomes(COLUMNS, &rows).await {
+        let told = result.unwrap_err();
+        assert!(told.len() <= 512 && !told.contains('\n'), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn rows_that_are_not_one_for_each_command_tell_of_none() {
     for count in [0, 1, 2, 4] {
         let results = outcomes(COLUMNS, &[("Completed", ""); 4][..count]).await;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    mem,
+    fmt, mem,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -214,6 +214,32 @@ const MAX_TOLD: usize = 20;
 /// The newest row of each endpoint: one cluster may be written in several spellings, as adx-mon and we write it.
 type Newest = BTreeMap<ClusterEndpoint, HeartbeatRow>;
 
+/// Rows that are left out.
+#[derive(Default)]
+struct Refusals {
+    told: Vec<String>,
+    counts: BTreeMap<RefusalReason, usize>,
+}
+
+impl Refusals {
+    /// What is not told is not written out either: that may cost more than reading the row.
+    fn add(&mut self, reason: RefusalReason, problem: impl fmt::Display) {
+        *self.counts.entry(reason).or_default() += 1;
+        if self.told.len() < MAX_TOLD {
+            self.told.push(problem.to_string());
+        }
+    }
+
+    /// In sentences, and how many there are for each reason.
+    fn finish(mut self) -> (Vec<String>, BTreeMap<RefusalReason, usize>) {
+        let untold = self.counts.values().sum::<usize>() - self.told.len();
+        if untold > 0 {
+            self.told.push(format!("{untold} more heartbeat rows are ignored"));
+        }
+        (self.told, self.counts)
+    }
+}
+
 /// Answers to [`ReadHeartbeats`].
 struct Rows {
     rows: Newest,
@@ -230,12 +256,8 @@ fn parse_rows(
     source: &HeartbeatSource,
     trusted: impl Fn(&ClusterEndpoint) -> Result<(), &'static str>,
 ) -> Result<Rows, DecodeError> {
-    let (mut rows, mut now, mut problems) = (Newest::new(), None, Vec::new());
-    let (mut refused, mut keys) = (BTreeMap::new(), HashSet::new());
-    let mut refuse = |reason, problem| {
-        *refused.entry(reason).or_default() += 1;
-        problems.push(problem);
-    };
+    let (mut rows, mut now) = (Newest::new(), None);
+    let (mut refusals, mut keys) = (Refusals::default(), HashSet::new());
     for row in answers.iter().flat_map(ResultTable::rows) {
         let key = row.string("ClusterEndpoint")?;
         if let Some(time) = row.datetime("Now")? {
@@ -247,18 +269,21 @@ fn parse_rows(
             continue;
         }
         if is_false_claim(key, source) {
-            refuse(RefusalReason::FalseClaim, format!("heartbeat rows are ignored that name another cluster: {key}"));
+            refusals.add(
+                RefusalReason::FalseClaim,
+                format_args!("heartbeat rows are ignored that name another cluster: {key}"),
+            );
             continue;
         }
         let endpoint = match ClusterEndpoint::parse(key) {
             Ok(endpoint) => endpoint,
             Err(error) => {
-                refuse(RefusalReason::NoEndpoint, format!("a heartbeat row is ignored: {error}"));
+                refusals.add(RefusalReason::NoEndpoint, format_args!("a heartbeat row is ignored: {error}"));
                 continue;
             }
         };
         if let Err(why) = trusted(&endpoint) {
-            refuse(RefusalReason::Foreign, format!("the heartbeats of {endpoint} are ignored: {why}"));
+            refusals.add(RefusalReason::Foreign, format_args!("the heartbeats of {endpoint} are ignored: {why}"));
             continue;
         }
         let row = parse_row(row, endpoint.clone(), key)?;
@@ -266,10 +291,7 @@ fn parse_rows(
             rows.insert(endpoint, row);
         }
     }
-    if problems.len() > MAX_TOLD {
-        let untold = problems.split_off(MAX_TOLD).len();
-        problems.push(format!("{untold} more heartbeat rows are ignored"));
-    }
+    let (problems, refused) = refusals.finish();
     let now = now.ok_or(DecodeError::NoRow { expected: "row with the server's time" })?;
     Ok(Rows { rows, now, problems, refused })
 }

@@ -1,6 +1,7 @@
 //! A plan that is not made, in the log: what `--plan` prints, once for each plan, and within bounds. Pure but for the log; called by [`super::Report`].
 
 use kql::request::Request;
+use shared::runtime::shortened;
 
 use crate::plan::Change;
 
@@ -57,18 +58,10 @@ fn lines<'a>(set_up: &'a [Request], changes: &'a [Change]) -> impl Iterator<Item
     let changes =
         changes.iter().map(|change| (change.to_string(), change.reason(), change.request().text().to_owned()));
     set_up.chain(changes).map(|(change, reason, command)| Line {
-        change: shortened(change),
-        reason: shortened(reason),
-        command: shortened(command),
+        change: shortened(change, MOST_BYTES),
+        reason: shortened(reason, MOST_BYTES),
+        command: shortened(command, MOST_BYTES),
     })
-}
-
-fn shortened(mut text: String) -> String {
-    if text.len() > MOST_BYTES {
-        text.truncate(text.floor_char_boundary(MOST_BYTES));
-        text.push('…');
-    }
-    text
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use shared::runtime;
 
 use super::reason::Reason;
 
@@ -162,10 +163,7 @@ pub(crate) fn is_ours(kind: &str) -> bool {
 
 /// As a condition says it.
 pub(crate) fn shortened(text: &str) -> String {
-    match text.len() {
-        0..=MAX_MESSAGE_BYTES => text.to_owned(),
-        _ => format!("{}…", &text[..text.floor_char_boundary(MAX_MESSAGE_BYTES)]),
-    }
+    runtime::shortened(text.to_owned(), MAX_MESSAGE_BYTES)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use kube::{
     Resource,
     runtime::events::{Event, EventType},
 };
-use shared::runtime::chain;
+use shared::runtime::{self, chain};
 
 use super::{
     child::ChildRef,
@@ -45,12 +45,12 @@ const MAX_NOTE_BYTES: usize = 1000;
 /// An Event. For six minutes kube's recorder counts those that have type, reason, action and objects in common, and keeps the first one's words, which may be about
 /// another database, or tell a plan's hash that is none any more: so other words are another action.
 pub(crate) fn event(kind: EventType, reason: &str, note: &str, about: Option<ObjectReference>) -> Event {
-    let note = &note[..note.floor_char_boundary(MAX_NOTE_BYTES)];
+    let note = runtime::shortened(note.to_owned(), MAX_NOTE_BYTES);
     Event {
         type_: kind,
         reason: reason.to_owned(),
-        note: Some(note.to_owned()),
-        action: format!("Reconcile-{:02x}", wording(note)),
+        action: format!("Reconcile-{:02x}", wording(&note)),
+        note: Some(note),
         secondary: about,
     }
 }
@@ -144,6 +144,12 @@ mod tests {
     fn one_that_is_too_long_for_the_status_is_told_once() {
         let long = "x".repeat(5000);
         assert_eq!(told([("ApplyFailed", long.as_str()), ("ApplyFailed", long.as_str())]), [true, false]);
+    }
+
+    #[test]
+    fn a_note_that_is_too_long_for_the_api_ends_with_a_sign_of_it() {
+        let note = event(EventType::Warning, "ApplyFailed", &"é".repeat(5000), None).note;
+        assert!(note.is_some_and(|note| note.len() < 1024 && note.ends_with("é…")));
     }
 
     #[test]

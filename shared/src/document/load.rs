@@ -8,10 +8,7 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kql::{
-    endpoint::without_secrets,
-    secrets::{ends_with_a_name, redacted, redacted_quotes},
-};
+use kql::secrets::{self, ends_with_a_name, redacted_quotes};
 use kube::Resource as _;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
@@ -135,18 +132,16 @@ fn parse_error(text: &str, error: &serde_saphyr::Error, location: Option<Locatio
     ParseError {
         // The crate's hint speaks to programmers.
         message: redacted_quotes(&message.replace(", set DuplicateKeyPolicy in Options if acceptable", "")),
-        line: line.and_then(|line| text.lines().nth(line)).map(|line| shown(line.trim()).chars().take(128).collect()),
+        line: line.and_then(|line| text.lines().nth(line)).map(|line| shown(line.trim())),
     }
 }
 
-/// A line without secrets. An address without its scheme may hold one, too; and what follows a colon is a value here.
+/// The beginning of a line, without secrets: what follows a colon is a value here.
 fn shown(line: &str) -> String {
     let is_named = |at: usize| ends_with_a_name(line[..at].trim_end_matches([' ', '"', '\'']));
     let named = line.match_indices(':').map(|(at, _)| at).find(|at| is_named(*at));
     let (line, value) = named.map_or((line, ""), |at| (&line[..=at], " …"));
-    let is_address = line.contains("://") || line.contains('@');
-    let told = if is_address { redacted(&without_secrets(line)) } else { redacted(line) };
-    told + value
+    secrets::shown(&redacted_quotes(line), 128) + value
 }
 
 /// Adds the path in the document to an error: YAML's line and column alone do not survive a template.
@@ -321,14 +316,18 @@ spec:
     fn a_line_is_shown_without_secrets() {
         for (line, shown) in [
             ("endpoints: https://me:hunter2@x.kusto.windows.net", "endpoints: https://…@x.kusto.windows.net"),
-            ("endpoints: me:hunter2@x.kusto.windows.net", "…@x.kusto.windows.net"),
+            ("endpoints: me:hunter2@x.kusto.windows.net", "endpoints: …@x.kusto.windows.net"),
+            (
+                "endpoints: [{endpoint: me:hunter2@a.example}, {endpoint: https://b.example}]",
+                "endpoints: [{endpoint: …@a.example}, {endpoint: https://b.example}]",
+            ),
             ("connection: Password=hunter2", "connection: Password=…"),
             ("connection: AppKey=hunter2 https://x.example", "connection: AppKey=… https://x.example"),
-            ("connection: Password=hunt@hunter2", "…"),
+            ("connection: Password=hunt@hunter2", "connection: …"),
             ("clientSecret: hunter2", "clientSecret: …"),
             ("\"password\" : hunter hunter2", "\"password\" : …"),
             ("role: Password=hunter2", "role: Password=…"),
-            ("role: me:hunter2@x.kusto.windows.net", "…@x.kusto.windows.net"),
+            ("role: me:hunter2@x.kusto.windows.net", "role: …@x.kusto.windows.net"),
         ] {
             let told = error("clusterName: minimal", &format!("clusterName: minimal\n  {line}"));
             assert!(told.ends_with(shown) && !told.contains("hunter2"), "{told}");
@@ -364,6 +363,10 @@ spec:
             (federation("partitioning: EU"), "spec.federation.partitioning = \"EU\": must be a map of fields"),
             (federation("allowedPartitions: [~]"), "spec.federation.allowedPartitions[0] = null: must be a text"),
             (database.into(), "spec.databases[0].retentionInDays = \"30\": must be a whole number, without quotes"),
+            (
+                "clusterName: a\n  endpoint: [\"me:hunter2@x.example\"]".into(),
+                "spec.endpoint = [\"…@x.example\"]: must be a text",
+            ),
             ("clusterName: a\n  databases: A".into(), "spec.databases = \"A\": must be a list"),
             (
                 "clusterName: 1\n  suspend: \"no\"".into(),

@@ -8,8 +8,9 @@ mod partition;
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use kql::{
-    endpoint::{ClusterEndpoint, without_secrets},
+    endpoint::ClusterEndpoint,
     names::{DatabaseName, NameError, TableName},
+    secrets::without_secrets,
     statements::partition_table,
 };
 

@@ -1,9 +1,13 @@
 //! What an agent tells of itself in the status of its ADXCluster. Bounded: a status lives in etcd and travels to everyone who watches. No I/O.
 
+use std::mem;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::runtime::shortened;
 
 /// The most bytes of the lists in a status, as JSON: together with the conditions it stays below 200 KB.
 const MAX_LIST_BYTES: usize = 120_000;
@@ -219,10 +223,7 @@ fn cut<T: Serialize>(list: &mut Vec<T>, bytes: usize) -> i64 {
 }
 
 fn shorten(text: &mut String) {
-    if text.len() > MAX_TEXT_BYTES {
-        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
-        text.push('…');
-    }
+    *text = shortened(mem::take(text), MAX_TEXT_BYTES);
 }
 
 #[cfg(test)]

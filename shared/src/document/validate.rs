@@ -3,10 +3,7 @@
 
 use std::fmt;
 
-use kql::{
-    endpoint::without_secrets,
-    secrets::{ends_with_a_name, redacted},
-};
+use kql::secrets::{ends_with_a_name, redacted, redacted_quotes};
 
 use super::{
     config::{HubConfig, PartitionConfig},
@@ -30,14 +27,9 @@ impl Violation {
     /// A broken rule. The value may be anything: no line breaks or terminal escapes in a message, no novels, and no secrets. Of a map, the path has a person's own key.
     pub fn new(path: impl Into<String>, value: impl fmt::Display, rule: impl fmt::Display) -> Self {
         let path = path.into();
-        if ends_with_a_name(&path) {
-            return Self { path: redacted(&path), value: "…".to_owned(), rule: rule.to_string() };
-        }
-        let mut value = value.to_string();
-        if value.contains("://") {
-            value = without_secrets(&value);
-        }
-        let value: String = redacted(&value).chars().take(128).flat_map(char::escape_debug).collect();
+        let value = if ends_with_a_name(&path) { "…".to_owned() } else { redacted_quotes(&value.to_string()) };
+        // Of a long address, one that is only looked at as far as it is shown would be its scheme alone.
+        let value: String = value.chars().take(128).flat_map(char::escape_debug).collect();
         let value = value.replace("\\\"", "\"").replace("\\'", "'");
         Self { path: redacted(&path), value, rule: rule.to_string() }
     }

@@ -1,11 +1,11 @@
 //! Reads what strangers wrote into the heartbeat table. What is wrong is left out with a [`Problem`] and never stops the rest; names that Kusto would
 //! refuse are dropped, not repaired, because every name becomes part of a command on the hub. Pure; used by agent-hub.
 
-use std::{collections::BTreeMap, fmt, str::FromStr as _, sync::Arc};
+use std::{collections::BTreeMap, error::Error, fmt, str::FromStr as _, sync::Arc};
 
 use kql::{
     names::{ColumnName, DatabaseName, TableName},
-    secrets,
+    secrets::line,
     types::ScalarType,
 };
 use serde_json::{Map, Value};
@@ -83,6 +83,9 @@ impl Room {
 /// Problems that are told of one value; a hostile one could hold millions.
 const MAX_PROBLEMS: usize = 50;
 
+/// How much a problem has of a stranger's text: no novels.
+const PART_CHARS: usize = 200;
+
 /// Something in a heartbeat that was left out, and why. The rest of the heartbeat stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -105,12 +108,14 @@ pub(super) struct Problems {
 }
 
 impl Problems {
+    /// What is not told is not written out either: that may cost more than reading it.
     pub(super) fn add(&mut self, at: impl fmt::Display, what: impl fmt::Display) {
         if self.told.len() == MAX_PROBLEMS {
             self.untold += 1;
             return;
         }
-        self.told.push(Problem { at: shown(&at.to_string()), what: shown(&what.to_string()) });
+        let [at, what] = [at.to_string(), what.to_string()].map(|part| line(&part, PART_CHARS));
+        self.told.push(Problem { at, what });
     }
 
     pub(super) fn finish(mut self) -> Vec<Problem> {
@@ -119,11 +124,6 @@ impl Problems {
         }
         self.told
     }
-}
-
-/// Parts of a problem are a stranger's text: no control characters in our logs, no secrets, and no novels.
-fn shown(text: &str) -> String {
-    secrets::shown(text, 200).replace(char::is_control, "\u{fffd}")
 }
 
 /// Reads the `Schema` column, as JSON or as the text of it.
@@ -257,9 +257,10 @@ fn database(
                 let columns = columns(text, limits.columns).and_then(|columns| match columns {
                     Some(columns) if !room.take_columns(&columns) => {
                         let Limits { all_columns, name_bytes, .. } = limits;
-                        Err(format!(
+                        let why = format!(
                             "its columns are left out: {all_columns} are used, and {name_bytes} bytes of names"
-                        ))
+                        );
+                        Err(why.into())
                     }
                     columns => Ok(columns),
                 });
@@ -292,11 +293,11 @@ fn count_values(text: &str) -> usize {
 }
 
 /// Reads `['a']:long, ['b c']:System.String` or `a:long,b:string`. `None` for an empty text: the writer does not know the columns.
-fn columns(value: &Value, limit: usize) -> Result<Option<Columns>, String> {
+fn columns(value: &Value, limit: usize) -> Result<Option<Columns>, Box<dyn Error>> {
     let mut rest = match value {
         Value::String(text) => text.trim(),
         Value::Null => "",
-        _ => return Err("the columns are no text".to_owned()),
+        _ => return Err("the columns are no text".into()),
     };
     let mut columns = Columns::new();
     while !rest.is_empty() {
@@ -310,14 +311,13 @@ fn columns(value: &Value, limit: usize) -> Result<Option<Columns>, String> {
         };
         let tail = tail.trim_start().strip_prefix(':').ok_or("a column has no type")?;
         let (kind, tail) = tail.split_once(',').map_or((tail, None), |(kind, tail)| (kind, Some(tail.trim_start())));
-        let name = ColumnName::new(name.trim()).map_err(|error| error.to_string())?;
-        let kind = ScalarType::from_str(kind.trim()).map_err(|error| error.to_string())?;
+        let (name, kind) = (ColumnName::new(name.trim())?, ScalarType::from_str(kind.trim())?);
         columns.push((name, kind));
         if columns.len() > limit {
-            return Err(format!("it has more than {limit} columns"));
+            return Err(format!("it has more than {limit} columns").into());
         }
         rest = match tail {
-            Some("") => return Err("a column is missing after a comma".to_owned()),
+            Some("") => return Err("a column is missing after a comma".into()),
             Some(tail) => tail,
             None => "",
         };
@@ -327,6 +327,9 @@ fn columns(value: &Value, limit: usize) -> Result<Option<Columns>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use kql::names::NameError;
     use serde_json::json;
 
     use super::*;
@@ -387,6 +390,25 @@ mod tests {
     }
 
     #[test]
+    fn a_problem_that_is_not_told_is_not_written_out() {
+        struct Counted<'a>(&'a Cell<usize>);
+        impl fmt::Display for Counted<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.set(self.0.get() + 1);
+                f.write_str("it is wrong")
+            }
+        }
+        let written = Cell::new(0);
+        let mut problems = Problems::default();
+        for _ in 0..1_000 {
+            problems.add("A", Counted(&written));
+        }
+        assert_eq!((written.get(), problems.finish().len()), (MAX_PROBLEMS, MAX_PROBLEMS + 1));
+        let refused = columns(&json!("a'b:long"), 3).unwrap_err();
+        assert!(refused.is::<NameError>(), "it is words before anybody asks for them: {refused}");
+    }
+
+    #[test]
     fn wrong_entries_are_left_out_one_by_one() {
         let (schema, problems) = parse(&json!([
             null,
@@ -417,15 +439,16 @@ mod tests {
     #[test]
     fn columns_are_read_in_both_forms() {
         let read = |text: &str| {
-            columns(&json!(text), 3).map(|columns| {
-                columns.map(|columns| columns.iter().map(|(name, kind)| format!("{name}|{kind}")).collect::<Vec<_>>())
-            })
+            let columns = columns(&json!(text), 3)?;
+            let named =
+                |columns: Columns| columns.iter().map(|(name, kind)| format!("{name}|{kind}")).collect::<Vec<_>>();
+            Ok::<_, Box<dyn Error>>(columns.map(named))
         };
-        let expected = Ok(Some(vec!["a b|long".to_owned(), "c|string".to_owned()]));
+        let expected = Some(vec!["a b|long".to_owned(), "c|string".to_owned()]);
         for text in ["['a b']:long, ['c']:string", "a b:long,c:string", r#"["a b"]:int64 , ["c"] : System.String"#] {
-            assert_eq!(read(text), expected, "{text}");
+            assert_eq!(read(text).unwrap(), expected, "{text}");
         }
-        assert_eq!(read(" "), Ok(None));
+        assert_eq!(read(" ").unwrap(), None);
         for text in ["a", "['a:long", "a:long,", ":long", "['a'']:long", "a:long,b:long,c:long,d:long", "[a]:long"] {
             assert!(read(text).is_err(), "{text}");
         }

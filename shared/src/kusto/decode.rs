@@ -2,7 +2,10 @@
 
 use std::str::FromStr as _;
 
-use kql::{secrets, types::ScalarType};
+use kql::{
+    secrets::{LOOKED_AT, line},
+    types::ScalarType,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -150,7 +153,7 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
             _ if json => match serde_json::from_slice::<Value>(body) {
                 Ok(value) => in_band(&value).unwrap_or_else(|| Failure::NotKusto {
                     status: 200,
-                    why: shown(&format!("unexpected JSON: {error}")),
+                    why: server_words(&format!("unexpected JSON: {error}")),
                 }),
                 Err(_) => Failure::Incomplete { why: format!("it is broken JSON: {error}") },
             },
@@ -165,7 +168,7 @@ fn check_rows(columns: &[Column], rows: &[Value]) -> Result<(), Failure> {
         return Err(failure);
     }
     if let Some(row) = rows.iter().find(|row| !row.is_array()) {
-        return Err(Failure::Incomplete { why: format!("a row is no array: {}", shown(&row.to_string())) });
+        return Err(Failure::Incomplete { why: format!("a row is no array: {}", server_words(&row.to_string())) });
     }
     let position = |name: &str| columns.iter().position(|column| column.column_name == name);
     // QueryCompletionInformation (V2) has Level and Payload; QueryStatus (V1) has Severity and StatusDescription. Both have StatusCode, which tables of
@@ -176,7 +179,8 @@ fn check_rows(columns: &[Column], rows: &[Value]) -> Result<(), Failure> {
     let words = position("StatusDescription").or_else(|| position("Payload"));
     for row in rows {
         if row.get(level).and_then(Value::as_i64).is_some_and(|level| level <= ERROR_LEVEL) {
-            let words = words.and_then(|words| row.get(words)).map_or_else(String::new, |words| shown(&text(words)));
+            let words =
+                words.and_then(|words| row.get(words)).map_or_else(String::new, |words| server_words(&text(words)));
             return Err(Failure::Incomplete { why: format!("the status table reports an error: {words}") });
         }
     }
@@ -190,7 +194,7 @@ fn in_band(value: &Value) -> Option<Failure> {
         Value::String(message) => Some(Failure::Rejected {
             status: 200,
             code: "Exception".to_owned(),
-            message: shown(message),
+            message: server_words(message),
             permanent: true,
         }),
         Value::Object(object) => {
@@ -208,8 +212,8 @@ fn rejected(status: u16, value: &Value) -> Failure {
     let message = ["@message", "message"].iter().find_map(|key| error[*key].as_str()).unwrap_or("no message");
     Failure::Rejected {
         status,
-        code: shown(error["code"].as_str().unwrap_or("unknown")),
-        message: shown(message),
+        code: server_words(error["code"].as_str().unwrap_or("unknown")),
+        message: server_words(message),
         permanent: error["@permanent"].as_bool().unwrap_or(status < 500),
     }
 }
@@ -248,13 +252,8 @@ fn text(value: &Value) -> String {
 }
 
 /// A server's words in a message.
-fn shown(text: &str) -> String {
+pub fn server_words(text: &str) -> String {
     line(text, MESSAGE_CHARS)
-}
-
-/// One line, without secrets, of so many characters at most.
-fn line(text: &str, chars: usize) -> String {
-    secrets::shown(text, chars).replace(char::is_control, " ")
 }
 
 fn head(body: &[u8]) -> String {
@@ -262,7 +261,7 @@ fn head(body: &[u8]) -> String {
         "an empty body".to_owned()
     } else {
         // One character more than is looked at, of four bytes each: else it would not show that the body goes on.
-        let most = 4 * (secrets::LOOKED_AT * HEAD_CHARS + 1);
+        let most = 4 * (LOOKED_AT * HEAD_CHARS + 1);
         line(&String::from_utf8_lossy(&body[..body.len().min(most)]), HEAD_CHARS)
     }
 }

@@ -50,6 +50,15 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     redacted(&text)
 }
 
+/// So many bytes of a text at most, and a sign where there were more.
+pub fn shortened(mut text: String, bytes: usize) -> String {
+    if text.len() > bytes {
+        text.truncate(text.floor_char_boundary(bytes));
+        text.push('…');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +78,13 @@ mod tests {
         assert_eq!(chain(&Failure::Update(refused())), "failed to update the Service 'i': spec.ports: is taken");
         assert_eq!(chain(&Failure::Repeats(refused())), "Kube error: spec.ports: is taken");
         assert_eq!(chain(&refused()), "spec.ports: is taken");
+    }
+
+    #[test]
+    fn a_text_that_is_cut_says_so() {
+        for (text, shown) in [("abcd", "abcd"), ("abcde", "abcd…"), ("abcé", "abc…"), ("éé", "éé")] {
+            assert_eq!(shortened(text.to_owned(), 4), shown);
+        }
     }
 
     #[test]

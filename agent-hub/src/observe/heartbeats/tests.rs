@@ -1,5 +1,7 @@
 //! Answers in, memory and rows out.
 
+use std::cell::Cell;
+
 use kql::{names::TableName, types::ScalarType};
 use serde_json::json;
 use shared::kusto::ColumnInfo;
@@ -74,6 +76,26 @@ fn an_endpoint_that_is_not_trusted_or_no_endpoint_is_no_partition() {
     );
     let expected = [RefusalReason::NoEndpoint, RefusalReason::FalseClaim, RefusalReason::Foreign];
     assert_eq!(refused, BTreeMap::from(expected.map(|reason| (reason, 1))));
+}
+
+#[test]
+fn a_refusal_that_is_not_told_is_not_written_out() {
+    struct Counted<'a>(&'a Cell<usize>);
+    impl fmt::Display for Counted<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.set(self.0.get() + 1);
+            f.write_str("it is refused")
+        }
+    }
+    let written = Cell::new(0);
+    let mut refusals = Refusals::default();
+    for reason in [RefusalReason::NoEndpoint, RefusalReason::Foreign].repeat(MAX_TOLD) {
+        refusals.add(reason, Counted(&written));
+    }
+    let (told, counts) = refusals.finish();
+    assert_eq!((written.get(), told.len()), (MAX_TOLD, MAX_TOLD + 1));
+    assert_eq!(told[MAX_TOLD], "20 more heartbeat rows are ignored");
+    assert!(counts.values().all(|count| *count == MAX_TOLD), "{counts:?}");
 }
 
 #[test]

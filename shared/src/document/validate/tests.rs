@@ -344,6 +344,7 @@ fn no_secret_of_a_value_that_is_no_endpoint_is_shown() {
     for (value, shown) in [
         ("?sv=2024&sig=hunter2 Password=hunter2", "spec.x = ?sv=2024&sig=… Password=…: must be another"),
         ("Bearer hunter2-hunter2-hunter2", "spec.x = Bearer …: must be another"),
+        (r#"["me:hunter2@x.example"]"#, r#"spec.x = ["…@x.example"]: must be another"#),
     ] {
         assert_eq!(Violation::new("spec.x", value, "must be another").to_string(), shown);
     }
