@@ -164,13 +164,13 @@ pub(crate) async fn until_all_told(test: &TestNamespace, reason: &str, notes: &[
     }
 }
 
-/// The time of this machine's processors so far, and how much of it nobody used; nothing where the machine does not tell, as macOS.
+/// The time of this machine's processors so far, and how much of it nobody used, or whoever gives way to us; nothing where the machine does not tell, as macOS.
 fn processors() -> Option<(u64, u64)> {
     let told = fs::read_to_string("/proc/stat").ok()?;
     // Of guests, which come after these eight, all is in the first two.
     let times = told.lines().next()?.split_whitespace().skip(1).take(8);
     let times: Vec<u64> = times.filter_map(|time| time.parse().ok()).collect();
-    Some((times.iter().sum(), times.get(3)? + times.get(4)?))
+    Some((times.iter().sum(), times.get(1)? + times.get(3)? + times.get(4)?))
 }
 
 /// Whether since then nearly all of the processors was used.
