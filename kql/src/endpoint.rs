@@ -5,9 +5,10 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{literal, secrets::shown};
-
-pub use crate::secrets::without_secrets;
+use crate::{
+    literal,
+    secrets::{shown, without_secrets},
+};
 
 /// `https://host` in lower case without a trailing slash; or, for loopback only, `http[s]://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

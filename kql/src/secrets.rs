@@ -72,10 +72,11 @@ pub fn shown(text: &str, chars: usize) -> String {
     beginning(text, chars).0
 }
 
-/// [`shown`], in one line. Control characters are blanks before anything is looked for: what reads as a name is known as one.
+/// [`shown`], in one line. Of control characters only blanks are left before anything is looked for: what reads as a name or a word is known as one.
 pub fn line(text: &str, chars: usize) -> String {
     // One more than is looked at: else it would not show that the text goes on.
     let head = text.chars().take(LOOKED_AT * chars + 1);
+    let head = head.filter(|c| c.is_whitespace() || !c.is_control());
     shown(&head.map(|c| if c.is_control() { ' ' } else { c }).collect::<String>(), chars)
 }
 
@@ -205,18 +206,31 @@ fn is_in_a_password(text: &str) -> bool {
     text.chars().take(LONGEST_PASSWORD).take_while(|c| !c.is_whitespace()).any(|c| c == '@')
 }
 
-/// What is secret in the words with an `@`, which may be addresses without a scheme.
+/// What is secret in the words with an `@`, which may be addresses without a scheme, or the rest of one whose password has a blank.
 fn addresses_without_scheme(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut begin = 0;
     for word in text.split_inclusive(ends_value) {
         let bare = word.trim_end_matches(ends_value);
-        if bare.contains('@') {
-            found.extend(in_any_address(bare, begin));
+        match bare.find('@') {
+            // The digest of an image.
+            Some(at) if bare[at..].starts_with("@sha256:") => {}
+            Some(at) => {
+                found.extend(in_any_address(bare, begin));
+                found.extend(behind_scheme(&text[..begin]).map(|scheme| scheme..begin + at));
+            }
+            None => {}
         }
         begin += word.len();
     }
     found
+}
+
+/// Where the address begins, behind its scheme, in which a text may end.
+fn behind_scheme(text: &str) -> Option<usize> {
+    let near = text.char_indices().rev().nth(LONGEST_PASSWORD).map_or(0, |(at, _)| at);
+    let begin = near + text[near..].rfind(SCHEME_END)? + SCHEME_END.len();
+    (!text[begin..].contains(|c| QUOTES.contains(&c) || c == '@')).then_some(begin)
 }
 
 /// [`in_address`], with or without a scheme. What stands before the scheme may be another address, which has none. `begin`: where it stands.

@@ -192,6 +192,12 @@ fn what_a_message_quotes_may_be_an_address_without_its_scheme() {
         ("[{endpoint: me:hunter2@a}, {endpoint: https://b}]", "[{endpoint: …@a}, {endpoint: https://b}]"),
         ("[me:hunter2@a,https://b?a=hunter2]", "…@a,https://b?…"),
         ("me:hunter2@x;Application Key=hunter2", "…@x;… Key=…"),
+        // A blank in a password.
+        (r#"["https://me:my hunter2@x"]"#, r#"["https://…@x"]"#),
+        ("endpoint: https://me:my hunter2@x.example # mine", "endpoint: https://…@x.example # mine"),
+        (r#"["https://a.example", "me:hunter2@x"]"#, r#"["https://a.example", "…@x"]"#),
+        // An image by its digest.
+        ("x.azurecr.io/agent@sha256:0123", "x.azurecr.io/agent@sha256:0123"),
     ] {
         assert_eq!(redacted_quotes(text), shown);
     }
@@ -199,8 +205,9 @@ fn what_a_message_quotes_may_be_an_address_without_its_scheme() {
 
 #[test]
 fn a_line_has_no_control_characters_and_none_hides_a_name() {
-    assert_eq!(line("a\r\nb\u{1b}[2J", 32), "a  b [2J");
-    assert_eq!(line("App\u{7}Key=hunter2", 32), "App Key=…");
+    assert_eq!(line("a\r\nb\u{1b}[2J", 32), "a  b[2J");
+    assert_eq!(line("App\u{7}Key=hunter2", 32), "AppKey=…");
+    assert_eq!(line("to https://me:hunt\u{1}er2@x", 32), "to https://…@x");
     assert_eq!(line(&"\n".repeat(1000), 32), " ".repeat(32));
 }
 

@@ -12,7 +12,7 @@ mod twins;
 
 use std::fmt;
 
-use kql::endpoint::without_secrets;
+use kql::secrets::without_secrets;
 use kube::CustomResourceExt;
 use reqwest::Url;
 use serde::Serialize;

@@ -125,7 +125,7 @@ mod tests {
                 "PartitionMetadata.list: it is neither a text, a number nor a boolean",
                 "PartitionMetadata.long: it has more than 256 characters",
                 "PartitionMetadata.two: it holds a control character",
-                "PartitionMetadata.l : it holds a control character",
+                "PartitionMetadata.l: it holds a control character",
             ]
         );
         assert_eq!(parse_metadata(&json!(r#"{"geo":"EU"}"#)).0.len(), 1);

@@ -5,7 +5,7 @@ mod databases;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use kql::endpoint::without_secrets;
+use kql::secrets::without_secrets;
 use serde::Serialize;
 use shared::document::{
     ADXCluster, fingerprint,
