@@ -64,7 +64,7 @@ impl ObjectMemory {
         self.turn = (first + IN_TURN) % versions.len().max(1);
         let is_in_turn = |index: usize| (index + versions.len() - first) % versions.len() < IN_TURN;
         let due = versions.iter().enumerate().filter(|(index, (name, version))| {
-            is_in_turn(*index) || self.groups.get(*name).is_none_or(|(known, _)| known != *version)
+            is_in_turn(*index) || self.groups.get(*name).is_none_or(|(known, _)| known != *version) || !self.knows(name)
         });
         due.map(|(_, (name, _))| name.clone()).collect()
     }
@@ -154,6 +154,11 @@ impl ObjectMemory {
             }
         }
         unknown
+    }
+
+    /// Whether the members of all groups that a database has shown are known. A pass that was dropped may have left some out.
+    fn knows(&self, database: &DatabaseName) -> bool {
+        self.groups.get(database).is_some_and(|(_, groups)| groups.values().all(|hash| self.read.contains_key(hash)))
     }
 
     /// The groups of a database, if it was read.
@@ -326,6 +331,7 @@ mod tests {
         assert_eq!(memory.unknown(&databases, true), [name(0), name(3)], "the others have what these have");
         assert_eq!(memory.unknown(&databases, false), databases);
         assert_eq!(memory.of(&name(0)), None);
+        assert_eq!(memory.due(&versions(&["v1"; 4])), databases, "a pass that ends here leaves them to the next");
 
         let members = r#"["cluster('https://eu.kusto.windows.net').database('Logs')"]"#;
         let rows = [("Logs_Partitions", "a", members), ("Copy", "a", members), ("Mine", "b", "no list")];
