@@ -75,10 +75,12 @@ pub(crate) fn selected(world: &World<'_>, namespace: &str, selector: &LabelSelec
 pub(crate) const DEFAULT_DATABASES: [(&str, TelemetryType); 2] =
     [("Metrics", TelemetryType::Metrics), ("Logs", TelemetryType::Logs)];
 
-/// The databases of a partition that hold telemetry, and of what kind.
+/// The databases of a partition that hold telemetry, and of what kind. One that only lost its `endpoint`, and is another's, was given none.
 pub(crate) fn telemetry(cluster: &ADXCluster) -> Vec<(&str, TelemetryType)> {
     let listed = &cluster.spec.databases;
-    if listed.is_empty() && cluster.spec.endpoint.is_none() {
+    let provision = cluster.status.as_ref().and_then(|status| status.provision.as_ref());
+    let is_made = cluster.spec.endpoint.is_none() && provision.is_some_and(|told| told.state.is_some());
+    if listed.is_empty() && is_made {
         return DEFAULT_DATABASES.to_vec();
     }
     listed.iter().map(|database| (database.database_name.as_str(), database.telemetry_type)).collect()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::Resource as _;
 use serde_json::{Value, json};
-use shared::document::{ADXCluster, ClusterRole, spec::TelemetryType};
+use shared::document::{ADXCluster, ClusterRole, provisioned::ProvisionStatus, spec::TelemetryType};
 
 use crate::{
     api::{Alerter, Collector, Ingestor},
@@ -288,6 +288,11 @@ fn a_cluster_that_azure_made_without_a_list_holds_what_it_was_given() {
         "--metrics-kusto-endpoints=Metrics=https://eu.kusto.windows.net",
         "--logs-kusto-endpoints=Logs=https://eu.kusto.windows.net",
     ];
+    // Somebody else's, of which a person took the endpoint out.
+    let (arguments, why) = told(plan(&ingestor, vec![cluster.clone()], vec![]));
+    assert!(arguments.is_empty() && why.starts_with("NoDatabases: "), "{why}: {arguments:?}");
+    let status = cluster.status.as_mut().expect("it has one");
+    status.provision = Some(ProvisionStatus { state: Some("Running".to_owned()), ..ProvisionStatus::default() });
     assert_eq!(told(plan(&ingestor, vec![cluster], vec![])).0, expected);
 }
 
