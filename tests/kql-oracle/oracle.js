@@ -41,9 +41,19 @@ const kindOf = (node) => node.constructor.$$fullname.replace('Kusto.Language.Syn
 /** A node's children; those that the text leaves out are null in the parser's tree. */
 const children = (node) => Array.from({ length: node.ChildCount }, (_, i) => node.GetChild(i)).filter((child) => child !== null);
 
-function* nodes(root) {
-  yield root;
-  for (const child of children(root)) yield* nodes(child);
+/** A node and all below it, in the order of the text. */
+function nodes(root) {
+  const found = [];
+  const waiting = [root];
+  while (waiting.length > 0) {
+    const node = waiting.pop();
+    found.push(node);
+    for (let i = node.ChildCount - 1; i >= 0; i--) {
+      const child = node.GetChild(i);
+      if (child !== null) waiting.push(child);
+    }
+  }
+  return found;
 }
 
 /** The `$ctorN` below are Bridge.NET's names for overloads; `Kusto.Language.Bridge.d.ts` lists them. */
@@ -86,8 +96,29 @@ function parseAndAnalyze(text, globals) {
   return { Kind, Syntax: root, diagnostics: root.GetContainedDiagnostics(DIAGNOSTICS), ResultType: KustoCode.DetermineResultType(root) };
 }
 
-/** What one text, a query or a single command that stands at `start`, is to Microsoft's parser. */
-function read(text, start, globals) {
+/** What was read, by what was known then. */
+const readings = new Map();
+
+/** So many schemas are remembered, with what was read by them; the oldest is forgotten. What stories send comes to rest after some commands, and is then the same again and again. */
+const MOST_SCHEMAS = 64;
+
+/** What is remembered for a key, made where there is none. */
+function remembered(memory, key, make) {
+  const value = memory.has(key) ? memory.get(key) : make();
+  memory.delete(key);
+  memory.set(key, value);
+  if (memory.size > MOST_SCHEMAS) memory.delete(memory.keys().next().value);
+  return value;
+}
+
+/** What one text, a query or a single command, is to Microsoft's parser. */
+function read(text, globals) {
+  const known = remembered(readings, globals, () => new Map());
+  if (!known.has(text)) known.set(text, readAnew(text, globals));
+  return known.get(text);
+}
+
+function readAnew(text, globals) {
   const code = parseAndAnalyze(text, globals);
   const answer = { kind: code.Kind, ...lists(), columns: null, syntax: code.Syntax };
   for (const d of array(code.diagnostics)) {
@@ -100,11 +131,11 @@ function read(text, start, globals) {
     if (kind === 'CustomCommand') answer.commands.push(node.CommandKind);
     if (kind === 'NameDeclaration' || kind === 'NameReference') {
       answer.names.push(node.SimpleName);
-      answer.nameStarts.push(start + node.TextStart);
+      answer.nameStarts.push(node.TextStart);
     }
     if (node.Kind === Syntax.SyntaxKind.StringLiteralToken) {
       answer.strings.push(node.Value);
-      answer.stringStarts.push(start + node.TextStart);
+      answer.stringStarts.push(node.TextStart);
     }
     if (kind === 'DynamicExpression') dynamicEnd = node.End;
     else if (kind === 'LiteralExpression' && node.Kind !== Syntax.SyntaxKind.StringLiteralExpression && node.TextStart >= dynamicEnd) {
@@ -124,7 +155,7 @@ function isAccepted(kind, answer, text, unresolved) {
 
 /** Adds what an accepted command creates to the session's database, so that later texts can name it. */
 function learn(text, answer, database, globals) {
-  const command = [...nodes(answer.syntax)].find((n) => kindOf(n) === 'CustomCommand');
+  const command = nodes(answer.syntax).find((n) => kindOf(n) === 'CustomCommand');
   const parts = command ? children(command.GetChild(1)) : [];
   const source = (node) => text.slice(node.TextStart, node.End);
   const name = parts.find((n) => kindOf(n) === 'NameDeclaration' || kindOf(n) === 'NameReference')?.SimpleName;
@@ -188,9 +219,7 @@ function sessionSchema({ world = null, session, database }) {
 const globalsBySchema = new Map();
 
 function globalsFor(schema) {
-  const key = JSON.stringify(schema);
-  if (!globalsBySchema.has(key)) globalsBySchema.set(key, globalsOf(schema));
-  return globalsBySchema.get(key);
+  return remembered(globalsBySchema, JSON.stringify(schema), () => globalsOf(schema));
 }
 
 function answer({ kind, text, schema, world, session, database, unresolved = false }) {
@@ -198,10 +227,11 @@ function answer({ kind, text, schema, world, session, database, unresolved = fal
   const isScript = kind === 'command' && SCRIPT.test(text);
   for (const [index, [piece, start]] of [...pieces(kind, text)].entries()) {
     const scope = session === undefined ? schema : sessionSchema({ world, session, database });
-    const one = read(piece, start, globalsFor(scope));
+    const found = read(piece, globalsFor(scope));
+    const shifted = (places) => places.map((place) => start + place);
     // The head of a script is read with a harmless body, whose command is not the caller's.
-    const isHead = isScript && index === 0;
-    if (isHead) one.commands.splice(1, 1);
+    const commands = isScript && index === 0 ? found.commands.slice(0, 1) : found.commands;
+    const one = { ...found, commands, nameStarts: shifted(found.nameStarts), stringStarts: shifted(found.stringStarts) };
     const ok = isAccepted(kind, one, piece, unresolved);
     if (ok && session !== undefined) learn(piece, one, findDatabase(scope, database), globalsFor(scope));
     all.ok &&= ok;

@@ -123,13 +123,17 @@ impl Servers {
     }
 }
 
+/// Any time, as our agents write it. It is part of no name, so that texts which differ in it alone are one to a parser.
+static TIME: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z").expect("a pattern is right"));
+
+const ONE_TIME: &str = "2026-01-01T00:00:00Z";
+
 /// Rows to ingest, which no parser reads, have one time: each text is parsed once.
 fn one_time(text: &str) -> Cow<'_, str> {
-    static TIME: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z").expect("a pattern is right"));
     let rows = text.find("<|").filter(|_| text.starts_with(".ingest inline"));
     let Some((command, rows)) = rows.map(|at| text.split_at(at)) else { return Cow::Borrowed(text) };
-    Cow::Owned(format!("{command}{}", TIME.replace_all(rows, "2026-01-01T00:00:00Z")))
+    Cow::Owned(format!("{command}{}", TIME.replace_all(rows, ONE_TIME)))
 }
 
 /// The recordings in a folder, in order.
@@ -215,10 +219,15 @@ impl Sent {
         Some(format!("'{name}' is a {other}"))
     }
 
-    /// The values of query parameters, as literals: numbers and booleans of JSON are literals as they stand.
+    /// The values of query parameters, as literals: numbers and booleans of JSON are literals as they stand. A `datetime` of any time has one: each pass asks since another.
     fn parameters(&self) -> BTreeMap<String, String> {
         let parameters = self.properties.get("Parameters").and_then(Value::as_object);
-        let literal = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let literal = |value: &Value| {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let time = text.strip_prefix("datetime(").and_then(|text| text.strip_suffix(')'));
+            let is_any = time.and_then(|time| TIME.find(time)).is_some_and(|found| Some(found.as_str()) == time);
+            if is_any { format!("datetime({ONE_TIME})") } else { text }
+        };
         parameters.into_iter().flatten().map(|(name, value)| (name.clone(), literal(value))).collect()
     }
 
