@@ -16,5 +16,6 @@ pub mod process;
 pub mod queries;
 pub mod recordings;
 pub mod telemetry;
+pub mod timing;
 pub mod way_out;
 pub mod witness;

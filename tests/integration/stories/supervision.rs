@@ -15,13 +15,11 @@ use tests::{
     fleet::{Fleet, Pace},
     process::Process,
     telemetry::REGIONS,
+    timing::for_the_most_part,
 };
 use tokio::{process::Command, time};
 
 use crate::support::{SOON, end, federated, until_all_beat_anew, until_printed, until_regions, until_so};
-
-/// How often a stop may be late on a machine that is busy: what is late each time is slow by itself.
-const TRIES: usize = 3;
 
 fn standalone(documents: &[&Path]) -> Process {
     let files = documents.iter().flat_map(|document| ["-f".to_owned(), document.display().to_string()]);
@@ -38,11 +36,14 @@ fn alive(pid: i32) -> bool {
     signal::kill(Pid::from_raw(pid), None).is_ok()
 }
 
-/// A supervisor that is asked to stop does, with all agents, and within five seconds. On a machine that was busy meanwhile another one is asked.
+/// A supervisor that is asked to stop does, with all agents, and within five seconds.
 async fn stops_in_time(by: Signal, has_hanging_agent: bool) {
     let (fleet, mut operator) = federated().await;
-    let mut late = Vec::new();
-    loop {
+    for_the_most_part(1, async |number| {
+        if number > 0 {
+            operator = fleet.start_operator();
+            until_all_run(&operator).await;
+        }
         let agents = children(operator.pid().expect("it runs")).await;
         assert_eq!(agents.len(), 4);
         if has_hanging_agent {
@@ -53,14 +54,9 @@ async fn stops_in_time(by: Signal, has_hanging_agent: bool) {
         assert_eq!(operator.exited_within(SOON).await.code(), Some(0), "{}", operator.output());
         let took = asked.elapsed();
         assert!(!agents.into_iter().any(alive), "agents outlived their supervisor");
-        if took < Duration::from_secs(5) {
-            break;
-        }
-        late.push(took);
-        assert!(late.len() < TRIES, "{late:?}");
-        operator = fleet.start_operator();
-        until_all_run(&operator).await;
-    }
+        if took < Duration::from_secs(5) { Ok(()) } else { Err(format!("it took {took:?}")) }
+    })
+    .await;
     end(fleet, []).await;
 }
 
