@@ -30,9 +30,8 @@ EXISTING_CONTROL_PLANE := $(KUBEBUILDER_ASSETS)$(filter true,$(USE_EXISTING_CLUS
 KSTATUS := tests/kstatus
 export ADX_FEDERATION_KSTATUS := $(ADX_FEDERATION_CACHE)/tools/kstatus-$(shell cat $(KSTATUS)/*.go $(KSTATUS)/go.* | sha256sum | cut -c1-12)
 
-# Stories wait more than they compute. Those of hub and partitions run with what the operator's leave of the processors, which promise more in less time.
+# Stories wait more than they compute.
 STORY_THREADS ?= 4
-STORIES = $(CARGO_TEST) --no-fail-fast --test '$(1)' -- --test-threads=$(STORY_THREADS)
 
 # Always the whole workspace: with a part of it cargo unifies features differently and compiles dependencies again.
 CARGO_TEST := cargo test --workspace --locked --quiet
@@ -99,15 +98,11 @@ azure: judges-install programs ## Microsoft's clients of Azure against our doubl
 
 .PHONY: stories
 stories: judges-install control-plane kstatus programs ## Integration tests: our programs as processes, the operator on a real control plane
-	@recordings=$$(mktemp -d); log=$$(mktemp); outcome=0; hub=; \
-	 trap '[ -z "$$hub" ] || kill -- -$$hub 2> /dev/null || true; rm -rf "$$recordings" "$$log"' EXIT; \
-	 export ADX_FEDERATION_RECORDINGS=$$recordings ADX_FEDERATION_WITNESS=$$recordings/witness; \
-	 echo "Running the stories of hub and partitions in the background; what they say comes after the operator's ..."; \
-	 set -m; nice -n 10 $(call STORIES,s*) > $$log 2>&1 & hub=$$!; set +m; \
-	 $(call STORIES,[!s]*) || outcome=$$?; \
-	 wait $$hub || outcome=$$?; hub=; cat $$log; unset ADX_FEDERATION_WITNESS; \
+	@recordings=$$(mktemp -d); trap 'rm -rf "$$recordings"' EXIT; outcome=0; \
+	 ADX_FEDERATION_RECORDINGS=$$recordings ADX_FEDERATION_WITNESS=$$recordings/witness \
+	   $(CARGO_TEST) --no-fail-fast --test '*' -- --test-threads=$(STORY_THREADS) || outcome=$$?; \
 	 echo "Running benchmarks small, to see that they run ..."; \
-	 BENCH_ROWS=20000 BENCH_DATABASES=1 BENCH_OBJECTS=8 BENCH_PARTITIONS=20 $(CARGO_TEST) --bench figures || outcome=$$?; \
+	 ADX_FEDERATION_RECORDINGS=$$recordings BENCH_ROWS=20000 BENCH_DATABASES=1 BENCH_OBJECTS=8 BENCH_PARTITIONS=20 $(CARGO_TEST) --bench figures || outcome=$$?; \
 	 $(CARGO_TARGET_DIR)/debug/judge-recordings $$recordings || outcome=$$?; tests/no-secrets $$recordings/witness || outcome=$$?; exit $$outcome
 	deploy/images/check $(CARGO_TARGET_DIR)/debug '$(STATIC)'
 	@echo "Running the demo as README.md tells people to ..."

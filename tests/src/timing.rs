@@ -2,22 +2,13 @@
 
 use std::fs;
 
-/// The time of this machine's processors so far, and how much of it nobody used, or whoever gives way to us; nothing where the machine does not tell, as macOS.
+/// The time of this machine's processors so far, and how much of it nobody used; nothing where the machine does not tell, as macOS.
 fn processors() -> Option<(u64, u64)> {
     let told = fs::read_to_string("/proc/stat").ok()?;
     // Of guests, which come after these eight, all is in the first two.
     let times = told.lines().next()?.split_whitespace().skip(1).take(8);
     let times: Vec<u64> = times.filter_map(|time| time.parse().ok()).collect();
-    let giving_way = if niceness()? == 0 { *times.get(1)? } else { 0 };
-    Some((times.iter().sum(), giving_way + times.get(3)? + times.get(4)?))
-}
-
-/// How far this process gives way to others.
-fn niceness() -> Option<i32> {
-    let told = fs::read_to_string("/proc/self/stat").ok()?;
-    // Behind the program's name, which may hold anything.
-    let (_, numbers) = told.rsplit_once(')')?;
-    numbers.split_whitespace().nth(16)?.parse().ok()
+    Some((times.iter().sum(), times.get(3)? + times.get(4)?))
 }
 
 /// Whether since then nearly all of the processors was used.
