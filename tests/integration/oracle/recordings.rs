@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 use tests::oracle::{Kind, Names, Question, Reading, Verdict, difference};
 
-use crate::oracle;
+use crate::{hostile, oracle};
 
 /// Judges requests as if one server had recorded them.
 pub(crate) fn judge(lines: impl IntoIterator<Item = Value>) -> Verdict {
@@ -56,6 +56,21 @@ fn what_a_text_meant_before_it_does_not_mean_elsewhere() {
     assert_eq!((columns("anew"), columns("beside")), (one("a", "long"), one("b", "string")));
     assert!(ask("anew", Kind::Command, ".show table Anew details").ok);
     assert_eq!(columns("nowhere"), (false, Vec::new()));
+}
+
+/// Why judging recordings leaves rows out.
+#[test]
+fn nothing_that_is_ingested_is_read_as_part_of_its_command() {
+    let read = |rows: &str| {
+        let Reading { commands, names, strings, literals, .. } =
+            reading(Kind::Command, &format!(".ingest inline into table ['T'] <|\n{rows}"));
+        (commands, names, strings, literals)
+    };
+    let one = read("row");
+    assert_eq!(one.0, ["IngestInlineIntoTable"]);
+    for rows in hostile().into_iter().chain(["<| .drop table T".to_owned()]) {
+        assert_eq!(read(&rows), one, "{rows:?}");
+    }
 }
 
 /// What is sent has other ports and times in each run.
