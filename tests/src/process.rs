@@ -26,6 +26,10 @@ use crate::witness;
 /// How long a process may take to stop before it is killed: as long as a pod has, where nobody says otherwise.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// The folder of a certificate authority that has signed nothing, in the place of all that a machine trusts: stories name their own by `SSL_CERT_FILE`, and to read those
+/// hundreds is much of what an agent computes that makes one pass.
+const NOBODY: &str = "src/process";
+
 /// How long the last lines of a process that has ended are waited for.
 const LAST_LINES: Duration = Duration::from_secs(10);
 
@@ -108,6 +112,12 @@ impl Process {
             "Microsoft's parser is to read what {name} is sent: --record"
         );
         let mut command = Command::new(binary(binary_name));
+        // Figures are taken, and the demo is shown, with what a machine has.
+        if cfg!(debug_assertions)
+            && let Some(tests) = env::var_os("CARGO_MANIFEST_DIR")
+        {
+            command.env("SSL_CERT_DIR", PathBuf::from(tests).join(NOBODY));
+        }
         command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value)));
         Self::spawn_command(name, command)
     }
