@@ -7,7 +7,7 @@ mod tokens;
 
 use std::{
     io::{self, BufRead as _, BufReader, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 pub use recordings::{Names, PLANNED, Verdict, judge_if_watched};
 pub use tokens::{difference, is_read};
+
+use crate::docs;
 
 /// What a text is meant to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -119,7 +121,7 @@ pub struct Oracle {
 }
 
 fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("kql-oracle/oracle.js")
+    docs::root().join("tests/kql-oracle/oracle.js")
 }
 
 impl Oracle {

@@ -17,6 +17,7 @@ use kube::{
 use serde_json::{Value, json};
 use tests::{
     cluster::{Kubectl, OperatorOptions, PATIENCE, TestNamespace, message_of, objects_of, rights_of},
+    docs,
     logs::assert_json,
 };
 use tokio::time;
@@ -28,7 +29,7 @@ use crate::{
 };
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize")
+    docs::root().join("deploy/kustomize")
 }
 
 /// The files that a kustomization reads, those of other kustomizations that it names included. kubectl refuses a file outside of its kustomization's folder.

@@ -7,7 +7,6 @@ mod recordings;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, iter,
-    path::Path,
     sync::{Mutex, MutexGuard, OnceLock},
     thread,
     time::Duration,
@@ -27,7 +26,10 @@ use kql::{
     },
     types::ScalarType,
 };
-use tests::oracle::{Kind, Oracle, PLANNED, Question, Reading, difference};
+use tests::{
+    docs,
+    oracle::{Kind, Oracle, PLANNED, Question, Reading, difference},
+};
 
 /// A process for all that is asked outside of a session. It ends with this program, when its input closes.
 pub(crate) fn oracle() -> MutexGuard<'static, Oracle> {
@@ -435,7 +437,7 @@ fn what_is_not_kusto_is_refused() {
 /// The snapshot of the crate `kql` is the reviewed list of every statement that our programs send.
 #[test]
 fn every_statement_of_ours_is_accepted() {
-    let snapshots = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kql/src/statements/snapshots");
+    let snapshots = docs::root().join("kql/src/statements/snapshots");
     let path = snapshots.join("kql__statements__tests__every_statement_renders_as_reviewed.snap");
     let snapshot = fs::read_to_string(path).expect("the snapshot exists");
     let (_, statements) = snapshot.split_once("\n---\n").expect("a snapshot has a header");

@@ -8,7 +8,7 @@ use nix::{
     sys::signal::{self, Signal},
     unistd::Pid,
 };
-use tests::{loopback, process::Process, telemetry::REGIONS};
+use tests::{docs, loopback, process::Process, telemetry::REGIONS};
 use tokio::{process::Command, time};
 
 use crate::support::{SOON, judge};
@@ -181,11 +181,18 @@ async fn is_gone(pid: &str) -> bool {
 
 #[tokio::test]
 async fn make_demo_ends_after_the_queries_only_where_that_is_asked_for() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let folder = docs::root();
     for (variable, is_once) in [(None, false), (Some("ONCE="), false), (Some("ONCE=0"), false), (Some("ONCE=1"), true)]
     {
-        let arguments = ["-n", "-C", folder, "demo"].into_iter().chain(variable);
-        let printed = Command::new("make").args(arguments).env_remove("MAKEFLAGS").env_remove("ONCE").output().await;
+        let arguments = ["-n", "demo"].into_iter().chain(variable);
+        let printed = Command::new("make")
+            .arg("-C")
+            .arg(&folder)
+            .args(arguments)
+            .env_remove("MAKEFLAGS")
+            .env_remove("ONCE")
+            .output()
+            .await;
         let printed = printed.expect("make runs");
         let text = String::from_utf8_lossy(&printed.stdout);
         assert!(printed.status.success() && text.contains("/debug/demo"), "{text}");
@@ -195,7 +202,7 @@ async fn make_demo_ends_after_the_queries_only_where_that_is_asked_for() {
 
 #[tokio::test]
 async fn whatever_make_fetches_or_builds_lives_in_one_folder() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let folder = docs::root();
     let inherited = [
         "CARGO_TARGET_DIR",
         "PIP_CACHE_DIR",
@@ -205,7 +212,7 @@ async fn whatever_make_fetches_or_builds_lives_in_one_folder() {
         "ADX_FEDERATION_CONTROL_PLANE",
     ];
     let mut make = Command::new("make");
-    make.args(["-pn", "-C", folder, "help"]).env_remove("MAKEFLAGS").env("ADX_FEDERATION_CACHE", "/x");
+    make.args(["-pn", "help", "-C"]).arg(folder).env_remove("MAKEFLAGS").env("ADX_FEDERATION_CACHE", "/x");
     // What `make stories` has set for this program must not be what is looked at.
     for variable in inherited {
         make.env(variable, "/elsewhere");

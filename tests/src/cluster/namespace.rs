@@ -20,7 +20,7 @@ use super::{
     kubelet::{AGENT_IMAGE, Kubelet},
     objects::{apply_yaml, objects_of},
 };
-use crate::{loopback, process::Process, witness};
+use crate::{docs, loopback, process::Process, witness};
 
 /// How long anything may take to come true, on a machine that is slow and at times busy for seconds.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -176,8 +176,7 @@ impl TestNamespace {
 
     /// The operator's service account in this namespace, with exactly the rights that `deploy/kustomize` grants.
     async fn install_rbac(&self) {
-        let path = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize/rbac.yaml");
-        let text = std::fs::read_to_string(path).expect("the manifests are in the repository");
+        let text = docs::read("deploy/kustomize/rbac.yaml");
         // Namespaces of stories live side by side, so the cluster-scoped binding is named after the namespace.
         let text = text.replace("namespace: adx-federation", &format!("namespace: {}", self.name)).replace(
             "kind: ClusterRoleBinding\nmetadata:\n  name: adx-federation-operator",

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tests::{
     azure::{AzureDouble, AzureOptions},
     cluster::{OperatorOptions, PATIENCE, TestNamespace},
+    docs,
 };
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -24,7 +25,7 @@ use super::{
 };
 
 fn tool(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("arm").join(name)
+    docs::root().join("tests/arm").join(name)
 }
 
 /// Prism in front of an address, and its own. It lives as long as its standard input.
