@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time;
@@ -146,7 +147,7 @@ async fn at_those_who_are_known(fault: Value, goes_on: bool) -> (TempDir, Vec<St
     let is_right = || is_right(&hub);
     let converges = if goes_on {
         let mut agent = hub.agent();
-        let settles = hub.settles(&agent, 0, UNTIL_RIGHT, is_right).await;
+        let settles = hub.settles(&agent, Timestamp::MIN, UNTIL_RIGHT, is_right).await;
         agent.stop().await;
         settles
     } else {

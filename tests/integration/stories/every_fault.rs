@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -76,14 +77,14 @@ async fn at_every_request(kind: usize, fault: Value) -> (TempDir, Vec<&'static s
         if hub.sent_with(request) > sent {
             met.push(request);
         }
-        let log = agent.as_ref().map_or(0, |agent| agent.output().len());
         hub.fail(&json!([]));
+        let ended = Timestamp::now();
         assert_eq!(hub.has_kept_the_live().await, Ok(()), "{fault} at {request}: {output}");
         let is_right = || is_right(&hub, with, &undisturbed);
         let converges = match agent {
             Some(mut agent) => {
                 // One more may be under way.
-                let settles = hub.settles(&agent, log, UNTIL_RIGHT + 1, is_right).await;
+                let settles = hub.settles(&agent, ended, UNTIL_RIGHT + 1, is_right).await;
                 agent.stop().await;
                 settles
             }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    env,
     fmt::Display,
     fs::{self, File},
     io::{Read as _, Seek as _, SeekFrom},
@@ -56,9 +57,9 @@ pub(crate) fn faults() -> Vec<Value> {
 }
 
 /// Whether the round in which a kind of fault, by its place in [`faults`], is at a request, by its place among those, shows twenty quiet passes. After each kind at each
-/// request they would be minutes of work for the hub: so each kind has its turn at some request, and each request with some kind.
+/// request they would be minutes of work for the hub: so each kind has its turn at some request, and each request with some kind; with `ADX_FEDERATION_ALL_TURNS`, all do.
 pub(crate) fn has_turn(kind: usize, round: usize) -> bool {
-    round % faults().len() == kind
+    round % faults().len() == kind || env::var_os("ADX_FEDERATION_ALL_TURNS").is_some()
 }
 
 /// Stories side by side: most of the time of each is spent in waiting before something is sent again. One that fails fails the test.
@@ -398,12 +399,11 @@ impl Hub {
         }
     }
 
-    /// The fault is over, and an agent goes on: after so many more passes than it had made when it had printed `log` bytes, all is as it should be, and in twenty after
-    /// those nothing is written.
+    /// The fault is over, and an agent goes on: once so many passes have ended since then, all is as it should be, and in twenty after those nothing is written.
     pub(crate) async fn settles<F>(
         &self,
         agent: &Process,
-        log: usize,
+        since: Timestamp,
         within: usize,
         is_complete: impl Fn() -> F,
     ) -> Result<(), String>
@@ -412,7 +412,9 @@ impl Hub {
     {
         let deadline = time::Instant::now() + Duration::from_secs(600);
         let passes = loop {
-            let passes: Vec<Pass> = agent.output_after(log).lines().filter_map(Pass::read).collect();
+            let mut passes: Vec<Pass> = agent.output().lines().filter_map(Pass::read).collect();
+            // What it prints may be read late on a busy machine.
+            passes.retain(|pass| pass.at > since);
             if passes.len() >= within + QUIET {
                 break passes;
             }

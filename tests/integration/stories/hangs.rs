@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::json;
 use shared::{
     document::{hub_config, load_document},
@@ -92,7 +93,7 @@ async fn a_request_of_a_pass_that_is_never_answered_is_given_up_and_nobody_is_re
             assert!(exit == Exit::Held && is_incomplete, "{exit:?} {metrics}");
             assert_eq!(hub.content().await, before, "{status:#}");
             let mut agent = hub.agent();
-            let settles = hub.settles(&agent, 0, UNTIL_RIGHT, is_right).await;
+            let settles = hub.settles(&agent, Timestamp::MIN, UNTIL_RIGHT, is_right).await;
             agent.stop().await;
             settles
         } else {

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::kusto::KustoServer;
@@ -168,7 +169,7 @@ async fn at_every_request(kind: usize, fault: Value, new: String) -> TempDir {
         let converges = if has_turn(kind, round) {
             // A new one: whoever has failed its canary query is not asked again by the same agent for a minute.
             let mut agent = world.hub.agent();
-            let settles = world.hub.settles(&agent, 0, UNTIL_RIGHT, is_right).await;
+            let settles = world.hub.settles(&agent, Timestamp::MIN, UNTIL_RIGHT, is_right).await;
             agent.stop().await;
             settles
         } else {
