@@ -129,7 +129,7 @@ static TIME: LazyLock<Regex> =
 
 const ONE_TIME: &str = "2026-01-01T00:00:00Z";
 
-/// What is ingested, which no parser reads, is one row: a command is parsed once, whatever it brings. That hostile rows are read as none is shown of our statements.
+/// What is ingested, which no parser reads, is one row: a command is parsed once, whatever it brings. That it reads nothing in hostile rows is a test (`integration/oracle`).
 fn one_row(text: &str) -> Cow<'_, str> {
     let rows = text.find("<|").filter(|_| text.starts_with(".ingest inline"));
     rows.map_or(Cow::Borrowed(text), |at| Cow::Owned(format!("{}<|\nrow", &text[..at])))
