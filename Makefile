@@ -157,7 +157,7 @@ generate: ## Write the files that are generated and committed
 	@mkdir -p deploy/crds
 	cargo build --workspace --bins --locked
 	$(CARGO_TARGET_DIR)/debug/operator crds > deploy/crds/crds.yaml
-	GENERATE=1 $(CARGO_TEST) --lib document::schema
+	ADX_FEDERATION_GENERATE=1 $(CARGO_TEST) --lib document::schema
 
 .PHONY: generated
 generated: ## Check that the generated files are those that `make generate` writes (after `build`)

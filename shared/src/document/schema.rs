@@ -170,11 +170,11 @@ mod tests {
         schema
     }
 
-    /// With `GENERATE` it is written instead, as `make generate` does.
+    /// With `ADX_FEDERATION_GENERATE` it is written instead, as `make generate` does.
     #[test]
     fn the_schema_is_that_of_the_definition() {
         let schema = of_the_definition();
-        if env::var_os("GENERATE").is_some() {
+        if env::var_os("ADX_FEDERATION_GENERATE").is_some() {
             fs::write("src/document/schema.json", format!("{schema}\n")).unwrap();
         } else {
             assert_eq!(*DOCUMENT, schema, "run `make generate` and commit what it writes");
