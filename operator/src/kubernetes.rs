@@ -88,6 +88,9 @@ const CONCURRENT_CLUSTERS: u16 = 64;
 /// How often missing definitions are looked for.
 const LOOK_FOR_CRDS: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether the API server refuses a watch.
+const LOOK_AT_WATCHES: Duration = Duration::from_secs(5);
+
 /// How long reconciles that are under way may take after the stop. With the release of the lease it stays below five seconds.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -246,12 +249,13 @@ async fn lead_until(work: Work<'_>, admin: &Admin, mut standing: watch::Receiver
     let synced = watches.synced.clone();
     let controllers = run_controllers(&context, ends, &term);
     let readiness = async {
-        while !synced.all() {
-            admin.set_ready(false, format!("{} watches are synced", synced.progress()));
-            time::sleep(Duration::from_millis(50)).await;
+        loop {
+            match synced.lacks() {
+                Some(why) => admin.set_ready(false, why),
+                None => admin.set_ready(true, "leading, and all watches are synced"),
+            }
+            time::sleep(if synced.is_filled() { LOOK_AT_WATCHES } else { Duration::from_millis(50) }).await;
         }
-        admin.set_ready(true, "leading, and all watches are synced");
-        future::pending::<()>().await;
     };
     let ending = async {
         tokio::select! {

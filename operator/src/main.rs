@@ -2,7 +2,7 @@
 
 use std::{env, net::SocketAddr, num::NonZeroU32, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 use operator::{
     azure::{ArmEndpoint, AzureSettings, Place},
     kubernetes::{self, Azure, Environment, Images, Settings},
@@ -39,7 +39,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct RunArgs {
     /// Watch this namespace only; all without it
-    #[arg(long, value_name = "NAMESPACE", env = "ADX_FEDERATION_NAMESPACE")]
+    #[arg(long, value_name = "NAMESPACE", value_parser = text(), env = "ADX_FEDERATION_NAMESPACE")]
     namespace: Option<String>,
 
     /// Labels of this cluster, which criteriaExpression may ask for; Ingestors are told all of them, Collectors `region` and `cluster`, Alerters `region`
@@ -51,6 +51,7 @@ struct RunArgs {
         long,
         value_name = "IMAGE",
         default_value = "ghcr.io/azure/adx-mon/ingestor:latest",
+        value_parser = text(),
         env = "ADX_FEDERATION_INGESTOR_IMAGE"
     )]
     ingestor_image: String,
@@ -60,6 +61,7 @@ struct RunArgs {
         long,
         value_name = "IMAGE",
         default_value = "ghcr.io/azure/adx-mon/collector:latest",
+        value_parser = text(),
         env = "ADX_FEDERATION_COLLECTOR_IMAGE"
     )]
     collector_image: String,
@@ -69,20 +71,21 @@ struct RunArgs {
         long,
         value_name = "IMAGE",
         default_value = "ghcr.io/azure/adx-mon/alerter:latest",
+        value_parser = text(),
         env = "ADX_FEDERATION_ALERTER_IMAGE"
     )]
     alerter_image: String,
 
     /// The image of agents; the operator's own without it, read from its pod (POD_NAME, POD_NAMESPACE)
-    #[arg(long, value_name = "IMAGE", env = "ADX_FEDERATION_AGENT_IMAGE")]
+    #[arg(long, value_name = "IMAGE", value_parser = text(), env = "ADX_FEDERATION_AGENT_IMAGE")]
     agent_image: Option<String>,
 
     /// The namespace of the lease that one of several operators holds; POD_NAMESPACE or the kubeconfig's without it
-    #[arg(long, value_name = "NAMESPACE", env = "ADX_FEDERATION_LEASE_NAMESPACE")]
+    #[arg(long, value_name = "NAMESPACE", value_parser = text(), env = "ADX_FEDERATION_LEASE_NAMESPACE")]
     lease_namespace: Option<String>,
 
     /// The name of that lease
-    #[arg(long, value_name = "NAME", default_value = "adx-federation-operator", env = "ADX_FEDERATION_LEASE_NAME")]
+    #[arg(long, value_name = "NAME", default_value = "adx-federation-operator", value_parser = text(), env = "ADX_FEDERATION_LEASE_NAME")]
     lease_name: String,
 
     /// Accept clusters on loopback addresses: for development, since in a cluster every pod has a loopback of its own
@@ -105,27 +108,27 @@ struct AzureArgs {
     azure_credential: Option<AzureCredential>,
 
     /// The client id of that identity; the environment's, or the system-assigned identity, without it
-    #[arg(long, value_name = "ID", env = "ADX_FEDERATION_AZURE_CLIENT_ID")]
+    #[arg(long, value_name = "ID", value_parser = text(), env = "ADX_FEDERATION_AZURE_CLIENT_ID")]
     azure_client_id: Option<String>,
 
     /// The subscription of clusters that name none; the machine's without it
-    #[arg(long, value_name = "ID", env = "ADX_FEDERATION_AZURE_SUBSCRIPTION")]
+    #[arg(long, value_name = "ID", value_parser = text(), env = "ADX_FEDERATION_AZURE_SUBSCRIPTION")]
     azure_subscription: Option<String>,
 
     /// The resource group of clusters that name none; adx-mon-<location> without it
-    #[arg(long, value_name = "NAME", env = "ADX_FEDERATION_AZURE_RESOURCE_GROUP")]
+    #[arg(long, value_name = "NAME", value_parser = text(), env = "ADX_FEDERATION_AZURE_RESOURCE_GROUP")]
     azure_resource_group: Option<String>,
 
     /// The region of clusters that name none; the machine's without it
-    #[arg(long, value_name = "LOCATION", env = "ADX_FEDERATION_AZURE_LOCATION")]
+    #[arg(long, value_name = "LOCATION", value_parser = text(), env = "ADX_FEDERATION_AZURE_LOCATION")]
     azure_location: Option<String>,
 
     /// Azure Resource Manager's address; the cloud's without it
-    #[arg(long, value_name = "URL", env = "ADX_FEDERATION_AZURE_ENDPOINT")]
+    #[arg(long, value_name = "URL", value_parser = text(), env = "ADX_FEDERATION_AZURE_ENDPOINT")]
     azure_endpoint: Option<String>,
 
     /// What tokens for that address must be for; the address itself without it
-    #[arg(long, value_name = "URL", requires = "azure_endpoint", env = "ADX_FEDERATION_AZURE_AUDIENCE")]
+    #[arg(long, value_name = "URL", requires = "azure_endpoint", value_parser = text(), env = "ADX_FEDERATION_AZURE_AUDIENCE")]
     azure_audience: Option<String>,
 
     /// The instance metadata service, which says where this machine is
@@ -193,6 +196,11 @@ impl AzureArgs {
             interval: self.azure_interval,
         }))
     }
+}
+
+/// A text that says something. An empty one is mostly a variable that was to be set: without a namespace it would be all of them.
+fn text() -> NonEmptyStringValueParser {
+    NonEmptyStringValueParser::new()
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -444,6 +452,17 @@ mod tests {
             let agent = Agent::try_parse_from(started).unwrap().common;
             assert_eq!(agent.trust(), HostTrust { cloud: own.cloud, suffixes: own.trusted_suffix });
             assert_eq!(agent.log_format, own.log_format);
+        }
+    }
+
+    #[test]
+    fn what_is_given_as_an_empty_text_is_refused() {
+        let all = Args::command();
+        let run = all.find_subcommand("run").unwrap();
+        for flag in run.get_arguments().filter(|flag| flag.get_action().takes_values()) {
+            let name = format!("--{}", flag.get_long().unwrap());
+            let refused = Args::try_parse_from(["operator", "run", &format!("{name}=")]).unwrap_err().to_string();
+            assert!(refused.contains(&name), "{refused}");
         }
     }
 

@@ -180,6 +180,36 @@ mod tests {
     }
 
     #[test]
+    fn whatever_changes_a_collectors_configuration_rolls_its_pods_and_nothing_else_does() {
+        let parts = collector::CollectorParts {
+            image: "x/collector".to_owned(),
+            endpoint: "https://a".to_owned(),
+            region: "a".to_owned(),
+            cluster: "a".to_owned(),
+            pods: None,
+        };
+        let configured = |parts| {
+            let Build { supports, workload, .. } = collector::collector(&owner(Kind::Collector, "co"), parts);
+            let files = supports.iter().find_map(|child| child.content.pointer("/data/config.toml")).cloned();
+            let annotation = "/spec/template/metadata/annotations/adx-mon.azure.com~1config";
+            let hash = workload.unwrap().content.pointer(annotation).cloned();
+            (files.unwrap(), hash.unwrap())
+        };
+        let (file, hash) = configured(&parts);
+        for other in [
+            collector::CollectorParts { endpoint: "https://b".to_owned(), ..parts.clone() },
+            collector::CollectorParts { region: "b".to_owned(), ..parts.clone() },
+            collector::CollectorParts { cluster: "b".to_owned(), ..parts.clone() },
+        ] {
+            let (other_file, other_hash) = configured(&other);
+            assert!(other_file != file && other_hash != hash, "{other:?}");
+        }
+        let elsewhere =
+            collector::CollectorParts { image: "x/other".to_owned(), pods: Some(policy()), ..parts.clone() };
+        assert_eq!(configured(&elsewhere), (file, hash));
+    }
+
+    #[test]
     fn an_alerters_objects_are_as_reviewed() {
         let parts = alerter::AlerterParts {
             image: "x/alerter:2".to_owned(),

@@ -125,7 +125,9 @@ impl Context {
         metrics: OperatorMetrics,
         azure: Option<Arc<Azure>>,
     ) -> Arc<Self> {
-        let (memory, started) = (Mutex::default(), Timestamp::now());
+        // An agent tells when its pass was in whole seconds.
+        let started = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+        let memory = Mutex::default();
         Arc::new(Self { client, settings, stores, recorder, metrics, azure, memory, started })
     }
 

@@ -6,6 +6,7 @@ mod criteria;
 mod faults;
 mod fixed;
 mod overruled;
+mod refused;
 mod server;
 mod unready;
 

@@ -4,16 +4,14 @@
 //! changes costs one reconcile, and memory holds no copies of children: a reconcile reads what it compares from the API server.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Debug,
     hash::{DefaultHasher, Hash, Hasher as _},
     marker::PhantomData,
     mem,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use futures::{StreamExt as _, channel::mpsc};
@@ -36,7 +34,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use shared::{document::ADXCluster, runtime::chain};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     child::{COMPONENT, INSTANCE, Kind, MANAGED_BY, NAMESPACE, is_applied_by_us},
@@ -86,22 +84,86 @@ impl Queues {
     }
 }
 
-/// How many watches have had their first complete list.
+/// A watch that is refused is tried again within a minute; one that is not refused any more may have nothing to tell.
+const REFUSED: Duration = Duration::from_secs(90);
+
+/// Which watches have had their first complete list, and which the API server refuses. A connection that breaks is no refusal: the watch goes on where it was.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Synced {
     started: usize,
-    done: Arc<AtomicUsize>,
+    sights: Arc<Mutex<Sights>>,
+}
+
+#[derive(Debug, Default)]
+struct Sights {
+    done: usize,
+    /// By kind: when it was refused last, and why.
+    refused: BTreeMap<String, (Instant, String)>,
 }
 
 impl Synced {
-    /// Whether all have.
-    pub(crate) fn all(&self) -> bool {
-        self.done.load(Ordering::Acquire) >= self.started
+    /// Whether all have had their list.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.sights().done >= self.started
     }
 
-    /// `3 of 17`
-    pub(crate) fn progress(&self) -> String {
-        format!("{} of {}", self.done.load(Ordering::Acquire), self.started)
+    /// Why not everything is seen; `None` where it is.
+    pub(crate) fn lacks(&self) -> Option<String> {
+        let Sights { done, refused } = &*self.sights();
+        let refused = refused.iter().filter(|(_, (at, _))| at.elapsed() < REFUSED);
+        let refused = refused.map(|(kind, (_, why))| format!("the API server refuses the watch of {kind}: {why}"));
+        let few = (*done < self.started).then(|| format!("{done} of {} watches are synced", self.started));
+        let lacks: Vec<String> = few.into_iter().chain(refused).collect();
+        (!lacks.is_empty()).then(|| lacks.join("; "))
+    }
+
+    fn sights(&self) -> MutexGuard<'_, Sights> {
+        self.sights.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// What one watch tells of itself.
+struct Sight {
+    kind: String,
+    synced: Synced,
+    had_list: bool,
+    is_refused: bool,
+}
+
+impl Sight {
+    /// Takes in what comes of the watch.
+    fn note<K>(&mut self, event: &Result<Event<K>, watcher::Error>) {
+        match event {
+            // A list that begins may yet be refused.
+            Ok(Event::Init) => {}
+            Ok(event) => {
+                if mem::take(&mut self.is_refused) {
+                    self.synced.sights().refused.remove(&self.kind);
+                }
+                if matches!(event, Event::InitDone) && !mem::replace(&mut self.had_list, true) {
+                    self.synced.sights().done += 1;
+                }
+            }
+            Err(error) => {
+                let why = chain(error);
+                tracing::warn!(kind = self.kind, error = why, "a watch broke off and is begun again");
+                if is_refusal(error) {
+                    self.is_refused = true;
+                    self.synced.sights().refused.insert(self.kind.clone(), (Instant::now(), why));
+                }
+            }
+        }
+    }
+}
+
+/// Whether the API server does not let us watch, or knows nothing of what is watched.
+fn is_refusal(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status)) => [401, 403, 404].contains(&status.code),
+        _ => false,
     }
 }
 
@@ -158,12 +220,9 @@ impl Watches {
         self.tasks.join_next().await;
     }
 
-    fn started(&mut self) -> impl FnOnce() + Send + use<> {
+    fn started(&mut self, kind: &str) -> Sight {
         self.synced.started += 1;
-        let done = Arc::clone(&self.synced.done);
-        move || {
-            done.fetch_add(1, Ordering::AcqRel);
-        }
+        Sight { kind: kind.to_owned(), synced: self.synced.clone(), had_list: false, is_refused: false }
     }
 
     /// Watches one of our kinds: keeps its objects, queues those that changed, and tells others in the namespace where it concerns them.
@@ -175,13 +234,14 @@ impl Watches {
         queues: &Queues,
         tell: impl Fn(Option<&str>) + Send + Sync + 'static,
     ) {
-        let (queues, mut first) = (queues.clone(), Some(self.started()));
+        let (queues, mut sight) = (queues.clone(), self.started(K::KIND.as_str()));
         self.tasks.spawn(async move {
             let read =
                 watcher(api, watcher::Config::default()).default_backoff().modify(forget_managed_fields::<Stored<K>>);
             let mut events = pin!(reflector(writer, read));
             let mut seen = Seen::default();
             while let Some(event) = events.next().await {
+                sight.note(&event);
                 match event {
                     Ok(Event::Apply(object)) => {
                         let (own, told) = seen.changed(&object);
@@ -206,16 +266,8 @@ impl Watches {
                             queues.send(K::KIND, object.namespace().as_deref(), &object.name_any());
                             tell(object.namespace().as_deref());
                         }
-                        if let Some(done) = first.take() {
-                            done();
-                        }
                     }
-                    Ok(Event::Init | Event::InitApply(_)) => {}
-                    Err(error) => tracing::warn!(
-                        kind = K::KIND.as_str(),
-                        error = chain(&error),
-                        "a watch broke off and is begun again"
-                    ),
+                    Ok(Event::Init | Event::InitApply(_)) | Err(_) => {}
                 }
             }
         });
@@ -226,7 +278,7 @@ impl Watches {
     where
         C: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        let (queues, mut first) = (queues.clone(), Some(self.started()));
+        let (queues, mut sight) = (queues.clone(), self.started(&C::kind(&())));
         let (made, resource) = (made.cloned(), Arc::new(ApiResource::erase::<C>(&())));
         self.tasks.spawn(async move {
             let place = |(namespace, name): &Named| Place {
@@ -246,6 +298,7 @@ impl Watches {
             let mut before = HashMap::new();
             let tell = |owner: &OwnerName| queues.send(owner.0, owner.1.as_deref(), &owner.2);
             while let Some(event) = events.next().await {
+                sight.note(&event);
                 match event {
                     Ok(Event::Apply(object) | Event::InitApply(object)) => {
                         let owner = owner_of(&object.metadata);
@@ -278,11 +331,8 @@ impl Watches {
                             }
                             tell(&owner);
                         }
-                        if let Some(done) = first.take() {
-                            done();
-                        }
                     }
-                    Err(error) => tracing::warn!(kind = %C::kind(&()), error = chain(&error), "a watch broke off and is begun again"),
+                    Err(_) => {}
                 }
             }
         });

@@ -295,6 +295,19 @@ async fn pods_satisfy_the_restricted_profile_where_their_component_allows_it() {
         &COMPONENTS.replace("name: c}\nspec: {}", "name: c}\nspec: {ingestorEndpoint: 'https://i.example.com'}"),
     )
     .await;
+    // People are told of each.
+    let readme = docs::read("README.md");
+    let told = readme.split("\n\n").find(|paragraph| paragraph.starts_with("**Pod Security**")).expect("it is told");
+    for (violation, words) in [
+        ("\"hostPath\"", "all host paths"),
+        ("\"ca-certs\"", "read the node's certificates"),
+        ("\"varlog\"", "the collector its logs"),
+        ("hostPort 3100", "port 3100 of its node (a `hostPort`)"),
+        ("runAsNonRoot", "its image's user, which nothing says is not root"),
+    ] {
+        let is_forbidden = VIOLATIONS.iter().any(|(_, _, violations)| violations.contains(violation));
+        assert!(is_forbidden && told.replace('\n', " ").contains(words), "{violation}: {told}");
+    }
     // All that the profile forbids them: a capability that is not dropped, or no seccomp profile, would stand beside it.
     for (kind, name, violations) in VIOLATIONS {
         let told = test.until_condition(kind, name, "Ready", "False", "FailedCreate").await;

@@ -21,7 +21,7 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
-    Api, Client, Config,
+    Api, Client, Config, ResourceExt as _,
     api::{ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
@@ -176,6 +176,11 @@ impl ControlPlane {
 
     async fn start_controllers(&self) {
         let Some((folder, children)) = &self.folder else { return };
+        // They look for kinds to collect as they start, and only now and then after that.
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client().await);
+        let there = definitions.list_metadata(&ListParams::default()).await.expect("the API server lists the CRDs");
+        let ours = there.iter().filter(|definition| definition.name_any().ends_with(".adx-mon.azure.com"));
+        assert_eq!(ours.count(), 4, "the CRDs come before the controllers");
         let file = |name: &str| folder.join(name).display().to_string();
         self.write_kubeconfig(&folder.join("admin.yaml"));
         let [secure, _, _] = free_ports();

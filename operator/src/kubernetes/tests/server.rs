@@ -73,6 +73,8 @@ struct Stored {
     faults: Vec<(Write, Fault)>,
     /// A plural of which nobody is told, and what is to be told.
     held: Option<(String, Vec<Value>)>,
+    /// A plural that nobody may watch, nor list.
+    refused: Option<String>,
     /// What admission makes of an object that is written: where, and what; without it, something else each time.
     admission: Vec<(Key, &'static str, Option<Value>)>,
     /// How often each plural was listed.
@@ -192,6 +194,18 @@ impl Server {
     /// From now on the watches of a plural are behind.
     pub(super) fn hold_watches(&self, plural: &str) {
         self.stored().held = Some((plural.to_owned(), Vec::new()));
+    }
+
+    /// From now on the watches of a plural are refused, and those that there are end.
+    pub(super) fn refuse_watches(&self, plural: &str) {
+        let mut stored = self.stored();
+        stored.watches.retain(|(watched, _)| watched != plural);
+        stored.refused = Some(plural.to_owned());
+    }
+
+    /// They are not any more.
+    pub(super) fn allow_watches(&self) {
+        self.stored().refused = None;
     }
 
     /// They catch up.
@@ -384,6 +398,9 @@ async fn answer(State(server): State<Server>, method: Method, uri: Uri, body: By
 fn read(server: &Server, uri: &Uri) -> Response {
     let (plural, name, _) = place(uri.path());
     let Some(name) = name else {
+        if server.stored().refused.as_ref() == Some(&plural) {
+            return failure(403);
+        }
         let is_watch = uri.query().is_some_and(|query| query.contains("watch=true"));
         return if is_watch { watch(server, plural) } else { list(server, &plural, uri) };
     };
@@ -454,6 +471,7 @@ fn watch(server: &Server, plural: String) -> Response {
 
 fn failure(status: u16) -> Response {
     let reason = match status {
+        403 => "Forbidden",
         404 => "NotFound",
         409 => "Conflict",
         422 => "Invalid",
