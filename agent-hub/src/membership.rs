@@ -111,7 +111,7 @@ pub enum Darkness {
 /// A guard, and since when it holds or does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RememberedGuard {
-    /// Whether it held in the last pass that saw everything.
+    /// Whether it held in the last pass.
     pub is_active: bool,
     /// When that began.
     pub since: Timestamp,
@@ -126,7 +126,7 @@ pub struct Membership {
     pub partitions: BTreeMap<ClusterEndpoint, Remembered>,
     /// Scopes that were dark a short while ago.
     pub darkness: BTreeMap<Scope, Darkness>,
-    /// Guards that hold or held a short while ago, for `federation_status()`.
+    /// Guards that hold or have held, for `federation_status()`.
     pub guards: BTreeMap<GuardReason, RememberedGuard>,
     /// What the hub lacked when it was last known, for the same.
     pub missing: MissingDatabases,
@@ -236,14 +236,8 @@ impl Membership {
         self.partitions.values_mut().for_each(|remembered| remembered.silent_since = None);
     }
 
-    /// Takes in which guards hold now, and why.
-    pub fn note_guards(
-        &mut self,
-        active: &BTreeMap<GuardReason, String>,
-        now: Timestamp,
-        time_to_live: SignedDuration,
-    ) {
-        self.guards.retain(|_, guard| guard.is_active || now.duration_since(guard.since) <= time_to_live);
+    /// Takes in which guards hold now, and why. What holds no longer stays: that it is over may have to be recorded once more.
+    pub fn note_guards(&mut self, active: &BTreeMap<GuardReason, String>, now: Timestamp) {
         for (label, guard) in &mut self.guards {
             if guard.is_active && !active.contains_key(label) {
                 (guard.is_active, guard.since) = (false, now);

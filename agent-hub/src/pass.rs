@@ -28,7 +28,7 @@ use crate::{
     fleet::{Beat, Fleet, Inventory},
     guards::HoldReason,
     hub::Hub,
-    membership::Membership,
+    membership::{MemberRecord, Membership},
     observe::{
         HeartbeatMemory, HeartbeatReading, Known, ObjectMemory, ObserveError, read_heartbeats, read_hub, read_members,
     },
@@ -174,7 +174,7 @@ impl HubAgent {
         failures.extend(missing.left_alone.iter().cloned());
         let Seen { now: server_now, fleet, hub, problems, failures: unread, refused } = match self.see(&missing).await {
             Ok(seen) => seen,
-            Err(blind) => return self.blind(now, blind, failures),
+            Err(blind) => return self.blind(now, blind, (!is_plan_only).then_some(missing.memory), failures).await,
         };
         failures.extend(unread);
         self.report.fleet(&fleet, &refused);
@@ -376,24 +376,50 @@ impl HubAgent {
         };
         let scopes = held.iter().filter_map(HoldReason::scope).collect();
         self.membership.note(&scopes, now, self.settings.thresholds.time_to_live);
+        self.note_guards(held, now);
+    }
+
+    fn note_guards(&mut self, held: &[HoldReason], now: Timestamp) {
         let active = held.iter().map(|reason| (reason.label(), reason.to_string())).collect();
-        self.membership.note_guards(&active, now, self.settings.thresholds.time_to_live);
+        self.membership.note_guards(&active, now);
     }
 
     /// Records what a restart must not lose. Says in a sentence if that failed.
     async fn record(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
-        let changed = self.membership.changed_since(&self.recorded);
-        if changed.is_empty() || memory == Memory::Taken {
+        let written = self.write(self.membership.changed_since(&self.recorded), now, memory).await?;
+        if written.is_ok() {
+            self.recorded.clone_from(&self.membership);
+        }
+        written.err()
+    }
+
+    /// Records which guards hold, and nothing of partitions: for a pass that saw none. Another agent may have recorded more of them since this one last looked.
+    async fn record_guards(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
+        let changed = self.membership.guards_changed_since(&self.recorded).collect();
+        let written = self.write(changed, now, memory).await?;
+        if written.is_ok() {
+            self.recorded.guards.clone_from(&self.membership.guards);
+        }
+        written.err()
+    }
+
+    /// Writes into the table that remembers the membership, where it is ours and there is something to write.
+    async fn write(
+        &mut self,
+        records: Vec<MemberRecord>,
+        now: Timestamp,
+        memory: Memory,
+    ) -> Option<Result<(), String>> {
+        if records.is_empty() || memory == Memory::Taken {
             return None;
         }
-        let written = write_members(&self.hub, &self.config, &changed, now).await;
-        match &written {
-            Ok(_) => self.recorded.clone_from(&self.membership),
-            // Its table may have gone.
-            Err(error) if setup::is_permanent(error) => self.setup.doubt(),
-            Err(_) => {}
+        let written = write_members(&self.hub, &self.config, &records, now).await;
+        // Its table may have gone.
+        if written.as_ref().is_err_and(setup::is_permanent) {
+            self.setup.doubt();
         }
-        written.err().map(|error| format!("failed to record the membership, which is tried again: {}", chain(&error)))
+        let failed = |error| format!("failed to record the membership, which is tried again: {}", chain(&error));
+        Some(written.map_err(failed))
     }
 
     /// In Kubernetes: whether a person has suspended this agent's ADXCluster, or may have.
@@ -442,13 +468,24 @@ impl HubAgent {
         self.record(now, memory).await
     }
 
-    /// A hub that does not answer may not be set up any more.
-    fn blind(&mut self, now: Timestamp, blind: Blind, failures: Vec<String>) -> PassOutcome {
+    /// A hub that does not answer may not be set up any more. `memory` is where it is recorded that nothing is seen, if anything may be written: a guard, which decides
+    /// nothing, and not what was seen of partitions.
+    async fn blind(
+        &mut self,
+        now: Timestamp,
+        blind: Blind,
+        memory: Option<Memory>,
+        mut failures: Vec<String>,
+    ) -> PassOutcome {
         self.setup.doubt();
         self.membership.lose_sight();
         match blind {
             Blind::Incomplete(error) => {
                 let reason = HoldReason::IncompleteRead { why: chain(&error) };
+                self.note_guards(std::slice::from_ref(&reason), now);
+                if let Some(memory) = memory {
+                    failures.extend(self.record_guards(now, memory).await);
+                }
                 self.report.held(now, &Hold { reason, released: None, kept: BTreeMap::new() }, failures)
             }
             Blind::Failed(error) => self.failed(now, &error),

@@ -246,8 +246,13 @@ impl World {
     /// A pass that sees nothing.
     fn blind(&mut self) -> Passed {
         self.sight_since = None;
-        self.agents[0].get_or_insert_with(|| self.recorded.clone()).lose_sight();
-        Passed { held: vec![HoldReason::IncompleteRead { why: String::new() }], ..Passed::default() }
+        let held = HoldReason::IncompleteRead { why: String::new() };
+        let agent = self.agents[0].get_or_insert_with(|| self.recorded.clone());
+        agent.lose_sight();
+        agent.note_guards(&[(held.label(), held.to_string())].into(), self.now);
+        self.written += agent.guards_changed_since(&self.recorded).count();
+        self.recorded.guards.clone_from(&agent.guards);
+        Passed { held: vec![held], ..Passed::default() }
     }
 
     fn seen(&mut self, event: Event) -> Vec<Beat> {
@@ -286,7 +291,7 @@ impl World {
         let scopes: BTreeSet<Scope> = held.iter().filter_map(HoldReason::scope).collect();
         membership.note(&scopes, self.now, time_to_live);
         let guards = held.iter().map(|reason| (reason.label(), reason.to_string())).collect();
-        membership.note_guards(&guards, self.now, time_to_live);
+        membership.note_guards(&guards, self.now);
         if event != Event::RecordFails {
             self.written += membership.changed_since(&self.recorded).len();
             self.held_at.extend(scopes.into_iter().map(|scope| (scope, self.now)));

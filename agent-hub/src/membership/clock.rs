@@ -50,7 +50,7 @@ mod tests {
         let mut ahead = step(&step(&Membership::default(), 0), year);
         ahead.note(&[Scope::Fleet].into(), at(year), hour);
         ahead.note(&[].into(), at(year + 1), hour);
-        ahead.note_guards(&[(GuardReason::NoLiveHeartbeat, String::new())].into(), at(year), hour);
+        ahead.note_guards(&[(GuardReason::NoLiveHeartbeat, String::new())].into(), at(year));
         ahead.watching_since = Some(at(year));
         ahead.partitions.values_mut().for_each(|known| known.returns = vec![at(year); 3]);
         let mut back = step(&ahead, 5);

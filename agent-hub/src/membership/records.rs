@@ -56,12 +56,6 @@ impl Membership {
             };
             MemberRecord { state: state.to_owned(), ..MemberRecord::of("Darkness", scope.name(), since) }
         });
-        let guards = self.guards.iter().filter(|(label, after)| recorded.guards.get(label) != Some(after));
-        let guards = guards.map(|(label, after)| MemberRecord {
-            state: if after.is_active { "active" } else { "over" }.to_owned(),
-            reason: after.reason.clone(),
-            ..MemberRecord::of("Guard", label.to_string(), after.since)
-        });
         // The time alone is no news.
         let missing = Some(&self.missing).filter(|after| recorded.missing.names != after.names);
         let missing = missing.map(|after| MemberRecord {
@@ -69,7 +63,17 @@ impl Membership {
             reason: after.names.clone(),
             ..MemberRecord::of("Missing", "databases".to_owned(), after.since)
         });
-        partitions.chain(darkness).chain(guards).chain(missing).collect()
+        partitions.chain(darkness).chain(self.guards_changed_since(recorded)).chain(missing).collect()
+    }
+
+    /// Of that, the guards.
+    pub fn guards_changed_since(&self, recorded: &Self) -> impl Iterator<Item = MemberRecord> {
+        let guards = self.guards.iter().filter(|(label, after)| recorded.guards.get(label) != Some(after));
+        guards.map(|(label, after)| MemberRecord {
+            state: if after.is_active { "active" } else { "over" }.to_owned(),
+            reason: after.reason.clone(),
+            ..MemberRecord::of("Guard", label.to_string(), after.since)
+        })
     }
 }
 
@@ -129,6 +133,7 @@ mod tests {
 
     use jiff::SignedDuration;
     use kql::endpoint::ClusterEndpoint;
+    use shared::runtime::GuardReason;
 
     use super::*;
     use crate::{fleet::Beat, hub::Hub, settings::Settings, testing::hub_config, trust::Trust};
@@ -172,5 +177,22 @@ mod tests {
                 "2023-11-14T22:33:20Z,Darkness,\"zone a\"\", .drop\",dark,2023-11-14T22:33:20Z,,\"[]\",\"\",0,,\"\",\"\"\n",
             ]
         );
+        // A pass that sees nothing tells of its guard alone.
+        let recorded = dark.clone();
+        dark.lose_sight();
+        dark.note_guards(&[(GuardReason::IncompleteRead, "no answer".to_owned())].into(), at(21));
+        let blind: Vec<String> = dark.guards_changed_since(&recorded).map(|record| record.csv_line(at(21))).collect();
+        assert_eq!(
+            blind,
+            [
+                "2023-11-14T22:34:20Z,Guard,\"incomplete_read\",active,2023-11-14T22:34:20Z,,\"[]\",\"no answer\",0,,\"\",\"\"\n"
+            ]
+        );
+        // However long it could not be told that it is over.
+        let told = dark.clone();
+        dark.note_guards(&[].into(), at(22));
+        dark.note_guards(&[].into(), at(9999));
+        let over: Vec<String> = dark.guards_changed_since(&told).map(|record| record.state).collect();
+        assert_eq!(over, ["over"]);
     }
 }

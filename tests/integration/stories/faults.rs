@@ -64,6 +64,9 @@ async fn at_the_heartbeats(fault: Value) -> TempDir {
     assert!(sent.iter().filter(|sent| sent.is_struck).count() >= 2, "{fault} was not met: {sent:#?}");
     // What is remembered of a partition may be recorded: by the first of the passes, and by all of those that the fault does nothing to.
     let is_memory = |sent: &Sent| sent.text.contains("into table ['AdxFederationMembers']");
+    let told =
+        sent.iter().filter(|sent| is_memory(sent) && sent.text.contains("Guard,\"incomplete_read\",active")).count();
+    assert_eq!(told, usize::from(!is_harmless), "{fault}: {sent:#?}");
     let changes: Vec<&Sent> = sent.iter().filter(|sent| sent.writes() && !is_memory(sent)).collect();
     assert!(changes.is_empty(), "{fault}: {changes:#?}: {}", agent.output());
 

@@ -54,6 +54,17 @@ async fn a_plan_sends_nothing_that_changes_anything_however_much_is_due() {
     fleet.hub.command("FleetDiscovery", policy).await.expect("anybody may");
 
     let before = hub_content(&fleet).await;
+    // A pass that cannot read the heartbeats records that; one that only plans, nothing.
+    let from = sent(&fleet, 0).len();
+    fleet.hub.fail(&json!([{"text": "NewBeats", "fault": "oneApiErrors"}]));
+    let planning = hub_with(&fleet, "blind", "    mode: Plan");
+    for (document, flag) in [(&planning, "--once"), (&fleet.hub_document(), "--plan")] {
+        let (code, output) = once(&fleet, document, flag).await;
+        assert!(code == Some(3) && output.contains("could not be read completely"), "{output}");
+    }
+    fleet.hub.fail(&json!([]));
+    let asked = sent(&fleet, from);
+    assert!(!asked.is_empty() && asked.iter().all(only_looks), "{asked:#?}");
     let due = [
         "alter entity group Logs_Partitions in Logs",
         "create function federated_OnlyAmerica in Logs",

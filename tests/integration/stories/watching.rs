@@ -125,8 +125,14 @@ async fn guards_and_failed_beats_show_in_metrics() {
     let url = admin_url(&hub).await;
     fleet.hub.fail(&json!([{"text": "NewBeats", "fault": "oneApiErrors"}]));
     until(&url, "/metrics", |_, body| body.contains("guard_active{reason=\"incomplete_read\"} 1")).await;
+    let told = "federation_status() | where State in ('live', 'suspect') | distinct Guards";
+    let tells = async |guards: &[&str]| {
+        fleet.hub_until("Logs", told, SOON, |table| table.column("Guards") == guards).await;
+    };
+    tells(&["incomplete_read"]).await;
     fleet.hub.fail(&json!([]));
     until(&url, "/metrics", |_, body| body.contains("guard_active{reason=\"incomplete_read\"} 0")).await;
+    tells(&[""]).await;
     // Two of three are no mass; all three are, as soon as the first expires.
     for agent in &agents {
         agent.signal(Signal::SIGSTOP);
