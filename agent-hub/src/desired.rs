@@ -1,32 +1,37 @@
 //! What the hub should hold for a fleet: entity groups and federated functions. Pure; called by `plan`.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt,
     sync::Arc,
 };
 
 use kql::{
     endpoint::ClusterEndpoint,
     names::{ColumnName, DatabaseName, EntityGroupName, FunctionName, NameError, TableName},
+    secrets::line,
     statements::{Body, Entity, FederatedBody, Members, PutFunction, STATUS_FUNCTION, Source},
     types::ScalarType,
 };
 use shared::heartbeat::{Columns, DatabaseInventory};
 
 use crate::{
-    fleet::{Fleet, Inventory},
+    fleet::{Beat, Fleet, Inventory},
     hub::{ExistingFunction, Hub, MemberSet},
     settings::Settings,
 };
 
 mod bounds;
+mod problems;
+
+pub use problems::Problem;
+use problems::first;
+
+/// How much of a refused value is shown.
+const SHOWN_CHARS: usize = 64;
 
 /// What every group's name ends with, by the seed.
 const GROUP_SUFFIX: &str = "_Partitions";
-
-/// The most tables and columns of one database that are told of: a partition may name ten thousands, and what others have to tell must be seen.
-const MAX_PROBLEMS: usize = 50;
 
 /// What the hub should hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,122 +44,10 @@ pub struct Desired {
     pub uncertain: BTreeSet<DatabaseName>,
     /// Hub databases in which functions that are there stay as they are, because a schema that tells of them could not be fetched.
     pub unread: BTreeSet<DatabaseName>,
+    /// Databases that partitions have and the hub lacks: their tables get no functions. First those that most have.
+    pub missing_databases: Vec<DatabaseName>,
     /// What could not be federated, in sentences.
     pub problems: Vec<Problem>,
-}
-
-/// Something that a person should look at; the rest goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Problem {
-    /// Partitions have a database that the hub lacks: its tables get no functions.
-    HubDatabaseMissing {
-        /// The database.
-        database: DatabaseName,
-        /// How many partitions have it.
-        partitions: usize,
-    },
-    /// A name of ours would break Kusto's rules.
-    NameRefused(NameError),
-    /// A table's function would have the name of [`STATUS_FUNCTION`].
-    NameReserved {
-        /// The database.
-        database: DatabaseName,
-        /// The table.
-        table: TableName,
-    },
-    /// Partitions have a column with different types.
-    TypesDiffer {
-        /// The database.
-        database: DatabaseName,
-        /// The table.
-        table: TableName,
-        /// The column.
-        column: ColumnName,
-        /// Who has which.
-        types: String,
-    },
-    /// A name is a view in one partition and a table in another: what most have is federated.
-    ViewAndTable {
-        /// The database.
-        database: DatabaseName,
-        /// The name.
-        name: TableName,
-        /// What most have.
-        source: Source,
-    },
-    /// Two attributes of `entityGroups` have the same value: one group cannot be of both.
-    ValueShared {
-        /// The value.
-        value: String,
-        /// Whose groups are made.
-        attribute: String,
-        /// Whose are not.
-        other: String,
-    },
-    /// So many more of a database's tables and columns.
-    More {
-        /// The database.
-        database: DatabaseName,
-        /// How many.
-        problems: usize,
-    },
-    /// So many tables and views get no function, as those of all partitions would be too many.
-    TooMany {
-        /// The database.
-        database: DatabaseName,
-        /// The first of them.
-        table: TableName,
-        /// How many more.
-        more: usize,
-    },
-    /// The name of a group is that of another database's group.
-    GroupTaken {
-        /// The database that does not get it.
-        database: DatabaseName,
-        /// The name.
-        group: EntityGroupName,
-    },
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::HubDatabaseMissing { database, partitions } => write!(
-                f,
-                "{partitions} partition(s) have the database '{database}', but the hub has none of that name: create it on the hub to get its functions"
-            ),
-            Self::NameRefused(error) => write!(f, "not federated: {error}"),
-            Self::NameReserved { database, table } => write!(
-                f,
-                "'{table}' in '{database}' is not federated: its function would be named '{STATUS_FUNCTION}', which tells of the partitions; choose another functionPrefix"
-            ),
-            Self::TypesDiffer { database, table, column, types } => {
-                write!(f, "the column '{column}' of '{table}' in '{database}' has different types: {types}")
-            }
-            Self::ViewAndTable { database, name, source } => {
-                let what = if *source == Source::Table { "tables" } else { "views" };
-                write!(
-                    f,
-                    "'{name}' in '{database}' is a table in some partitions and a view in others: only the {what} are federated"
-                )
-            }
-            Self::ValueShared { value, attribute, other } => write!(
-                f,
-                "'{value}' is a value of both {attribute} and {other}: the groups with that name are of {attribute}, and partitions with that {other} get none for it"
-            ),
-            Self::More { database, problems } => {
-                write!(f, "{problems} more problems of tables and columns in '{database}'")
-            }
-            Self::TooMany { database, table, more } => write!(
-                f,
-                "'{table}' in '{database}' and {more} more tables or views get no function: all functions of the hub would take more memory than its agent may use; if a partition makes names up, block it"
-            ),
-            Self::GroupTaken { database, group } => write!(
-                f,
-                "'{database}' gets no entity group '{group}': one of another database has that name, which comes first"
-            ),
-        }
-    }
 }
 
 /// The partitions of one database. Equal contents are one entry: a fleet of a thousand has few.
@@ -172,10 +65,8 @@ struct DatabaseMembers<'a> {
 }
 
 impl DatabaseMembers<'_> {
-    fn join(&mut self, entity: &Entity, values: &[String], hub: &Hub) {
-        self.spelling.get_or_insert_with(|| {
-            hub.spelling_of(&entity.database, GROUP_SUFFIX).unwrap_or_else(|| entity.database.clone())
-        });
+    fn join(&mut self, entity: &Entity, values: &[String], spellings: &BTreeMap<DatabaseName, DatabaseName>) {
+        self.spelling.get_or_insert_with(|| spellings.get(&entity.database).unwrap_or(&entity.database).clone());
         for value in values {
             self.by_value.entry(value.clone()).or_default().insert(entity.clone());
         }
@@ -218,12 +109,14 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
     let databases = databases(fleet, hub, settings, &mut desired.problems);
     let names = GroupNames::of(&databases, hub, settings);
     let mut left_out = bounds::left_out(&databases, hub, settings);
+    let without_groups = bounds::without_groups(&databases, hub);
+    let (mut missing, mut of_groups) = (Vec::new(), Vec::new());
     for (database, members) in databases {
         let spelling = members.spelling.clone().unwrap_or_else(|| database.clone());
         let group = match group_of(&spelling) {
             Ok(group) => group,
             Err(error) => {
-                desired.problems.push(Problem::NameRefused(error));
+                of_groups.push(Problem::NameRefused(error));
                 continue;
             }
         };
@@ -236,11 +129,7 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
             let mut problems = Vec::new();
             let left_out = left_out.remove(&database).unwrap_or_default();
             let functions = functions(&spelling, asked.as_ref(), &members, &left_out, settings, &mut problems);
-            let more = problems.drain(problems.len().min(MAX_PROBLEMS)..).count();
-            desired.problems.append(&mut problems);
-            if more > 0 {
-                desired.problems.push(Problem::More { database: spelling.clone(), problems: more });
-            }
+            desired.problems.extend(first(problems, format!("tables and columns in '{spelling}'")));
             if let Some(&table) = left_out.first() {
                 let (database, table, more) = (spelling.clone(), table.clone(), left_out.len() - 1);
                 desired.problems.push(Problem::TooMany { database, table, more });
@@ -252,22 +141,24 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
             }
             desired.functions.insert(spelling.clone(), functions);
         } else {
-            let partitions = members.members.len();
-            desired.problems.push(Problem::HubDatabaseMissing { database: spelling.clone(), partitions });
+            missing.push((Reverse(members.members.len()), spelling.clone()));
+        }
+        if without_groups.contains(&database) {
+            continue;
         }
         for (value, members) in members.by_value {
             match EntityGroupName::new(format!("{spelling}{GROUP_SUFFIX}_{value}")) {
                 Ok(group) if names.owner(&group).is_none() && !desired.groups.contains_key(&group) => {
                     desired.groups.insert(group, Arc::new(members));
                 }
-                Ok(group) => desired.problems.push(Problem::GroupTaken { database: spelling.clone(), group }),
-                Err(error) => desired.problems.push(Problem::NameRefused(error)),
+                Ok(group) => of_groups.push(Problem::GroupTaken { database: spelling.clone(), group }),
+                Err(error) => of_groups.push(Problem::NameRefused(error)),
             }
         }
         if is_its(&group) {
             desired.groups.insert(group, Arc::new(members.members));
         } else {
-            desired.problems.push(Problem::GroupTaken { database: spelling, group });
+            of_groups.push(Problem::GroupTaken { database: spelling, group });
         }
         if members.is_unread {
             desired.unread.insert(database.clone());
@@ -275,6 +166,18 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
         if !members.unknown.is_empty() {
             desired.uncertain.insert(database);
         }
+    }
+    desired.problems.extend(first(of_groups, "entity groups"));
+    missing.sort_unstable();
+    let lacks = missing.iter().map(|(Reverse(partitions), database)| Problem::HubDatabaseMissing {
+        database: database.clone(),
+        partitions: *partitions,
+    });
+    desired.problems.extend(first(lacks.collect(), "databases that the hub lacks"));
+    desired.missing_databases = missing.into_iter().map(|(_, database)| database).collect();
+    if let Some(database) = without_groups.first().cloned() {
+        let more = without_groups.len() - 1;
+        desired.problems.push(Problem::TooManyGroups { database, more });
     }
     if let Some(status) = &settings.status {
         for database in hub.databases.keys() {
@@ -327,6 +230,24 @@ pub fn asked_groups(group: &EntityGroupName, settings: &Settings) -> impl Iterat
     std::iter::once(group.clone()).chain(own.ok().filter(|own| own != group))
 }
 
+/// Whether a group can be named after an attribute's value, if its database's name leaves room for it.
+fn names_a_group(value: &str) -> bool {
+    EntityGroupName::new(format!("{GROUP_SUFFIX}_{value}")).is_ok()
+}
+
+/// What is refused of a partition's attributes: no group can be named after it.
+pub fn refused_values(beat: &Beat, settings: &Settings) -> Vec<String> {
+    let values = settings.group_attributes.iter().filter_map(|attribute| Some((attribute, beat.attribute(attribute)?)));
+    let refused = values.filter(|(_, value)| !value.is_empty() && !names_a_group(value));
+    let told = refused.map(|(attribute, value)| {
+        let value = line(&value, SHOWN_CHARS);
+        format!(
+            "PartitionMetadata.{attribute}: no entity group can be named after '{value}': a Kusto name holds letters, digits, '_', ' ', '.' and '-' only, and does not end with '__'"
+        )
+    });
+    told.collect()
+}
+
 /// The attribute whose value names a group: where two attributes have one value, the first of `entityGroups`. An empty value is none.
 fn attributes_by_value<'a>(
     fleet: &Fleet,
@@ -357,7 +278,10 @@ fn databases<'a>(
     let mut databases = BTreeMap::<DatabaseName, DatabaseMembers<'a>>::new();
     // Where a content stands in its database's list.
     let mut places = HashMap::<(DatabaseName, *const DatabaseInventory), usize>::new();
-    let attributes = attributes_by_value(fleet, settings, problems);
+    let spellings = hub.spellings(GROUP_SUFFIX);
+    let mut shared = Vec::new();
+    let attributes = attributes_by_value(fleet, settings, &mut shared);
+    problems.extend(first(shared, "values of attributes"));
     let federated = fleet.values().filter(|partition| partition.is_federated());
     for partition in federated {
         let cluster = &partition.beat.endpoint;
@@ -365,7 +289,7 @@ fn databases<'a>(
             .group_attributes
             .iter()
             .filter_map(|attribute| partition.attribute(attribute).map(|value| (attribute, value)))
-            .filter(|(attribute, value)| attributes.get(value) == Some(attribute))
+            .filter(|(attribute, value)| attributes.get(value) == Some(attribute) && names_a_group(value))
             .map(|(_, value)| value)
             .collect();
         match &partition.beat.inventory {
@@ -373,7 +297,7 @@ fn databases<'a>(
                 for (database, content) in &inventory.0 {
                     let entity = Entity { cluster: cluster.clone(), database: database.clone() };
                     let members = databases.entry(database.clone()).or_default();
-                    members.join(&entity, &values, hub);
+                    members.join(&entity, &values, &spellings);
                     let place = *places.entry((database.clone(), Arc::as_ptr(content))).or_insert_with(|| {
                         members.contents.push((content, BTreeSet::new()));
                         members.contents.len() - 1
@@ -384,7 +308,7 @@ fn databases<'a>(
             Inventory::Unknown | Inventory::Unread => {
                 for entity in hub.memberships_of(cluster) {
                     let members = databases.entry(entity.database.clone()).or_default();
-                    members.join(entity, &values, hub);
+                    members.join(entity, &values, &spellings);
                     members.unknown.insert(entity.clone());
                     members.is_unread |= matches!(partition.beat.inventory, Inventory::Unread);
                 }

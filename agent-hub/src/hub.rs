@@ -141,12 +141,14 @@ impl ExistingGroup {
 impl Hub {
     /// How a database is spelled in our names: as the hub spells it, else as a group of ours (its name less the suffix) already does. A partition that
     /// joins with another spelling renames nothing.
-    pub fn spelling_of(&self, database: &DatabaseName, suffix: &str) -> Option<DatabaseName> {
-        let own = self.databases.get_key_value(database).map(|(spelling, _)| spelling.clone());
-        own.or_else(|| {
-            let groups = self.claims.keys().filter_map(|(_, group)| group.as_str().strip_suffix(suffix));
-            groups.filter_map(|spelling| DatabaseName::new(spelling).ok()).find(|spelling| spelling == database)
-        })
+    pub fn spellings(&self, suffix: &str) -> BTreeMap<DatabaseName, DatabaseName> {
+        let groups = self.claims.keys().filter_map(|(_, group)| group.as_str().strip_suffix(suffix));
+        let groups = groups.filter_map(|spelling| DatabaseName::new(spelling).ok());
+        let mut spellings = BTreeMap::new();
+        for spelling in self.databases.keys().cloned().chain(groups) {
+            spellings.entry(spelling.clone()).or_insert(spelling);
+        }
+        spellings
     }
 
     /// Whether a group of this name exists that is not ours.

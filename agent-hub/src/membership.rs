@@ -72,6 +72,8 @@ pub struct Remembered {
     pub reason: Option<String>,
     /// What was refused of its newest heartbeat: the first thing, in a sentence.
     pub problem: Option<String>,
+    /// Whether a group of ours listed it when it was last judged. Not recorded: the groups tell.
+    pub is_member: bool,
 }
 
 impl Remembered {
@@ -293,7 +295,9 @@ fn step(before: Option<&Remembered>, sight: &Sight, thresholds: &Thresholds) -> 
         zone: None,
         reason: None,
         problem: None,
+        is_member: false,
     });
+    after.is_member = *is_member;
     let state_before = after.state;
     after.returns.retain(|at| now.duration_since(*at) <= thresholds.flapping_window);
     let is_silent = missed_beats(*age, 0, thresholds.interval) >= thresholds.suspect_after;

@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use shared::runtime::{ChangeAction, ChangeObject, GuardReason, PartitionState};
 
 use crate::{
-    desired::{self, Desired, Problem},
+    desired::{self, Desired},
     fleet::{Fleet, Partition},
     guards::{Guarded, HoldReason, guard, leaving},
     hub::{ExistingGroup, Hub, HubDatabase, Keeper, MemberSet},
@@ -364,10 +364,7 @@ fn changes(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Plan {
     let desired = desired::desired(fleet, hub, settings);
     let mut steps = Steps::default();
     steps.problems.extend(desired.problems.iter().map(ToString::to_string));
-    steps.missing_databases.extend(desired.problems.iter().filter_map(|problem| match problem {
-        Problem::HubDatabaseMissing { database, .. } => Some(database.clone()),
-        _ => None,
-    }));
+    steps.missing_databases.extend(desired.missing_databases.iter().cloned());
     for (database, present) in &hub.databases {
         match &present.groups {
             Ok(groups) => {

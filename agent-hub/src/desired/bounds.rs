@@ -1,15 +1,15 @@
-//! How many functions a hub gets. Partitions choose the names of tables, and each is a function: a pass has many texts of it at once, and every later look at the hub reads it. Pure; called by
-//! [`desired`](super::desired).
+//! How many functions and groups a hub gets. Partitions choose the names of tables and databases, and each is a function, or a group in every database: a pass has many texts of it at once, and every
+//! later look at the hub reads it. Pure; called by [`desired`](super::desired).
 
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
 };
 
-use kql::names::{DatabaseName, FunctionName, TableName};
+use kql::names::{DatabaseName, EntityGroupName, FunctionName, TableName};
 use shared::heartbeat::DatabaseInventory;
 
-use super::DatabaseMembers;
+use super::{DatabaseMembers, GROUP_SUFFIX, group_of};
 use crate::{hub::Hub, settings::Settings};
 
 /// The memory that all functions may take in a pass, as far as that can be told: a quarter of what an agent's pod has, for twenty thousand functions of usual names. What the hub tells of so many
@@ -24,6 +24,15 @@ const BYTES_OF_A_FUNCTION: usize = 3 * 1024;
 
 /// How often a table's name is in memory at once, as measured.
 const COPIES_OF_A_NAME: usize = 14;
+
+/// The memory that all groups may take: again as many as there may be functions. A group is in every database of the hub, recorded and read in each.
+const MOST_BYTES_OF_GROUPS: usize = 20 * 1024 * 1024;
+
+/// What a group takes in one database of the hub, beside its name.
+const BYTES_OF_A_GROUP: usize = 1024;
+
+/// How often a group's name is in memory at once for each database of the hub.
+const COPIES_OF_A_GROUP: usize = 6;
 
 /// Tables and views that get no function, by database.
 pub(super) type LeftOut<'a> = BTreeMap<DatabaseName, BTreeSet<&'a TableName>>;
@@ -67,6 +76,54 @@ pub(super) fn left_out<'a>(
         }
     }
     left_out
+}
+
+/// Databases that get no groups, because those of all would be too many. The hub's own get theirs, and so do those that have them; of the others those come first that most
+/// partitions have, and of what only one has the last fifth of the memory is kept free.
+pub(super) fn without_groups(
+    databases: &BTreeMap<DatabaseName, DatabaseMembers<'_>>,
+    hub: &Hub,
+) -> BTreeSet<DatabaseName> {
+    let bytes: BTreeMap<_, _> =
+        databases.iter().map(|(database, members)| (database, bytes_of_groups(database, members, hub))).collect();
+    if bytes.values().sum::<usize>() <= MOST_BYTES_OF_GROUPS {
+        return BTreeSet::new();
+    }
+    let present = present_groups(hub);
+    let (mut room, mut new) = (MOST_BYTES_OF_GROUPS, Vec::new());
+    for (database, members) in databases {
+        let spelling = members.spelling.as_ref().unwrap_or(database);
+        let is_there = || group_of(spelling).is_ok_and(|group| present.contains(&group));
+        if hub.databases.contains_key(database) || is_there() {
+            room = room.saturating_sub(bytes[database]);
+        } else {
+            new.push((Reverse(members.members.len()), database));
+        }
+    }
+    new.sort_unstable();
+    let mut without = BTreeSet::new();
+    for (Reverse(partitions), database) in new {
+        let (bytes, kept) = (bytes[database], if partitions > 1 { 0 } else { MOST_BYTES_OF_GROUPS / 5 });
+        if bytes + kept <= room {
+            room -= bytes;
+        } else {
+            without.insert(database.clone());
+        }
+    }
+    without
+}
+
+/// Groups that are there, or are recorded where they cannot be read.
+fn present_groups(hub: &Hub) -> BTreeSet<&EntityGroupName> {
+    let read = hub.databases.values().filter_map(|database| database.groups.as_ref().ok()).flat_map(BTreeMap::keys);
+    read.chain(hub.claims.keys().map(|(_, group)| group)).collect()
+}
+
+/// Of a database: its own, and one for each value by which groups are made.
+fn bytes_of_groups(database: &DatabaseName, members: &DatabaseMembers<'_>, hub: &Hub) -> usize {
+    let values = std::iter::once(0).chain(members.by_value.keys().map(String::len));
+    let names = values.map(|value| database.as_str().len() + GROUP_SUFFIX.len() + value);
+    hub.databases.len() * names.map(|name| BYTES_OF_A_GROUP + COPIES_OF_A_GROUP * name).sum::<usize>()
 }
 
 /// The tables and views of a database, and how many partitions have each.

@@ -1,9 +1,15 @@
 //! What of the membership is written into the table that remembers it. Pure; `observe` reads it back.
+//!
+//! The table forgets nobody, and whoever starts reads it whole: names that strangers make up must not fill it.
 
 use jiff::Timestamp;
+use kql::endpoint::ClusterEndpoint;
 use shared::runtime::PartitionState;
 
-use super::{Darkness, Membership, Scope};
+use super::{Darkness, Membership, Remembered, Scope};
+
+/// So many names may be in the table before one that is in no group of ours gets into it: several times what large fleets have. Who is a member always does.
+const MOST_NAMES: usize = 10_000;
 
 /// A line of the table that remembers the membership.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +28,9 @@ pub struct MemberRecord {
 }
 
 impl Membership {
-    /// What a restart must not lose and `recorded` does not have.
+    /// What a restart must not lose and `recorded`, which is what the table says, does not have.
     pub fn changed_since(&self, recorded: &Self) -> Vec<MemberRecord> {
-        let partitions = self.partitions.iter().filter_map(|(endpoint, after)| {
+        let partitions = self.recordable(recorded).filter_map(|(endpoint, after)| {
             let before = recorded.partitions.get(endpoint);
             let is_recorded = before.is_some_and(|before| {
                 // Where beats decide what comes next, each counts; else they would be recorded one by one for nothing.
@@ -64,6 +70,28 @@ impl Membership {
             ..MemberRecord::of("Missing", "databases".to_owned(), after.since)
         });
         partitions.chain(darkness).chain(self.guards_changed_since(recorded)).chain(missing).collect()
+    }
+
+    /// Takes in that what `now` has changed was written.
+    pub fn written(&mut self, now: &Self) {
+        let partitions: Vec<_> = now.recordable(self).map(|(name, after)| (name.clone(), after.clone())).collect();
+        self.partitions.extend(partitions);
+        let Self { partitions: _, darkness, guards, missing, watching_since: _ } = now;
+        self.darkness.clone_from(darkness);
+        self.guards.clone_from(guards);
+        self.missing.clone_from(missing);
+    }
+
+    /// The partitions that may be recorded. Of those who are not let in, or have nothing to federate, the rest is as new to the next process as it was to this one.
+    fn recordable<'a>(&'a self, recorded: &'a Self) -> impl Iterator<Item = (&'a ClusterEndpoint, &'a Remembered)> {
+        let mut room = MOST_NAMES.saturating_sub(recorded.partitions.len());
+        self.partitions.iter().filter(move |(endpoint, after)| {
+            after.is_member || recorded.partitions.contains_key(*endpoint) || {
+                let has_room = room > 0;
+                room = room.saturating_sub(1);
+                has_room
+            }
+        })
     }
 
     /// Of that, the guards.
@@ -129,14 +157,26 @@ impl MemberRecord {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        sync::Arc,
+    };
 
     use jiff::SignedDuration;
-    use kql::endpoint::ClusterEndpoint;
+    use kql::{
+        names::{DatabaseName, EntityGroupName},
+        statements::Entity,
+    };
     use shared::runtime::GuardReason;
 
     use super::*;
-    use crate::{fleet::Beat, hub::Hub, settings::Settings, testing::hub_config, trust::Trust};
+    use crate::{
+        fleet::Beat,
+        hub::{Claim, ExistingGroup, Hub, HubDatabase},
+        settings::Settings,
+        testing::{cluster, hub_config},
+        trust::Trust,
+    };
 
     fn at(minutes: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000).unwrap() + SignedDuration::from_mins(minutes)
@@ -194,5 +234,42 @@ mod tests {
         dark.note_guards(&[].into(), at(9999));
         let over: Vec<String> = dark.guards_changed_since(&told).map(|record| record.state).collect();
         assert_eq!(over, ["over"]);
+    }
+
+    #[test]
+    fn names_that_are_made_up_fill_the_table_so_far_and_keep_no_member_out() {
+        let thresholds = Settings::from(&hub_config("")).thresholds;
+        let crowd = |pass: usize| (0..3_000).map(move |number| format!("a{pass}-{number}"));
+        let member = cluster("z");
+        let group = BTreeSet::from([Entity { cluster: member.clone(), database: DatabaseName::new("Logs").unwrap() }]);
+        let groups = BTreeMap::from([(
+            EntityGroupName::new("Logs_Partitions").unwrap(),
+            ExistingGroup::Members(Arc::new(group)),
+        )]);
+        let database = HubDatabase { groups: Ok(groups), ..HubDatabase::default() };
+        let claim = Claim { is_made: true, ..Claim::default() };
+        let hub = Hub {
+            databases: [(DatabaseName::new("Logs").unwrap(), database)].into(),
+            claims: [((DatabaseName::new("Logs").unwrap(), EntityGroupName::new("Logs_Partitions").unwrap()), claim)]
+                .into(),
+            ..Hub::default()
+        };
+
+        let (mut membership, mut recorded, mut lines) = (Membership::default(), Membership::default(), 0);
+        for pass in 0..5 {
+            let now = at(10 * i64::try_from(pass).unwrap());
+            let names = crowd(pass).chain((pass == 4).then(|| "z".to_owned()));
+            let beat = |name: String| Beat { received: now, new_beats: 1, ..Beat::forgotten(cluster(&name)) };
+            let hub = if pass == 4 { hub.clone() } else { Hub::default() };
+            membership = membership.step(names.map(beat).collect(), &hub, &Trust::default(), now, &thresholds, "geo").0;
+            lines += membership.changed_since(&recorded).len();
+            recorded.written(&membership);
+            assert_eq!(membership.changed_since(&recorded), [], "it is written once");
+        }
+        assert_eq!((lines, recorded.partitions.len()), (MOST_NAMES + 1, MOST_NAMES + 1));
+        assert!(recorded.partitions.contains_key(&member));
+        // Of whom it has, all that changes is.
+        let late = membership.step(Vec::new(), &hub, &Trust::default(), at(500), &thresholds, "geo").0;
+        assert_eq!(late.changed_since(&recorded).len(), 1);
     }
 }

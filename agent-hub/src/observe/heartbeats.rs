@@ -393,7 +393,6 @@ impl HeartbeatMemory {
                 problems.push(full.to_string());
                 None
             });
-            let inventory = inventory.map(Arc::new);
             if let (Some(before), Some(after)) = (&before, &inventory) {
                 self.changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));
             }

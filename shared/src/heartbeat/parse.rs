@@ -23,6 +23,8 @@ pub struct Limits {
     pub columns: usize,
     /// Columns in a heartbeat, over all its tables and views.
     pub all_columns: usize,
+    /// Bytes of the names of its databases. Each is a group in every database of the hub.
+    pub database_bytes: usize,
     /// Bytes of the names of its tables and views, and again of its columns. Those of tables are in a dozen texts of a pass at once: without this, one partition could take
     /// all the memory of a hub's agent.
     pub name_bytes: usize,
@@ -31,7 +33,15 @@ pub struct Limits {
 impl Default for Limits {
     /// Far above real clusters, which have hundreds of databases and thousands of tables at most; far below what harms a hub.
     fn default() -> Self {
-        Self { databases: 1_000, tables: 20_000, columns: 2_000, all_columns: 400_000, name_bytes: 8 * 1024 * 1024 }
+        Self {
+            databases: 1_000,
+            // Azure gives a database 260 characters at most.
+            database_bytes: 256 * 1024,
+            tables: 20_000,
+            columns: 2_000,
+            all_columns: 400_000,
+            name_bytes: 8 * 1024 * 1024,
+        }
     }
 }
 
@@ -41,6 +51,8 @@ const MAX_VALUES: usize = 200_000;
 
 /// What of the limits is left for the rest of a heartbeat.
 struct Room {
+    databases: usize,
+    database_bytes: usize,
     tables: usize,
     table_bytes: usize,
     columns: usize,
@@ -49,8 +61,19 @@ struct Room {
 
 impl Room {
     const fn of(limits: Limits) -> Self {
-        let Limits { tables, all_columns: columns, name_bytes: bytes, .. } = limits;
-        Self { tables, table_bytes: bytes, columns, column_bytes: bytes }
+        let Limits { databases, database_bytes, tables, columns: _, all_columns: columns, name_bytes: bytes } = limits;
+        Self { databases, database_bytes, tables, table_bytes: bytes, columns, column_bytes: bytes }
+    }
+
+    /// Takes room for a database.
+    const fn take_database(&mut self, name_bytes: usize) -> bool {
+        match (self.databases.checked_sub(1), self.database_bytes.checked_sub(name_bytes)) {
+            (Some(databases), Some(bytes)) => {
+                (self.databases, self.database_bytes) = (databases, bytes);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Takes room for a table or view; none is left once one has found too little.
@@ -188,8 +211,10 @@ fn schema(value: &Value, limits: Limits, problems: &mut Problems) -> Option<Sche
                 continue;
             }
         };
-        if !inventory.0.contains_key(&name) && inventory.0.len() == limits.databases {
-            problems.add("Schema", format_args!("only the first {} databases are used", limits.databases));
+        if !inventory.0.contains_key(&name) && !room.take_database(name.as_str().len()) {
+            let Limits { databases, database_bytes: bytes, .. } = limits;
+            let what = format_args!("only the first {databases} databases are used, and {bytes} bytes of their names");
+            problems.add("Schema", what);
             break;
         }
         let before = room.tables;
@@ -475,7 +500,7 @@ mod tests {
             [
                 "A.tableSchemas.1: it has more than 1 columns",
                 "Schema: only the first 3 tables and views are used, and 8388608 bytes of names",
-                "Schema: only the first 2 databases are used",
+                "Schema: only the first 2 databases are used, and 262144 bytes of their names",
             ]
         );
         let many = Value::Array(vec![Value::Null; 1_000]);
@@ -516,6 +541,14 @@ mod tests {
         let shorter = Limits { name_bytes: 2, ..Limits::default() };
         let only = "Schema: only the first 20000 tables and views are used, and 2 bytes of names";
         assert_eq!(named(shorter, "a:int"), (logs(&["A", "B"], &["A", "B"], "['a']:int"), vec![only.to_owned()]));
+        let databases = |name: &str, limits: Limits| {
+            let named = (0..1_000).map(|number| json!({"database": format!("{name}{number:03}")}));
+            let (inventory, problems) = parse_schema(&named.collect(), limits);
+            (inventory.unwrap().0.len(), problems.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(databases("a", Limits::default()), (1_000, Vec::new()));
+        let only = "Schema: only the first 1000 databases are used, and 262144 bytes of their names";
+        assert_eq!(databases(&"a".repeat(1_021), Limits::default()), (256, vec![only.to_owned()]));
         // Of values that are cheap to write none is kept, not even for a while.
         let read = |count: usize| parse_schema(&format!("[{}]", vec!["0"; count].join(",")).into(), Limits::default());
         let (inventory, problems) = read(MAX_VALUES + 1);

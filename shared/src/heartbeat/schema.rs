@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use kql::{
@@ -36,6 +36,9 @@ const SMALL_BYTES: usize = 1024 * 1024;
 /// What a table, or a column, takes beside its name.
 const BYTES_OF_AN_ENTRY: usize = 64;
 
+/// What a database takes beside its name: it is a member of a group in each pass.
+const BYTES_OF_A_DATABASE: usize = 256;
+
 /// The schemas of all partitions take as much memory as they may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its schema is not taken in, as those of all partitions take too much memory: what is known of it is kept")]
@@ -50,13 +53,15 @@ pub struct Full {
 pub struct Interner {
     databases: HashSet<Arc<DatabaseInventory>>,
     columns: HashSet<Arc<Columns>>,
+    /// Each partition has a list of databases of its own.
+    lists: Vec<(Weak<SchemaInventory>, usize)>,
     bytes: usize,
     most: usize,
 }
 
 impl Default for Interner {
     fn default() -> Self {
-        Self { databases: HashSet::new(), columns: HashSet::new(), bytes: 0, most: MAX_BYTES }
+        Self { databases: HashSet::new(), columns: HashSet::new(), lists: Vec::new(), bytes: 0, most: MAX_BYTES }
     }
 }
 
@@ -64,19 +69,23 @@ impl Interner {
     /// The same inventory, sharing what was seen before.
     ///
     /// # Errors
-    /// [`Full`], if there is something new in it and no room for that.
-    pub fn share(&mut self, inventory: SchemaInventory) -> Result<SchemaInventory, Full> {
-        let mut full = Full { bytes: self.bytes_of_new(&inventory) };
-        if full.bytes > 0 && !self.has_room(full) {
+    /// [`Full`], if there is no room for what is new in it.
+    pub fn share(&mut self, inventory: SchemaInventory) -> Result<Arc<SchemaInventory>, Full> {
+        let list = bytes_of_list(&inventory);
+        let mut full = Full { bytes: self.bytes_of_new(&inventory) + list };
+        if !self.has_room(full) {
             // What others had before may be gone by now.
             self.forget_unused();
-            full.bytes = self.bytes_of_new(&inventory);
-            if full.bytes > 0 && !self.has_room(full) {
+            full.bytes = self.bytes_of_new(&inventory) + list;
+            if !self.has_room(full) {
                 return Err(full);
             }
         }
         let databases = inventory.0.into_iter().map(|(name, content)| (name, self.database(content)));
-        Ok(SchemaInventory(databases.collect()))
+        let shared = Arc::new(SchemaInventory(databases.collect()));
+        self.lists.push((Arc::downgrade(&shared), list));
+        self.bytes += list;
+        Ok(shared)
     }
 
     /// Whether what was not taken in would be now.
@@ -117,11 +126,17 @@ impl Interner {
 
     /// Forgets what nobody holds any more.
     pub fn forget_unused(&mut self) {
+        self.lists.retain(|(list, _)| list.strong_count() > 0);
         self.databases.retain(|content| Arc::strong_count(content) > 1);
         self.columns.retain(|columns| Arc::strong_count(columns) > 1);
         let databases = self.databases.iter().map(|content| bytes_of_database(content));
-        self.bytes = databases.chain(self.columns.iter().map(|columns| bytes_of_columns(columns))).sum();
+        let columns = self.columns.iter().map(|columns| bytes_of_columns(columns));
+        self.bytes = self.lists.iter().map(|(_, bytes)| *bytes).chain(databases).chain(columns).sum();
     }
+}
+
+fn bytes_of_list(inventory: &SchemaInventory) -> usize {
+    inventory.0.keys().map(|name| name.as_str().len() + BYTES_OF_A_DATABASE).sum()
 }
 
 fn bytes_of_database(content: &DatabaseInventory) -> usize {
@@ -204,7 +219,7 @@ mod tests {
         let other = r#"[{"database":"Logs","tables":["A"],"tableSchemas":{"A":"a:long"}}]"#;
         let mut interner = Interner::default();
         let [first, second, third] = [one, one, other].map(|text| interner.share(read(text)).unwrap());
-        assert_eq!(first, read(one));
+        assert_eq!(*first, read(one));
         let logs = DatabaseName::new("logs").unwrap();
         assert!(Arc::ptr_eq(&first.0[&logs], &second.0[&logs]) && !Arc::ptr_eq(&first.0[&logs], &third.0[&logs]));
         assert_eq!((interner.databases.len(), interner.columns.len()), (2, 1));
@@ -219,15 +234,18 @@ mod tests {
             let text = format!(r#"[{{"database":"Logs","tables":["{table}"],"tableSchemas":{{"{table}":"a:long"}}}}]"#);
             crate::heartbeat::parse_schema(&text.into(), crate::heartbeat::Limits::default()).0.unwrap()
         };
-        // Room for a table and its column, and another table with that.
-        let bytes = 1 + BYTES_OF_AN_ENTRY;
-        let mut interner = Interner { most: 3 * bytes, ..Interner::default() };
+        // Room for a table and its column, another table with that, and three lists of databases.
+        let (bytes, list) = (1 + BYTES_OF_AN_ENTRY, "Logs".len() + BYTES_OF_A_DATABASE);
+        let mut interner = Interner { most: 3 * bytes + 3 * list, ..Interner::default() };
         let first = interner.share(schema("A")).unwrap();
         let second = interner.share(schema("B")).unwrap();
-        let full = Full { bytes };
+        let full = Full { bytes: bytes + list };
         assert!(!interner.has_room(full));
         assert_eq!(interner.share(schema("C")), Err(full));
-        assert_eq!(interner.share(schema("A")).as_ref(), Ok(&first), "it costs nothing");
+        let third = interner.share(schema("A"));
+        assert_eq!(third.as_ref(), Ok(&first), "it costs its list of databases, and no table");
+        assert_eq!(interner.share(schema("A")), Err(Full { bytes: list }));
+        drop(third);
         interner.forget_unused();
         assert_eq!(interner.share(schema("C")), Err(full), "both are held");
         drop((first, second));

@@ -138,15 +138,17 @@ async fn a_schema_beyond_all_reason_is_refused_by_its_length_and_harms_no_other(
     hub.end().await;
 }
 
+/// What is counted where something is refused of so many heartbeats, and no heartbeat as a whole.
+fn counted(content: &'static str) -> BTreeMap<&'static str, &'static str> {
+    let others = ["no_endpoint", "false_claim", "foreign", "untrusted"].map(|reason| (reason, "0"));
+    others.into_iter().chain([("content", content)]).collect()
+}
+
 /// Of a name, nothing is repaired: made to fit, it could be another table's.
 #[tokio::test]
 async fn a_name_outside_kustos_rules_is_refused_alone_and_counted_as_content() {
     const WRITER: &str = "http://127.0.0.3:1";
     const NAME: &str = "B' // x";
-    let counted = |content: &'static str| {
-        let others = ["no_endpoint", "false_claim", "foreign", "untrusted"].map(|reason| (reason, "0"));
-        others.into_iter().chain([("content", content)]).collect::<BTreeMap<_, _>>()
-    };
     let hub = Hub::start().await;
     beat(&hub, (1, 3), &short("\"A\"")).await;
     let mut agent = hub.agent();
@@ -183,6 +185,44 @@ async fn a_name_outside_kustos_rules_is_refused_alone_and_counted_as_content() {
 
     beat(&hub, (3, 3), &short("\"A\", \"C\"")).await;
     until(&url, "/metrics", |_, metrics| refused(metrics) == counted("0")).await;
+    agent.stop().await;
+    hub.end().await;
+}
+
+#[tokio::test]
+async fn what_no_group_can_be_named_after_is_refused_of_its_partition_alone_and_counted_as_content() {
+    const WRITER: &str = "http://127.0.0.3:1";
+    let hub = Hub::start().await;
+    hub.document_with_passes("1s", "entityGroups: [{by: geo}]");
+    beat(&hub, (1, 3), &short("\"A\"")).await;
+    let mut agent = hub.agent();
+    let url = admin_url(&agent).await;
+    until(&url, "/status", |_, status| status.contains("\"outcome\":\"unchanged\"")).await;
+    assert_eq!(refused(&get(&url, "/metrics").await.1), counted("0"));
+    let groups_with = async |host: &str| -> Vec<String> {
+        let groups = ".show entity_groups | where tostring(Entities) has 'Logs' | project Name, Entities";
+        let groups = hub.server.command("Metrics", groups).await.expect("the hub answers").text_rows();
+        groups.into_iter().filter(|row| row[1].contains(host)).map(|row| row[0].clone()).collect()
+    };
+    assert_eq!(groups_with(WRITER).await, ["Logs_Partitions", "Logs_Partitions_EU"]);
+
+    let moved = format!(
+        ".set-or-append Heartbeats <| print Timestamp = now(), ClusterEndpoint = '{WRITER}', Schema = {}, PartitionMetadata = dynamic({{\"geo\": \"it's\"}})",
+        short("\"A\"")
+    );
+    hub.server.command("FleetDiscovery", &moved).await.expect("the hub takes heartbeats");
+    until(&url, "/metrics", |_, metrics| refused(metrics) == counted("1")).await;
+    let told = "PartitionMetadata.geo: no entity group can be named after 'it's'";
+    let is_told = |status: &str| {
+        let problems = &partition_of(status, WRITER)["problems"];
+        problems[0].as_str().is_some_and(|problem| problem.starts_with(told)) && status.contains("\"unchanged\"")
+    };
+    let status = until(&url, "/status", |_, status| is_told(status)).await;
+    for other in ["http://127.0.0.1:1", "http://127.0.0.2:1"] {
+        assert_eq!(partition_of(&status, other)["problems"], Value::Array(Vec::new()), "{status}");
+        assert_eq!(groups_with(other).await, ["Logs_Partitions", "Logs_Partitions_EU"]);
+    }
+    assert_eq!(groups_with(WRITER).await, ["Logs_Partitions"], "it is federated all the same");
     agent.stop().await;
     hub.end().await;
 }

@@ -21,11 +21,12 @@ const MANY: u32 = 20_004;
 /// Part of the query of the heartbeats, and of no other text that an agent sends.
 const HEARTBEATS: &str = "NewBeats";
 
+const HEARTBEAT_TABLE: &str = ".create table Heartbeats (Timestamp:datetime, ClusterEndpoint:string, Schema:dynamic, PartitionMetadata:dynamic)";
+
 /// A hub with two partitions that are listed, federated, and beat.
 async fn start() -> Hub {
     let hub = Hub::start_with_databases(&DATABASES).await;
-    let table = ".create table Heartbeats (Timestamp:datetime, ClusterEndpoint:string, Schema:dynamic, PartitionMetadata:dynamic)";
-    hub.server.command("FleetDiscovery", table).await.expect("the hub takes the table");
+    hub.server.command("FleetDiscovery", HEARTBEAT_TABLE).await.expect("the hub takes the table");
     hub.beat(&[("Logs", &["A"])]).await;
     hub.document("allowedPartitions: ['http://127.0.0.1:1', 'http://127.0.0.3:1']");
     let (code, output) = hub.pass().await;
@@ -94,6 +95,19 @@ async fn whatever_crowd_fits_the_pattern_or_comes_to_an_open_hub_those_who_are_f
     assert_eq!(hub.sent_with(HEARTBEATS) - before, 2, "of all, and of those who are known");
     let content = hub.content().await;
     assert!(content.iter().any(|line| line.contains("federated_B")) && has_kept(&content), "{content:#?}");
+
+    // Another crowd, of other names: who is remembered is read whole by whoever starts, and so there is an end to it. Who is a member is remembered all the same.
+    hub.server.command("FleetDiscovery", ".drop table Heartbeats").await.expect("the hub forgets the beats");
+    hub.server.command("FleetDiscovery", HEARTBEAT_TABLE).await.expect("the hub takes the table");
+    crowd_of(&hub, FEW, "strcat('http://127.0.0.0:', 30000 + Number)", "dynamic(null)").await;
+    hub.beat(&[("Logs", &["A", "B"])]).await;
+    let (code, output) = hub.pass().await;
+    assert_eq!(code, Some(0), "{:?}", output.lines().last());
+    let names = "AdxFederationMembers | where Kind == 'Partition' | distinct Name";
+    let names = hub.server.query("FleetDiscovery", names).await.expect("the hub answers").column("Name");
+    let has = |name: &str| names.iter().any(|known| known == name);
+    assert!((10_000..10_010).contains(&names.len()), "{} names", names.len());
+    assert!(has("http://127.0.0.1:1") && has("http://127.0.0.3:1"));
 
     // An agent that goes on asks for those of the crowd that it watches besides, as many as there is room for beside the members.
     hub.document("canary: false");

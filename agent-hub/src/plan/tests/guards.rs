@@ -247,6 +247,7 @@ fn an_agent_that_has_not_watched_for_a_time_to_live_removes_nobody() {
         zone: None,
         reason: None,
         problem: None,
+        is_member: true,
     };
     membership.partitions.insert(cluster("eu"), remembered);
     assert_eq!(decide(&membership), (vec![], 1));

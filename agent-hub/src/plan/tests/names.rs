@@ -98,3 +98,75 @@ fn a_partition_that_makes_names_up_takes_neither_functions_from_the_others_nor_a
     let without = gone.iter().filter(|change| change.starts_with("drop function federated_0-")).count();
     assert_eq!(without, made.len() - 3, "their functions go with them");
 }
+
+#[test]
+fn a_partition_that_makes_databases_up_takes_neither_groups_from_the_others_nor_all_memory() {
+    let databases = |names: &[&str]| names.iter().map(|name| json!({"database": name})).collect::<Value>();
+    let known = |names: &[&str]| [("eu", 1, databases(names)), ("us", 1, databases(names))];
+    let empty = hub(&["Logs", "Metrics"]);
+    let hub = applied(empty.clone(), &planned(&fleet(&known(&["Logs", "Shared"])), &empty));
+    // As many as are believed of each, and before all others in any order of names.
+    let hosts = ["s", "t", "u", "v", "w", "x", "y", "z", "p", "q"];
+    let made_up = |host: &'static str| {
+        let names = (0..1_000).map(|number| format!("0-{host}-{number:0>20}"));
+        (host, 1, names.map(|name| json!({"database": name})).collect::<Value>())
+    };
+    let crowd = fleet(&[known(&["Logs", "Shared", "New"]).as_slice(), &hosts.map(made_up)].concat());
+    let plan = planned(&crowd, &hub);
+    let made = shown(&plan);
+    for database in ["Logs", "Metrics"] {
+        let change = format!("create entity group New_Partitions in {database}");
+        assert!(made.contains(&change), "{change} is not among {} changes", made.len());
+    }
+    assert!((10_000..20_000).contains(&made.len()), "{} changes", made.len());
+    let told = plan.problems.iter().find(|problem| problem.contains("get no entity groups")).expect("it is told");
+    assert!(told.starts_with("'0-") && told.contains("more databases"), "{told}");
+    // What is of more than one is seen before what is made up.
+    let lacking: Vec<_> = plan.problems.iter().filter(|problem| problem.contains("the hub has none")).collect();
+    assert!(lacking[0].contains("'New'") && lacking[1].contains("'Shared'"), "{lacking:?}");
+    assert_eq!(lacking.len(), 50);
+    let untold = "9952 more problems of databases that the hub lacks".to_owned();
+    assert!(plan.problems.contains(&untold) && plan.problems.len() < 60, "{:?}", plan.problems);
+    assert_eq!((plan.missing_databases.len(), &plan.missing_databases[0]), (10_002, &database("New")));
+
+    // What is there stays, and nothing goes to and fro; what others have later has room all the same.
+    let hub = applied(hub, &plan);
+    assert_eq!(shown(&planned(&crowd, &hub)), [""; 0]);
+    let later = fleet(&[known(&["Logs", "Shared", "New", "Later"]).as_slice(), &hosts.map(made_up)].concat());
+    let later = shown(&planned(&later, &hub));
+    assert_eq!(
+        later,
+        ["Logs", "Metrics"].map(|database| format!("create entity group Later_Partitions in {database}"))
+    );
+    // Their groups go with them.
+    let honest = fleet(
+        &[known(&["Logs", "Shared", "New"]).as_slice(), &hosts.map(|host| (host, 1, databases(&["Logs"])))].concat(),
+    );
+    let gone = shown(&planned(&honest, &hub));
+    assert_eq!(gone.iter().filter(|change| change.starts_with("drop entity group 0-")).count(), made.len() - 2);
+}
+
+#[test]
+fn what_no_group_can_be_named_after_is_told_of_its_partition_and_its_database_has_its_group() {
+    let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
+    let mut fleet = fleet(&[("eu", 1, logs(&[])), ("us", 1, logs(&[]))]);
+    for (host, value) in [("eu", "it's"), ("us", "US")] {
+        let beat = &mut fleet.get_mut(&cluster(host)).unwrap().beat;
+        beat.metadata.insert("geo".to_owned(), value.into());
+    }
+    let refused = |host| crate::desired::refused_values(&fleet[&cluster(host)].beat, &settings);
+    assert_eq!(
+        refused("eu"),
+        [
+            "PartitionMetadata.geo: no entity group can be named after 'it's': a Kusto name holds letters, digits, '_', ' ', '.' and '-' only, and does not end with '__'"
+        ]
+    );
+    assert_eq!(refused("us"), [""; 0]);
+    let Decision::Apply(plan) = decided(&fleet, &hub(&["Other"]), &settings) else { panic!("both beat") };
+    assert_eq!(
+        shown(&plan),
+        ["Logs_Partitions", "Logs_Partitions_US"].map(|group| format!("create entity group {group} in Other"))
+    );
+    let lacking = "2 partition(s) have the database 'Logs', but the hub has none of that name: create it on the hub to get its functions";
+    assert_eq!(plan.problems, [lacking]);
+}

@@ -1,0 +1,141 @@
+//! What a person should look at of a fleet, in sentences. Pure; [`desired`](super::desired) finds it.
+
+use std::fmt;
+
+use kql::{
+    names::{ColumnName, DatabaseName, EntityGroupName, NameError, TableName},
+    statements::{STATUS_FUNCTION, Source},
+};
+
+/// The most problems of one kind, or of the tables and columns of one database, that are told: a partition may name ten thousands, and what others have to tell must be seen.
+const MAX_PROBLEMS: usize = 50;
+
+/// Something that a person should look at; the rest goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// Partitions have a database that the hub lacks: its tables get no functions.
+    HubDatabaseMissing {
+        /// The database.
+        database: DatabaseName,
+        /// How many partitions have it.
+        partitions: usize,
+    },
+    /// A name of ours would break Kusto's rules.
+    NameRefused(NameError),
+    /// A table's function would have the name of [`STATUS_FUNCTION`].
+    NameReserved {
+        /// The database.
+        database: DatabaseName,
+        /// The table.
+        table: TableName,
+    },
+    /// Partitions have a column with different types.
+    TypesDiffer {
+        /// The database.
+        database: DatabaseName,
+        /// The table.
+        table: TableName,
+        /// The column.
+        column: ColumnName,
+        /// Who has which.
+        types: String,
+    },
+    /// A name is a view in one partition and a table in another: what most have is federated.
+    ViewAndTable {
+        /// The database.
+        database: DatabaseName,
+        /// The name.
+        name: TableName,
+        /// What most have.
+        source: Source,
+    },
+    /// Two attributes of `entityGroups` have the same value: one group cannot be of both.
+    ValueShared {
+        /// The value.
+        value: String,
+        /// Whose groups are made.
+        attribute: String,
+        /// Whose are not.
+        other: String,
+    },
+    /// So many tables and views get no function, as those of all partitions would be too many.
+    TooMany {
+        /// The database.
+        database: DatabaseName,
+        /// The first of them.
+        table: TableName,
+        /// How many more.
+        more: usize,
+    },
+    /// So many databases that the hub lacks get no groups, as those of all would be too many.
+    TooManyGroups {
+        /// The first of them.
+        database: DatabaseName,
+        /// How many more.
+        more: usize,
+    },
+    /// So many more of one kind.
+    Untold {
+        /// How many.
+        problems: usize,
+        /// What they are of.
+        of: String,
+    },
+    /// The name of a group is that of another database's group.
+    GroupTaken {
+        /// The database that does not get it.
+        database: DatabaseName,
+        /// The name.
+        group: EntityGroupName,
+    },
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HubDatabaseMissing { database, partitions } => write!(
+                f,
+                "{partitions} partition(s) have the database '{database}', but the hub has none of that name: create it on the hub to get its functions"
+            ),
+            Self::NameRefused(error) => write!(f, "not federated: {error}"),
+            Self::NameReserved { database, table } => write!(
+                f,
+                "'{table}' in '{database}' is not federated: its function would be named '{STATUS_FUNCTION}', which tells of the partitions; choose another functionPrefix"
+            ),
+            Self::TypesDiffer { database, table, column, types } => {
+                write!(f, "the column '{column}' of '{table}' in '{database}' has different types: {types}")
+            }
+            Self::ViewAndTable { database, name, source } => {
+                let what = if *source == Source::Table { "tables" } else { "views" };
+                write!(
+                    f,
+                    "'{name}' in '{database}' is a table in some partitions and a view in others: only the {what} are federated"
+                )
+            }
+            Self::ValueShared { value, attribute, other } => write!(
+                f,
+                "'{value}' is a value of both {attribute} and {other}: the groups with that name are of {attribute}, and partitions with that {other} get none for it"
+            ),
+            Self::TooMany { database, table, more } => write!(
+                f,
+                "'{table}' in '{database}' and {more} more tables or views get no function: all functions of the hub would take more memory than its agent may use; if a partition makes names up, block it"
+            ),
+            Self::TooManyGroups { database, more } => write!(
+                f,
+                "'{database}' and {more} more databases get no entity groups: all groups of the hub would take more memory than its agent may use; if a partition makes names up, block it"
+            ),
+            Self::Untold { problems, of } => write!(f, "{problems} more problems of {of}"),
+            Self::GroupTaken { database, group } => write!(
+                f,
+                "'{database}' gets no entity group '{group}': one of another database has that name, which comes first"
+            ),
+        }
+    }
+}
+
+/// The first of them, and how many there are besides.
+pub(super) fn first(mut problems: Vec<Problem>, of: impl Into<String>) -> Vec<Problem> {
+    let more = problems.drain(problems.len().min(MAX_PROBLEMS)..).count();
+    problems.extend((more > 0).then(|| Problem::Untold { problems: more, of: of.into() }));
+    problems
+}
