@@ -10,7 +10,7 @@ use crate::{
     literal,
     names::{DatabaseName, NameError, TableName},
     request::{Request, RequestKind},
-    statements::request,
+    statements::{MAX_SCRIPT_BYTES, request},
     template,
 };
 
@@ -165,7 +165,8 @@ pub struct IngestInline<'a> {
 }
 
 impl IngestInline<'_> {
-    /// Renders the command. Sending it twice appends twice, which readers of heartbeats survive (`arg_max`).
+    /// Renders one command for all records. Sending it twice appends twice, which readers of heartbeats survive (`arg_max`). Columns of the answer, of which Microsoft's
+    /// page names the first alone: ExtentId:guid, ItemLoaded:string, Duration:timespan, HasErrors:bool, OperationId:guid.
     pub fn request(&self) -> Request {
         request(
             "ingest_inline",
@@ -175,6 +176,30 @@ impl IngestInline<'_> {
             &[("table", &self.table.quoted()), ("records", self.records)],
         )
     }
+
+    /// Renders as many commands as the records need, in their order: each with as many whole records as [`MAX_SCRIPT_BYTES`] allow, a longer record alone in its own.
+    /// None where there are no records.
+    pub fn requests(&self) -> Vec<Request> {
+        let parts = at_line_ends(self.records, MAX_SCRIPT_BYTES).into_iter();
+        parts.map(|records| IngestInline { records, ..*self }.request()).collect()
+    }
+}
+
+/// A text in parts that end where its lines do: each as long as `most` bytes allow, a longer line alone.
+fn at_line_ends(text: &str, most: usize) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut end) = (0, 0);
+    for line in text.split_inclusive('\n') {
+        if end > start && end - start + line.len() > most {
+            parts.push(&text[start..end]);
+            start = end;
+        }
+        end += line.len();
+    }
+    if end > start {
+        parts.push(&text[start..end]);
+    }
+    parts
 }
 
 /// Where heartbeats are.

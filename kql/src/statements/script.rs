@@ -6,7 +6,8 @@ use crate::{
     statements::request,
 };
 
-/// The longest script in bytes of its commands. Kusto's own limit is not documented; adx-mon runs with 1 MB, and half of that leaves room.
+/// The longest script in bytes of its commands, and the most bytes of records that one command ingests. Kusto's own limit is not documented; adx-mon runs with 1 MB,
+/// and half of that leaves room.
 pub const MAX_SCRIPT_BYTES: usize = 512 * 1024;
 
 /// Packs commands into scripts, in their order: each as long as [`MAX_SCRIPT_BYTES`] allows, a longer command alone in its own. With every script comes the

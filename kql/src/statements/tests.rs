@@ -194,6 +194,27 @@ fn scripts_keep_order_and_split_by_size() {
 }
 
 #[test]
+fn records_keep_order_and_split_by_size_at_line_ends() {
+    let (database, table) = (&DatabaseName::new("Logs").unwrap(), &TableName::new("Heartbeats").unwrap());
+    let sent = |lines: &[String]| -> Vec<String> {
+        let requests = IngestInline { database, table, records: &lines.concat() }.requests();
+        let records = |request: &Request| request.text().split_once(" <|\n").unwrap().1.to_owned();
+        requests.iter().map(records).collect()
+    };
+    let line = |number: usize, bytes: usize| format!("{number:0>width$}\n", width = bytes - 1);
+    let lines: Vec<_> = (0..2000).map(|number| line(number, 1000)).collect();
+    let parts = sent(&lines);
+    assert_eq!(parts.iter().map(String::len).collect::<Vec<_>>(), [524_000, 524_000, 524_000, 428_000]);
+    assert!(parts.concat() == lines.concat() && parts.iter().all(|part| part.ends_with('\n')));
+    // What is as long as it may be is one part.
+    assert_eq!(sent(&[line(1, MAX_SCRIPT_BYTES - 10), line(2, 10)]).len(), 1);
+    assert_eq!(sent(&[line(1, MAX_SCRIPT_BYTES - 10), line(2, 11)]).len(), 2);
+    let long = [line(1, 10), line(2, MAX_SCRIPT_BYTES + 1), line(3, 10), line(4, 10)];
+    assert_eq!(sent(&long), [long[0].clone(), long[1].clone(), long[2..].concat()]);
+    assert!(sent(&[]).is_empty());
+}
+
+#[test]
 fn every_text_says_what_it_is_for_who_may_send_it_and_what_it_is_given() {
     let folder = "text";
     for entry in fs::read_dir(folder).unwrap() {
