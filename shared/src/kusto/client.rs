@@ -12,6 +12,7 @@ use kql::{
     literal,
     names::{DatabaseName, TableName},
     request::{Request, RequestKind},
+    statements::IngestInline,
 };
 use reqwest::{
     Response, StatusCode, Url,
@@ -201,6 +202,23 @@ impl KustoClient {
         })
         .await
         .map(|_| ())
+    }
+
+    /// Appends records by command: by several, one after the other, where they are too many for one. The first that fails ends it, and what was appended before stays;
+    /// none is sent again that may have been received. Readers must survive a part of the records, and a double of them, as those do who take the newest row of each name.
+    ///
+    /// # Errors
+    /// See [`Failure`]; also [`Failure::Rejected`] where the answer says that the records were not stored, and [`Failure::Incomplete`] where it does not say.
+    pub async fn ingest_inline(&self, ingestion: &IngestInline<'_>) -> Result<(), KustoError> {
+        for request in ingestion.requests() {
+            let answer = self.send(&request).await?;
+            decode::ingested(&answer).map_err(|failure| KustoError {
+                endpoint: self.0.endpoint.clone(),
+                request: request.name(),
+                failure,
+            })?;
+        }
+        Ok(())
     }
 
     async fn call(&self, call: Call) -> Result<ResultTable, KustoError> {

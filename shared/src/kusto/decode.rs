@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     error::Failure,
-    table::{ColumnInfo, ResultTable},
+    table::{ColumnInfo, DecodeError, ResultTable},
 };
 
 /// The longest piece of a server's words that is kept.
@@ -126,6 +126,34 @@ pub(super) fn ingestion(body: &[u8]) -> Result<ResultTable, Failure> {
         return Ok(ResultTable::new(Vec::new(), Vec::new()));
     }
     v1(body)
+}
+
+/// Whether the answer to an ingestion by command says, in each of its rows, that the records were stored. It comes with status 200 in any case.
+pub(super) fn ingested(answer: &ResultTable) -> Result<(), Failure> {
+    let incomplete = |error: DecodeError| Failure::Incomplete { why: server_words(&error.to_string()) };
+    if answer.is_empty() {
+        return Err(incomplete(DecodeError::NoRow { expected: "row that says whether the records were stored" }));
+    }
+    for row in answer.rows() {
+        match row.bool("HasErrors").map_err(incomplete)? {
+            Some(false) => {}
+            Some(true) => {
+                let operation = row.string("OperationId").unwrap_or("unknown");
+                return Err(Failure::Rejected {
+                    status: 200,
+                    code: "HasErrors".to_owned(),
+                    message: server_words(&format!("the records were not stored, or not all; operation {operation}")),
+                    permanent: false,
+                });
+            }
+            None => {
+                return Err(Failure::Incomplete {
+                    why: "a row does not say whether the records were stored".to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The server's words in the body of a refusal.
@@ -451,7 +479,39 @@ mod tests {
     }
 
     #[test]
-    fn an_ingestion_may_be_answered_with_nothing() {
+    fn an_ingestion_by_command_is_done_where_each_row_says_so() {
+        let answer = |columns: [&str; 2], rows: Value| {
+            let columns = columns.map(|name| json!({"ColumnName": name, "DataType": "Object"}));
+            let body = json!({"Tables": [{"TableName": "Table_0", "Columns": columns, "Rows": rows}]});
+            ingested(&v1(body.to_string().as_bytes()).unwrap()).map_err(|failure| failure.to_string())
+        };
+        let told = |rows: Value| answer(["HasErrors", "OperationId"], rows);
+        for row in [json!([false, "7f"]), json!([0, "7f"]), json!([0, null])] {
+            assert_eq!(told(json!([row])), Ok(()), "{row}");
+        }
+        assert_eq!(told(json!([[false, "7f"], [0, "8e"]])), Ok(()));
+        let failed = "HasErrors (status 200): the records were not stored, or not all; operation 7f";
+        for rows in [json!([[true, "7f"]]), json!([[1, "7f"]]), json!([[false, "8e"], [true, "7f"]])] {
+            assert_eq!(told(rows.clone()), Err(failed.to_owned()), "{rows}");
+        }
+        for (silent, why) in [
+            (told(json!([])), "the answer has no row that says whether the records were stored"),
+            (told(json!([[null, "7f"]])), "a row does not say whether the records were stored"),
+            (
+                told(json!([["no", "7f"]])),
+                "row 0 of the answer has a text in column 'HasErrors' where a boolean is expected",
+            ),
+            (
+                answer(["ExtentId", "OperationId"], json!([["8e", "7f"]])),
+                "the answer has no column 'HasErrors'; it has ExtentId, OperationId",
+            ),
+        ] {
+            assert_eq!(silent, Err(format!("the answer is incomplete: {why}")));
+        }
+    }
+
+    #[test]
+    fn a_streaming_ingestion_may_be_answered_with_nothing() {
         assert!(ingestion(b"").is_ok());
         assert!(ingestion(br#"{"Tables":[{"TableName":"T","Columns":[],"Rows":[]}]}"#).is_ok());
         assert!(ingestion(b"<html>").is_err());

@@ -22,7 +22,7 @@ use azure_core::{
 };
 use kql::{
     names::EntityGroupName,
-    statements::{DropEntityGroup, HeartbeatSource, ReadHeartbeats, ShowDatabases, Windows},
+    statements::{DropEntityGroup, HeartbeatSource, MAX_SCRIPT_BYTES, ReadHeartbeats, ShowDatabases, Windows},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -175,6 +175,43 @@ async fn rows_are_streamed_to_the_table_by_its_name() {
     assert_eq!(seen[0].path, "/v1/rest/ingest/FleetDiscovery/odd%20name.x?streamFormat=Csv");
     assert_eq!(seen[0].body, "a,b\n");
     assert_eq!(seen[0].headers["content-type"], "text/csv; charset=utf-8");
+}
+
+#[tokio::test]
+async fn many_records_are_ingested_by_commands_one_after_the_other_and_the_first_that_fails_ends_it() {
+    let answer = |has_errors: Value| {
+        let columns = ["HasErrors", "OperationId"].map(|name| json!({"ColumnName": name, "DataType": "Object"}));
+        let table = json!({"TableName": "Table_0", "Columns": columns, "Rows": [[has_errors, "7f"]]});
+        reply(200, &[], json!({"Tables": [table]}).to_string())
+    };
+    // A record that fills a command, three times.
+    let lines = ["a", "b", "c"].map(|letter| format!("{}\n", letter.repeat(MAX_SCRIPT_BYTES - 1)));
+    let (database, table) = (database(), TableName::new("Heartbeats").unwrap());
+    let records = lines.concat();
+    let ingestion = IngestInline { database: &database, table: &table, records: &records };
+    for (answers, is_done, commands) in [
+        ([json!(false), json!(0), json!(false)], true, 3),
+        ([json!(false), json!(true), json!(false)], false, 2),
+        ([json!(1), json!(false), json!(false)], false, 1),
+    ] {
+        let (client, script) = scripted(answers.map(answer)).await;
+        let result = client.ingest_inline(&ingestion).await;
+        assert_eq!(result.is_ok(), is_done, "{result:?}");
+        if let Err(error) = result {
+            let why = "HasErrors (status 200): the records were not stored, or not all; operation 7f";
+            assert_eq!(error.to_string(), format!("ingest_inline failed on {}: {why}", client.endpoint()));
+        }
+        let seen = script.seen();
+        assert_eq!(seen.len(), commands, "none is sent again");
+        for (Seen { path, body, .. }, line) in seen.iter().zip(&lines) {
+            let body: Value = serde_json::from_str(body).unwrap();
+            let is_its = body["csl"] == format!(".ingest inline into table ['Heartbeats'] <|\n{line}");
+            assert!(path == "/v1/rest/mgmt" && body["db"] == "FleetDiscovery" && is_its, "{path}");
+        }
+    }
+    let (client, script) = scripted([]).await;
+    client.ingest_inline(&IngestInline { records: "", ..ingestion }).await.unwrap();
+    assert!(script.seen().is_empty(), "there is nothing to send");
 }
 
 #[tokio::test]
