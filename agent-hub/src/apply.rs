@@ -1,4 +1,4 @@
-//! Makes the changes of a plan. I/O: records of ownership, then one script for each database; every row of every answer is read, and a failure stays with
+//! Makes the changes of a plan. I/O: records of ownership, then scripts for each database; every row of every answer is read, and a failure stays with
 //! its own change or database.
 
 use std::collections::BTreeMap;
@@ -86,19 +86,16 @@ fn outcome(Applied { change, result }: &Applied) -> Option<Record> {
     Some(Record { database: database.clone(), group: group.clone(), state })
 }
 
+/// Writes all of them, or fails: then some may be written, which does no harm. The newest record of a state counts, so that one that is written again changes nothing.
 async fn write_records(
     hub: &KustoClient,
     config: &HubConfig,
     records: &[Record],
     now: Timestamp,
 ) -> Result<(), String> {
-    if records.is_empty() {
-        return Ok(());
-    }
     let lines: String = records.iter().map(|record| csv_line(record, now)).collect();
-    let request =
-        IngestInline { database: &config.heartbeat_database, table: &ownership_table(), records: &lines }.request();
-    hub.send(&request).await.map(drop).map_err(|error| chain(&error))
+    let (database, table) = (&config.heartbeat_database, &ownership_table());
+    hub.ingest_inline(&IngestInline { database, table, records: &lines }).await.map_err(|error| chain(&error))
 }
 
 /// Names hold no comma, quote or line break (Kusto's rule for names); the quotes keep blanks at their ends.
@@ -114,7 +111,7 @@ fn csv_line(Record { database, group, state }: &Record, now: Timestamp) -> Strin
 /// Records what changed of the membership.
 ///
 /// # Errors
-/// [`KustoError`]; what could not be written is tried again by the caller.
+/// [`KustoError`]; the caller tries all of it again. What was written of it does no harm: the newest row of a name counts.
 pub async fn write_members(
     hub: &KustoClient,
     config: &HubConfig,
@@ -122,9 +119,8 @@ pub async fn write_members(
     now: Timestamp,
 ) -> Result<(), KustoError> {
     let lines: String = changed.iter().map(|record| record.csv_line(now)).collect();
-    let request =
-        IngestInline { database: &config.heartbeat_database, table: &members_table(), records: &lines }.request();
-    hub.send(&request).await.map(drop)
+    let (database, table) = (&config.heartbeat_database, &members_table());
+    hub.ingest_inline(&IngestInline { database, table, records: &lines }).await
 }
 
 async fn run_scripts(hub: &KustoClient, database: &DatabaseName, changes: Vec<Change>) -> Vec<Applied> {

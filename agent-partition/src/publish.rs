@@ -121,7 +121,7 @@ impl Publisher {
 
     async fn send_inline(&self, records: &str) -> Result<Timestamp, KustoError> {
         let HubTarget { database, table, .. } = &self.target;
-        self.hub.send(&IngestInline { database, table, records }.request()).await?;
+        self.hub.ingest_inline(&IngestInline { database, table, records }).await?;
         Ok(Timestamp::now())
     }
 }
@@ -138,5 +138,97 @@ const fn may_take_commands(failure: &Failure) -> bool {
         | Failure::Unauthorized { .. }
         | Failure::Throttled { .. }
         | Failure::Redirected { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use kql::{
+        endpoint::ClusterEndpoint,
+        names::{DatabaseName, TableName},
+    };
+    use serde_json::{Value, json};
+    use shared::credential::CredentialConfig;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// For a hub on loopback that refuses to stream, and answers each command so. Its schemas may rest.
+    async fn publisher(answer: Value) -> Publisher {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = ClusterEndpoint::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let refusal = json!({"error": {"code": "BadRequest", "@message": "it does not stream", "@permanent": true}});
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                let head = read_request(&mut connection).await;
+                let (status, body) =
+                    if head.contains("/v1/rest/ingest/") { ("400 Bad Request", &refusal) } else { ("200 OK", &answer) };
+                let body = body.to_string();
+                let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close");
+                let reply = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                connection.write_all(reply.as_bytes()).await.unwrap();
+            }
+        });
+        let target = HubTarget {
+            path: "spec.federation.federatedClusters[0]".to_owned(),
+            endpoint,
+            database: DatabaseName::new("FleetDiscovery").unwrap(),
+            table: TableName::new("Heartbeats").unwrap(),
+            credential: CredentialConfig::None,
+        };
+        Publisher::new(target, Some(Duration::from_secs(3_600)), ClientOptions::default()).unwrap()
+    }
+
+    /// Reads a whole request; its head.
+    async fn read_request(connection: &mut TcpStream) -> String {
+        let (mut seen, mut part) = (Vec::new(), [0; 4096]);
+        loop {
+            let read = connection.read(&mut part).await.unwrap();
+            assert!(read > 0, "the request ends before its end");
+            seen.extend_from_slice(&part[..read]);
+            let Some(head) = seen.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
+            let lines = String::from_utf8_lossy(&seen[..head]).to_ascii_lowercase();
+            let length = lines.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+            if seen.len() >= head + 4 + length.unwrap_or(0_usize) {
+                return lines;
+            }
+        }
+    }
+
+    fn answer(column: &str, rows: &Value) -> Value {
+        let columns = [column, "OperationId"].map(|name| json!({"ColumnName": name, "DataType": "Object"}));
+        json!({"Tables": [{"TableName": "Table_0", "Columns": columns, "Rows": rows}]})
+    }
+
+    #[tokio::test]
+    async fn a_beat_by_command_is_taken_where_the_hub_says_that_it_was_stored_and_else_goes_again_whole() {
+        let heartbeat = Heartbeat {
+            timestamp: Timestamp::UNIX_EPOCH,
+            endpoint: ClusterEndpoint::parse("https://eu.kusto.windows.net").unwrap(),
+            schema: Some(SchemaInventory::default()),
+            metadata: BTreeMap::new(),
+        };
+        for (answer, is_taken) in [
+            (answer("HasErrors", &json!([[false, "7f"]])), true),
+            (answer("HasErrors", &json!([[0, "7f"]])), true),
+            (answer("HasErrors", &json!([[true, "7f"]])), false),
+            (answer("HasErrors", &json!([[1, "7f"]])), false),
+            (answer("HasErrors", &json!([[null, "7f"]])), false),
+            (answer("HasErrors", &json!([])), false),
+            (answer("ExtentId", &json!([["8e", "7f"]])), false),
+        ] {
+            let what = answer.to_string();
+            let mut publisher = publisher(answer).await;
+            let result = publisher.beat(&heartbeat, Duration::from_secs(60)).await;
+            assert_eq!(result.is_ok(), is_taken, "{what}: {result:?}");
+            assert_eq!(publisher.again().is_none(), is_taken, "{what}");
+            assert_eq!(publisher.has_taken(&heartbeat), is_taken, "the schema of {what}");
+            assert_eq!(publisher.inline_beats > 0, is_taken, "streaming is tried again after {what}");
+        }
     }
 }

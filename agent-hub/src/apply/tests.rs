@@ -1,57 +1,31 @@
-//! What is made of the rows with which a hub answers a script: a hub on loopback that gives every request one answer.
+//! What is made of the rows with which a hub answers a script or an ingestion: a hub on loopback.
+
+use std::sync::Arc;
 
 use kql::{
-    endpoint::ClusterEndpoint,
-    names::{DatabaseName, FunctionName},
+    names::{DatabaseName, EntityGroupName, FunctionName},
+    statements::{Entity, MAX_SCRIPT_BYTES},
     types::ScalarType,
 };
 use serde_json::{Value, json};
 use shared::{
-    credential::CredentialConfig,
-    kusto::{ClientOptions, ColumnInfo, KustoClient, ResultTable},
-};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    kusto::{ColumnInfo, ResultTable},
+    runtime::GuardReason,
 };
 
-use super::{all_nodes_forgot, apply};
+use super::{Applied, all_nodes_forgot, apply, write_members};
 use crate::{
-    plan::{Change, Plan},
-    testing::{hub_config, now},
+    membership::Membership,
+    plan::{Change, Plan, Record, RecordState},
+    testing::{answering_hub, cluster, hub_config, ingested, now},
 };
 
 const COLUMNS: [&str; 5] = ["OperationId", "CommandType", "CommandText", "Result", "Reason"];
 
-/// A hub that answers each request so.
-async fn hub(answer: Value) -> KustoClient {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = ClusterEndpoint::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut connection, _)) = listener.accept().await {
-            read_request(&mut connection).await;
-            let body = answer.to_string();
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
-            let reply = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-            connection.write_all(reply.as_bytes()).await.unwrap();
-        }
-    });
-    KustoClient::new(endpoint, &CredentialConfig::None, ClientOptions::default()).unwrap()
-}
-
-async fn read_request(connection: &mut TcpStream) {
-    let (mut seen, mut part) = (Vec::new(), [0; 4096]);
-    loop {
-        let read = connection.read(&mut part).await.unwrap();
-        assert!(read > 0, "the request ends before its end");
-        seen.extend_from_slice(&part[..read]);
-        let Some(head) = seen.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
-        let lines = String::from_utf8_lossy(&seen[..head]).to_ascii_lowercase();
-        let length = lines.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-        if seen.len() >= head + 4 + length.unwrap_or(0_usize) {
-            return;
-        }
-    }
+/// The answer to a script: rows of five cells.
+fn script_answer(columns: [&str; 5], rows: &[Value]) -> Value {
+    let columns = columns.map(|name| json!({"ColumnName": name, "DataType": "String", "ColumnType": "string"}));
+    json!({"Tables": [{"TableName": "Table_0", "Columns": columns, "Rows": rows}]})
 }
 
 /// How each of three changes went, whose script was answered with rows of these results and reasons, under these columns.
@@ -61,12 +35,12 @@ async fn outcomes(columns: [&str; 5], rows: &[(&str, &str)]) -> Vec<Result<(), S
         function: FunctionName::new(name).unwrap(),
     };
     let changes = ["federated_A", "federated_B", "federated_C"].map(drop);
-    let columns = columns.map(|name| json!({"ColumnName": name, "DataType": "String", "ColumnType": "string"}));
     // More rows than changes are of the last one.
     let texts = changes.iter().chain(std::iter::repeat(&changes[2])).map(|change| change.request().text().to_owned());
     let rows: Vec<Value> =
         texts.zip(rows).map(|(text, (result, reason))| json!(["id", "DropFunction", text, result, reason])).collect();
-    let hub = hub(json!({"Tables": [{"TableName": "Table_0", "Columns": columns, "Rows": rows}]})).await;
+    let answer = script_answer(columns, &rows);
+    let (hub, _) = answering_hub(move |_| answer.clone()).await;
     let plan = Plan { changes: changes.to_vec(), ..Plan::default() };
     let (applied, _) = apply(&hub, &hub_config(""), plan, now()).await;
     assert_eq!(applied.iter().map(|applied| applied.change.clone()).collect::<Vec<_>>(), changes);
@@ -131,4 +105,89 @@ fn a_hub_has_forgotten_columns_when_no_node_of_it_failed_to() {
     let why = Err("a node of the hub answered: Failed".to_owned());
     assert_eq!(answer("Status", &["Succeeded", "Failed"]), why);
     assert!(answer("Unknown", &["Succeeded"]).is_err(), "it tells nothing");
+}
+
+/// A group of one member that is about to be made in Logs, and the record of that.
+fn new_group(name: &str) -> (Change, Record) {
+    let (database, group) = (DatabaseName::new("Logs").unwrap(), EntityGroupName::new(name).unwrap());
+    let members = Arc::new([Entity { cluster: cluster("eu"), database: database.clone() }].into());
+    let create = Change::CreateGroup { database: database.clone(), group: group.clone(), members };
+    (create, Record { database, group, state: RecordState::Intended("0123456789abcdef".to_owned()) })
+}
+
+#[tokio::test]
+async fn a_group_is_made_where_the_hub_says_that_its_record_was_stored_and_only_there() {
+    let database = DatabaseName::new("Logs").unwrap();
+    let function = FunctionName::new("federated_A").unwrap();
+    let drop_function = Change::DropFunction { database, function };
+    // The state whose record is not stored; whether the group is made; what is told of the records.
+    for (lost, is_made, told) in [
+        ("Never", true, None),
+        ("Intended", false, Some("failed to record what becomes of entity groups, which is tried again: ")),
+        ("Made", true, Some("failed to record what became of entity groups, which the next pass settles: ")),
+    ] {
+        let (hub, sent) = answering_hub(move |text| {
+            if text.starts_with(".ingest inline") {
+                return ingested(text.contains(&format!(",{lost},")));
+            }
+            let commands = text.matches("\n.").count();
+            script_answer(COLUMNS, &vec![json!(["id", "Unknown", "", "Completed", ""]); commands])
+        })
+        .await;
+        let (create, record) = new_group("Logs_Partitions");
+        let changes = vec![create.clone(), drop_function.clone()];
+        let plan = Plan { changes, records: vec![record], ..Plan::default() };
+        let (applied, unrecorded) = apply(&hub, &hub_config(""), plan, now()).await;
+
+        let why = |error: &String| error.contains("HasErrors") && error.contains("operation 7f");
+        assert_eq!(unrecorded.len(), usize::from(told.is_some()), "{lost}: {unrecorded:?}");
+        assert!(
+            unrecorded.iter().all(|error| why(error) && error.starts_with(told.unwrap())),
+            "{lost}: {unrecorded:?}"
+        );
+        let result = |of: &Change| applied.iter().find(|Applied { change, .. }| change == of).unwrap().result.clone();
+        assert_eq!(result(&drop_function), Ok(()), "{lost}: what needs no record waits for none");
+        let untried = "not tried, because the record of our groups could not be written: ";
+        match result(&create) {
+            Ok(()) => assert!(is_made, "{lost}"),
+            Err(error) => assert!(!is_made && why(&error) && error.starts_with(untried), "{lost}: {error}"),
+        }
+        let sent = sent.lock().unwrap();
+        assert_eq!(sent.iter().any(|text| text.contains(".create entity_group")), is_made, "{lost}: {sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn records_that_are_too_many_for_one_command_are_all_stored_before_anything_is_made() {
+    const LINES: usize = 1_200;
+    let name = |number: usize| format!("{number:0>1000}");
+    // Of three commands the second fails.
+    let struck = name(LINES / 2);
+    let is_struck = struck.clone();
+    let (hub, sent) = answering_hub(move |text| ingested(text.contains(&is_struck))).await;
+    let (changes, records): (Vec<Change>, Vec<Record>) = (0..LINES).map(|number| new_group(&name(number))).unzip();
+    let plan = Plan { changes, records, ..Plan::default() };
+    let (applied, unrecorded) = apply(&hub, &hub_config(""), plan, now()).await;
+    assert_eq!((applied.len(), unrecorded.len()), (LINES, 1));
+    assert!(applied.iter().all(|applied| applied.result.is_err()), "what was recorded before is not made either");
+    let sent = sent.lock().unwrap();
+    assert_eq!(sent.len(), 2, "none follows the one that failed");
+    for (text, holds) in sent.iter().zip([name(0), struck]) {
+        assert!(text.starts_with(".ingest inline into table ['AdxFederationObjects']") && text.contains(&holds));
+        assert!(text.len() < MAX_SCRIPT_BYTES + 100, "{} bytes", text.len());
+    }
+}
+
+#[tokio::test]
+async fn the_membership_is_written_where_the_hub_says_that_it_was_stored_and_only_there() {
+    let mut membership = Membership::default();
+    membership.note_guards(&[(GuardReason::IncompleteRead, "no answer".to_owned())].into(), now());
+    let records = membership.changed_since(&Membership::default());
+    for has_errors in [false, true] {
+        let (hub, sent) = answering_hub(move |_| ingested(has_errors)).await;
+        let written = write_members(&hub, &hub_config(""), &records, now()).await;
+        assert_eq!(written.is_err(), has_errors, "{written:?}");
+        let sent = sent.lock().unwrap();
+        assert!(sent.len() == 1 && sent[0].contains("['AdxFederationMembers']"), "{sent:?}");
+    }
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     hub::HubDatabase,
     plan::Released,
-    testing::{applied, cluster, fleet, hub_config, now},
+    testing::{answering_hub, applied, cluster, fleet, hub_config, ingested, now},
 };
 
 /// Three partitions' newest beats: Europe's, and those of the others.
@@ -184,6 +184,26 @@ async fn every_guard_of_a_removal_is_recorded_by_its_name_with_its_words_and_rec
         let over = held.iter().map(|(_, name, words)| line(name, "over", ended, words));
         assert_eq!(recorded(&agent), over.collect::<BTreeSet<_>>());
     }
+}
+
+#[tokio::test]
+async fn what_the_hub_has_not_stored_of_the_membership_is_told_and_written_by_the_next_pass() {
+    let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
+    agent.note_guards(&[HoldReason::NoLiveHeartbeat { known: 1 }], now());
+    (agent.hub, _) = answering_hub(|_| ingested(true)).await;
+    for problem in [agent.record_guards(now(), Memory::Kept).await, agent.record(now(), Memory::Kept).await] {
+        let problem = problem.unwrap();
+        assert!(problem.starts_with("failed to record the membership, which is tried again: "), "{problem}");
+    }
+    assert_eq!(agent.recorded, Membership::default());
+    let sent;
+    (agent.hub, sent) = answering_hub(|_| ingested(false)).await;
+    for _ in 0..2 {
+        assert_eq!(agent.record(now(), Memory::Kept).await, None);
+        assert_eq!(agent.recorded, agent.membership);
+    }
+    let sent = sent.lock().unwrap();
+    assert!(sent.len() == 1 && sent[0].contains("no_live_heartbeat"), "what is recorded is not sent again: {sent:?}");
 }
 
 #[tokio::test]
