@@ -16,6 +16,7 @@ mod show;
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use command::{Command, PipedCommand};
+pub(crate) use data::failed_ingestion;
 pub(crate) use script::{halved as halved_script, refused as refused_script};
 
 use crate::{

@@ -3,7 +3,11 @@
 use kql::types::ScalarType;
 use serde_json::Value;
 
-use super::{CommandContext, answer, command::EntityProperties};
+use super::{
+    CommandContext, answer,
+    command::{Command, EntityProperties},
+    parse,
+};
 use crate::{
     catalog::StoredTable,
     engine,
@@ -29,6 +33,15 @@ pub(super) fn ingest_inline(
         ignore_first_record,
     };
     let count = ingest::ingest(&database, table, payload, Gate::Command, context.query.now)?;
+    Ok(ingested(count, false))
+}
+
+/// The answer to an inline ingestion that came to nothing; `None` if the text is none.
+pub(crate) fn failed_ingestion(csl: &str) -> Option<Rows> {
+    matches!(parse::parse(csl).ok()?.command, Command::IngestInline { .. }).then(|| ingested(0, true))
+}
+
+fn ingested(rows: usize, has_errors: bool) -> Rows {
     let columns = [
         ("ExtentId", ScalarType::Guid),
         ("ItemLoaded", ScalarType::String),
@@ -37,13 +50,13 @@ pub(super) fn ingest_inline(
         ("OperationId", ScalarType::Guid),
     ];
     let row = vec![
-        extent_id(count).into(),
+        extent_id(rows).into(),
         format!("inproc:{}", uuid::Uuid::new_v4()).into(),
         "00:00:00".into(),
-        false.into(),
+        has_errors.into(),
         uuid::Uuid::new_v4().to_string().into(),
     ];
-    Ok(answer::table(&columns, [row]))
+    answer::table(&columns, [row])
 }
 
 pub(super) async fn set_or_append(

@@ -144,11 +144,8 @@ pub(super) async fn exchange(app: Arc<App>, endpoint: Endpoint, request: Request
             }
             _ => {}
         }
-        if let Some(reason) = fault.as_ref().and_then(Fault::fails_script) {
-            let body = RawBody::read(&sent)?;
-            if let Some(rows) = body.csl.as_str().and_then(|csl| commands::refused_script(csl, reason)) {
-                return Ok(v1::command_body(&[rows], &exchange));
-            }
+        if let Some(rows) = fault.as_ref().zip(line.csl.as_str()).and_then(|(fault, csl)| fault.undone(csl)) {
+            return Ok(v1::command_body(&[rows], &exchange));
         }
         let answer = answer(&app, &endpoint, &exchange, sent, &mut line).await?;
         Ok(match &fault {

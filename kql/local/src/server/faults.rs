@@ -19,7 +19,7 @@ use std::{fmt, io, path::PathBuf, sync::Mutex};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::wire::request::RawBody;
+use crate::{commands, rows::Rows, wire::request::RawBody};
 
 /// How a request fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,8 @@ pub(crate) enum Fault {
     RefusedScript(Reason),
     /// Of a script the first half is done, and then nothing more happens. Another request is done.
     HalfScript,
+    /// Of an `.ingest inline` nothing is done, and 200 with a row whose HasErrors is true. Another request is done.
+    FailedIngest,
 }
 
 /// What a server says to its client, and not to its log: tests give it what nobody may print.
@@ -141,11 +143,12 @@ impl Faults {
 }
 
 impl Fault {
-    /// Why every command of a script has failed, if it does.
-    pub(super) fn fails_script(&self) -> Option<&str> {
+    /// The answer to a command that fails with a success, and of which nothing is done; `None` if this one does not.
+    pub(super) fn undone(&self, csl: &str) -> Option<Rows> {
         match self {
-            Self::FailedScript => Some("a fault on purpose"),
-            Self::RefusedScript(Reason(reason)) => Some(reason),
+            Self::FailedScript => commands::refused_script(csl, "a fault on purpose"),
+            Self::RefusedScript(Reason(reason)) => commands::refused_script(csl, reason),
+            Self::FailedIngest => commands::failed_ingestion(csl),
             _ => None,
         }
     }

@@ -112,6 +112,28 @@ async fn a_failed_script_does_nothing_and_half_a_script_one_half() {
 }
 
 #[tokio::test]
+async fn a_failed_ingestion_stores_nothing_and_its_row_says_so_and_what_is_none_is_done() {
+    let rules = Rules::new("ingestions", &json!([{"fault": "failedIngest"}]));
+    let local = rules.server().await;
+    local.command(".create table T (a:long)").await;
+    local.command(".alter table T policy streamingingestion enable").await;
+    let ingest = ".ingest inline into table T <|\n1\n2\n";
+    let has_errors =
+        async || -> Vec<Value> { local.records(ingest).await.iter().map(|row| row["HasErrors"].clone()).collect() };
+    assert_eq!(has_errors().await, [true]);
+    assert_eq!(local.query("T").await, Vec::<Value>::new());
+    for fault in ["failedIngest", "failedScript"] {
+        rules.write(&json!([{"fault": fault}]).to_string());
+        let streamed = local.post("/v1/rest/ingest/Logs/T?streamFormat=Csv").body("3\n");
+        assert_eq!(answer(streamed).await.0, StatusCode::OK, "{fault}");
+    }
+    assert_eq!(local.query("T").await, [json!([3]), json!([3])]);
+    rules.write("[]");
+    assert_eq!(has_errors().await, [false]);
+    assert_eq!(local.query("T | count").await, [json!([4])]);
+}
+
+#[tokio::test]
 async fn an_answer_is_spoilt_after_the_work_is_done() {
     let rules = Rules::new("spoilt", &json!([{"text": "create", "count": 1, "fault": "lost"}]));
     let local = rules.server().await;
