@@ -9,15 +9,12 @@ use tokio::time;
 
 use crate::{
     admin::{admin_url, get},
-    faulty_hub::{Hub, Sent, faults, side_by_side},
+    faulty_hub::{Hub, Sent, faults, side_by_side, spares},
     support::{SOON, judge_together},
 };
 
 /// Part of the query of the heartbeats, and of no other text that an agent sends.
 const HEARTBEATS: &str = "NewBeats";
-
-/// Kinds of fault that this query cannot suffer from: a later answer is an answer, and what is no script is not answered as one.
-const NO_FAULTS: [&str; 2] = ["delay", "failedScript"];
 
 /// These partitions beat until something is so.
 async fn beating_until(hub: &Hub, agent: &Process, partitions: &[&str], what: &str, is_so: impl Fn() -> bool) {
@@ -56,7 +53,7 @@ async fn at_the_heartbeats(fault: Value) -> TempDir {
     // Of three, the first may have read the heartbeats already.
     let is_over = || passes() > ended + 2 && started.elapsed() > Duration::from_secs(5);
     beating_until(&hub, &agent, &["1", "2"], "passes end under the fault", is_over).await;
-    let is_harmless = NO_FAULTS.iter().any(|kind| fault.to_string().contains(kind));
+    let is_harmless = spares(&fault);
     let guard = |holds: bool| format!("adx_federation_guard_active{{reason=\"incomplete_read\"}} {}", u8::from(holds));
     let (_, metrics) = get(&url, "/metrics").await;
     assert!(metrics.lines().any(|line| line == guard(!is_harmless)), "{fault}: {metrics}");
