@@ -128,29 +128,29 @@ pub(super) fn ingestion(body: &[u8]) -> Result<ResultTable, Failure> {
     v1(body)
 }
 
-/// Whether the answer to an ingestion by command says, in each of its rows, that the records were stored. It comes with status 200 in any case.
+/// Whether the answer to an ingestion by command says, in each of its rows, that the records were stored. It comes with status 200 in any case. Microsoft's page names one column,
+/// the extent that was made, which is all zeros where none was; servers give the columns of `.ingest into`, with `HasErrors`.
 pub(super) fn ingested(answer: &ResultTable) -> Result<(), Failure> {
-    let incomplete = |error: DecodeError| Failure::Incomplete { why: server_words(&error.to_string()) };
+    let incomplete = |why: &str| Failure::Incomplete { why: server_words(why) };
     if answer.is_empty() {
-        return Err(incomplete(DecodeError::NoRow { expected: "row that says whether the records were stored" }));
+        return Err(incomplete("it has no row that says whether the records were stored"));
     }
+    let has = |name: &str| answer.columns().iter().any(|column| column.name == name);
+    let (has_extent, has_errors) = (has("ExtentId"), has("HasErrors"));
     for row in answer.rows() {
-        match row.bool("HasErrors").map_err(incomplete)? {
-            Some(false) => {}
-            Some(true) => {
-                let operation = row.string("OperationId").unwrap_or("unknown");
-                return Err(Failure::Rejected {
-                    status: 200,
-                    code: "HasErrors".to_owned(),
-                    message: server_words(&format!("the records were not stored, or not all; operation {operation}")),
-                    permanent: false,
-                });
-            }
-            None => {
-                return Err(Failure::Incomplete {
-                    why: "a row does not say whether the records were stored".to_owned(),
-                });
-            }
+        let read = |error: DecodeError| incomplete(&error.to_string());
+        let extent = if has_extent { Some(row.string("ExtentId").map_err(read)?) } else { None };
+        let errors = if has_errors { row.bool("HasErrors").map_err(read)? } else { extent.map(|_| false) };
+        let Some(errors) = errors else { return Err(incomplete("a row does not say whether the records were stored")) };
+        let is_stored = extent.is_none_or(|extent| extent.chars().any(|digit| !matches!(digit, '0' | '-')));
+        if errors || !is_stored {
+            let operation = row.string("OperationId").unwrap_or("unknown");
+            return Err(Failure::Rejected {
+                status: 200,
+                code: "HasErrors".to_owned(),
+                message: server_words(&format!("the records were not stored, or not all; operation {operation}")),
+                permanent: false,
+            });
         }
     }
     Ok(())
@@ -490,20 +490,29 @@ mod tests {
             assert_eq!(told(json!([row])), Ok(()), "{row}");
         }
         assert_eq!(told(json!([[false, "7f"], [0, "8e"]])), Ok(()));
+        // As it is documented.
+        let (made, none) = ("7e0f4d6a-0000-4000-8000-000000000000", "00000000-0000-0000-0000-000000000000");
+        let extents = |rows: Value| answer(["ExtentId", "OperationId"], rows);
+        assert_eq!(extents(json!([[made, "7f"]])), Ok(()));
+        let both = |extent: &str| answer(["ExtentId", "HasErrors"], json!([[extent, false]]));
+        assert_eq!(both(made), Ok(()));
+        let unknown = "HasErrors (status 200): the records were not stored, or not all; operation unknown";
+        assert_eq!(both(none), Err(unknown.to_owned()));
         let failed = "HasErrors (status 200): the records were not stored, or not all; operation 7f";
+        assert_eq!(extents(json!([[made, "8e"], [none, "7f"]])), Err(failed.to_owned()));
         for rows in [json!([[true, "7f"]]), json!([[1, "7f"]]), json!([[false, "8e"], [true, "7f"]])] {
             assert_eq!(told(rows.clone()), Err(failed.to_owned()), "{rows}");
         }
         for (silent, why) in [
-            (told(json!([])), "the answer has no row that says whether the records were stored"),
+            (told(json!([])), "it has no row that says whether the records were stored"),
             (told(json!([[null, "7f"]])), "a row does not say whether the records were stored"),
             (
                 told(json!([["no", "7f"]])),
                 "row 0 of the answer has a text in column 'HasErrors' where a boolean is expected",
             ),
             (
-                answer(["ExtentId", "OperationId"], json!([["8e", "7f"]])),
-                "the answer has no column 'HasErrors'; it has ExtentId, OperationId",
+                answer(["Name", "OperationId"], json!([["8e", "7f"]])),
+                "a row does not say whether the records were stored",
             ),
         ] {
             assert_eq!(silent, Err(format!("the answer is incomplete: {why}")));

@@ -21,7 +21,8 @@ const MANY: u32 = 20_004;
 /// Part of the query of the heartbeats, and of no other text that an agent sends.
 const HEARTBEATS: &str = "NewBeats";
 
-const HEARTBEAT_TABLE: &str = ".create table Heartbeats (Timestamp:datetime, ClusterEndpoint:string, Schema:dynamic, PartitionMetadata:dynamic)";
+const HEARTBEAT_TABLE: &str =
+    ".create table Heartbeats (Timestamp:datetime, ClusterEndpoint:string, Schema:dynamic, PartitionMetadata:dynamic)";
 
 /// A hub with two partitions that are listed, federated, and beat.
 async fn start() -> Hub {
