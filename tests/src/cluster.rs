@@ -3,6 +3,7 @@
 
 mod built;
 mod control_plane;
+mod events;
 mod faults;
 mod image;
 mod kstatus;

@@ -32,6 +32,7 @@ use tokio::{sync::OnceCell, time};
 
 use super::{
     built::built,
+    events::EventWatch,
     objects::documents,
     rights::{AUDIT_POLICY, Asked, asked_in, rights_used},
 };
@@ -46,6 +47,8 @@ pub struct ControlPlane {
     kubeconfig: Kubeconfig,
     /// Certificates, data and logs, and what runs in it; both go when this program does.
     folder: Option<(PathBuf, Mutex<Vec<Supervised>>)>,
+    /// Where there is a witness.
+    events: Option<EventWatch>,
 }
 
 impl ControlPlane {
@@ -113,7 +116,7 @@ impl ControlPlane {
     fn existing() -> Self {
         let path = env::var_os("KUBECONFIG").expect("USE_EXISTING_CLUSTER=true needs KUBECONFIG");
         let kubeconfig = Kubeconfig::read_from(Path::new(&path)).expect("KUBECONFIG can be read");
-        Self { kubeconfig, folder: None }
+        Self { events: EventWatch::start(&kubeconfig), kubeconfig, folder: None }
     }
 
     async fn start() -> Self {
@@ -169,8 +172,9 @@ impl ControlPlane {
         ));
         let url = format!("https://127.0.0.1:{secure}");
         let kubeconfig = kubeconfig(&url, &pki.authority, &token);
-        let plane = Self { kubeconfig, folder: Some((folder, Mutex::new(children))) };
+        let mut plane = Self { kubeconfig, folder: Some((folder, Mutex::new(children))), events: None };
         plane.until_ready("/readyz").await;
+        plane.events = EventWatch::start(&plane.kubeconfig);
         plane
     }
 
@@ -285,7 +289,7 @@ impl ControlPlane {
     /// # Panics
     /// If the configuration is wrong.
     pub async fn client(&self) -> Client {
-        self.client_of(&self.kubeconfig).await
+        client_of(&self.kubeconfig).await
     }
 
     /// A client with a service account's rights alone.
@@ -294,14 +298,7 @@ impl ControlPlane {
     /// If there is no such account.
     pub async fn client_of_account(&self, namespace: &str, account: &str) -> Client {
         let token = token_of(self.client().await, namespace, account).await.expect("the API server gives a token");
-        self.client_of(&self.kubeconfig_with(&token)).await
-    }
-
-    async fn client_of(&self, kubeconfig: &Kubeconfig) -> Client {
-        let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default())
-            .await
-            .expect("the kubeconfig is right");
-        Client::try_from(config).expect("the client can be built")
+        client_of(&self.kubeconfig_with(&token)).await
     }
 
     /// The kubeconfig of somebody with a token.
@@ -372,6 +369,11 @@ impl ControlPlane {
         Some(asked_in(&String::from_utf8_lossy(&log), namespace))
     }
 
+    /// Keeps the Events that are in a namespace now, where there is a witness.
+    pub(super) fn keep_events_in(&self, namespace: &str) -> Result<(), String> {
+        self.events.as_ref().map_or(Ok(()), |events| events.keep_those_in(namespace))
+    }
+
     fn audit_log(&self) -> Option<Vec<u8>> {
         let (folder, _) = self.folder.as_ref()?;
         Some(fs::read(folder.join("audit.log")).expect("the API server notes who asks for what"))
@@ -393,6 +395,14 @@ pub fn definitions_of(operator: &Path) -> String {
     let printed = Command::new(operator).arg("crds").output().expect("the operator can be started");
     assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
     String::from_utf8(printed.stdout).expect("CRDs are text")
+}
+
+/// A client with the rights that a kubeconfig gives.
+pub(super) async fn client_of(kubeconfig: &Kubeconfig) -> Client {
+    let config = Config::from_custom_kubeconfig(kubeconfig.clone(), &KubeConfigOptions::default())
+        .await
+        .expect("the kubeconfig is right");
+    Client::try_from(config).expect("the client can be built")
 }
 
 /// A token of a service account's.

@@ -17,10 +17,15 @@ use tokio::time;
 
 use super::{
     control_plane::ControlPlane,
+    events::StoryEvents,
     kubelet::{AGENT_IMAGE, Kubelet},
     objects::{apply_yaml, objects_of},
 };
-use crate::{docs, loopback, process::Process, witness};
+use crate::{
+    docs, loopback,
+    process::Process,
+    witness::{self, Looks},
+};
 
 /// How long anything may take to come true, on a machine that is slow and at times busy for seconds.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -55,6 +60,8 @@ pub struct TestNamespace {
     pub kubelet: Kubelet,
     client: Shown<Client>,
     folder: TempDir,
+    /// The last part to end.
+    _events: StoryEvents,
 }
 
 /// A client, for structs that can be printed.
@@ -171,7 +178,8 @@ impl TestNamespace {
     pub async fn of_others(plane: &'static ControlPlane, name: &str) -> Self {
         let kubelet = Kubelet::start(plane, name).await;
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        Self { name: name.to_owned(), plane, kubelet, client: Shown(plane.client().await), folder }
+        let (client, events) = (Shown(plane.client().await), StoryEvents::new(plane, name));
+        Self { name: name.to_owned(), plane, kubelet, client, folder, _events: events }
     }
 
     /// The operator's service account in this namespace, with exactly the rights that `deploy/kustomize` grants.
@@ -287,12 +295,12 @@ impl TestNamespace {
     pub async fn until(&self, kind: &str, name: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let (api, started) = (self.api(kind), Instant::now());
         // What takes long is asked for less often: each look takes time from what it waits for.
-        let mut pause = Duration::from_millis(25);
+        let (mut pause, mut looks) = (Duration::from_millis(25), Looks::default());
         loop {
             let object = api.get_opt(name).await.expect("the API server answers");
             let value = object.map_or(Value::Null, |object| serde_json::to_value(object).expect("an object is JSON"));
+            looks.keep(&value);
             if fits(&value) {
-                witness::keep(&value.to_string());
                 return value;
             }
             assert!(started.elapsed() < PATIENCE, "{kind} {name} is still\n{value:#}\n{}", self.kubelet.output());
@@ -366,13 +374,12 @@ impl TestNamespace {
         self.api(kind).delete(name, &DeleteParams::default()).await.expect("the API server deletes");
     }
 
-    /// Notes of the Events here, with their reasons.
+    /// Notes of the Events here, with their reasons. The witness has them without this.
     ///
     /// # Panics
     /// If they cannot be listed.
     pub async fn events(&self) -> Vec<(String, String)> {
         let list = self.api("events.k8s.io/v1 Event").list(&ListParams::default()).await.expect("the API server lists");
-        list.items.iter().for_each(|event| witness::keep(&event.data.to_string()));
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         list.items.into_iter().map(|event| (text(&event.data["reason"]), text(&event.data["note"]))).collect()
     }
