@@ -15,6 +15,7 @@ use tokio::time;
 use crate::{
     every_fault,
     faulty_hub::{Hub, UNTIL_RIGHT},
+    in_process::run_here,
     setup_faults,
     support::{SOON, judge_together},
 };
@@ -65,7 +66,7 @@ async fn pass_without_answer(hub: &Hub, request: &str, waits: Duration) -> (Exit
         }
     };
     let exit = tokio::select! {
-        exit = Box::pin(agent_hub::run(config, world.clone())) => exit,
+        exit = run_here(config, &world) => exit,
         () = minutes => unreachable!("the pass does not end without an answer to {request}: {:#}", world.admin.status()),
     };
     hub.fail(&json!([]));

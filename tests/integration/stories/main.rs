@@ -15,6 +15,7 @@ mod hangs;
 mod hostile;
 mod identity;
 mod impostors;
+mod in_process;
 mod lacking;
 mod lifecycle;
 mod logs;

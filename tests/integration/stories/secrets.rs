@@ -136,7 +136,7 @@ async fn secrets_in_documents_are_not_shown_by_whoever_refuses_them() {
 }
 
 /// A server that answers every request so, and sends whoever follows elsewhere.
-async fn server(status: StatusCode, body: String) -> String {
+pub(crate) async fn server(status: StatusCode, body: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port can be bound");
     let url = format!("http://{}", listener.local_addr().expect("a bound listener has an address"));
     let answer = (status, [(LOCATION, signed())], body);
