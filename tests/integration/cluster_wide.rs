@@ -1,9 +1,12 @@
 //! An operator for the whole cluster, on a control plane of its own, since it would work on the objects of all other stories: ours, one of others' binaries
 //! (`KUBEBUILDER_ASSETS`), and one that runs already (`USE_EXISTING_CLUSTER`). One as its Deployment has it, in the image's root, and one under what README.md says to
-//! apply. Stories of definitions: one that changes, those of before there were types, and all of them missing. And what is left of a test program that was killed.
+//! apply. Stories of definitions: one that changes, those of before there were types, and all of them missing. And what is left of a test program that was killed, and what a
+//! suite keeps to look through for secrets.
 
 #[path = "cluster_wide/ended.rs"]
 mod ended;
+#[path = "cluster_wide/kept.rs"]
+mod kept;
 #[path = "cluster_wide/newer.rs"]
 mod newer;
 #[path = "cluster_wide/readme.rs"]
