@@ -17,7 +17,7 @@ use kql::{
 use shared::{
     document::HubConfig,
     kusto::{ClientError, HostTrust, KustoClient},
-    runtime::{Backoff, Exit, PartitionState, PassOutcome, RefusalReason, World, chain},
+    runtime::{Backoff, Exit, PassOutcome, RefusalReason, World, chain},
 };
 
 use crate::{

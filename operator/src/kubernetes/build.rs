@@ -188,7 +188,7 @@ mod tests {
             cluster: "a".to_owned(),
             pods: None,
         };
-        let configured = |parts| {
+        let configured = |parts: &collector::CollectorParts| {
             let Build { supports, workload, .. } = collector::collector(&owner(Kind::Collector, "co"), parts);
             let files = supports.iter().find_map(|child| child.content.pointer("/data/config.toml")).cloned();
             let annotation = "/spec/template/metadata/annotations/adx-mon.azure.com~1config";
@@ -204,8 +204,7 @@ mod tests {
             let (other_file, other_hash) = configured(&other);
             assert!(other_file != file && other_hash != hash, "{other:?}");
         }
-        let elsewhere =
-            collector::CollectorParts { image: "x/other".to_owned(), pods: Some(policy()), ..parts.clone() };
+        let elsewhere = collector::CollectorParts { image: "x/other".to_owned(), pods: Some(policy()), ..parts };
         assert_eq!(configured(&elsewhere), (file, hash));
     }
 
