@@ -314,6 +314,22 @@ fn a_partitions_time_to_live_must_cover_three_of_its_own_intervals() {
 }
 
 #[test]
+fn an_unchanged_schema_rests_for_half_of_the_time_to_live_where_the_document_lets_it() {
+    let rests = |schema_in_beats: Value, time_to_live: Value| {
+        let fields =
+            [("/spec/federation/schemaInBeats", schema_in_beats), ("/spec/federation/heartbeatTTL", time_to_live)];
+        partition_config(&with(PARTITION, &fields)).unwrap().schema_rests
+    };
+    let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+    for (time_to_live, half) in [(json!("1h"), 30), (json!("3h"), 90), (Value::Null, 30)] {
+        assert_eq!(rests(json!("OnChange"), time_to_live.clone()), minutes(half), "{time_to_live}");
+        for always in [json!("Always"), Value::Null] {
+            assert_eq!(rests(always.clone(), time_to_live.clone()), None, "{always} {time_to_live}");
+        }
+    }
+}
+
+#[test]
 fn a_partition_that_is_in_no_federation_may_have_any_name_that_kubernetes_takes() {
     let name = format!("1.{}", "a".repeat(200));
     let plain = with(PARTITION, &[("/spec/federation", Value::Null), ("/metadata/name", json!(name))]);
