@@ -1,4 +1,5 @@
-//! A client's queries while the groups change that they ask: how many there were, how long they took, and that none of them failed.
+//! A client's queries while the groups change that they ask, on local Kustos whose every answer takes 20 ms longer: how many there were, how long they took, and that none of
+//! them failed.
 
 use std::{
     cell::Cell,
@@ -19,6 +20,9 @@ use crate::{
     figures::{line, millis},
     goals::Goals,
 };
+
+/// How much longer each answer takes, of the hub and of partitions, in milliseconds.
+const DELAY: u32 = 20;
 
 /// How many clients ask at once, each one query after another.
 const CLIENTS: usize = 4;
@@ -42,7 +46,7 @@ async fn is_member(fleet: &Fleet) -> bool {
 }
 
 pub(crate) async fn run(goals: &mut Goals) {
-    let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
+    let fleet = Fleet::start_delayed(Pace::PATIENT, DELAY).await.expect("the servers take the telemetry");
     let whole = fleet.hub_document();
     let text = fs::read_to_string(&whole).expect("the document was just written");
     let blocks = format!("    blockedPartitions: ['{}']\n    macroExpand:", fleet.partitions[0].url);
@@ -57,7 +61,9 @@ pub(crate) async fn run(goals: &mut Goals) {
 
     // `BENCH_PARTITIONS` is set for a run that only shows that the benchmark works.
     let turns = if env::var_os("BENCH_PARTITIONS").is_some() { 2 } else { 20 };
-    println!("{CLIENTS} clients ask three partitions through a hub, of which one leaves and comes back {turns} times");
+    println!(
+        "{CLIENTS} clients ask three partitions through a hub, {DELAY} ms for each round trip; one leaves and comes back {turns} times"
+    );
     let is_done = Cell::new(false);
     let changes = async {
         for _ in 0..turns {

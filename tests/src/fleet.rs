@@ -75,7 +75,7 @@ impl Fleet {
     /// # Panics
     /// If a server does not start.
     pub async fn start(pace: Pace) -> Result<Self, AskError> {
-        Self::start_recording(pace, None).await
+        Self::start_with(pace, None, &[]).await
     }
 
     /// The same with recordings in a folder that stays, whatever becomes of this process.
@@ -86,13 +86,28 @@ impl Fleet {
     /// # Panics
     /// If a server does not start.
     pub async fn start_recording(pace: Pace, recordings: Option<PathBuf>) -> Result<Self, AskError> {
+        Self::start_with(pace, recordings, &[]).await
+    }
+
+    /// The same, with so many milliseconds more for each answer of each server, also for those that the hub asks for.
+    ///
+    /// # Errors
+    /// What a server refused.
+    ///
+    /// # Panics
+    /// If a server does not start.
+    pub async fn start_delayed(pace: Pace, milliseconds: u32) -> Result<Self, AskError> {
+        Self::start_with(pace, None, &["--delay", &milliseconds.to_string()]).await
+    }
+
+    async fn start_with(pace: Pace, recordings: Option<PathBuf>, more: &[&str]) -> Result<Self, AskError> {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let recordings = recordings.unwrap_or_else(|| folder.path().to_owned());
         let record = |name: &str| recordings.join(format!("{name}.jsonl"));
-        let hub = KustoServer::start_faulty(&HUB_DATABASES, &record("hub")).await;
+        let hub = KustoServer::start_faulty_with(&HUB_DATABASES, &record("hub"), more).await;
         let mut partitions = Vec::new();
         for region in REGIONS {
-            let server = KustoServer::start(0, &["Logs", "Metrics"], &record(region.name), &[]).await;
+            let server = KustoServer::start(0, &["Logs", "Metrics"], &record(region.name), more).await;
             region.load(&server).await?;
             partitions.push(server);
         }

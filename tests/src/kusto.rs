@@ -99,13 +99,23 @@ impl KustoServer {
     /// # Panics
     /// If it does not get ready within a minute.
     pub async fn start_faulty(databases: &[&str], record: &Path) -> Self {
+        Self::start_faulty_with(databases, record, &[]).await
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Panics
+    /// If it does not get ready within a minute.
+    pub async fn start_faulty_with(databases: &[&str], record: &Path, more: &[&str]) -> Self {
         let faults = tempfile::tempdir().expect("a temporary folder can be made");
         let [rules, offset] = [(RULES, "[]"), (CLOCK_OFFSET, "0s")].map(|(name, text)| {
             let path = faults.path().join(name);
             fs::write(&path, text).expect("the folder can be written");
             path.display().to_string()
         });
-        let server = Self::start(0, databases, record, &["--faults", &rules, "--clock-offset", &offset]).await;
+        let own = ["--faults", rules.as_str(), "--clock-offset", offset.as_str()];
+        let arguments = [more, &own].concat();
+        let server = Self::start(0, databases, record, &arguments).await;
         Self { faults: Some(faults), ..server }
     }
 
