@@ -203,14 +203,27 @@ mod tests {
     use std::{future, net::SocketAddr};
 
     use shared::document::{parse_documents, partition_config};
-    use tokio::net::TcpListener;
+    use tokio::{
+        io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+        net::TcpListener,
+    };
 
     use super::*;
 
+    /// Where nobody is.
+    fn nobody() -> SocketAddr {
+        ([127, 0, 0, 1], 9).into()
+    }
+
     /// The agent of a cluster at this address; nobody is at that of its hub.
     fn agent(cluster: SocketAddr, interval: &str) -> PartitionAgent {
+        agent_of(cluster, nobody(), interval)
+    }
+
+    /// The agent of a cluster and a hub at these addresses.
+    fn agent_of(cluster: SocketAddr, hub: SocketAddr, interval: &str) -> PartitionAgent {
         let document = format!(
-            "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: europe}}\nspec:\n  clusterName: europe\n  endpoint: 'http://{cluster}'\n  federation: {{heartbeatInterval: {interval}, federatedClusters: [{{endpoint: 'http://127.0.0.1:9', heartbeatDatabase: D, heartbeatTable: T}}]}}\n"
+            "apiVersion: adx-mon.azure.com/v1\nkind: ADXCluster\nmetadata: {{name: europe}}\nspec:\n  clusterName: europe\n  endpoint: 'http://{cluster}'\n  federation: {{heartbeatInterval: {interval}, federatedClusters: [{{endpoint: 'http://{hub}', heartbeatDatabase: D, heartbeatTable: T}}]}}\n"
         );
         let config = partition_config(&parse_documents(&document).unwrap()[0]).unwrap();
         PartitionAgent::new(config, World::new("agent-partition")).unwrap()
@@ -228,9 +241,62 @@ mod tests {
         }
     }
 
+    /// A hub that takes one heartbeat; the line that it is asked with.
+    async fn take(hub: &TcpListener) -> String {
+        let (mut connection, _) = hub.accept().await.unwrap();
+        let (asked, mut answer) = connection.split();
+        let mut asked = BufReader::new(asked);
+        let (mut first, mut bytes) = (String::new(), 0);
+        asked.read_line(&mut first).await.unwrap();
+        loop {
+            let mut line = String::new();
+            asked.read_line(&mut line).await.unwrap();
+            let header = line.trim_end().to_ascii_lowercase();
+            if header.is_empty() {
+                break;
+            }
+            if let Some(length) = header.strip_prefix("content-length: ") {
+                bytes = length.parse().unwrap();
+            }
+        }
+        asked.read_exact(&mut vec![0_u8; bytes]).await.unwrap();
+        answer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        first
+    }
+
+    #[tokio::test]
+    async fn a_first_beat_waits_for_half_an_interval_at_most_and_for_no_more_than_two_minutes() {
+        for (interval, most) in [("2m", 60), ("10m", 120)] {
+            let most = Duration::from_secs(most);
+            let hub = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut agent = agent_of(nobody(), hub.local_addr().unwrap(), interval);
+            // A question that is never answered, of an agent that knows nothing yet.
+            agent.asked = Some((Instant::now(), tokio::spawn(future::pending())));
+            time::pause();
+            let began = time::Instant::now();
+            let taken = async {
+                let asked = take(&hub).await;
+                (asked, began.elapsed())
+            };
+            // A paused clock would go on to the hub's limit while the beat is on its way.
+            let clock = async {
+                time::sleep(most).await;
+                time::resume();
+            };
+            let all = async { tokio::join!(agent.beat(Beat::Regular, Timestamp::UNIX_EPOCH), taken, clock) };
+            let (outcome, (asked, waited), ()) =
+                time::timeout(most * 2, all).await.expect("its hub is sent a beat all the same");
+            assert!(asked.starts_with("POST /v1/rest/ingest/D/T?"), "{asked}");
+            assert!(waited < most + HUB_PATIENCE, "{interval}: {waited:?}");
+            // Its hub took it, and the cluster has told nothing.
+            assert_eq!(outcome, PassOutcome::Partial, "{interval}");
+            assert!(agent.inventory.is_none() && agent.asked.is_some(), "the question still stands");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_beat_waits_for_an_eighth_of_the_interval_at_most_for_news_of_a_schema_that_it_knows() {
-        let mut agent = agent(([127, 0, 0, 1], 9).into(), "10m");
+        let mut agent = agent(nobody(), "10m");
         agent.inventory = Some(SchemaInventory::default());
         // A question that is never answered.
         agent.asked = Some((Instant::now(), tokio::spawn(future::pending())));
