@@ -12,7 +12,13 @@ use tests::{
     telemetry::{REGIONS, Region},
 };
 
-use crate::support::{SOON, end, until_printed, until_regions, until_so};
+use crate::{
+    faulty_hub::BEAT,
+    support::{SOON, end, until_printed, until_regions, until_so},
+};
+
+/// Where a beat goes that is streamed.
+const STREAMING: &str = "/v1/rest/ingest/FleetDiscovery/Heartbeats";
 
 const BEATS: &str = "Heartbeats | summarize Beats = count(), WithTables = countif(tostring(Schema) has 'Requests')";
 
@@ -22,6 +28,15 @@ async fn with_table(pace: Pace) -> Fleet {
     let mut hub = fleet.start_agent("agent-hub", &fleet.hub_document(), &["--once"]);
     assert_eq!(hub.exited_within(SOON).await.code(), Some(3), "{}", hub.output());
     fleet
+}
+
+/// What our agents have sent to a server, path and text of each request; the text of what is streamed is empty.
+fn sent(server: &KustoServer) -> Vec<(String, String)> {
+    let recording = fs::read_to_string(&server.recording).expect("the file is there");
+    let lines = recording.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
+    let is_ours = |line: &Value| line["client_request_id"].as_str().is_some_and(|id| id.starts_with("adx-federation."));
+    let text = |line: &Value, field: &str| line[field].as_str().unwrap_or_default().to_owned();
+    lines.filter(is_ours).map(|line| (text(&line, "path"), text(&line, "csl"))).collect()
 }
 
 fn counted(table: &Table) -> (u64, u64) {
@@ -68,11 +83,15 @@ async fn where_streaming_is_off_heartbeats_go_by_command() {
     let off = ".alter table Heartbeats policy streamingingestion disable";
     fleet.hub.command("FleetDiscovery", off).await.expect("the hub takes the policy");
     let document = fleet.partition_document(&REGIONS[0], &fleet.partitions[0]);
+    let of_the_hubs_agent = sent(&fleet.hub).len();
     let mut agent = fleet.start_agent("agent-partition", &document, &["--once"]);
     assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
     assert_eq!(beats(&fleet).await, (1, 1));
-    let recording = fs::read_to_string(&fleet.hub.recording).expect("the file is there");
-    assert!(recording.contains(".ingest inline into table ['Heartbeats']"));
+    // Who may ingest into the table may do both, and nothing else is asked.
+    let sent = sent(&fleet.hub).split_off(of_the_hubs_agent);
+    let [(streamed, _), (path, command)] = &sent[..] else { panic!("a beat, by both ways: {sent:#?}") };
+    assert_eq!((streamed.as_str(), path.as_str()), (STREAMING, "/v1/rest/mgmt"));
+    assert!(command.starts_with(BEAT), "{command}");
     end(fleet, []).await;
 }
 
@@ -156,7 +175,7 @@ async fn all_hubs_are_told_at_once() {
         }
         hubs.push(hub);
     }
-    let slow = json!([{"path": "/v1/rest/ingest/FleetDiscovery/Heartbeats", "fault": {"delay": 1000 * SLOW}}]);
+    let slow = json!([{"path": STREAMING, "fault": {"delay": 1000 * SLOW}}]);
     hubs.iter().for_each(|hub| hub.fail(&slow));
     let document =
         fs::read_to_string(fleet.partition_document(&REGIONS[0], &fleet.partitions[0])).expect("just written");
@@ -210,28 +229,24 @@ async fn every_hub_is_streamed_the_whole_schema_after_one_look_at_the_cluster() 
         second.url
     );
     let document = fleet.write_document("two-hubs", &document.replace("    partitioning:", &more));
+    let of_the_hubs_agent = sent(&fleet.hub).len();
     let mut agent = fleet.start_agent("agent-partition", &document, &["--once"]);
     assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
     let logs = "Heartbeats | mv-expand Database = Schema | where Database.database == 'Logs' | project Views = tostring(Database['views']), Columns = tostring(Database.tableSchemas['Odd table'])";
-    for hub in [&fleet.hub, &second] {
+    for (hub, before) in [(&fleet.hub, of_the_hubs_agent), (&second, 0)] {
         let row = hub.query("FleetDiscovery", logs).await.expect("the hub answers");
         assert_eq!(row.column("Views"), ["[\"AView\"]"]);
         assert!(
             row.column("Columns")[0].contains("odd column") && row.column("Columns")[0].contains("dynamic"),
             "{row:?}"
         );
-        let sent = fs::read_to_string(&hub.recording).expect("the file is there");
-        assert!(
-            sent.contains("/v1/rest/ingest/FleetDiscovery/Heartbeats") && !sent.contains("into table ['Heartbeats']"),
-            "{sent}"
-        );
+        // Who may ingest into the table may do that, and nothing else is asked.
+        let sent = sent(hub).split_off(before);
+        assert_eq!(sent, [(STREAMING.to_owned(), String::new())], "one beat, and nothing else");
     }
-    let asked = fs::read_to_string(&fleet.partitions[0].recording).expect("it is there");
-    let asked = asked.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
-    let is_ours = |line: &Value| line["client_request_id"].as_str().is_some_and(|id| id.starts_with("adx-federation."));
-    let asked: Vec<Value> = asked.filter(is_ours).collect();
-    let [look] = &asked[..] else { panic!("one look at the cluster for each beat, and nothing else: {asked:#?}") };
-    assert!(look["csl"].as_str().is_some_and(|text| text.contains(".show databases entities")), "{look}");
+    let asked = sent(&fleet.partitions[0]);
+    let [(_, look)] = &asked[..] else { panic!("one look at the cluster for each beat, and nothing else: {asked:#?}") };
+    assert!(look.contains(".show databases entities"), "{look}");
     end(fleet, []).await;
 }
 
@@ -332,16 +347,15 @@ async fn streaming_is_tried_again_after_some_beats_by_command() {
         fleet.hub.command("FleetDiscovery", &command).await.expect("the hub takes the policy");
     };
     policy("disable").await;
-    let (streaming, inline) = ("/v1/rest/ingest/FleetDiscovery/Heartbeats", ".ingest inline into table ['Heartbeats']");
     let agent = fleet.start_agent("agent-partition", &fleet.partition_document(&REGIONS[0], &fleet.partitions[0]), &[]);
     // How many beats went by command after each that was streamed, but for the last.
     let by_command = || -> Vec<usize> {
         let recording = fs::read_to_string(&fleet.hub.recording).expect("the recording can be read");
         let mut counts = Vec::new();
         for line in recording.lines() {
-            if line.contains(streaming) {
+            if line.contains(STREAMING) {
                 counts.push(0);
-            } else if line.contains(inline)
+            } else if line.contains(BEAT)
                 && let Some(count) = counts.last_mut()
             {
                 *count += 1;
