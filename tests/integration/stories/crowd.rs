@@ -8,8 +8,9 @@ use tempfile::TempDir;
 use tokio::time;
 
 use crate::{
+    admin::{admin_url, until},
     faulty_hub::{DATABASES, Hub, UNTIL_RIGHT, faults, side_by_side, spares},
-    support::judge_together,
+    support::{judge_together, until_printed},
 };
 
 /// As few as a reading leaves some of out.
@@ -71,6 +72,28 @@ async fn whatever_crowd_beats_those_who_are_listed_fit_the_pattern_or_are_member
     assert!(status.contains(&vec!["http://127.0.0.1:1".to_owned(), "live".to_owned()]), "{} rows", status.len());
     let unknown = status.iter().filter(|row| row[1] == "unknown").count();
     assert!((1..=1000).contains(&unknown), "{unknown} of {} rows", status.len());
+    hub.end().await;
+}
+
+/// A reading tells of all of this crowd, and each is a cluster of this cloud: whoever is looked at is remembered, so only a thousand are.
+#[tokio::test]
+async fn strangers_beyond_those_who_are_looked_at_are_told_of_and_counted() {
+    const MADE_UP: u32 = 1_234;
+    let hub = start().await;
+    crowd_of(&hub, MADE_UP, "strcat('https://a-made-up-', Number, '.kusto.windows.net')", "dynamic([])").await;
+    let mut agent = hub.agent();
+    // One of the three partitions is not listed either.
+    until_printed(&agent, "235 more partitions beat that may not be federated").await;
+    let url = admin_url(&agent).await;
+    let samples = [
+        "adx_federation_refused_heartbeats{reason=\"untrusted\"} 1235",
+        "adx_federation_partitions{state=\"untrusted\"} 1000",
+        "adx_federation_partitions{state=\"live\"} 2",
+    ];
+    let has_all = |metrics: &str| samples.iter().all(|sample| metrics.lines().any(|line| line == *sample));
+    until(&url, "/metrics", |_, metrics| has_all(metrics)).await;
+    until(&url, "/status", |_, status| status.contains("235 more partitions beat that may not be federated")).await;
+    agent.stop().await;
     hub.end().await;
 }
 
