@@ -1,4 +1,4 @@
-//! All short histories of a small fleet, and random long ones of larger fleets, over the real step and plan functions: what must never happen, and what must happen
+//! All short histories of a small fleet, and random long ones of fleets and settings of all kinds, over the real step and plan functions: what must never happen, and what must happen
 //! at last. A history is beats that come or do not, readings that fail, agents that crash between two passes and in one, leaders that change, a clock that is set back, and a person's word
 //! about partitions and plans, each followed by a pass.
 
@@ -7,11 +7,11 @@ mod world;
 
 use std::collections::HashMap;
 
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, option, prelude::*};
 
 use crate::{settings::Settings, testing::hub_config};
 use promises::AtRest;
-use world::{Event, INTERVAL, World};
+use world::{Event, INTERVAL, MOST_PARTITIONS, World};
 
 /// An interval of ten minutes, and a time to live of three.
 fn settings(fields: &str) -> Settings {
@@ -222,7 +222,10 @@ fn flapping_partitions_that_fall_silent_with_the_others_are_no_sign_of_life() {
     assert_eq!(world.members().len(), 9);
 }
 
-fn events(partitions: usize) -> impl Strategy<Value = Event> {
+/// Zones of random fleets.
+const ZONES: [&str; 4] = ["north", "south", "west", "east"];
+
+fn events(partitions: usize, zones: usize) -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => (0..partitions).prop_map(Event::Beat),
         4 => Just(Event::Silence),
@@ -234,7 +237,7 @@ fn events(partitions: usize) -> impl Strategy<Value = Event> {
         1 => Just(Event::Crash),
         1 => Just(Event::OtherLeads),
         1 => Just(Event::StaleLeads),
-        1 => prop_oneof![Just("north"), Just("south"), Just("west")].prop_map(Event::ZoneBeats),
+        1 => (0..zones).prop_map(|zone| Event::ZoneBeats(ZONES[zone])),
         1 => prop_oneof![Just(Event::CrashAfterRecord), Just(Event::CrashInApply), Just(Event::RecordFails)],
         1 => prop_oneof![(0..partitions).prop_map(Event::Block), (0..partitions).prop_map(Event::Unblock)],
         1 => prop_oneof![(0..partitions).prop_map(Event::Unlist), Just(Event::UnlistAll), Just(Event::Relist)],
@@ -242,13 +245,36 @@ fn events(partitions: usize) -> impl Strategy<Value = Event> {
     ]
 }
 
+/// From three partitions on, each in one of the zones or in none, and what happens to them; mostly from when they have joined.
+fn histories() -> impl Strategy<Value = (Vec<Option<&'static str>>, Vec<Event>)> {
+    let fleets = (3..=MOST_PARTITIONS, 1..=ZONES.len());
+    let with_history = fleets.prop_flat_map(|(partitions, zones)| {
+        let zone = option::of((0..zones).prop_map(|zone| ZONES[zone]));
+        (vec(zone, partitions), vec(Just(Event::AllBeat), 0..5), vec(events(partitions, zones), 1..60))
+    });
+    with_history.prop_map(|(zones, beginning, history)| (zones, [beginning, history].concat()))
+}
+
+/// The fields of a hub's document that say when partitions join, are kept and leave.
+fn memberships() -> impl Strategy<Value = String> {
+    let beats = (1..=3_u8, 1..=3_u8, 2..=4_u8);
+    let guards = (1..=100_u8, 1..=100_u8, 1..=5_u8);
+    (beats, guards).prop_map(|((join, back, returns), (removal, mass, partitions))| {
+        format!(
+            "membership: {{joinAfterBeats: {join}, returnAfterBeats: {back}, flappingReturns: {returns}, removalPercent: {removal}, massExpiryPercent: {mass}, massExpiryPartitions: {partitions}}}, "
+        )
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_histories_of_larger_fleets_break_no_promise_and_settle(history in vec(events(9), 1..60)) {
-        let settings = settings("");
-        let zones = ["north", "south", "west"].map(|zone| [Some(zone); 3]).concat();
+    fn random_histories_of_larger_fleets_break_no_promise_and_settle(
+        (zones, history) in histories(),
+        membership in memberships(),
+    ) {
+        let settings = settings(&membership);
         let mut world = World::new(&zones);
         for event in history {
             let before = world.clone();

@@ -1,4 +1,5 @@
-//! What must never happen between two passes, and what must happen at last. Each promise's name is the text of its assertion. Pure.
+//! What must never happen between two passes, and what must happen at last, whatever the settings: what depends on one is reckoned from it. Each promise's name is the text of
+//! its assertion. Pure.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -12,13 +13,13 @@ use shared::runtime::PartitionState;
 use super::world::{Event, INTERVAL, Passed, World};
 use crate::{
     guards::{GuardSettings, HoldReason},
-    membership::{Membership, Scope},
+    membership::{Membership, Remembered, Scope, Thresholds},
     settings::Settings,
     trust::Trust,
 };
 
 /// Worlds that come to rest, by their keys: how many passes each has had for it.
-pub(super) type AtRest = HashSet<(usize, u64)>;
+pub(super) type AtRest = HashSet<(u64, u64)>;
 
 impl World {
     /// What must never happen.
@@ -82,22 +83,21 @@ impl World {
             .collect();
         let is_dark = (0..self.beats.len()).all(is_silent);
         assert!(!is_dark || left.is_empty(), "nobody_leaves_a_fleet_that_is_dark: {left:?} after {event:?}");
-        assert!(
-            members.iter().any(|partition| self.is_admitted(*partition)) || left.is_empty(),
-            "a_list_of_nobody_empties_no_hub: {left:?} after {event:?}"
-        );
-        let zones: BTreeSet<_> = self.zones.iter().flatten().collect();
-        for zone in zones {
-            let of_zone: Vec<_> =
-                members.iter().filter(|partition| self.zones[**partition].as_ref() == Some(zone)).collect();
-            let is_dark = of_zone.iter().all(|partition| is_silent(**partition));
+        // Who beats and is no member yet may become one while the last other one leaves.
+        let others = (0..self.beats.len()).filter(|partition| !is_silent(*partition));
+        let has_listed = members.iter().copied().chain(others).any(|partition| self.is_admitted(partition));
+        assert!(has_listed || left.is_empty(), "a_list_of_nobody_empties_no_hub: {left:?} after {event:?}");
+        let zones: BTreeSet<&str> = self.zones.iter().copied().flatten().collect();
+        for zone in zones.into_iter().map(Some).chain([None]) {
+            let is_in = |partition: &usize| zone.is_none() || self.zones[*partition] == zone;
+            let silent = members.iter().filter(|partition| is_in(partition) && is_silent(**partition)).count();
+            let beating = (0..self.beats.len()).filter(|partition| is_in(partition) && !is_silent(*partition)).count();
+            let GuardSettings { mass_percent, mass_partitions, .. } = settings.guards;
+            let is_mass = silent >= mass_partitions && silent * 100 >= (silent + beating) * mass_percent;
+            let is_kept = |partition: &usize| is_in(partition) && !self.is_beyond_limit(*partition, settings);
             assert!(
-                of_zone.len() < settings.guards.mass_partitions
-                    || !is_dark
-                    || !of_zone
-                        .iter()
-                        .any(|partition| left.contains(partition) && !self.is_beyond_limit(**partition, settings)),
-                "nobody_leaves_a_zone_that_is_dark: {left:?} of {zone} after {event:?}"
+                !is_mass || !left.iter().any(is_kept),
+                "nobody_leaves_a_fleet_or_zone_of_which_so_many_are_silent: {left:?} of {zone:?} after {event:?}"
             );
         }
         for partition in left {
@@ -117,7 +117,7 @@ impl World {
             self.check_watched(before, *partition, event, settings);
         }
         assert!(
-            left.len() <= (before.members().len() * 15 / 100).max(1),
+            left.len() <= (before.members().len() * settings.guards.removal_percent / 100).max(1),
             "the_removal_budget_bounds_every_pass: {left:?}"
         );
         let fresh = self.agents[0].as_ref().and_then(|agent| agent.watching_since) == Some(self.now);
@@ -170,8 +170,14 @@ impl World {
             let since = known.partitions.get(&Self::endpoint(partition))?.silent_since?;
             self.beats[partition].is_none_or(|beat| beat <= since).then_some(since)
         };
-        // Whom only a guard keeps may be judged by another process before a gap of sight is recorded: it goes by the record, which says that their silence was watched.
-        let is_another = matches!(event, Event::Crash | Event::OtherLeads) && self.is_beyond_limit(partition, settings);
+        // Whom only a guard keeps, or the patience with those who come and go, may be judged by another process before a gap of sight is recorded: it goes by the record, which says
+        // that their silence was watched.
+        let is_kept = |known: &Membership| {
+            let state = known.partitions.get(&Self::endpoint(partition)).map(|known| known.state);
+            matches!(state, Some(PartitionState::Expired | PartitionState::Flapping))
+        };
+        let is_another = matches!(event, Event::Crash | Event::OtherLeads)
+            && before.agents[0].iter().chain([&before.recorded]).any(is_kept);
         let agent = before.agents[0].as_ref().filter(|_| !is_another);
         let known = agent.unwrap_or(&before.recorded);
         let was_seen = self.sight_since.is_some_and(|since| self.beats[partition].is_some_and(|beat| since <= beat));
@@ -181,12 +187,14 @@ impl World {
         );
     }
 
-    /// When nothing happens any more and nobody objects to anyone, three passes converge, and then nothing is changed. Where nobody flaps, nothing is recorded either.
-    /// What many worlds come to on their way is followed once.
+    /// When nothing happens any more and nobody objects to anyone, as many passes converge as beats in a row are asked for, and one; and then nothing is changed. Where nobody
+    /// flaps, and no return from silence comes to be forgotten, nothing is recorded either. What many worlds come to on their way is followed once.
     pub(super) fn settles(&self, known: &mut AtRest, settings: &Settings) {
+        const QUIET: i32 = 3;
+        let Thresholds { join_after, return_after, flapping_window, .. } = settings.thresholds;
         let mut world = self.clone();
         world.trust = Trust::default();
-        for passes in 1..=3 {
+        for passes in 1..=join_after.max(return_after) + 1 {
             world.step(Event::AllBeat, settings);
             if !known.insert((passes, world.key())) {
                 return;
@@ -195,20 +203,28 @@ impl World {
         let (hub, written) = (world.hub.clone(), world.written);
         let all: BTreeSet<_> = (0..world.beats.len()).map(Self::endpoint).collect();
         assert_eq!(world.members(), all, "whoever_beats_is_federated");
-        let flaps = world.recorded.partitions.values().any(|known| known.state == PartitionState::Flapping);
-        for _ in 0..3 {
+        let is_forgotten = |at: &jiff::Timestamp| world.now.duration_since(*at) + INTERVAL * QUIET > flapping_window;
+        let is_unsettled =
+            |known: &Remembered| known.state == PartitionState::Flapping || known.returns.iter().any(is_forgotten);
+        let unsettled = world.recorded.partitions.values().any(is_unsettled);
+        for _ in 0..QUIET {
             let held = world.step(Event::AllBeat, settings).held;
             assert_eq!((&world.hub, held), (&hub, Vec::new()), "a_quiet_world_is_not_changed");
         }
-        assert!(flaps || world.written == written, "a_quiet_world_is_not_written_to: {:?}", world.recorded);
+        assert!(unsettled || world.written == written, "a_quiet_world_is_not_written_to: {:?}", world.recorded);
     }
 
-    /// A guard that never ended would keep the dead for ever: one that stays silent leaves while the others beat, and then nothing holds.
+    /// A guard that never ended would keep the dead for ever: one that stays silent leaves while the others beat, and then nothing holds. But where the settings call so few of a
+    /// fleet, or of a zone that is as small, so many that they are not believed.
     pub(super) fn lets_go(&self, settings: &Settings) {
         let patience = settings.thresholds.flapping_window + settings.thresholds.time_to_live * 3;
-        let rest = 1..self.beats.len();
-        let expected: (BTreeSet<_>, _) = (rest.clone().map(Self::endpoint).collect(), Vec::new());
-        assert_eq!(self.when_only(rest, patience, settings), expected, "who_stays_silent_leaves");
+        let GuardSettings { mass_percent, mass_partitions, .. } = settings.guards;
+        let of_zone = self.zones.iter().filter(|zone| zone.is_some() && **zone == self.zones[0]).count();
+        let is_mass = |of: usize| of > 0 && mass_partitions == 1 && 100 >= of * mass_percent;
+        let is_kept = (is_mass(self.beats.len()) || is_mass(of_zone)) && self.members().contains(&Self::endpoint(0));
+        let expected: BTreeSet<_> = (usize::from(!is_kept)..self.beats.len()).map(Self::endpoint).collect();
+        let (members, held) = self.when_only(1..self.beats.len(), patience, settings);
+        assert_eq!((members, held.is_empty()), (expected, !is_kept), "who_stays_silent_alone_leaves: {held:?}");
     }
 
     /// Where guards have a time limit, also a majority that stays silent leaves. Nobody flaps in these worlds.
@@ -219,7 +235,7 @@ impl World {
         assert_eq!(self.when_only(0..1, patience, settings), expected, "a_silent_majority_leaves_after_the_time_limit");
     }
 
-    /// Who is a member, and what holds, when these partitions alone have beaten for so long, and nobody objects to anyone.
+    /// Who is a member, and what holds, when these partitions alone have beaten for so long, nobody objects to anyone, and no plan is acknowledged.
     fn when_only(
         &self,
         beating: Range<usize>,
@@ -228,6 +244,7 @@ impl World {
     ) -> (BTreeSet<ClusterEndpoint>, Vec<HoldReason>) {
         let mut world = self.clone();
         world.trust = Trust::default();
+        world.acknowledged = None;
         let mut held = Vec::new();
         let until = world.now + time;
         while world.now < until {

@@ -21,7 +21,7 @@ use crate::{
     fleet::{Beat, Inventory},
     guards::{HoldReason, leaving},
     hub::{Hub, HubDatabase},
-    membership::{Darkness, Membership, Scope},
+    membership::{Darkness, Membership, Scope, Thresholds},
     plan::{Decision, Plan, plan},
     settings::Settings,
     testing::{applied, cluster},
@@ -30,6 +30,9 @@ use crate::{
 
 /// How often partitions beat.
 pub(super) const INTERVAL: SignedDuration = SignedDuration::from_mins(10);
+
+/// The most partitions of a world.
+pub(super) const MOST_PARTITIONS: usize = 12;
 
 /// What happens before a pass, or in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +155,7 @@ impl World {
 
     pub(super) fn endpoint(partition: usize) -> ClusterEndpoint {
         // To parse it wherever it is asked for would take a third of the time of all histories.
-        static ENDPOINTS: LazyLock<[ClusterEndpoint; 9]> =
+        static ENDPOINTS: LazyLock<[ClusterEndpoint; MOST_PARTITIONS]> =
             LazyLock::new(|| array::from_fn(|partition| cluster(&format!("p{partition}"))));
         ENDPOINTS[partition].clone()
     }
@@ -295,7 +298,7 @@ impl World {
         if event != Event::RecordFails {
             self.written += membership.changed_since(&self.recorded).len();
             self.held_at.extend(scopes.into_iter().map(|scope| (scope, self.now)));
-            self.recorded = Self::read_back(&membership);
+            self.recorded = Self::read_back(&membership, &settings.thresholds);
         }
         let mut passed = Passed { held, ..Passed::default() };
         if let (Decision::Apply(mut plan), true) = (decision, event != Event::CrashAfterRecord) {
@@ -312,11 +315,13 @@ impl World {
         passed
     }
 
-    /// What an agent that starts makes of what was recorded.
-    fn read_back(membership: &Membership) -> Membership {
+    /// What an agent that starts makes of what was recorded, in which it is not how many beats a partition needs.
+    fn read_back(membership: &Membership, thresholds: &Thresholds) -> Membership {
+        let Thresholds { join_after, return_after, .. } = *thresholds;
         let mut recorded = Membership { watching_since: None, ..membership.clone() };
         for remembered in recorded.partitions.values_mut() {
-            remembered.needs = if remembered.state == PartitionState::Joining { 2 } else { 1 };
+            let is_joining = remembered.state == PartitionState::Joining;
+            remembered.needs = if is_joining { join_after.max(return_after) } else { join_after };
         }
         recorded
     }
