@@ -220,7 +220,9 @@ mod tests {
             (answer("HasErrors", &json!([[1, "7f"]])), false),
             (answer("HasErrors", &json!([[null, "7f"]])), false),
             (answer("HasErrors", &json!([])), false),
-            (answer("ExtentId", &json!([["8e", "7f"]])), false),
+            (answer("ExtentId", &json!([["8e", "7f"]])), true),
+            (answer("ExtentId", &json!([["00000000-0000-0000-0000-000000000000", "7f"]])), false),
+            (answer("Name", &json!([["8e", "7f"]])), false),
         ] {
             let what = answer.to_string();
             let mut publisher = publisher(answer).await;

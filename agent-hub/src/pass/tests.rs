@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     hub::HubDatabase,
-    plan::Released,
+    plan::{Change, Released},
     testing::{answering_hub, applied, cluster, fleet, hub_config, ingested, now},
 };
 

@@ -154,7 +154,7 @@ fn what_no_group_can_be_named_after_is_told_of_its_partition_and_its_database_ha
         let beat = &mut fleet.get_mut(&cluster(host)).unwrap().beat;
         beat.metadata.insert("geo".to_owned(), value.into());
     }
-    let refused = |host| crate::desired::refused_values(&fleet[&cluster(host)].beat, &settings);
+    let refused = |host| desired::refused_values(&fleet[&cluster(host)].beat, &settings);
     assert_eq!(
         refused("eu"),
         [
