@@ -246,11 +246,20 @@ impl Membership {
             }
         }
         for (label, reason) in active {
-            if !self.guards.get(label).is_some_and(|guard| guard.is_active) {
-                let guard = RememberedGuard { is_active: true, since: now, reason: reason.clone() };
-                self.guards.insert(*label, guard);
-            }
+            self.note_guard(*label, reason.clone(), now);
         }
+    }
+
+    /// Takes in that one guard holds, and nothing of the others.
+    pub fn note_guard(&mut self, label: GuardReason, reason: String, now: Timestamp) {
+        if !self.guards.get(&label).is_some_and(|guard| guard.is_active) {
+            self.guards.insert(label, RememberedGuard { is_active: true, since: now, reason });
+        }
+    }
+
+    /// Whether the last pass of whoever remembers this saw nothing.
+    pub fn is_blind(&self) -> bool {
+        self.guards.get(&GuardReason::IncompleteRead).is_some_and(|guard| guard.is_active)
     }
 
     /// Until when a scope's clocks have run anew, if they have and that is still to come.

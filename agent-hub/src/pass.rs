@@ -162,6 +162,8 @@ impl HubAgent {
     /// Another agent may have led meanwhile: what was recorded counts, and watching begins anew.
     fn take_over(&mut self) {
         self.seen_at = None;
+        // Of guards it may have recorded others.
+        self.recorded.guards.clear();
         self.left = Left::default();
     }
 
@@ -323,12 +325,12 @@ impl HubAgent {
             Memory::Absent | Memory::Taken => Membership::default(),
         };
         self.membership.clone_from(&recorded);
-        self.recorded = recorded;
         self.columns.recalled();
-        if self.seen_at.is_some() {
-            // This process was blind: what was recorded before is no silence that was watched.
+        // This process was blind, or the one before it when it ended: what was recorded before that is no silence that was watched.
+        if self.seen_at.is_some() || recorded.is_blind() {
             self.membership.lose_sight();
         }
+        self.recorded = recorded;
         Ok(())
     }
 
@@ -383,10 +385,6 @@ impl HubAgent {
         };
         let scopes = held.iter().filter_map(HoldReason::scope).collect();
         self.membership.note(&scopes, now, self.settings.thresholds.time_to_live);
-        self.note_guards(held, now);
-    }
-
-    fn note_guards(&mut self, held: &[HoldReason], now: Timestamp) {
         let active = held.iter().map(|reason| (reason.label(), reason.to_string())).collect();
         self.membership.note_guards(&active, now);
     }
@@ -489,7 +487,8 @@ impl HubAgent {
         match blind {
             Blind::Incomplete(error) => {
                 let reason = HoldReason::IncompleteRead { why: chain(&error) };
-                self.note_guards(std::slice::from_ref(&reason), now);
+                // By this machine's clock, as the hub has not told its own.
+                self.membership.note_guard(reason.label(), reason.to_string(), now);
                 if let Some(memory) = memory {
                     failures.extend(self.record_guards(now, memory).await);
                 }

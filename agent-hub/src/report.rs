@@ -479,8 +479,9 @@ fn each_once(problems: impl IntoIterator<Item = String>) -> Vec<String> {
     problems.into_iter().filter(|problem| told.insert(problem.clone())).collect()
 }
 
+/// In the order of their names, which does not change with how many partitions have each.
 fn names(databases: &[DatabaseName]) -> Vec<String> {
-    databases.iter().map(ToString::to_string).collect()
+    databases.iter().collect::<BTreeSet<_>>().into_iter().map(ToString::to_string).collect()
 }
 
 fn partition_status(partition: &Partition) -> PartitionStatus {

@@ -248,6 +248,7 @@ async fn lead_until(work: Work<'_>, admin: &Admin, mut standing: watch::Receiver
     let context = Context::new(client.clone(), settings.clone(), stores, recorder, metrics.clone(), azure);
     let synced = watches.synced.clone();
     let controllers = run_controllers(&context, ends, &term);
+    // Ends with the rest.
     let readiness = async {
         loop {
             match synced.lacks() {

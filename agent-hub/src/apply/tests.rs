@@ -139,7 +139,7 @@ async fn a_group_is_made_where_the_hub_says_that_its_record_was_stored_and_only_
         let plan = Plan { changes, records: vec![record], ..Plan::default() };
         let (applied, unrecorded) = apply(&hub, &hub_config(""), plan, now()).await;
 
-        let why = |error: &String| error.contains("HasErrors") && error.contains("operation 7f");
+        let why = |error: &String| error.contains("NotStored") && error.contains("operation 7f");
         assert_eq!(unrecorded.len(), usize::from(told.is_some()), "{lost}: {unrecorded:?}");
         assert!(
             unrecorded.iter().all(|error| why(error) && error.starts_with(told.unwrap())),

@@ -25,14 +25,17 @@ const BYTES_OF_A_FUNCTION: usize = 3 * 1024;
 /// How often a table's name is in memory at once, as measured.
 const COPIES_OF_A_NAME: usize = 14;
 
-/// The memory that all groups may take: again as many as there may be functions. A group is in every database of the hub, recorded and read in each.
-const MOST_BYTES_OF_GROUPS: usize = 20 * 1024 * 1024;
+/// The memory that all groups may take: about as many as there may be functions. A group is in every database of the hub, recorded and read in each.
+const MOST_BYTES_OF_GROUPS: usize = 32 * 1024 * 1024;
 
-/// What a group takes in one database of the hub, beside its name.
+/// What a group takes in one database of the hub, beside its name: its entry, its record, and the command that makes it. An estimate, and no little one.
 const BYTES_OF_A_GROUP: usize = 1024;
 
-/// How often a group's name is in memory at once for each database of the hub.
+/// How often a group's name is in memory at once for each database of the hub: in those.
 const COPIES_OF_A_GROUP: usize = 6;
+
+/// What a member takes, in all databases of the hub together: they share a group's.
+const BYTES_OF_A_MEMBER: usize = 128;
 
 /// Tables and views that get no function, by database.
 pub(super) type LeftOut<'a> = BTreeMap<DatabaseName, BTreeSet<&'a TableName>>;
@@ -113,7 +116,7 @@ pub(super) fn without_groups(
     without
 }
 
-/// Groups that are there, or are recorded where they cannot be read.
+/// Groups that are there, or are recorded: in a database that cannot be read, only that tells.
 fn present_groups(hub: &Hub) -> BTreeSet<&EntityGroupName> {
     let read = hub.databases.values().filter_map(|database| database.groups.as_ref().ok()).flat_map(BTreeMap::keys);
     read.chain(hub.claims.keys().map(|(_, group)| group)).collect()
@@ -123,7 +126,9 @@ fn present_groups(hub: &Hub) -> BTreeSet<&EntityGroupName> {
 fn bytes_of_groups(database: &DatabaseName, members: &DatabaseMembers<'_>, hub: &Hub) -> usize {
     let values = std::iter::once(0).chain(members.by_value.keys().map(String::len));
     let names = values.map(|value| database.as_str().len() + GROUP_SUFFIX.len() + value);
-    hub.databases.len() * names.map(|name| BYTES_OF_A_GROUP + COPIES_OF_A_GROUP * name).sum::<usize>()
+    let names = names.map(|name| BYTES_OF_A_GROUP + COPIES_OF_A_GROUP * name).sum::<usize>();
+    let entities = members.members.len() + members.by_value.values().map(BTreeSet::len).sum::<usize>();
+    hub.databases.len() * names + BYTES_OF_A_MEMBER * entities
 }
 
 /// The tables and views of a database, and how many partitions have each.

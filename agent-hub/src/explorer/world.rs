@@ -252,7 +252,7 @@ impl World {
         let held = HoldReason::IncompleteRead { why: String::new() };
         let agent = self.agents[0].get_or_insert_with(|| self.recorded.clone());
         agent.lose_sight();
-        agent.note_guards(&[(held.label(), held.to_string())].into(), self.now);
+        agent.note_guard(held.label(), held.to_string(), self.now);
         self.written += agent.guards_changed_since(&self.recorded).count();
         self.recorded.guards.clone_from(&agent.guards);
         Passed { held: vec![held], ..Passed::default() }
@@ -279,7 +279,13 @@ impl World {
             None => Cow::Borrowed(settings),
         };
         let time_to_live = settings.thresholds.time_to_live;
-        let before = self.agents[0].take().unwrap_or_else(|| self.recorded.clone());
+        let before = self.agents[0].take().unwrap_or_else(|| {
+            let mut recalled = self.recorded.clone();
+            if recalled.is_blind() {
+                recalled.lose_sight();
+            }
+            recalled
+        });
         let (mut membership, fleet) = before.step(beats, &self.hub, &self.trust, self.now, &settings.thresholds, "geo");
         let decision = plan(&fleet, &self.hub, &membership, self.now, &settings);
         let (held, released) = match &decision {

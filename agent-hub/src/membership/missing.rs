@@ -38,6 +38,8 @@ fn listed(databases: &[DatabaseName]) -> String {
             told.push(database.to_string());
         }
     }
+    // Which there is room for depends on how many partitions have each; that alone is no news.
+    told.sort();
     match databases.len() - told.len() {
         0 => {}
         more if told.is_empty() => told.push(format!("{more} with long names")),
@@ -69,9 +71,11 @@ mod tests {
             (none, None, ""),
             (&["Audit", "Traces"], Some("Audit, Traces"), "active"),
             (&["Audit", "Traces"], None, ""),
+            // As when more partitions have the other.
+            (&["Traces", "Audit"], None, ""),
             (&["Audit", long, "Traces"], Some("Audit, Traces, 1 more"), "active"),
             (&[long, long], Some("2 with long names"), "active"),
-            (&many, Some("Database-0, Database-1, Database-2"), "active"),
+            (&many, Some("Database-0, Database-1, Database-10, "), "active"),
             (none, Some(""), "over"),
         ] {
             minutes += 1;

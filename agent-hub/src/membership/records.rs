@@ -220,7 +220,8 @@ mod tests {
         // A pass that sees nothing tells of its guard alone.
         let recorded = dark.clone();
         dark.lose_sight();
-        dark.note_guards(&[(GuardReason::IncompleteRead, "no answer".to_owned())].into(), at(21));
+        dark.note_guard(GuardReason::IncompleteRead, "no answer".to_owned(), at(21));
+        assert!(dark.is_blind() && !recorded.is_blind());
         let blind: Vec<String> = dark.guards_changed_since(&recorded).map(|record| record.csv_line(at(21))).collect();
         assert_eq!(
             blind,

@@ -15,6 +15,9 @@ use crate::{
     setup,
 };
 
+/// The most problems of partitions' heartbeats that are told: strangers write them.
+const MAX_TOLD: usize = 100;
+
 /// Prints what a pass would do and why, with the commands, and changes nothing.
 pub async fn preview(config: HubConfig, world: World) -> Exit {
     let Some(agent) = HubAgent::of_document(config, world.clone()) else { return Exit::BadConfiguration };
@@ -50,6 +53,11 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
                 let why = partition.reason.as_deref().unwrap_or_default();
                 lines.push(format!("not federated: {}: {why}", partition.beat.endpoint));
             }
+            let told = fleet.values().flat_map(|partition| {
+                let endpoint = &partition.beat.endpoint;
+                partition.beat.problems.iter().map(move |what| format!("problem of {endpoint}: {what}"))
+            });
+            lines.extend(told.take(MAX_TOLD));
             (plan(&fleet, &hub, &agent.membership, now, &agent.settings), problems, failures)
         }
         Err(Blind::Failed(error)) => return Err(chain(&error)),

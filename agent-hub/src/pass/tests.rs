@@ -189,7 +189,8 @@ async fn every_guard_of_a_removal_is_recorded_by_its_name_with_its_words_and_rec
 #[tokio::test]
 async fn what_the_hub_has_not_stored_of_the_membership_is_told_and_written_by_the_next_pass() {
     let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
-    agent.note_guards(&[HoldReason::NoLiveHeartbeat { known: 1 }], now());
+    let held = HoldReason::NoLiveHeartbeat { known: 1 };
+    agent.membership.note_guard(held.label(), held.to_string(), now());
     (agent.hub, _) = answering_hub(|_| ingested(true)).await;
     for problem in [agent.record_guards(now(), Memory::Kept).await, agent.record(now(), Memory::Kept).await] {
         let problem = problem.unwrap();

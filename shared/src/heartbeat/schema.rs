@@ -47,7 +47,7 @@ pub struct Full {
     pub bytes: usize,
 }
 
-/// Keeps one of each: a thousand partitions with equal databases cost the memory of one. Whoever may write heartbeats may make schemas up: beyond some bytes no new one
+/// Keeps one of each: of a thousand partitions with equal databases, each costs no more than the list of them. Whoever may write heartbeats may make schemas up: beyond some bytes no new one
 /// is taken in.
 #[derive(Debug)]
 pub struct Interner {

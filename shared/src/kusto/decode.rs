@@ -140,6 +140,7 @@ pub(super) fn ingested(answer: &ResultTable) -> Result<(), Failure> {
     for row in answer.rows() {
         let read = |error: DecodeError| incomplete(&error.to_string());
         let extent = if has_extent { Some(row.string("ExtentId").map_err(read)?) } else { None };
+        let extent = extent.filter(|extent| !extent.is_empty());
         let errors = if has_errors { row.bool("HasErrors").map_err(read)? } else { extent.map(|_| false) };
         let Some(errors) = errors else { return Err(incomplete("a row does not say whether the records were stored")) };
         let is_stored = extent.is_none_or(|extent| extent.chars().any(|digit| !matches!(digit, '0' | '-')));
@@ -147,7 +148,7 @@ pub(super) fn ingested(answer: &ResultTable) -> Result<(), Failure> {
             let operation = row.string("OperationId").unwrap_or("unknown");
             return Err(Failure::Rejected {
                 status: 200,
-                code: "HasErrors".to_owned(),
+                code: "NotStored".to_owned(),
                 message: server_words(&format!("the records were not stored, or not all; operation {operation}")),
                 permanent: false,
             });
@@ -496,9 +497,10 @@ mod tests {
         assert_eq!(extents(json!([[made, "7f"]])), Ok(()));
         let both = |extent: &str| answer(["ExtentId", "HasErrors"], json!([[extent, false]]));
         assert_eq!(both(made), Ok(()));
-        let unknown = "HasErrors (status 200): the records were not stored, or not all; operation unknown";
+        assert_eq!(both(""), Ok(()));
+        let unknown = "NotStored (status 200): the records were not stored, or not all; operation unknown";
         assert_eq!(both(none), Err(unknown.to_owned()));
-        let failed = "HasErrors (status 200): the records were not stored, or not all; operation 7f";
+        let failed = "NotStored (status 200): the records were not stored, or not all; operation 7f";
         assert_eq!(extents(json!([[made, "8e"], [none, "7f"]])), Err(failed.to_owned()));
         for rows in [json!([[true, "7f"]]), json!([[1, "7f"]]), json!([[false, "8e"], [true, "7f"]])] {
             assert_eq!(told(rows.clone()), Err(failed.to_owned()), "{rows}");

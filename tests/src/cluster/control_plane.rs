@@ -116,7 +116,8 @@ impl ControlPlane {
     fn existing() -> Self {
         let path = env::var_os("KUBECONFIG").expect("USE_EXISTING_CLUSTER=true needs KUBECONFIG");
         let kubeconfig = Kubeconfig::read_from(Path::new(&path)).expect("KUBECONFIG can be read");
-        Self { events: EventWatch::start(&kubeconfig), kubeconfig, folder: None }
+        // Of somebody's cluster, whose Events are nobody's business, only those are kept that stories ask for.
+        Self { events: None, kubeconfig, folder: None }
     }
 
     async fn start() -> Self {

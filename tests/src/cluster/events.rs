@@ -92,7 +92,7 @@ impl Kept {
     fn keep(&mut self, mut event: Event) {
         if self.0.insert((event.uid(), event.resource_version())) {
             event.managed_fields_mut().clear();
-            witness::keep(&serde_json::to_string(&event).expect("an Event is JSON"));
+            witness::keep(&format!("{}\n", serde_json::to_string(&event).expect("an Event is JSON")));
         }
     }
 }

@@ -198,7 +198,7 @@ async fn many_records_are_ingested_by_commands_one_after_the_other_and_the_first
         let result = client.ingest_inline(&ingestion).await;
         assert_eq!(result.is_ok(), is_done, "{result:?}");
         if let Err(error) = result {
-            let why = "HasErrors (status 200): the records were not stored, or not all; operation 7f";
+            let why = "NotStored (status 200): the records were not stored, or not all; operation 7f";
             assert_eq!(error.to_string(), format!("ingest_inline failed on {}: {why}", client.endpoint()));
         }
         let seen = script.seen();
