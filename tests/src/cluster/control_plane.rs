@@ -116,8 +116,7 @@ impl ControlPlane {
     fn existing() -> Self {
         let path = env::var_os("KUBECONFIG").expect("USE_EXISTING_CLUSTER=true needs KUBECONFIG");
         let kubeconfig = Kubeconfig::read_from(Path::new(&path)).expect("KUBECONFIG can be read");
-        // Of somebody's cluster, whose Events are nobody's business, only those are kept that stories ask for.
-        Self { events: None, kubeconfig, folder: None }
+        Self { events: EventWatch::start(&kubeconfig), kubeconfig, folder: None }
     }
 
     async fn start() -> Self {
