@@ -25,7 +25,7 @@ mod bounds;
 mod problems;
 
 pub use problems::Problem;
-use problems::first;
+use problems::told;
 
 /// How much of a refused value is shown.
 const SHOWN_CHARS: usize = 64;
@@ -62,6 +62,8 @@ struct DatabaseMembers<'a> {
     contents: Vec<(&'a Arc<DatabaseInventory>, BTreeSet<Entity>)>,
     /// Members by the value of an attribute that groups are made by.
     by_value: BTreeMap<String, BTreeSet<Entity>>,
+    /// Whether there is no room for the group of all its partitions.
+    is_left_out: bool,
 }
 
 impl DatabaseMembers<'_> {
@@ -106,10 +108,10 @@ impl GroupNames {
 /// is a member now: it stays there.
 pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
     let mut desired = Desired::default();
-    let databases = databases(fleet, hub, settings, &mut desired.problems);
+    let mut databases = databases(fleet, hub, settings, &mut desired.problems);
     let names = GroupNames::of(&databases, hub, settings);
     let mut left_out = bounds::left_out(&databases, hub, settings);
-    let without_groups = bounds::without_groups(&databases, hub);
+    let too_many_groups = bounds::leave_out_groups(&mut databases, hub);
     let (mut missing, mut of_groups) = (Vec::new(), Vec::new());
     for (database, members) in databases {
         let spelling = members.spelling.clone().unwrap_or_else(|| database.clone());
@@ -129,7 +131,7 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
             let mut problems = Vec::new();
             let left_out = left_out.remove(&database).unwrap_or_default();
             let functions = functions(&spelling, asked.as_ref(), &members, &left_out, settings, &mut problems);
-            desired.problems.extend(first(problems, format!("tables and columns in '{spelling}'")));
+            desired.problems.extend(told(problems, format!("tables and columns in '{spelling}'")));
             if let Some(&table) = left_out.first() {
                 let (database, table, more) = (spelling.clone(), table.clone(), left_out.len() - 1);
                 desired.problems.push(Problem::TooMany { database, table, more });
@@ -143,22 +145,11 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
         } else {
             missing.push((Reverse(members.members.len()), spelling.clone()));
         }
-        if without_groups.contains(&database) {
-            continue;
-        }
-        for (value, members) in members.by_value {
-            match EntityGroupName::new(format!("{spelling}{GROUP_SUFFIX}_{value}")) {
-                Ok(group) if names.owner(&group).is_none() && !desired.groups.contains_key(&group) => {
-                    desired.groups.insert(group, Arc::new(members));
-                }
-                Ok(group) => of_groups.push(Problem::GroupTaken { database: spelling.clone(), group }),
-                Err(error) => of_groups.push(Problem::NameRefused(error)),
-            }
-        }
-        if is_its(&group) {
-            desired.groups.insert(group, Arc::new(members.members));
-        } else {
+        desired.add_groups_by_value(&spelling, members.by_value, &names, &mut of_groups);
+        if !is_its(&group) {
             of_groups.push(Problem::GroupTaken { database: spelling, group });
+        } else if !members.is_left_out {
+            desired.groups.insert(group, Arc::new(members.members));
         }
         if members.is_unread {
             desired.unread.insert(database.clone());
@@ -167,19 +158,47 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
             desired.uncertain.insert(database);
         }
     }
-    desired.problems.extend(first(of_groups, "entity groups"));
-    missing.sort_unstable();
-    let lacks = missing.iter().map(|(Reverse(partitions), database)| Problem::HubDatabaseMissing {
-        database: database.clone(),
-        partitions: *partitions,
-    });
-    desired.problems.extend(first(lacks.collect(), "databases that the hub lacks"));
-    desired.missing_databases = missing.into_iter().map(|(_, database)| database).collect();
-    if let Some(database) = without_groups.first().cloned() {
-        let more = without_groups.len() - 1;
-        desired.problems.push(Problem::TooManyGroups { database, more });
+    desired.problems.extend(told(of_groups, "entity groups"));
+    desired.add_missing(missing);
+    desired.problems.extend(too_many_groups);
+    desired.add_status(hub, settings);
+    desired
+}
+
+impl Desired {
+    /// The groups of a database by the values of attributes, as far as their names are not another's.
+    fn add_groups_by_value(
+        &mut self,
+        database: &DatabaseName,
+        by_value: BTreeMap<String, BTreeSet<Entity>>,
+        names: &GroupNames,
+        problems: &mut Vec<Problem>,
+    ) {
+        for (value, members) in by_value {
+            match group_of_value(database, &value) {
+                Ok(group) if names.owner(&group).is_none() && !self.groups.contains_key(&group) => {
+                    self.groups.insert(group, Arc::new(members));
+                }
+                Ok(group) => problems.push(Problem::GroupTaken { database: database.clone(), group }),
+                Err(error) => problems.push(Problem::NameRefused(error)),
+            }
+        }
     }
-    if let Some(status) = &settings.status {
+
+    /// What the hub lacks, with how many partitions have each.
+    fn add_missing(&mut self, mut missing: Vec<(Reverse<usize>, DatabaseName)>) {
+        missing.sort_unstable();
+        let lacks = missing.iter().map(|(Reverse(partitions), database)| Problem::HubDatabaseMissing {
+            database: database.clone(),
+            partitions: *partitions,
+        });
+        self.problems.extend(told(lacks.collect(), "databases that the hub lacks"));
+        self.missing_databases = missing.into_iter().map(|(_, database)| database).collect();
+    }
+
+    /// The function that tells of the partitions, in every database of the hub.
+    fn add_status(&mut self, hub: &Hub, settings: &Settings) {
+        let Some(status) = &settings.status else { return };
         for database in hub.databases.keys() {
             let function = FunctionName::new(STATUS_FUNCTION).expect("the name follows Kusto's rules");
             let put = PutFunction {
@@ -190,10 +209,9 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
                 description: "Partitions of this hub: state, last heartbeat, and why one is not federated".to_owned(),
                 body: Body::Status(status.clone()),
             };
-            desired.functions.entry(database.clone()).or_default().insert(function, put);
+            self.functions.entry(database.clone()).or_default().insert(function, put);
         }
     }
-    desired
 }
 
 /// The group of all partitions of a database.
@@ -202,6 +220,11 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
 /// [`NameError`], where Kusto would refuse the name.
 pub fn group_of(database: &DatabaseName) -> Result<EntityGroupName, NameError> {
     EntityGroupName::new(format!("{database}{GROUP_SUFFIX}"))
+}
+
+/// The group of those of them that have a value of an attribute.
+fn group_of_value(database: &DatabaseName, value: &str) -> Result<EntityGroupName, NameError> {
+    EntityGroupName::new(format!("{database}{GROUP_SUFFIX}_{value}"))
 }
 
 /// Whether a group of ours that functions are not to ask any more is asked by some that are not yet as they should be, or are left as they are.
@@ -239,13 +262,13 @@ fn names_a_group(value: &str) -> bool {
 pub fn refused_values(beat: &Beat, settings: &Settings) -> Vec<String> {
     let values = settings.group_attributes.iter().filter_map(|attribute| Some((attribute, beat.attribute(attribute)?)));
     let refused = values.filter(|(_, value)| !value.is_empty() && !names_a_group(value));
-    let told = refused.map(|(attribute, value)| {
+    let sentences = refused.map(|(attribute, value)| {
         let value = line(&value, SHOWN_CHARS);
         format!(
             "PartitionMetadata.{attribute}: no entity group can be named after '{value}': a Kusto name holds letters, digits, '_', ' ', '.' and '-' only, and does not end with '__'"
         )
     });
-    told.collect()
+    sentences.collect()
 }
 
 /// The attribute whose value names a group: where two attributes have one value, the first of `entityGroups`. An empty value is none.
@@ -281,7 +304,7 @@ fn databases<'a>(
     let spellings = hub.spellings(GROUP_SUFFIX);
     let mut shared = Vec::new();
     let attributes = attributes_by_value(fleet, settings, &mut shared);
-    problems.extend(first(shared, "values of attributes"));
+    problems.extend(told(shared, "values of attributes"));
     let federated = fleet.values().filter(|partition| partition.is_federated());
     for partition in federated {
         let cluster = &partition.beat.endpoint;

@@ -6,10 +6,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use kql::names::{DatabaseName, EntityGroupName, FunctionName, TableName};
+use kql::{
+    endpoint::ClusterEndpoint,
+    names::{DatabaseName, EntityGroupName, FunctionName, TableName},
+    statements::Entity,
+};
 use shared::heartbeat::DatabaseInventory;
 
-use super::{DatabaseMembers, GROUP_SUFFIX, group_of};
+use super::{DatabaseMembers, Problem, group_of, group_of_value};
 use crate::{hub::Hub, settings::Settings};
 
 /// The memory that all functions may take in a pass, as far as that can be told: a quarter of what an agent's pod has, for twenty thousand functions of usual names. What the hub tells of so many
@@ -28,10 +32,13 @@ const COPIES_OF_A_NAME: usize = 14;
 /// The memory that all groups may take: about as many as there may be functions. A group is in every database of the hub, recorded and read in each.
 const MOST_BYTES_OF_GROUPS: usize = 32 * 1024 * 1024;
 
+/// What is kept for groups that more than one partition is in, now or later.
+const KEPT_BYTES_OF_GROUPS: usize = MOST_BYTES_OF_GROUPS / 5;
+
 /// What a group takes in one database of the hub, beside its name: its entry, its record, and the command that makes it. An estimate, and no little one.
 const BYTES_OF_A_GROUP: usize = 1024;
 
-/// How often a group's name is in memory at once for each database of the hub: in those.
+/// How often a group's name is in memory at once, for each database of the hub: in its entry, its record, and the command that makes it. An estimate, too.
 const COPIES_OF_A_GROUP: usize = 6;
 
 /// What a member takes, in all databases of the hub together: they share a group's.
@@ -64,56 +71,100 @@ pub(super) fn left_out<'a>(
             if is_there(table) {
                 room = room.saturating_sub(bytes_of(table));
             } else {
-                new.push((Reverse(partitions), database, table));
+                new.push((Reverse(partitions), (database, table), bytes_of(table)));
             }
         }
     }
-    new.sort_unstable();
     let mut left_out = LeftOut::new();
-    for (Reverse(partitions), database, table) in new {
-        let (bytes, kept) = (bytes_of(table), if partitions > 1 { 0 } else { KEPT_BYTES });
-        if bytes + kept <= room {
-            room -= bytes;
-        } else {
-            left_out.entry(database.clone()).or_default().insert(table);
-        }
+    for (database, table) in without_room(new, room, KEPT_BYTES) {
+        left_out.entry(database.clone()).or_default().insert(table);
     }
     left_out
 }
 
-/// Databases that get no groups, because those of all would be too many. The hub's own get theirs, and so do those that have them; of the others those come first that most
-/// partitions have, and of what only one has the last fifth of the memory is kept free.
-pub(super) fn without_groups(
-    databases: &BTreeMap<DatabaseName, DatabaseMembers<'_>>,
+/// Where a group stands: the place of its database among all, and its own among that one's [`groups`].
+type Place = (usize, usize);
+
+/// Takes groups out of what the databases are to have, where those of all would be too many, and tells of it. One that is there stays, and a database that the hub has too always has the
+/// group of all its partitions. Of the others those come first that most partitions are in, and of what only one is in the last fifth of the memory is kept free.
+pub(super) fn leave_out_groups(
+    databases: &mut BTreeMap<DatabaseName, DatabaseMembers<'_>>,
     hub: &Hub,
-) -> BTreeSet<DatabaseName> {
-    let bytes: BTreeMap<_, _> =
-        databases.iter().map(|(database, members)| (database, bytes_of_groups(database, members, hub))).collect();
-    if bytes.values().sum::<usize>() <= MOST_BYTES_OF_GROUPS {
-        return BTreeSet::new();
-    }
+) -> Option<Problem> {
     let present = present_groups(hub);
     let (mut room, mut new) = (MOST_BYTES_OF_GROUPS, Vec::new());
-    for (database, members) in databases {
-        let spelling = members.spelling.as_ref().unwrap_or(database);
-        let is_there = || group_of(spelling).is_ok_and(|group| present.contains(&group));
-        if hub.databases.contains_key(database) || is_there() {
-            room = room.saturating_sub(bytes[database]);
-        } else {
-            new.push((Reverse(members.members.len()), database));
+    for (place, (database, members)) in databases.iter().enumerate() {
+        for (part, (group, entities)) in groups(database, members).enumerate() {
+            // None is made of a name that Kusto would refuse.
+            let Some(group) = group else { continue };
+            let bytes = bytes_of_group(&group, entities, hub);
+            if (part == 0 && hub.databases.contains_key(database)) || present.contains(&group) {
+                room = room.saturating_sub(bytes);
+            } else {
+                new.push((Reverse(entities.len()), (place, part), bytes));
+            }
         }
     }
+    let left_out = BTreeSet::from_iter(without_room(new, room, KEPT_BYTES_OF_GROUPS));
+    let problem = problem_of(databases, &left_out);
+    for (place, members) in databases.values_mut().enumerate() {
+        members.is_left_out = left_out.contains(&(place, 0));
+        let mut parts = 1..;
+        members.by_value.retain(|_, _| parts.next().is_some_and(|part| !left_out.contains(&(place, part))));
+    }
+    problem
+}
+
+/// What of the new has no room, by how many partitions have each and what it takes: those come first that most have, and of what only one has some room is kept free.
+fn without_room<T: Ord>(mut new: Vec<(Reverse<usize>, T, usize)>, mut room: usize, kept: usize) -> Vec<T> {
     new.sort_unstable();
-    let mut without = BTreeSet::new();
-    for (Reverse(partitions), database) in new {
-        let (bytes, kept) = (bytes[database], if partitions > 1 { 0 } else { MOST_BYTES_OF_GROUPS / 5 });
+    let mut without = Vec::new();
+    for (Reverse(partitions), one, bytes) in new {
+        let kept = if partitions > 1 { 0 } else { kept };
         if bytes + kept <= room {
             room -= bytes;
         } else {
-            without.insert(database.clone());
+            without.push(one);
         }
     }
     without
+}
+
+/// The groups of a database, if Kusto takes their names: that of all its partitions, and then one for each value by which groups are made.
+fn groups<'a>(
+    database: &'a DatabaseName,
+    members: &'a DatabaseMembers<'_>,
+) -> impl Iterator<Item = (Option<EntityGroupName>, &'a BTreeSet<Entity>)> {
+    let spelling = members.spelling.as_ref().unwrap_or(database);
+    let by_value = members.by_value.iter();
+    let by_value = by_value.map(move |(value, entities)| (group_of_value(spelling, value).ok(), entities));
+    std::iter::once((group_of(spelling).ok(), &members.members)).chain(by_value)
+}
+
+/// Names the first of them, and who is in most: likely the one that makes names up.
+fn problem_of(databases: &BTreeMap<DatabaseName, DatabaseMembers<'_>>, left_out: &BTreeSet<Place>) -> Option<Problem> {
+    let more = left_out.len().checked_sub(1)?;
+    let (mut first, mut partitions) = (None, BTreeMap::<&ClusterEndpoint, usize>::new());
+    for (place, (database, members)) in databases.iter().enumerate() {
+        for (part, (group, entities)) in groups(database, members).enumerate() {
+            if left_out.contains(&(place, part)) {
+                first = first.or(group);
+                for entity in entities {
+                    *partitions.entry(&entity.cluster).or_default() += 1;
+                }
+            }
+        }
+    }
+    let partition = most(partitions)?.clone();
+    Some(Problem::TooManyGroups { group: first?, more, partition })
+}
+
+/// Who has most; of those the first.
+fn most<'a>(partitions: impl IntoIterator<Item = (&'a ClusterEndpoint, usize)>) -> Option<&'a ClusterEndpoint> {
+    partitions
+        .into_iter()
+        .max_by_key(|(partition, count)| (*count, Reverse(*partition)))
+        .map(|(partition, _)| partition)
 }
 
 /// Groups that are there, or are recorded: in a database that cannot be read, only that tells.
@@ -122,13 +173,9 @@ fn present_groups(hub: &Hub) -> BTreeSet<&EntityGroupName> {
     read.chain(hub.claims.keys().map(|(_, group)| group)).collect()
 }
 
-/// Of a database: its own, and one for each value by which groups are made.
-fn bytes_of_groups(database: &DatabaseName, members: &DatabaseMembers<'_>, hub: &Hub) -> usize {
-    let values = std::iter::once(0).chain(members.by_value.keys().map(String::len));
-    let names = values.map(|value| database.as_str().len() + GROUP_SUFFIX.len() + value);
-    let names = names.map(|name| BYTES_OF_A_GROUP + COPIES_OF_A_GROUP * name).sum::<usize>();
-    let entities = members.members.len() + members.by_value.values().map(BTreeSet::len).sum::<usize>();
-    hub.databases.len() * names + BYTES_OF_A_MEMBER * entities
+fn bytes_of_group(group: &EntityGroupName, entities: &BTreeSet<Entity>, hub: &Hub) -> usize {
+    hub.databases.len() * (BYTES_OF_A_GROUP + COPIES_OF_A_GROUP * group.as_str().len())
+        + BYTES_OF_A_MEMBER * entities.len()
 }
 
 /// The tables and views of a database, and how many partitions have each.

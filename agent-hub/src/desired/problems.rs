@@ -3,6 +3,7 @@
 use std::fmt;
 
 use kql::{
+    endpoint::ClusterEndpoint,
     names::{ColumnName, DatabaseName, EntityGroupName, NameError, TableName},
     statements::{STATUS_FUNCTION, Source},
 };
@@ -67,12 +68,14 @@ pub enum Problem {
         /// How many more.
         more: usize,
     },
-    /// So many databases that the hub lacks get no groups, as those of all would be too many.
+    /// So many new groups are not made, as all of them would be too many.
     TooManyGroups {
         /// The first of them.
-        database: DatabaseName,
+        group: EntityGroupName,
         /// How many more.
         more: usize,
+        /// The partition that is in most of them.
+        partition: ClusterEndpoint,
     },
     /// So many more of one kind.
     Untold {
@@ -120,9 +123,9 @@ impl fmt::Display for Problem {
                 f,
                 "'{table}' in '{database}' and {more} more tables or views get no function: all functions of the hub would take more memory than its agent may use; if a partition makes names up, block it"
             ),
-            Self::TooManyGroups { database, more } => write!(
+            Self::TooManyGroups { group, more, partition } => write!(
                 f,
-                "'{database}' and {more} more databases get no entity groups: all groups of the hub would take more memory than its agent may use; if a partition makes names up, block it"
+                "the entity group '{group}' and {more} more are not made: all groups of the hub would take more memory than its agent may use; {partition} is in most of these: if it makes names up, block it"
             ),
             Self::Untold { problems, of } => write!(f, "{problems} more problems of {of}"),
             Self::GroupTaken { database, group } => write!(
@@ -134,7 +137,7 @@ impl fmt::Display for Problem {
 }
 
 /// The first of them, and how many there are besides.
-pub(super) fn first(mut problems: Vec<Problem>, of: impl Into<String>) -> Vec<Problem> {
+pub(super) fn told(mut problems: Vec<Problem>, of: impl Into<String>) -> Vec<Problem> {
     let more = problems.drain(problems.len().min(MAX_PROBLEMS)..).count();
     problems.extend((more > 0).then(|| Problem::Untold { problems: more, of: of.into() }));
     problems

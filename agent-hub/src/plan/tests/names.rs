@@ -119,8 +119,11 @@ fn a_partition_that_makes_databases_up_takes_neither_groups_from_the_others_nor_
         assert!(made.contains(&change), "{change} is not among {} changes", made.len());
     }
     assert!((15_000..30_000).contains(&made.len()), "{} changes", made.len());
-    let told = plan.problems.iter().find(|problem| problem.contains("get no entity groups")).expect("it is told");
-    assert!(told.starts_with("'0-") && told.contains("more databases"), "{told}");
+    let told = plan.problems.iter().find(|problem| problem.contains("more are not made")).expect("it is told");
+    assert!(told.starts_with("the entity group '0-"), "{told}");
+    let named =
+        hosts.iter().any(|host| told.contains(&format!("https://{host}.kusto.windows.net is in most of these")));
+    assert!(named, "one that makes them up is named: {told}");
     // What is of more than one is seen before what is made up.
     let lacking: Vec<_> = plan.problems.iter().filter(|problem| problem.contains("the hub has none")).collect();
     assert!(lacking[0].contains("'New'") && lacking[1].contains("'Shared'"), "{lacking:?}");
@@ -144,6 +147,52 @@ fn a_partition_that_makes_databases_up_takes_neither_groups_from_the_others_nor_
     );
     let gone = shown(&planned(&honest, &hub));
     assert_eq!(gone.iter().filter(|change| change.starts_with("drop entity group 0-")).count(), made.len() - 2);
+}
+
+#[test]
+fn attributes_that_partitions_make_up_take_no_groups_from_those_that_several_have() {
+    let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
+    let names: Vec<String> = (0..9).map(|number| format!("Db{number}")).collect();
+    let databases: Vec<&str> = names.iter().map(String::as_str).chain(["Logs"]).collect();
+    let zoned = |partitions: &[(&str, &str)]| {
+        let mut fleet = fleet(&partitions.iter().map(|(host, _)| (*host, 1, logs(&[]))).collect::<Vec<_>>());
+        for (host, zone) in partitions {
+            let beat = &mut fleet.get_mut(&cluster(host)).unwrap().beat;
+            beat.metadata.insert("geo".to_owned(), (*zone).into());
+        }
+        fleet
+    };
+    let planned = |fleet: &Fleet, hub: &Hub| match decided(fleet, hub, &settings) {
+        Decision::Apply(plan) => plan,
+        Decision::Hold(hold) => panic!("{}", hold.reason),
+    };
+    let is_of = |change: &str, group: &str| databases.iter().any(|database| change == format!("{group} in {database}"));
+    let known = [("eu", "z-north"), ("us", "z-north"), ("solo", "z-solo")];
+    let empty = hub(&databases);
+    let hub = applied(empty.clone(), &planned(&zoned(&known), &empty));
+    // Each has a zone of its own, as long as an attribute may be, and before all others in any order of names.
+    let crowd: Vec<(String, String)> = (0..1_300).map(|one| (format!("c{one}"), format!("0{one:0>255}"))).collect();
+    let crowd: Vec<(&str, &str)> = crowd.iter().map(|(host, zone)| (&**host, &**zone)).collect();
+    let grown = [known.as_slice(), &[("asia", "z-south"), ("india", "z-south")]].concat();
+    let plan = planned(&zoned(&[&*grown, &*crowd].concat()), &hub);
+    let made = shown(&plan);
+    let south = made.iter().filter(|made| is_of(made, "create entity group Logs_Partitions_z-south"));
+    assert_eq!(south.count(), databases.len(), "two partitions are in it");
+    assert!((9_000..11_000).contains(&made.len()), "{} changes, of 13 thousand that are announced", made.len());
+    assert!(!made.iter().any(|made| made.starts_with("drop")), "what is there stays");
+    let told = plan.problems.iter().find(|problem| problem.contains("more are not made")).expect("it is told");
+    assert!(told.starts_with("the entity group 'Logs_Partitions_00") && told.contains("https://c"), "{told}");
+
+    // Nothing goes to and fro; a zone that several have later has room all the same, one of a single partition has none.
+    let hub = applied(hub, &plan);
+    assert_eq!(shown(&planned(&zoned(&[&*grown, &*crowd].concat()), &hub)), [""; 0]);
+    let late = format!("z{:->255}", "");
+    let later = [&*grown, &[("a", "z-later"), ("b", "z-later"), ("c", &*late)]].concat();
+    let changes = shown(&planned(&zoned(&[&*later, &*crowd].concat()), &hub));
+    let of = |group: &str| changes.iter().filter(|change| is_of(change, group)).count();
+    assert_eq!(of("create entity group Logs_Partitions_z-later"), databases.len());
+    assert_eq!(of("alter entity group Logs_Partitions"), databases.len());
+    assert_eq!(changes.len(), 2 * databases.len(), "{changes:?}");
 }
 
 #[test]
