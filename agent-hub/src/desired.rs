@@ -118,7 +118,7 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
         let group = match group_of(&spelling) {
             Ok(group) => group,
             Err(error) => {
-                of_groups.push(Problem::NameRefused(error));
+                of_groups.push((members.members.len(), Problem::NameRefused(error)));
                 continue;
             }
         };
@@ -147,7 +147,7 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
         }
         desired.add_groups_by_value(&spelling, members.by_value, &names, &mut of_groups);
         if !is_its(&group) {
-            of_groups.push(Problem::GroupTaken { database: spelling, group });
+            of_groups.push((members.members.len(), Problem::GroupTaken { database: spelling, group }));
         } else if !members.is_left_out {
             desired.groups.insert(group, Arc::new(members.members));
         }
@@ -158,6 +158,9 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
             desired.uncertain.insert(database);
         }
     }
+    // One partition may name more than are told: what most are touched by comes first.
+    of_groups.sort_by_key(|(partitions, _)| Reverse(*partitions));
+    let of_groups = of_groups.into_iter().map(|(_, problem)| problem).collect();
     desired.problems.extend(told(of_groups, "entity groups"));
     desired.add_missing(missing);
     desired.problems.extend(too_many_groups);
@@ -172,15 +175,17 @@ impl Desired {
         database: &DatabaseName,
         by_value: BTreeMap<String, BTreeSet<Entity>>,
         names: &GroupNames,
-        problems: &mut Vec<Problem>,
+        problems: &mut Vec<(usize, Problem)>,
     ) {
         for (value, members) in by_value {
             match group_of_value(database, &value) {
                 Ok(group) if names.owner(&group).is_none() && !self.groups.contains_key(&group) => {
                     self.groups.insert(group, Arc::new(members));
                 }
-                Ok(group) => problems.push(Problem::GroupTaken { database: database.clone(), group }),
-                Err(error) => problems.push(Problem::NameRefused(error)),
+                Ok(group) => {
+                    problems.push((members.len(), Problem::GroupTaken { database: database.clone(), group }));
+                }
+                Err(error) => problems.push((members.len(), Problem::NameRefused(error))),
             }
         }
     }

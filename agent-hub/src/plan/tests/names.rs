@@ -66,6 +66,28 @@ fn a_database_comes_before_the_value_of_an_attribute_that_gives_its_groups_name(
 }
 
 #[test]
+fn of_groups_that_are_not_made_those_of_most_partitions_are_told_first() {
+    let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
+    // No name is left for their groups, and they come before all others in any order of names.
+    let long = (0..60).map(|number| json!({"database": format!("0{number:0>1019}")}));
+    let mut fleet = fleet(&[("eu", 1, logs(&[])), ("us", 1, logs(&[])), ("stranger", 1, long.collect::<Value>())]);
+    // What these two would have is the group of a database of the stranger's.
+    let Inventory::Known(inventory) = &mut fleet.get_mut(&cluster("stranger")).unwrap().beat.inventory else {
+        panic!("it has databases")
+    };
+    Arc::make_mut(inventory).0.insert(database("Logs_Partitions_X"), Arc::default());
+    for host in ["eu", "us"] {
+        let beat = &mut fleet.get_mut(&cluster(host)).unwrap().beat;
+        beat.metadata.insert("geo".to_owned(), "X_Partitions".into());
+    }
+    let Decision::Apply(plan) = decided(&fleet, &hub(&["Other"]), &settings) else { panic!("all beat") };
+    let of_groups: Vec<_> = plan.problems.iter().filter(|problem| !problem.contains("the hub has none")).collect();
+    assert!(of_groups[0].starts_with("'Logs' gets no entity group 'Logs_Partitions_X_Partitions'"), "{of_groups:?}");
+    assert!(of_groups[1].starts_with("not federated: ") && of_groups.len() == 51, "{of_groups:?}");
+    assert_eq!(of_groups[50], "11 more problems of entity groups");
+}
+
+#[test]
 fn a_partition_that_makes_names_up_takes_neither_functions_from_the_others_nor_all_memory() {
     let known = |tables: &[&str]| [("eu", 1, logs(tables)), ("us", 1, logs(tables))];
     let empty = hub(&["Logs"]);
