@@ -24,8 +24,8 @@ use crate::{
 mod bounds;
 mod problems;
 
-pub use problems::Problem;
 use problems::told;
+pub use problems::{GroupBound, Problem};
 
 /// How much of a refused value is shown.
 const SHOWN_CHARS: usize = 64;

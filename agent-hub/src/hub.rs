@@ -22,6 +22,8 @@ pub struct Hub {
     pub databases: BTreeMap<DatabaseName, HubDatabase>,
     /// What our record says of groups.
     pub claims: BTreeMap<(DatabaseName, EntityGroupName), Claim>,
+    /// How many rows our record of groups has, with those of groups that are gone.
+    pub records: usize,
     /// Copies of groups that are adopted in this pass, in databases that could not be read: with members of this hash they are ours.
     pub presumed: BTreeMap<(DatabaseName, EntityGroupName), String>,
     /// How the hub writes functions that we put, where it writes them in other words: docstring to hash of the text.

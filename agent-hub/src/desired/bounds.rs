@@ -13,7 +13,7 @@ use kql::{
 };
 use shared::heartbeat::DatabaseInventory;
 
-use super::{DatabaseMembers, Problem, group_of, group_of_value};
+use super::{DatabaseMembers, GroupBound, Problem, group_of, group_of_value};
 use crate::{hub::Hub, settings::Settings};
 
 /// The memory that all functions may take in a pass, as far as that can be told: a quarter of what an agent's pod has, for twenty thousand functions of usual names. What the hub tells of so many
@@ -43,6 +43,10 @@ const COPIES_OF_A_GROUP: usize = 6;
 
 /// What a member takes, in all databases of the hub together: they share a group's.
 const BYTES_OF_A_MEMBER: usize = 128;
+
+/// So many rows may be in the record of our groups before no new group gets into it that only one partition is in. Each that is made and dropped leaves three in every database of the hub, for good, and each pass
+/// summarizes all of them: one partition that announces other names with each beat writes thirty thousand in a pass. Where a dozen databases come and go each day, a hub of ten needs seven years for so many.
+const MOST_RECORDS: usize = 1_000_000;
 
 /// Tables and views that get no function, by database.
 pub(super) type LeftOut<'a> = BTreeMap<DatabaseName, BTreeSet<&'a TableName>>;
@@ -86,11 +90,9 @@ pub(super) fn left_out<'a>(
 type Place = (usize, usize);
 
 /// Takes groups out of what the databases are to have, where those of all would be too many, and tells of it. One that is there stays, and a database that the hub has too always has the
-/// group of all its partitions. Of the others those come first that most partitions are in, and of what only one is in the last fifth of the memory is kept free.
-pub(super) fn leave_out_groups(
-    databases: &mut BTreeMap<DatabaseName, DatabaseMembers<'_>>,
-    hub: &Hub,
-) -> Option<Problem> {
+/// group of all its partitions. Of the others those come first that most partitions are in, and of what only one is in the last fifth of the memory is kept free. None of these is made where
+/// [`MOST_RECORDS`] are written.
+pub(super) fn leave_out_groups(databases: &mut BTreeMap<DatabaseName, DatabaseMembers<'_>>, hub: &Hub) -> Vec<Problem> {
     let present = present_groups(hub);
     let (mut room, mut new) = (MOST_BYTES_OF_GROUPS, Vec::new());
     for (place, (database, members)) in databases.iter().enumerate() {
@@ -105,14 +107,19 @@ pub(super) fn leave_out_groups(
             }
         }
     }
-    let left_out = BTreeSet::from_iter(without_room(new, room, KEPT_BYTES_OF_GROUPS));
-    let problem = problem_of(databases, &left_out);
+    let is_full = hub.records >= MOST_RECORDS;
+    let unrecorded = new.extract_if(.., |(Reverse(partitions), _, _)| is_full && *partitions == 1);
+    let unrecorded = BTreeSet::from_iter(unrecorded.map(|(_, place, _)| place));
+    let without_room = BTreeSet::from_iter(without_room(new, room, KEPT_BYTES_OF_GROUPS));
+    let bounds = [(GroupBound::Memory, &without_room), (GroupBound::Records, &unrecorded)];
+    let problems = bounds.into_iter().filter_map(|(bound, left_out)| problem_of(databases, left_out, bound)).collect();
+    let left_out = |place: Place| without_room.contains(&place) || unrecorded.contains(&place);
     for (place, members) in databases.values_mut().enumerate() {
-        members.is_left_out = left_out.contains(&(place, 0));
+        members.is_left_out = left_out((place, 0));
         let mut parts = 1..;
-        members.by_value.retain(|_, _| parts.next().is_some_and(|part| !left_out.contains(&(place, part))));
+        members.by_value.retain(|_, _| parts.next().is_some_and(|part| !left_out((place, part))));
     }
-    problem
+    problems
 }
 
 /// What of the new has no room, by how many partitions have each and what it takes: those come first that most have, and of what only one has some room is kept free.
@@ -142,7 +149,11 @@ fn groups<'a>(
 }
 
 /// Names the first of them, and who is in most: likely the one that makes names up.
-fn problem_of(databases: &BTreeMap<DatabaseName, DatabaseMembers<'_>>, left_out: &BTreeSet<Place>) -> Option<Problem> {
+fn problem_of(
+    databases: &BTreeMap<DatabaseName, DatabaseMembers<'_>>,
+    left_out: &BTreeSet<Place>,
+    bound: GroupBound,
+) -> Option<Problem> {
     let more = left_out.len().checked_sub(1)?;
     let (mut first, mut partitions) = (None, BTreeMap::<&ClusterEndpoint, usize>::new());
     for (place, (database, members)) in databases.iter().enumerate() {
@@ -156,7 +167,7 @@ fn problem_of(databases: &BTreeMap<DatabaseName, DatabaseMembers<'_>>, left_out:
         }
     }
     let partition = most(partitions)?.clone();
-    Some(Problem::TooManyGroups { group: first?, more, partition })
+    Some(Problem::TooManyGroups { bound, group: first?, more, partition })
 }
 
 /// Who has most; of those the first.

@@ -8,6 +8,8 @@ use kql::{
     statements::{STATUS_FUNCTION, Source},
 };
 
+use crate::setup::ownership_table;
+
 /// The most problems of one kind, or of the tables and columns of one database, that are told: a partition may name ten thousands, and what others have to tell must be seen.
 const MAX_PROBLEMS: usize = 50;
 
@@ -68,8 +70,10 @@ pub enum Problem {
         /// How many more.
         more: usize,
     },
-    /// So many new groups are not made, as all of them would be too many.
+    /// So many new groups are not made.
     TooManyGroups {
+        /// What else would be too much.
+        bound: GroupBound,
         /// The first of them.
         group: EntityGroupName,
         /// How many more.
@@ -91,6 +95,15 @@ pub enum Problem {
         /// The name.
         group: EntityGroupName,
     },
+}
+
+/// Why new groups are not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupBound {
+    /// Those of all would take too much memory.
+    Memory,
+    /// The record of our groups is too long already.
+    Records,
 }
 
 impl fmt::Display for Problem {
@@ -123,9 +136,14 @@ impl fmt::Display for Problem {
                 f,
                 "'{table}' in '{database}' and {more} more tables or views get no function: all functions of the hub would take more memory than its agent may use; if a partition makes names up, block it"
             ),
-            Self::TooManyGroups { group, more, partition } => write!(
+            Self::TooManyGroups { bound: GroupBound::Memory, group, more, partition } => write!(
                 f,
                 "the entity group '{group}' and {more} more are not made: all groups of the hub would take more memory than its agent may use; {partition} is in most of these: if it makes names up, block it"
+            ),
+            Self::TooManyGroups { bound: GroupBound::Records, group, more, partition } => write!(
+                f,
+                "the entity group '{group}' and {more} more are not made: '{}' has so many rows that no new group of a single partition gets into it; {partition} is in most of these: if it makes names up, block it, and then delete the rows of groups that are gone",
+                ownership_table()
             ),
             Self::Untold { problems, of } => write!(f, "{problems} more problems of {of}"),
             Self::GroupTaken { database, group } => write!(

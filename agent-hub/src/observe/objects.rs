@@ -185,7 +185,7 @@ pub async fn read_hub(
         if has_record {
             read_claims(&hub.send(&ownership).await.map_err(asking(OWNERSHIP))?).map_err(decoding(OWNERSHIP))
         } else {
-            Ok(BTreeMap::new())
+            Ok((BTreeMap::new(), 0))
         }
     };
     let (databases, entities, claims) = futures::join!(hub.send(&databases), hub.send(&entities), claims);
@@ -194,7 +194,8 @@ pub async fn read_hub(
         versions.keys().map(|name| (name.clone(), HubDatabase::default())).collect();
     let entities = entities.map_err(asking(ENTITIES))?;
     read_entities(&entities, &config.heartbeat_database, &mut databases).map_err(decoding(ENTITIES))?;
-    let mut seen = Hub { databases, claims: claims?, ..Hub::default() };
+    let (claims, records) = claims?;
+    let mut seen = Hub { databases, claims, records, ..Hub::default() };
     let due = memory.due(&versions);
     for (name, database) in &mut seen.databases {
         database.is_fresh = due.contains(name);
@@ -242,9 +243,16 @@ fn read_entities(
     Ok(())
 }
 
-fn read_claims(table: &ResultTable) -> Result<BTreeMap<(DatabaseName, EntityGroupName), Claim>, DecodeError> {
-    let mut claims = BTreeMap::new();
+/// What the record says of groups, and how many rows it has.
+type Claims = (BTreeMap<(DatabaseName, EntityGroupName), Claim>, usize);
+
+fn read_claims(table: &ResultTable) -> Result<Claims, DecodeError> {
+    let (mut claims, mut records) = (BTreeMap::new(), 0);
     for row in table.rows() {
+        if let Some(all) = row.long("Records")? {
+            records = usize::try_from(all).unwrap_or_default();
+            continue;
+        }
         let names = (DatabaseName::new(row.string("Database")?), EntityGroupName::new(row.string("Name")?));
         let (Ok(database), Ok(group)) = names else { continue };
         let contents = row.dynamic("Contents")?;
@@ -252,7 +260,7 @@ fn read_claims(table: &ResultTable) -> Result<BTreeMap<(DatabaseName, EntityGrou
         let intended = contents.filter_map(|content| content.as_str().map(str::to_owned)).collect();
         claims.insert((database, group), Claim { is_made: row.bool("IsMade")? == Some(true), intended });
     }
-    Ok(claims)
+    Ok((claims, records))
 }
 
 #[cfg(test)]
@@ -260,6 +268,7 @@ mod tests {
     use std::sync::Arc;
 
     use kql::types::ScalarType;
+    use serde_json::json;
     use shared::kusto::ColumnInfo;
 
     use super::*;
@@ -315,6 +324,28 @@ mod tests {
     fn shown(groups: &[(&str, &str)]) -> ResultTable {
         let rows = groups.iter().map(|(name, hash)| vec![(*name).into(), (*hash).into()]);
         ResultTable::new(vec![column("Name"), column("Hash")], rows.collect())
+    }
+
+    #[test]
+    fn the_record_tells_of_groups_and_in_a_row_without_names_how_long_it_is() {
+        let types = [ScalarType::String, ScalarType::String, ScalarType::Bool, ScalarType::Dynamic, ScalarType::Long];
+        let columns = ["Database", "Name", "IsMade", "Contents", "Records"].into_iter().zip(types);
+        let columns = columns.map(|(name, scalar_type)| ColumnInfo { name: name.to_owned(), scalar_type });
+        let rows = [
+            json!(["Logs", "Logs_Partitions", true, "[\"a\",\"b\"]", null]),
+            // As a union fills up what a row lacks.
+            json!(["", "", null, null, 7_001]),
+            json!(["Logs", "Meant_Partitions", false, ["c"], null]),
+        ];
+        let rows = rows.map(|row| row.as_array().unwrap().clone());
+        let (claims, records) = read_claims(&ResultTable::new(columns.collect(), rows.into())).unwrap();
+        let claim = |name: &str, is_made, intended: &[&str]| {
+            let intended = intended.iter().map(|hash| (*hash).to_owned()).collect();
+            let names = (DatabaseName::new("Logs").unwrap(), EntityGroupName::new(name).unwrap());
+            (names, Claim { is_made, intended })
+        };
+        let expected = [claim("Logs_Partitions", true, &["a", "b"]), claim("Meant_Partitions", false, &["c"])];
+        assert_eq!((claims, records), (BTreeMap::from(expected), 7_001));
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl CreateOwnershipTable<'_> {
 }
 
 /// The groups that we made or meant to make, since they were last gone. Columns: Database:string, Name:string, IsMade:bool, Contents:dynamic (hashes of the
-/// members that were meant).
+/// members that were meant), Records:long. That one is null, but for a row that has nothing else: how many records the table has.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadOwnership<'a> {
     /// The heartbeat database.

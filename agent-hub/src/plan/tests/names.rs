@@ -218,6 +218,33 @@ fn attributes_that_partitions_make_up_take_no_groups_from_those_that_several_hav
 }
 
 #[test]
+fn where_the_record_of_groups_is_long_no_new_one_of_a_single_partition_is_made() {
+    let databases = |names: &[&str]| names.iter().map(|name| json!({"database": name})).collect::<Value>();
+    let empty = hub(&["Logs", "Own"]);
+    let known = fleet(&[("eu", 1, databases(&["Logs", "Old"])), ("us", 1, databases(&["Logs"]))]);
+    let mut hub = applied(empty.clone(), &planned(&known, &empty));
+    let news = ["Logs", "Old", "Own", "Made", "Up", "Shared"];
+    let grown = fleet(&[("eu", 1, databases(&news)), ("us", 1, databases(&["Logs", "Shared"]))]);
+    let made = |groups: &[&str]| {
+        let in_each = |group: &&str| ["Logs", "Own"].map(|place| format!("create entity group {group} in {place}"));
+        groups.iter().flat_map(in_each).collect::<BTreeSet<_>>()
+    };
+    let changes = |hub: &Hub| shown(&planned(&grown, hub)).into_iter().collect::<BTreeSet<_>>();
+    hub.records = 999_999;
+    assert_eq!(
+        changes(&hub),
+        made(&["Made_Partitions", "Own_Partitions", "Shared_Partitions", "Up_Partitions"]),
+        "that is not too long"
+    );
+    // What is there stays, the hub's own database has its group, and so has what two have.
+    hub.records = 1_000_000;
+    assert_eq!(changes(&hub), made(&["Own_Partitions", "Shared_Partitions"]));
+    let told = "the entity group 'Made_Partitions' and 1 more are not made: 'AdxFederationObjects' has so many rows that no new group of a single partition gets into it; https://eu.kusto.windows.net is in most of these: if it makes names up, block it, and then delete the rows of groups that are gone";
+    let problems = planned(&grown, &hub).problems;
+    assert!(problems.iter().any(|problem| problem == told), "{problems:?}");
+}
+
+#[test]
 fn what_no_group_can_be_named_after_is_told_of_its_partition_and_its_database_has_its_group() {
     let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
     let mut fleet = fleet(&[("eu", 1, logs(&[])), ("us", 1, logs(&[]))]);
