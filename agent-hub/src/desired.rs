@@ -132,10 +132,7 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
             let left_out = left_out.remove(&database).unwrap_or_default();
             let functions = functions(&spelling, asked.as_ref(), &members, &left_out, settings, &mut problems);
             desired.problems.extend(told(problems, format!("tables and columns in '{spelling}'")));
-            if let Some(&table) = left_out.first() {
-                let (database, table, more) = (spelling.clone(), table.clone(), left_out.len() - 1);
-                desired.problems.push(Problem::TooMany { database, table, more });
-            }
+            desired.problems.extend(bounds::problem_of_tables(&spelling, &members, &left_out));
             for own in candidates().filter(|name| *name != group) {
                 if asked.as_ref() == Some(&own) || may_be_asked(hub, &database, &own, &functions, settings) {
                     desired.groups.insert(own, Arc::new(members.members.clone()));

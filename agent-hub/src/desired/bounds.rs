@@ -86,6 +86,22 @@ pub(super) fn left_out<'a>(
     left_out
 }
 
+/// Names the first of a database's tables that get no function, and who has most of them: likely the one that makes names up.
+pub(super) fn problem_of_tables(
+    database: &DatabaseName,
+    members: &DatabaseMembers<'_>,
+    left_out: &BTreeSet<&TableName>,
+) -> Option<Problem> {
+    let table = (*left_out.first()?).clone();
+    let partitions = members.contents.iter().flat_map(|(content, entities)| {
+        let names = content.tables.keys().chain(content.views.keys());
+        let count = names.filter(|name| left_out.contains(name)).count();
+        entities.iter().map(move |entity| (&entity.cluster, count))
+    });
+    let partition = most(partitions)?.clone();
+    Some(Problem::TooMany { database: database.clone(), table, more: left_out.len() - 1, partition })
+}
+
 /// Where a group stands: the place of its database among all, and its own among that one's [`groups`].
 type Place = (usize, usize);
 
@@ -112,7 +128,8 @@ pub(super) fn leave_out_groups(databases: &mut BTreeMap<DatabaseName, DatabaseMe
     let unrecorded = BTreeSet::from_iter(unrecorded.map(|(_, place, _)| place));
     let without_room = BTreeSet::from_iter(without_room(new, room, KEPT_BYTES_OF_GROUPS));
     let bounds = [(GroupBound::Memory, &without_room), (GroupBound::Records, &unrecorded)];
-    let problems = bounds.into_iter().filter_map(|(bound, left_out)| problem_of(databases, left_out, bound)).collect();
+    let problems =
+        bounds.into_iter().filter_map(|(bound, left_out)| problem_of_groups(databases, left_out, bound)).collect();
     let left_out = |place: Place| without_room.contains(&place) || unrecorded.contains(&place);
     for (place, members) in databases.values_mut().enumerate() {
         members.is_left_out = left_out((place, 0));
@@ -148,8 +165,8 @@ fn groups<'a>(
     std::iter::once((group_of(spelling).ok(), &members.members)).chain(by_value)
 }
 
-/// Names the first of them, and who is in most: likely the one that makes names up.
-fn problem_of(
+/// Names the first of them, and who is in most.
+fn problem_of_groups(
     databases: &BTreeMap<DatabaseName, DatabaseMembers<'_>>,
     left_out: &BTreeSet<Place>,
     bound: GroupBound,

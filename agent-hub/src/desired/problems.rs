@@ -69,6 +69,8 @@ pub enum Problem {
         table: TableName,
         /// How many more.
         more: usize,
+        /// The partition that has most of them.
+        partition: ClusterEndpoint,
     },
     /// So many new groups are not made.
     TooManyGroups {
@@ -132,9 +134,9 @@ impl fmt::Display for Problem {
                 f,
                 "'{value}' is a value of both {attribute} and {other}: the groups with that name are of {attribute}, and partitions with that {other} get none for it"
             ),
-            Self::TooMany { database, table, more } => write!(
+            Self::TooMany { database, table, more, partition } => write!(
                 f,
-                "'{table}' in '{database}' and {more} more tables or views get no function: all functions of the hub would take more memory than its agent may use; if a partition makes names up, block it"
+                "'{table}' in '{database}' and {more} more tables or views get no function: all functions of the hub would take more memory than its agent may use; {partition} has most of these: if it makes names up, block it"
             ),
             Self::TooManyGroups { bound: GroupBound::Memory, group, more, partition } => write!(
                 f,
