@@ -1,7 +1,7 @@
 //! Makes the changes of a plan. I/O: records of ownership, then scripts for each database; every row of every answer is read, and a failure stays with
 //! its own change or database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
@@ -51,7 +51,9 @@ pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Times
     if let Err(why) = write_records(hub, config, &records, now).await {
         unrecorded.push(format!("failed to record what becomes of entity groups, which is tried again: {why}"));
         let why = format!("not tried, because the record of our groups could not be written: {why}");
-        let untried = changes.extract_if(.., |change| needs_record(change, &records));
+        // In whatever database: a group whose record was lost is known by its copies, which must stay equal until there is a record again.
+        let groups: BTreeSet<_> = records.iter().map(|record| &record.group).collect();
+        let untried = changes.extract_if(.., |change| change.group().is_some_and(|group| groups.contains(group)));
         applied.extend(untried.map(|change| Applied { change, result: Err(why.clone()) }));
     }
     let mut by_database = BTreeMap::<DatabaseName, Vec<Change>>::new();
@@ -68,12 +70,6 @@ pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Times
         unrecorded.push(format!("failed to record what became of entity groups, which the next pass settles: {why}"));
     }
     (applied, unrecorded)
-}
-
-/// Whether these records are of a group that a change is about, in whatever database: one whose record was lost is known by its copies, which must stay equal until
-/// there is a record again.
-fn needs_record(change: &Change, records: &[Record]) -> bool {
-    change.group().is_some_and(|group| records.iter().any(|record| record.group == *group))
 }
 
 /// What is recorded after a change. Nothing where it failed: the answer may be what was lost, or another hub agent was faster.

@@ -33,6 +33,10 @@ const MAX_BYTES: usize = 80 * 1024 * 1024;
 /// A schema of which no more is new than this is small. For such the last fifth of all bytes is kept, so that a few large ones, made up or not, keep no other's new table out.
 const SMALL_BYTES: usize = 1024 * 1024;
 
+/// Where a schema has no room, all that is kept is looked through if one in so many of the schemas is gone by now, and else not: with thousands that are refused in one reading, to look for each
+/// would take minutes. At its end a reading looks in any case.
+const PART_GONE: usize = 16;
+
 /// What a table, or a column, takes beside its name.
 const BYTES_OF_AN_ENTRY: usize = 64;
 
@@ -73,13 +77,12 @@ impl Interner {
     pub fn share(&mut self, inventory: SchemaInventory) -> Result<Arc<SchemaInventory>, Full> {
         let list = bytes_of_list(&inventory);
         let mut full = Full { bytes: self.bytes_of_new(&inventory) + list };
-        if !self.has_room(full) {
-            // What others had before may be gone by now.
+        if !self.has_room(full) && self.has_unused() {
             self.forget_unused();
             full.bytes = self.bytes_of_new(&inventory) + list;
-            if !self.has_room(full) {
-                return Err(full);
-            }
+        }
+        if !self.has_room(full) {
+            return Err(full);
         }
         let databases = inventory.0.into_iter().map(|(name, content)| (name, self.database(content)));
         let shared = Arc::new(SchemaInventory(databases.collect()));
@@ -92,6 +95,12 @@ impl Interner {
     pub const fn has_room(&self, refused: Full) -> bool {
         let kept = if refused.bytes > SMALL_BYTES { self.most / 5 } else { 0 };
         self.bytes.saturating_add(refused.bytes) <= self.most - kept
+    }
+
+    /// Whether enough of what others had before is gone by now.
+    fn has_unused(&self) -> bool {
+        let gone = self.lists.iter().filter(|(list, _)| list.strong_count() == 0).count();
+        gone > 0 && gone * PART_GONE >= self.lists.len()
     }
 
     fn bytes_of_new(&self, inventory: &SchemaInventory) -> usize {
@@ -252,6 +261,24 @@ mod tests {
         interner.forget_unused();
         assert_eq!(interner.bytes, 0);
         assert!(interner.has_room(full) && interner.share(schema("C")).is_ok());
+    }
+
+    #[test]
+    fn what_is_gone_makes_room_at_once_where_it_is_a_part_of_all_and_else_when_the_reading_ends() {
+        let schema = || SchemaInventory([(DatabaseName::new("Logs").unwrap(), Arc::default())].into());
+        let list = "Logs".len() + BYTES_OF_A_DATABASE;
+        let mut interner = Interner { most: 2 * PART_GONE * list, ..Interner::default() };
+        let mut held: Vec<_> = (0..2 * PART_GONE).map(|_| interner.share(schema()).unwrap()).collect();
+        assert_eq!(interner.share(schema()), Err(Full { bytes: list }));
+        held.pop();
+        assert_eq!(interner.share(schema()), Err(Full { bytes: list }), "one of 32 is gone");
+        held.pop();
+        held.push(interner.share(schema()).unwrap());
+        assert_eq!(interner.lists.len(), held.len());
+        held.push(interner.share(schema()).unwrap());
+        held.pop();
+        interner.forget_unused();
+        assert!(interner.share(schema()).is_ok());
     }
 
     #[test]
