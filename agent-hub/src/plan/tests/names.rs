@@ -88,7 +88,7 @@ fn of_groups_that_are_not_made_those_of_most_partitions_are_told_first() {
 }
 
 #[test]
-fn a_partition_that_makes_names_up_takes_neither_functions_from_the_others_nor_all_memory() {
+fn a_partition_that_makes_tables_up_takes_no_functions_from_the_others_and_has_so_many_itself() {
     let known = |tables: &[&str]| [("eu", 1, logs(tables)), ("us", 1, logs(tables))];
     let empty = hub(&["Logs"]);
     let hub = applied(empty.clone(), &planned(&fleet(&known(&["A"])), &empty));
@@ -124,7 +124,7 @@ fn a_partition_that_makes_names_up_takes_neither_functions_from_the_others_nor_a
 }
 
 #[test]
-fn a_partition_that_makes_databases_up_takes_neither_groups_from_the_others_nor_all_memory() {
+fn a_partition_that_makes_databases_up_takes_no_groups_from_the_others_and_has_so_many_itself() {
     let databases = |names: &[&str]| names.iter().map(|name| json!({"database": name})).collect::<Value>();
     let known = |names: &[&str]| [("eu", 1, databases(names)), ("us", 1, databases(names))];
     let empty = hub(&["Logs", "Metrics"]);
