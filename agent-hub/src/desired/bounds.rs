@@ -1,5 +1,5 @@
-//! How many functions and groups a hub gets. Partitions choose the names of tables and databases, and each is a function, or a group in every database: a pass has many texts of it at once, and every
-//! later look at the hub reads it. Pure; called by [`desired`](super::desired).
+//! How many functions and groups a hub gets. Partitions choose the names of tables and databases, and the values of attributes, and each is a function, or a group in every database: a pass has many texts of it
+//! at once, and every later look at the hub reads it. Pure; called by [`desired`](super::desired).
 
 use std::{
     cmp::Reverse,

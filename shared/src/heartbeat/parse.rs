@@ -213,7 +213,7 @@ fn schema(value: &Value, limits: Limits, problems: &mut Problems) -> Option<Sche
         };
         if !inventory.0.contains_key(&name) && !room.take_database(name.as_str().len()) {
             let Limits { databases, database_bytes: bytes, .. } = limits;
-            let what = format_args!("only the first {databases} databases are used, and {bytes} bytes of their names");
+            let what = format_args!("only the first {databases} databases, or {bytes} bytes of their names, are used");
             problems.add("Schema", what);
             break;
         }
@@ -227,7 +227,9 @@ fn schema(value: &Value, limits: Limits, problems: &mut Problems) -> Option<Sche
             let Limits { tables, name_bytes, .. } = limits;
             problems.add(
                 "Schema",
-                format_args!("only the first {tables} tables and views are used, and {name_bytes} bytes of names"),
+                format_args!(
+                    "only the first {tables} tables and views, or {name_bytes} bytes of their names, are used"
+                ),
             );
         }
     }
@@ -283,7 +285,7 @@ fn database(
                     Some(columns) if !room.take_columns(&columns) => {
                         let Limits { all_columns, name_bytes, .. } = limits;
                         let why = format!(
-                            "its columns are left out: {all_columns} are used, and {name_bytes} bytes of names"
+                            "its columns are left out: {all_columns} columns, or {name_bytes} bytes of their names, are used"
                         );
                         Err(why.into())
                     }
@@ -499,8 +501,8 @@ mod tests {
             problems,
             [
                 "A.tableSchemas.1: it has more than 1 columns",
-                "Schema: only the first 3 tables and views are used, and 8388608 bytes of names",
-                "Schema: only the first 2 databases are used, and 262144 bytes of their names",
+                "Schema: only the first 3 tables and views, or 8388608 bytes of their names, are used",
+                "Schema: only the first 2 databases, or 262144 bytes of their names, are used",
             ]
         );
         let many = Value::Array(vec![Value::Null; 1_000]);
@@ -526,20 +528,22 @@ mod tests {
         };
         // Two columns each, of which five are used.
         let few = Limits { all_columns: 5, ..Limits::default() };
-        let left_out = "Logs.tableSchemas.C: its columns are left out: 5 are used, and 8388608 bytes of names";
+        let left_out =
+            "Logs.tableSchemas.C: its columns are left out: 5 columns, or 8388608 bytes of their names, are used";
         assert_eq!(
             named(few, "a:int,b:int"),
             (logs(&["A", "B", "C"], &["A", "B"], "['a']:int, ['b']:int"), vec![left_out.to_owned()])
         );
         // Two names of columns have room, and two of tables.
         let short = Limits { name_bytes: 19, ..Limits::default() };
-        let left_out = "Logs.tableSchemas.C: its columns are left out: 400000 are used, and 19 bytes of names";
+        let left_out =
+            "Logs.tableSchemas.C: its columns are left out: 400000 columns, or 19 bytes of their names, are used";
         assert_eq!(
             named(short, "nine_char:int"),
             (logs(&["A", "B", "C"], &["A", "B"], "['nine_char']:int"), vec![left_out.to_owned()])
         );
         let shorter = Limits { name_bytes: 2, ..Limits::default() };
-        let only = "Schema: only the first 20000 tables and views are used, and 2 bytes of names";
+        let only = "Schema: only the first 20000 tables and views, or 2 bytes of their names, are used";
         assert_eq!(named(shorter, "a:int"), (logs(&["A", "B"], &["A", "B"], "['a']:int"), vec![only.to_owned()]));
         let databases = |name: &str, limits: Limits| {
             let named = (0..1_000).map(|number| json!({"database": format!("{name}{number:03}")}));
@@ -547,7 +551,7 @@ mod tests {
             (inventory.unwrap().0.len(), problems.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert_eq!(databases("a", Limits::default()), (1_000, Vec::new()));
-        let only = "Schema: only the first 1000 databases are used, and 262144 bytes of their names";
+        let only = "Schema: only the first 1000 databases, or 262144 bytes of their names, are used";
         assert_eq!(databases(&"a".repeat(1_021), Limits::default()), (256, vec![only.to_owned()]));
         // Of values that are cheap to write none is kept, not even for a while.
         let read = |count: usize| parse_schema(&format!("[{}]", vec!["0"; count].join(",")).into(), Limits::default());
