@@ -9,6 +9,7 @@ use shared::{
 
 use super::{Blind, HubAgent, Seen};
 use crate::{
+    fleet::Fleet,
     guards::HoldReason,
     plan::{Change, Decision, Hold, Plan, plan},
     report::planned_outcome,
@@ -47,23 +48,14 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
         lines.extend(missing.left_alone.iter().map(problem));
         return Ok((lines.join("\n"), planned_outcome(&missing, &Plan::default(), &missing.left_alone).into()));
     }
-    let (decision, mut problems, unread) = match agent.see(&missing).await {
+    let (decision, mut problems, unread, told) = match agent.see(&missing).await {
         Ok(Seen { now, fleet, hub, problems, failures, .. }) => {
-            for partition in fleet.values().filter(|partition| partition.state == PartitionState::Untrusted) {
-                let why = partition.reason.as_deref().unwrap_or_default();
-                lines.push(format!("not federated: {}: {why}", partition.beat.endpoint));
-            }
-            let told = fleet.values().flat_map(|partition| {
-                let endpoint = &partition.beat.endpoint;
-                partition.beat.problems.iter().map(move |what| format!("problem of {endpoint}: {what}"))
-            });
-            lines.extend(told.take(MAX_TOLD));
-            (plan(&fleet, &hub, &agent.membership, now, &agent.settings), problems, failures)
+            (plan(&fleet, &hub, &agent.membership, now, &agent.settings), problems, failures, told_of(&fleet))
         }
         Err(Blind::Failed(error)) => return Err(chain(&error)),
         Err(Blind::Incomplete(error)) => {
             let reason = HoldReason::IncompleteRead { why: chain(&error) };
-            (Decision::Hold(Hold { reason, released: None, kept: BTreeMap::new() }), Vec::new(), Vec::new())
+            (Decision::Hold(Hold { reason, released: None, kept: BTreeMap::new() }), Vec::new(), Vec::new(), Vec::new())
         }
     };
     let failures = [unread, missing.left_alone.clone()].concat();
@@ -92,6 +84,62 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
         let nothing = if is_whole { "Nothing has to change." } else { "Nothing has to change by what could be read." };
         lines.push(nothing.to_owned());
     }
+    lines.extend(told);
     lines.extend(problems.iter().map(problem));
     Ok((lines.join("\n"), outcome.into()))
+}
+
+/// What is to be known of partitions, whether or not anything has to change: who is not federated, and what is wrong with heartbeats. Strangers' come last.
+fn told_of(fleet: &Fleet) -> Vec<String> {
+    let untrusted = fleet.values().filter(|partition| partition.state == PartitionState::Untrusted);
+    let excluded = untrusted.map(|partition| {
+        let why = partition.reason.as_deref().unwrap_or_default();
+        format!("not federated: {}: {why}", partition.beat.endpoint)
+    });
+    let (federated, others): (Vec<_>, Vec<_>) = fleet.values().partition(|partition| partition.is_federated());
+    let mut problems = federated.into_iter().chain(others).flat_map(|partition| {
+        let endpoint = &partition.beat.endpoint;
+        partition.beat.problems.iter().map(move |what| format!("problem of {endpoint}: {what}"))
+    });
+    let mut told: Vec<String> = excluded.chain(problems.by_ref().take(MAX_TOLD)).collect();
+    let untold = problems.count();
+    if untold > 0 {
+        told.push(format!("problem: {untold} more problems of partitions"));
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::{cluster, fleet};
+
+    #[test]
+    fn what_is_wrong_with_the_heartbeats_of_members_is_told_before_that_of_strangers_and_the_rest_is_counted() {
+        let strangers: Vec<String> = (0..MAX_TOLD + 2).map(|number| format!("a{number:0>3}")).collect();
+        let hosts = strangers.iter().map(String::as_str).chain(["member", "other"]);
+        let partitions: Vec<(&str, i64, Value)> = hosts.map(|host| (host, 0, json!([]))).collect();
+        let mut fleet = fleet(&partitions);
+        for (endpoint, partition) in &mut fleet {
+            partition.beat.problems = vec!["its clock is wrong".to_owned()];
+            if *endpoint != cluster("member") && *endpoint != cluster("other") {
+                (partition.state, partition.reason) = (PartitionState::Untrusted, Some("it is not listed".to_owned()));
+            }
+        }
+        fleet.get_mut(&cluster("other")).unwrap().beat.problems.clear();
+
+        let told = told_of(&fleet);
+        let (excluded, problems) = told.split_at(strangers.len());
+        let line = |host: &str| format!("not federated: {}: it is not listed", cluster(host));
+        assert_eq!(excluded, strangers.iter().map(|host| line(host)).collect::<Vec<_>>());
+        let line = |host: &str| format!("problem of {}: its clock is wrong", cluster(host));
+        let first = strangers.iter().take(MAX_TOLD - 1).map(|host| line(host));
+        let untold = "problem: 3 more problems of partitions".to_owned();
+        assert_eq!(problems, [line("member")].into_iter().chain(first).chain([untold]).collect::<Vec<_>>());
+        // As many as are told leave nothing to count.
+        fleet.retain(|endpoint, _| !strangers[..3].iter().any(|host| cluster(host) == *endpoint));
+        assert_eq!(told_of(&fleet).last(), Some(&line(&strangers[MAX_TOLD + 1])));
+    }
 }

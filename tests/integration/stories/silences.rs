@@ -230,12 +230,12 @@ async fn partitions_whose_clocks_are_hours_from_the_hubs_are_federated_and_told_
         let fleet = Fleet::start(Pace::PATIENT).await.expect("the servers take the telemetry");
         fleet.hub.set_clock(minutes_ahead);
         let document = fleet.hub_document();
-        let once = async || {
-            let mut agent = fleet.start_agent("agent-hub", &document, &["--once"]);
+        let run = async |how: &str| {
+            let mut agent = fleet.start_agent("agent-hub", &document, &[how]);
             let code = agent.exited_within(SOON).await.code();
             (code, agent.output())
         };
-        let (code, output) = once().await;
+        let (code, output) = run("--once").await;
         assert_eq!(code, Some(3), "nobody has beaten yet: {output}");
         for (region, server) in REGIONS.iter().zip(&fleet.partitions) {
             let document = fleet.partition_document(region, server);
@@ -244,7 +244,7 @@ async fn partitions_whose_clocks_are_hours_from_the_hubs_are_federated_and_told_
         }
         // One that sees them for the first time, and one that finds them federated.
         for _ in 0..2 {
-            let (code, output) = once().await;
+            let (code, output) = run("--once").await;
             assert_eq!(code, Some(0), "{minutes_ahead} min: {output}");
             let told = format!("{direction} the hub's clock");
             for server in &fleet.partitions {
@@ -256,6 +256,14 @@ async fn partitions_whose_clocks_are_hours_from_the_hubs_are_federated_and_told_
             let states = "federation_status() | project State, IsFresh = Silence between (0s .. 30m)";
             let states = fleet.hub.query("Logs", states).await.expect("the hub answers").text_rows();
             assert_eq!(states, [["live", "true"]; 3], "{minutes_ahead} min: {output}");
+        }
+        // A wrong clock is no change that is due.
+        let (code, output) = run("--plan").await;
+        assert_eq!((code, output.contains("Nothing has to change.")), (Some(0), true), "{minutes_ahead} min: {output}");
+        for server in &fleet.partitions {
+            let problem = format!("problem of {}: its heartbeat's Timestamp is ", server.url);
+            let is_told = output.lines().any(|line| line.starts_with(&problem) && line.contains(direction));
+            assert!(is_told, "{problem:?} is not told: {output}");
         }
         end(fleet, []).await;
     }
