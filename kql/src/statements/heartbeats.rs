@@ -165,23 +165,20 @@ pub struct IngestInline<'a> {
 }
 
 impl IngestInline<'_> {
-    /// Renders one command for all records. Sending it twice appends twice, which readers of heartbeats survive (`arg_max`). Columns of the answer, of which Microsoft's
-    /// page names the first alone: ExtentId:guid, ItemLoaded:string, Duration:timespan, HasErrors:bool, OperationId:guid.
-    pub fn request(&self) -> Request {
-        request(
-            "ingest_inline",
-            RequestKind::Control,
-            Some(self.database),
-            include_str!("../../text/ingest_inline.kql"),
-            &[("table", &self.table.quoted()), ("records", self.records)],
-        )
-    }
-
     /// Renders as many commands as the records need, in their order: each with as many whole records as [`MAX_SCRIPT_BYTES`] allow, a longer record alone in its own.
-    /// None where there are no records.
+    /// None where there are no records. Sending one twice appends twice, which readers of heartbeats survive (`arg_max`). Columns of an answer, of which Microsoft's
+    /// page names the first alone: ExtentId:guid, ItemLoaded:string, Duration:timespan, HasErrors:bool, OperationId:guid.
     pub fn requests(&self) -> Vec<Request> {
-        let parts = at_line_ends(self.records, MAX_SCRIPT_BYTES).into_iter();
-        parts.map(|records| IngestInline { records, ..*self }.request()).collect()
+        let command = |records: &str| {
+            request(
+                "ingest_inline",
+                RequestKind::Control,
+                Some(self.database),
+                include_str!("../../text/ingest_inline.kql"),
+                &[("table", &self.table.quoted()), ("records", records)],
+            )
+        };
+        at_line_ends(self.records, MAX_SCRIPT_BYTES).into_iter().map(command).collect()
     }
 }
 

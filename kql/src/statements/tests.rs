@@ -112,7 +112,7 @@ fn every_statement_renders_as_reviewed() {
         AlterSchemaEncoding { database, table }.request(),
         AlterRetention { database, table, period: 7 * 24 * hour }.request(),
         AlterCaching { database, table, period: 24 * hour }.request(),
-        IngestInline { database, table, records: "2025-05-03T12:34:56Z,x,[],{}\n" }.request(),
+        IngestInline { database, table, records: "2025-05-03T12:34:56Z,x,[],{}\n" }.requests().remove(0),
         ReadHeartbeats { database, source: &shared, windows, since: UNIX_EPOCH + hour, interval: hour }.request(),
         ReadHeartbeats { database, source: &shared, windows, since: UNIX_EPOCH + hour, interval: hour }
             .request_of(&[cluster.clone()].into(), Some("adx-*-prod.*")),

@@ -305,7 +305,7 @@ fn statements_about(text: &str) -> Vec<About> {
         |source| Canary { database, entity: entities.first().expect("there is one"), table: &table, source }.request();
     let more: Vec<(Request, &'static str, Vec<&str>)> = vec![
         (CreateHeartbeatTable { database, table: &own }.request(), "CreateMergeTable", vec![own.as_str()]),
-        (IngestInline { database, table: &table, records }.request(), "IngestInlineIntoTable", vec![&text]),
+        (IngestInline { database, table: &table, records }.requests().remove(0), "IngestInlineIntoTable", vec![&text]),
         (ShowEntityGroups { database, with_members: false }.request(), "ShowEntityGroups", vec![]),
         (ShowEntityGroups { database, with_members: true }.request(), "ShowEntityGroups", vec![]),
         (ShowHubEntities { function_prefix: &text }.request(), "ShowDatabasesEntities", vec![&text]),
