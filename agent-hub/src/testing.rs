@@ -14,10 +14,7 @@ use shared::{
     heartbeat::{Limits, parse_schema},
     kusto::{ClientOptions, KustoClient},
     runtime::PartitionState,
-};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    testing::answering_cluster,
 };
 
 use crate::{
@@ -42,39 +39,16 @@ pub(crate) fn hub_config(fields: &str) -> HubConfig {
 pub(crate) async fn answering_hub(
     answer: impl Fn(&str) -> Value + Send + 'static,
 ) -> (KustoClient, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = ClusterEndpoint::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let sent = Arc::<Mutex<Vec<String>>>::default();
     let seen = Arc::clone(&sent);
-    tokio::spawn(async move {
-        while let Ok((mut connection, _)) = listener.accept().await {
-            let text = read_command(&mut connection).await;
-            let body = answer(&text).to_string();
-            seen.lock().unwrap().push(text);
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
-            let reply = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-            connection.write_all(reply.as_bytes()).await.unwrap();
-        }
+    let endpoint = answering_cluster(move |asked| {
+        let text = asked.text();
+        let body = answer(&text);
+        seen.lock().unwrap().push(text);
+        (200, body)
     });
-    let client = KustoClient::new(endpoint, &CredentialConfig::None, ClientOptions::default()).unwrap();
+    let client = KustoClient::new(endpoint.await, &CredentialConfig::None, ClientOptions::default()).unwrap();
     (client, sent)
-}
-
-async fn read_command(connection: &mut TcpStream) -> String {
-    let (mut seen, mut part) = (Vec::new(), [0; 4096]);
-    loop {
-        let read = connection.read(&mut part).await.unwrap();
-        assert!(read > 0, "the request ends before its end");
-        seen.extend_from_slice(&part[..read]);
-        let Some(head) = seen.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
-        let lines = String::from_utf8_lossy(&seen[..head]).to_ascii_lowercase();
-        let length = lines.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-        let body = head + 4;
-        if seen.len() >= body + length.unwrap_or(0_usize) {
-            let body: Value = serde_json::from_slice(&seen[body..]).unwrap();
-            return body["csl"].as_str().unwrap().to_owned();
-        }
-    }
 }
 
 /// The answer of a hub to an ingestion.

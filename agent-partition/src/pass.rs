@@ -202,11 +202,11 @@ impl PartitionAgent {
 mod tests {
     use std::{future, net::SocketAddr};
 
-    use shared::document::{parse_documents, partition_config};
-    use tokio::{
-        io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-        net::TcpListener,
+    use shared::{
+        document::{parse_documents, partition_config},
+        testing::{read_request, write_answer},
     };
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -244,24 +244,9 @@ mod tests {
     /// A hub that takes one heartbeat; the line that it is asked with.
     async fn take(hub: &TcpListener) -> String {
         let (mut connection, _) = hub.accept().await.unwrap();
-        let (asked, mut answer) = connection.split();
-        let mut asked = BufReader::new(asked);
-        let (mut first, mut bytes) = (String::new(), 0);
-        asked.read_line(&mut first).await.unwrap();
-        loop {
-            let mut line = String::new();
-            asked.read_line(&mut line).await.unwrap();
-            let header = line.trim_end().to_ascii_lowercase();
-            if header.is_empty() {
-                break;
-            }
-            if let Some(length) = header.strip_prefix("content-length: ") {
-                bytes = length.parse().unwrap();
-            }
-        }
-        asked.read_exact(&mut vec![0_u8; bytes]).await.unwrap();
-        answer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-        first
+        let asked = read_request(&mut connection).await;
+        write_answer(&mut connection, 200, "").await;
+        asked.line
     }
 
     #[tokio::test]

@@ -150,30 +150,18 @@ mod tests {
         names::{DatabaseName, TableName},
     };
     use serde_json::{Value, json};
-    use shared::credential::CredentialConfig;
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::{TcpListener, TcpStream},
-    };
+    use shared::{credential::CredentialConfig, testing::answering_cluster};
 
     use super::*;
 
     /// For a hub on loopback that refuses to stream, and answers each command so. Its schemas may rest.
     async fn publisher(answer: Value) -> Publisher {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = ClusterEndpoint::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let refusal = json!({"error": {"code": "BadRequest", "@message": "it does not stream", "@permanent": true}});
-        tokio::spawn(async move {
-            while let Ok((mut connection, _)) = listener.accept().await {
-                let head = read_request(&mut connection).await;
-                let (status, body) =
-                    if head.contains("/v1/rest/ingest/") { ("400 Bad Request", &refusal) } else { ("200 OK", &answer) };
-                let body = body.to_string();
-                let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close");
-                let reply = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-                connection.write_all(reply.as_bytes()).await.unwrap();
-            }
-        });
+        let endpoint = answering_cluster(move |asked| {
+            let is_streamed = asked.line.contains("/v1/rest/ingest/");
+            if is_streamed { (400, refusal.clone()) } else { (200, answer.clone()) }
+        })
+        .await;
         let target = HubTarget {
             path: "spec.federation.federatedClusters[0]".to_owned(),
             endpoint,
@@ -182,22 +170,6 @@ mod tests {
             credential: CredentialConfig::None,
         };
         Publisher::new(target, Some(Duration::from_secs(3_600)), ClientOptions::default()).unwrap()
-    }
-
-    /// Reads a whole request; its head.
-    async fn read_request(connection: &mut TcpStream) -> String {
-        let (mut seen, mut part) = (Vec::new(), [0; 4096]);
-        loop {
-            let read = connection.read(&mut part).await.unwrap();
-            assert!(read > 0, "the request ends before its end");
-            seen.extend_from_slice(&part[..read]);
-            let Some(head) = seen.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
-            let lines = String::from_utf8_lossy(&seen[..head]).to_ascii_lowercase();
-            let length = lines.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-            if seen.len() >= head + 4 + length.unwrap_or(0_usize) {
-                return lines;
-            }
-        }
     }
 
     fn answer(column: &str, rows: &Value) -> Value {

@@ -9,6 +9,7 @@
 //! | [`kusto`] | the client of one cluster: trust, tokens, completeness, retries | HTTP |
 //! | [`credential`] | where a token comes from | HTTP or a process, by azure_identity |
 //! | [`runtime`] | what surrounds an agent's pass: arguments, logs, metrics, probes, schedule, stop | stderr, HTTP, signals |
+//! | `testing` | a cluster on loopback, for unit tests alone: a feature | HTTP |
 
 pub mod credential;
 pub mod document;
@@ -16,3 +17,5 @@ pub mod heartbeat;
 pub mod kubernetes;
 pub mod kusto;
 pub mod runtime;
+#[cfg(feature = "testing")]
+pub mod testing;
