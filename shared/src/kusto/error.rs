@@ -103,7 +103,7 @@ pub enum Failure {
     Rejected {
         /// The HTTP status; 200 for an error inside an answer.
         status: u16,
-        /// Kusto's code, such as `General_BadRequest`; `HasErrors` where the row of an ingestion says so.
+        /// Kusto's code, such as `General_BadRequest`; `NotStored` where the answer to an ingestion by command says that.
         code: String,
         /// The server's words, cut.
         message: String,

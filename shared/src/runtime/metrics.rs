@@ -329,7 +329,7 @@ impl Metrics {
         registry.register("guard_active", "Whether a guard holds changes back: 1 or 0", guard_active.clone());
         registry.register(
             "refused_heartbeats",
-            "Clusters whose newest heartbeat, or a part of it, the last reading refused",
+            "Endpoints whose newest heartbeat, or a part of it, the last reading refused",
             refused_heartbeats.clone(),
         );
         Self(Arc::new(families))
