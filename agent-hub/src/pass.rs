@@ -162,7 +162,8 @@ impl HubAgent {
     /// Another agent may have led meanwhile: what was recorded counts, and watching begins anew.
     fn take_over(&mut self) {
         self.seen_at = None;
-        // Of guards it may have recorded others.
+        // It may have recorded other guards: until they are read again, a pass that sees nothing tells of its own alone.
+        self.membership.guards.clear();
         self.recorded.guards.clear();
         self.left = Left::default();
     }

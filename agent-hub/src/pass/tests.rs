@@ -208,6 +208,27 @@ async fn what_the_hub_has_not_stored_of_the_membership_is_told_and_written_by_th
 }
 
 #[tokio::test]
+async fn a_leader_that_sees_nothing_at_first_records_that_alone_and_no_guard_of_before() {
+    let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
+    // It led while one held, and recorded that this was over. Another leader may have recorded anything since.
+    let held = HoldReason::MassExpiry { silent: 2, of: 3, zone: None };
+    agent.note(&Decision::Apply(Plan { held: vec![held], ..Plan::default() }), now());
+    agent.note(&Decision::Apply(Plan::default()), now());
+    agent.recorded.clone_from(&agent.membership);
+    agent.take_over();
+    let sent;
+    (agent.hub, sent) = answering_hub(|_| ingested(false)).await;
+    for _ in 0..2 {
+        let unread = ObserveError::Crowded { needed: 2, most: 1 };
+        agent.blind(now(), Blind::Incomplete(unread), Some(Memory::Kept), Vec::new()).await;
+    }
+    let sent = sent.lock().unwrap();
+    let records: Vec<&str> =
+        sent.iter().flat_map(|text| text.lines()).filter(|line| line.contains(",Guard,")).collect();
+    assert!(matches!(records[..], [record] if record.contains("\"incomplete_read\",active")), "{sent:?}");
+}
+
+#[tokio::test]
 async fn what_the_hub_refuses_of_a_plan_is_the_first_problem_that_an_agent_tells() {
     let mut report = Report::new(World::new("agent-hub"), &hub_config(""));
     let applied = [("federated_A", Ok(())), ("federated_B", Err("Failed: it is in use".to_owned()))];
