@@ -66,6 +66,8 @@ struct HubAgent {
     recorded: Membership,
     /// The hub server's clock at the last pass that saw everything.
     seen_at: Option<Timestamp>,
+    /// Whether this process has seen nothing since, as far as it has looked.
+    is_blind: bool,
     canaries: Canaries,
     /// Docstrings of functions that the last pass put: how the hub writes them is learned from the next look.
     put: BTreeSet<String>,
@@ -137,7 +139,7 @@ impl HubAgent {
         let report = Report::new(world.clone(), &config);
         let (settings, trust) = (Settings::from(&config), settings::trust(&config));
         let (setup, memory, objects, membership, recorded) = Default::default();
-        let (seen_at, canaries, put, rewritten, columns, left) = Default::default();
+        let (seen_at, is_blind, canaries, put, rewritten, columns, left) = Default::default();
         Ok(Self {
             hub,
             config,
@@ -149,6 +151,7 @@ impl HubAgent {
             membership,
             recorded,
             seen_at,
+            is_blind,
             canaries,
             put,
             rewritten,
@@ -288,7 +291,7 @@ impl HubAgent {
             self.membership.step(reading.beats, &hub, &self.trust, reading.now, thresholds, &guards.zone_attribute);
         self.membership = membership;
         self.columns.judge(self.membership.outdated(&fleet), &fleet);
-        self.seen_at = Some(reading.now);
+        (self.seen_at, self.is_blind) = (Some(reading.now), false);
         let HeartbeatReading { now, problems, failures, refused, .. } = reading;
         Ok(Seen { now, fleet, hub, problems, failures, refused })
     }
@@ -327,8 +330,9 @@ impl HubAgent {
         };
         self.membership.clone_from(&recorded);
         self.columns.recalled();
-        // This process was blind, or the one before it when it ended: what was recorded before that is no silence that was watched.
-        if self.seen_at.is_some() || recorded.is_blind() {
+        // This process was blind, or the one before it when it ended: what was recorded before that is no silence that was watched. Where the hub answered nothing, that may be
+        // in no record.
+        if self.seen_at.is_some() || self.is_blind || recorded.is_blind() {
             self.membership.lose_sight();
         }
         self.recorded = recorded;
@@ -484,7 +488,7 @@ impl HubAgent {
         mut failures: Vec<String>,
     ) -> PassOutcome {
         self.setup.doubt();
-        self.membership.lose_sight();
+        self.lose_sight();
         match blind {
             Blind::Incomplete(error) => {
                 let reason = HoldReason::IncompleteRead { why: chain(&error) };
@@ -497,6 +501,11 @@ impl HubAgent {
             }
             Blind::Failed(error) => self.failed(now, &error),
         }
+    }
+
+    fn lose_sight(&mut self) {
+        self.membership.lose_sight();
+        self.is_blind = true;
     }
 
     fn failed(&mut self, now: Timestamp, error: &(dyn std::error::Error + 'static)) -> PassOutcome {

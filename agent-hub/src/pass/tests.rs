@@ -65,6 +65,68 @@ async fn a_replica_that_leads_again_believes_no_silence_that_it_has_not_watched(
     }
 }
 
+/// The answer of a hub that is asked what is remembered: kind, name, state, since when, and since when it is silent.
+fn remembered(rows: &[(&str, &str, &str, Timestamp, Option<Timestamp>)]) -> Value {
+    let columns = [
+        ("Kind", "string"),
+        ("Name", "string"),
+        ("State", "string"),
+        ("Since", "datetime"),
+        ("SilentSince", "datetime"),
+        ("Returns", "dynamic"),
+        ("Reason", "string"),
+        ("Beats", "long"),
+        ("Counted", "datetime"),
+        ("Zone", "string"),
+        ("SchemaHash", "string"),
+    ];
+    let columns = columns.map(|(name, kind)| json!({"ColumnName": name, "ColumnType": kind}));
+    let row = |(kind, name, state, since, silent): &(&str, &str, &str, Timestamp, Option<Timestamp>)| {
+        let (since, silent) = (since.to_string(), silent.map(|at| at.to_string()));
+        json!([kind, name, state, since, silent, [], "", 9, since, "", ""])
+    };
+    let rows: Vec<Value> = rows.iter().map(row).collect();
+    json!([
+        {"FrameType": "DataSetHeader", "IsProgressive": false, "Version": "v2.0"},
+        {"FrameType": "DataTable", "TableId": 0, "TableKind": "PrimaryResult", "TableName": "PrimaryResult", "Columns": columns, "Rows": rows},
+        {"FrameType": "DataSetCompletion", "HasErrors": false, "Cancelled": false},
+    ])
+}
+
+/// A hub on which the three are federated.
+async fn federated(last: Timestamp) -> Hub {
+    let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
+    let databases = [(DatabaseName::new("Other").unwrap(), HubDatabase::default())].into();
+    let empty = Hub { databases, ..Hub::default() };
+    let first = decide(&mut agent, &empty, beats(last, last), last).await;
+    applied(empty, &first)
+}
+
+#[tokio::test]
+async fn a_silence_that_was_recorded_before_a_pass_saw_nothing_is_not_believed() {
+    // One hour is the time to live, and whoever recorded the silence had watched it for as long.
+    let (last, mins) = (now(), SignedDuration::from_mins);
+    let (silent, at) = (last + mins(20), last + mins(90));
+    let (hub, europe) = (federated(last).await, cluster("eu").to_string());
+    // What the table says of sight; whether this process has looked once, and saw nothing.
+    for (guard, was_blind, believes) in [("over", false, true), ("active", false, false), ("over", true, false)] {
+        let answer = remembered(&[
+            ("Partition", &europe, "suspect", silent, Some(silent)),
+            ("Guard", "incomplete_read", guard, last + mins(80), None),
+        ]);
+        let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
+        (agent.hub, _) = answering_hub(move |_| answer.clone()).await;
+        if was_blind {
+            let unread = ObserveError::Crowded { needed: 2, most: 1 };
+            agent.blind(at, Blind::Failed(unread), None, Vec::new()).await;
+        }
+        let plan = decide_with(&mut agent, &hub, beats(last, at), at, Memory::Kept).await;
+        let is_believed = matches!(plan.changes[..], [Change::AlterGroup { .. }]) && plan.held.is_empty();
+        let is_held = plan.changes.is_empty() && plan.held == [HoldReason::StartupGrace { silent: 1 }];
+        assert_eq!((is_believed, is_held), (believes, !believes), "{guard}, {was_blind}: {plan:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_agent_that_looks_less_often_than_partitions_expire_believes_a_silence_all_the_same() {
     // One hour is the time to live. Who looks every two hours has missed a look after four.
