@@ -66,8 +66,10 @@ struct HubAgent {
     recorded: Membership,
     /// The hub server's clock at the last pass that saw everything.
     seen_at: Option<Timestamp>,
-    /// Whether this process has seen nothing since, as far as it has looked.
+    /// Whether this process has looked since, and seen nothing.
     is_blind: bool,
+    /// Whether to ask once more which guards are recorded.
+    doubts_guards: bool,
     canaries: Canaries,
     /// Docstrings of functions that the last pass put: how the hub writes them is learned from the next look.
     put: BTreeSet<String>,
@@ -139,7 +141,7 @@ impl HubAgent {
         let report = Report::new(world.clone(), &config);
         let (settings, trust) = (Settings::from(&config), settings::trust(&config));
         let (setup, memory, objects, membership, recorded) = Default::default();
-        let (seen_at, is_blind, canaries, put, rewritten, columns, left) = Default::default();
+        let (seen_at, is_blind, doubts_guards, canaries, put, rewritten, columns, left) = Default::default();
         Ok(Self {
             hub,
             config,
@@ -152,6 +154,7 @@ impl HubAgent {
             recorded,
             seen_at,
             is_blind,
+            doubts_guards,
             canaries,
             put,
             rewritten,
@@ -175,17 +178,21 @@ impl HubAgent {
         let is_plan_only = self.config.is_plan_only || self.is_suspended().await;
         let (set_up, missing) = match self.set_up(is_plan_only).await {
             Ok(done) => done,
-            Err(error) => return self.failed(now, &error),
+            Err(error) => {
+                self.lose_sight();
+                return self.failed(now, &error);
+            }
         };
         if missing.heartbeat_table {
             return self.report.planned(now, &missing, &Plan::default(), &missing.left_alone);
         }
         let mut failures: Vec<String> = set_up.iter().filter_map(|set_up| set_up.result.clone().err()).collect();
         failures.extend(missing.left_alone.iter().cloned());
-        let Seen { now: server_now, fleet, hub, problems, failures: unread, refused } = match self.see(&missing).await {
-            Ok(seen) => seen,
-            Err(blind) => return self.blind(now, blind, (!is_plan_only).then_some(missing.memory), failures).await,
-        };
+        let Seen { now: server_now, fleet, hub, mut problems, failures: unread, refused } =
+            match self.see(&missing).await {
+                Ok(seen) => seen,
+                Err(blind) => return self.blind(now, blind, (!is_plan_only).then_some(missing.memory), failures).await,
+            };
         failures.extend(unread);
         self.report.fleet(&fleet, &refused);
         self.memory.count_from(server_now);
@@ -193,6 +200,7 @@ impl HubAgent {
         self.note(&decision, server_now);
         if !is_plan_only {
             failures.extend(self.record(server_now, missing.memory).await);
+            problems.extend(self.membership.unrecorded(&self.recorded));
         }
         let mut plan = match decision {
             Decision::Apply(plan) => plan,
@@ -238,6 +246,7 @@ impl HubAgent {
         if is_plan_only {
             return Ok((Vec::new(), setup::look(&self.hub, &self.config).await?));
         }
+        self.doubts_guards |= self.setup.is_due();
         let (memory, ensured) = self.setup.ensure(&self.hub, &self.config).await;
         if memory != Memory::Kept {
             // Whatever fails after this, a later pass writes it whole.
@@ -322,7 +331,7 @@ impl HubAgent {
             self.membership.lose_sight();
         }
         if self.has_kept_looking(now) {
-            return Ok(());
+            return self.recall_guards(memory).await;
         }
         let recorded = match memory {
             Memory::Kept => read_members(&self.hub, &self.config).await?,
@@ -336,6 +345,18 @@ impl HubAgent {
             self.membership.lose_sight();
         }
         self.recorded = recorded;
+        self.doubts_guards = false;
+        Ok(())
+    }
+
+    /// Another agent may have recorded a guard: one that runs once, or an old leader. Whoever sees ends it, and asks when the set-up is looked at, not in each pass.
+    async fn recall_guards(&mut self, memory: Memory) -> Result<(), ObserveError> {
+        if self.doubts_guards && memory == Memory::Kept {
+            let recorded = read_members(&self.hub, &self.config).await?;
+            self.membership.take_in_guards(&recorded);
+            self.recorded.guards = recorded.guards;
+        }
+        self.doubts_guards = false;
         Ok(())
     }
 

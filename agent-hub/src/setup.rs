@@ -144,7 +144,7 @@ impl Setup {
     /// # Errors
     /// [`SetupError`] if there is no table to read; the next pass looks again.
     pub async fn ensure(&mut self, hub: &KustoClient, config: &HubConfig) -> (Memory, Result<Vec<SetUp>, SetupError>) {
-        if self.right_since.is_some_and(|since| since.elapsed() < LOOK_AGAIN_AFTER) {
+        if !self.is_due() {
             return (Memory::Kept, Ok(Vec::new()));
         }
         match look(hub, config).await {
@@ -179,6 +179,11 @@ impl Setup {
         let is_right = done.iter().all(|set_up| set_up.result.is_ok());
         self.right_since = is_right.then(Instant::now);
         Ok(done)
+    }
+
+    /// Whether it is time to look.
+    pub fn is_due(&self) -> bool {
+        self.right_since.is_none_or(|since| since.elapsed() >= LOOK_AGAIN_AFTER)
     }
 
     /// Looks again in the next pass: the hub did not answer as one that is set up.

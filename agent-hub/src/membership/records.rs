@@ -7,6 +7,7 @@ use kql::endpoint::ClusterEndpoint;
 use shared::runtime::PartitionState;
 
 use super::{Darkness, Membership, Remembered, Scope};
+use crate::setup::members_table;
 
 /// So many names may be in the table before one that is in no group of ours gets into it: several times what large fleets have. Who is a member always does.
 const MOST_NAMES: usize = 10_000;
@@ -72,7 +73,7 @@ impl Membership {
         partitions.chain(darkness).chain(self.guards_changed_since(recorded)).chain(missing).collect()
     }
 
-    /// Takes in that what `now` has changed was written.
+    /// Notes that the table now has what `now` changed.
     pub fn written(&mut self, now: &Self) {
         let partitions: Vec<_> = now.recordable(self).map(|(name, after)| (name.clone(), after.clone())).collect();
         self.partitions.extend(partitions);
@@ -82,7 +83,7 @@ impl Membership {
         self.missing.clone_from(missing);
     }
 
-    /// The partitions that may be recorded. Of those who are not let in, or have nothing to federate, the rest is as new to the next process as it was to this one.
+    /// The partitions that may be recorded. Of those who are not let in, or have nothing to federate, those beyond the bound are new again to the next process.
     fn recordable<'a>(&'a self, recorded: &'a Self) -> impl Iterator<Item = (&'a ClusterEndpoint, &'a Remembered)> {
         let mut room = MOST_NAMES.saturating_sub(recorded.partitions.len());
         self.partitions.iter().filter(move |(endpoint, after)| {
@@ -94,7 +95,25 @@ impl Membership {
         })
     }
 
-    /// Of that, the guards.
+    /// How many partitions there is no room for in the table, in a sentence, if there are any.
+    pub fn unrecorded(&self, recorded: &Self) -> Option<String> {
+        let count = self.partitions.len() - self.recordable(recorded).count();
+        (count > 0).then(|| {
+            let table = members_table();
+            format!(
+                "{count} partition(s) that no group has are not recorded, as '{table}' takes {MOST_NAMES} names, and are unknown again whenever an agent starts: when the made-up ones beat no more, drop the table, which is made again with those that beat"
+            )
+        })
+    }
+
+    /// Takes in the guards that another agent has recorded and this one knows nothing of.
+    pub fn take_in_guards(&mut self, recorded: &Self) {
+        for (label, guard) in &recorded.guards {
+            self.guards.entry(*label).or_insert_with(|| guard.clone());
+        }
+    }
+
+    /// Of what a restart must not lose and `recorded` does not have, the guards.
     pub fn guards_changed_since(&self, recorded: &Self) -> impl Iterator<Item = MemberRecord> {
         let guards = self.guards.iter().filter(|(label, after)| recorded.guards.get(label) != Some(after));
         guards.map(|(label, after)| MemberRecord {
@@ -257,7 +276,7 @@ mod tests {
         };
 
         let (mut membership, mut recorded, mut lines) = (Membership::default(), Membership::default(), 0);
-        for pass in 0..5 {
+        for (pass, unrecorded) in [0, 0, 0, 2_000, 3_000].into_iter().enumerate() {
             let now = at(10 * i64::try_from(pass).unwrap());
             let names = crowd(pass).chain((pass == 4).then(|| "z".to_owned()));
             let beat = |name: String| Beat { received: now, new_beats: 1, ..Beat::forgotten(cluster(&name)) };
@@ -266,6 +285,9 @@ mod tests {
             lines += membership.changed_since(&recorded).len();
             recorded.written(&membership);
             assert_eq!(membership.changed_since(&recorded), [], "it is written once");
+            let told = membership.unrecorded(&recorded);
+            let says = |told: &String| told.starts_with(&format!("{unrecorded} partition(s) that no group has "));
+            assert_eq!(told.as_ref().map(says), (unrecorded > 0).then_some(true), "{told:?}");
         }
         assert_eq!((lines, recorded.partitions.len()), (MOST_NAMES + 1, MOST_NAMES + 1));
         assert!(recorded.partitions.contains_key(&member));

@@ -128,6 +128,54 @@ async fn a_silence_that_was_recorded_before_a_pass_saw_nothing_is_not_believed()
 }
 
 #[tokio::test]
+async fn a_pass_whose_set_up_fails_has_seen_nothing_and_no_silence_that_overlaps_it_is_believed() {
+    // Beats come every ten minutes, and one hour is the time to live.
+    let (last, mins) = (now(), SignedDuration::from_mins);
+    let hub = federated(last).await;
+    for fails in [false, true] {
+        let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
+        decide(&mut agent, &hub, beats(last, last), last).await;
+        let quiet = decide(&mut agent, &hub, beats(last, last + mins(50)), last + mins(50)).await;
+        assert!(quiet.held.is_empty() && quiet.changes.is_empty(), "{quiet:?}");
+        if fails {
+            (agent.hub, _) = answering_hub(|_| json!({"is_down": true})).await;
+            assert!(matches!(agent.pass(last + mins(60)).await, PassOutcome::Failed));
+        }
+        let at = last + mins(70);
+        let plan = decide(&mut agent, &hub, beats(last, at), at).await;
+        let is_believed = matches!(plan.changes[..], [Change::AlterGroup { .. }]) && plan.held.is_empty();
+        let is_held = plan.changes.is_empty() && plan.held == [HoldReason::StartupGrace { silent: 1 }];
+        assert_eq!((is_believed, is_held), (!fails, fails), "{plan:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_guard_that_another_agent_has_recorded_is_ended_by_the_one_that_sees_when_it_looks_at_the_set_up() {
+    let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
+    agent.seen_at = Some(now());
+    let answer = remembered(&[("Guard", "incomplete_read", "active", now(), None)]);
+    let answers = move |text: &str| if text.contains(".ingest ") { ingested(false) } else { answer.clone() };
+    let sent;
+    (agent.hub, sent) = answering_hub(answers).await;
+    let count = || sent.lock().unwrap().iter().filter(|text| text.contains("SilentSince")).count();
+    agent.recall(now(), Memory::Kept).await.unwrap();
+    assert_eq!(count(), 0, "a quiet pass asks for nothing of it");
+
+    // The set-up is looked at, with whatever end.
+    agent.set_up(false).await.unwrap_err();
+    for _ in 0..2 {
+        agent.recall(now(), Memory::Kept).await.unwrap();
+        agent.note(&Decision::Apply(Plan::default()), now());
+        assert_eq!(agent.record(now(), Memory::Kept).await, None);
+    }
+    assert_eq!(count(), 1, "it is asked for once");
+    let sent = sent.lock().unwrap();
+    let records: Vec<&str> =
+        sent.iter().flat_map(|text| text.lines()).filter(|line| line.contains(",Guard,")).collect();
+    assert!(matches!(records[..], [record] if record.contains("\"incomplete_read\",over")), "{sent:?}");
+}
+
+#[tokio::test]
 async fn an_agent_that_looks_less_often_than_partitions_expire_believes_a_silence_all_the_same() {
     // One hour is the time to live. Who looks every two hours has missed a look after four.
     for (interval, hours, believes) in [("2h", 2, true), ("2h", 4, false), ("10m", 2, false)] {
