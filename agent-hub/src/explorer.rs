@@ -1,4 +1,4 @@
-//! All short histories of a small fleet, and random long ones of fleets and settings of all kinds, over the real step and plan functions: what must never happen, and what must happen
+//! All short histories of a small fleet, and random long ones of fleets of all kinds and many settings (those of beats in a row, of returns, and of percents and numbers that leave or fall silent), over the real step and plan functions: what must never happen, and what must happen
 //! at last. A history is beats that come or do not, readings that fail, agents that crash between two passes and in one, leaders that change, a clock that is set back, and a person's word
 //! about partitions and plans, each followed by a pass.
 

@@ -165,19 +165,21 @@ impl World {
         let is_long = |since: Option<jiff::Timestamp>| {
             since.is_some_and(|since| self.now.duration_since(since) >= settings.thresholds.time_to_live)
         };
-        // A beat that came later ended the silence.
+        // A beat that came later ended the silence, and a pass that saw nothing, where that is recorded, ended the watch.
         let silent_since = |known: &Membership| {
             let since = known.partitions.get(&Self::endpoint(partition))?.silent_since?;
-            self.beats[partition].is_none_or(|beat| beat <= since).then_some(since)
+            let is_one = self.beats[partition].is_none_or(|beat| beat <= since);
+            let is_watched = self.blind_at.is_none_or(|blind| blind <= since);
+            (is_one && is_watched).then_some(since)
         };
-        // Whom only a guard keeps, or the patience with those who come and go, may be judged by another process before a gap of sight is recorded: it goes by the record, which says
-        // that their silence was watched.
+        // Another process goes by the record, which says that a silence was watched. It knows of no gap of sight that could not be recorded; and whom only a guard keeps, or the
+        // patience with those who come and go, it may judge at once.
         let is_kept = |known: &Membership| {
             let state = known.partitions.get(&Self::endpoint(partition)).map(|known| known.state);
             matches!(state, Some(PartitionState::Expired | PartitionState::Flapping))
         };
         let is_another = matches!(event, Event::Crash | Event::OtherLeads)
-            && before.agents[0].iter().chain([&before.recorded]).any(is_kept);
+            && (before.has_unrecorded_gap || before.agents[0].iter().chain([&before.recorded]).any(is_kept));
         let agent = before.agents[0].as_ref().filter(|_| !is_another);
         let known = agent.unwrap_or(&before.recorded);
         let was_seen = self.sight_since.is_some_and(|since| self.beats[partition].is_some_and(|beat| since <= beat));
@@ -221,9 +223,11 @@ impl World {
         let GuardSettings { mass_percent, mass_partitions, .. } = settings.guards;
         let of_zone = self.zones.iter().filter(|zone| zone.is_some() && **zone == self.zones[0]).count();
         let is_mass = |of: usize| of > 0 && mass_partitions == 1 && 100 >= of * mass_percent;
+        let was_member = self.members().contains(&Self::endpoint(0));
         let (members, held) = self.when_only(1..self.beats.len(), patience, settings);
-        // Who was never let in is not kept either.
-        let is_kept = (is_mass(self.beats.len()) || is_mass(of_zone)) && members.contains(&Self::endpoint(0));
+        // Who was never let in is not kept either. Whom nobody objects to any more, its last beats may have let in.
+        let is_let_in = was_member || members.contains(&Self::endpoint(0));
+        let is_kept = (is_mass(self.beats.len()) || is_mass(of_zone)) && is_let_in;
         let expected: BTreeSet<_> = (usize::from(!is_kept)..self.beats.len()).map(Self::endpoint).collect();
         assert_eq!((members, held.is_empty()), (expected, !is_kept), "who_stays_silent_alone_leaves: {held:?}");
     }

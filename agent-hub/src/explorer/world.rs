@@ -47,9 +47,9 @@ pub(super) enum Event {
     ZoneBeats(&'static str),
     /// The heartbeats cannot be read, or only a part of them: to the agent that is the same.
     ReadFails,
-    /// An interval passes in which the hub takes no beats and answers no pass.
+    /// An interval passes in which the hub takes no beats and answers no pass; nothing is recorded of that.
     Outage,
-    /// An interval passes in which all beat, and the hub answers no pass.
+    /// An interval passes in which all beat, and the hub answers no pass, of which nothing is recorded.
     Unseen,
     /// All beat, and one database's groups cannot be read.
     GroupsUnread,
@@ -112,6 +112,10 @@ pub(super) struct World {
     pub(super) recorded: Membership,
     /// Since when every pass has seen everything.
     pub(super) sight_since: Option<Timestamp>,
+    /// The last pass that saw nothing, of those of which that is recorded.
+    pub(super) blind_at: Option<Timestamp>,
+    /// Whether what is recorded may be of before a pass that saw nothing, and does not say so.
+    pub(super) has_unrecorded_gap: bool,
     /// When a guard of a scope last held, by what is recorded.
     pub(super) held_at: BTreeMap<Scope, Timestamp>,
     shown: Option<Shown>,
@@ -136,6 +140,8 @@ impl World {
             agents: [None, None],
             recorded: Membership::default(),
             sight_since: None,
+            blind_at: None,
+            has_unrecorded_gap: false,
             held_at: BTreeMap::new(),
             shown: None,
             acknowledged: None,
@@ -184,14 +190,14 @@ impl World {
                 let beating: Vec<_> = (0..self.beats.len()).filter(of_zone).collect();
                 beating.into_iter().for_each(|partition| self.beat(partition));
             }
-            Event::ReadFails => return self.blind(),
+            Event::ReadFails => return self.blind(true),
             Event::Outage => {
                 self.now += INTERVAL;
-                return self.blind();
+                return self.blind(false);
             }
             Event::Unseen => {
                 self.all_beat();
-                return self.blind();
+                return self.blind(false);
             }
             Event::GroupsUnread => {
                 self.all_beat();
@@ -212,6 +218,7 @@ impl World {
                 self.agents.swap(0, 1);
                 // What it recorded may be older than what was.
                 self.held_at.clear();
+                (self.blind_at, self.has_unrecorded_gap) = (None, true);
                 return passed;
             }
             Event::Block(partition) => drop(self.trust.blocked.insert(Self::endpoint(partition))),
@@ -241,20 +248,28 @@ impl World {
     fn set_clock_back(&mut self) {
         let now = self.now - INTERVAL * 4;
         self.now = now;
-        for at in self.held_at.values_mut().chain(&mut self.sight_since) {
+        for at in self.held_at.values_mut().chain(&mut self.sight_since).chain(&mut self.blind_at) {
             *at = (*at).min(now);
         }
     }
 
-    /// A pass that sees nothing.
-    fn blind(&mut self) -> Passed {
+    /// A pass that sees nothing, and can record that or not.
+    fn blind(&mut self, is_recorded: bool) -> Passed {
         self.sight_since = None;
         let held = HoldReason::IncompleteRead { why: String::new() };
         let agent = self.agents[0].get_or_insert_with(|| self.recorded.clone());
         agent.lose_sight();
         agent.note_guard(held.label(), held.to_string(), self.now);
-        self.written += agent.guards_changed_since(&self.recorded).count();
-        self.recorded.guards.clone_from(&agent.guards);
+        if is_recorded {
+            self.written += agent.guards_changed_since(&self.recorded).count();
+            self.recorded.guards.clone_from(&agent.guards);
+        }
+        // Perhaps of an earlier one.
+        if self.recorded.is_blind() {
+            (self.blind_at, self.has_unrecorded_gap) = (Some(self.now), false);
+        } else {
+            self.has_unrecorded_gap = true;
+        }
         Passed { held: vec![held], ..Passed::default() }
     }
 
@@ -304,7 +319,9 @@ impl World {
         if event != Event::RecordFails {
             self.written += membership.changed_since(&self.recorded).len();
             self.held_at.extend(scopes.into_iter().map(|scope| (scope, self.now)));
-            self.recorded = Self::read_back(&membership, &settings.thresholds);
+            self.recorded.written(&membership);
+            self.recorded = Self::read_back(&self.recorded, &settings.thresholds);
+            self.has_unrecorded_gap = false;
         }
         let mut passed = Passed { held, ..Passed::default() };
         if let (Decision::Apply(mut plan), true) = (decision, event != Event::CrashAfterRecord) {
@@ -321,7 +338,7 @@ impl World {
         passed
     }
 
-    /// What an agent that starts makes of what was recorded, in which it is not how many beats a partition needs.
+    /// What an agent that starts makes of what was written, in which it is not how many beats a partition needs.
     fn read_back(membership: &Membership, thresholds: &Thresholds) -> Membership {
         let Thresholds { join_after, return_after, .. } = *thresholds;
         let mut recorded = Membership { watching_since: None, ..membership.clone() };
@@ -358,7 +375,7 @@ impl World {
                 (
                     known.state,
                     age(known.since).min(90),
-                    known.silent_since.map(|at| age(at).min(90)),
+                    known.silent_since.map(|at| (age(at).min(90), self.blind_at.is_some_and(|blind| at < blind))),
                     returns,
                     known.beats.min(3),
                     known.needs,
@@ -401,9 +418,9 @@ impl World {
         };
         let memories: Vec<_> = self
             .memories()
-            .map(|membership| (dark(membership), membership.watching_since.map(|since| age(since).min(90))))
+            .map(|known| (dark(known), known.watching_since.map(|since| age(since).min(90)), known.is_blind()))
             .collect();
-        let sight = self.sight_since.map(|since| age(since).min(90));
+        let sight = (self.sight_since.map(|since| age(since).min(90)), self.has_unrecorded_gap);
         let held: Vec<_> = self.held_at.iter().map(|(scope, at)| (scope, age(*at).min(90))).collect();
         let objects = self.hub.databases.values().map(|database| {
             (database.functions.len(), database.groups.as_ref().map_or(0, BTreeMap::len), self.hub.claims.len())
