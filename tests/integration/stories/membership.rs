@@ -265,8 +265,17 @@ async fn what_an_earlier_process_watched_is_remembered_by_the_next() {
     // Nobody judges it now, and the times are there for whoever asks.
     let times = "State, Reason, IsLate = Silence between (15s .. 5m), IsRight = LastHeartbeat between (now() - 5m .. now() - 15s)";
     let silent = judged(times, &format!("Partition == '{europe}'")).await;
-    let reason = "it was live and has been silent for longer than heartbeatTTL, and no hub agent has judged it since: see whether agent-hub runs";
-    assert_eq!(silent, [["unknown", reason, "true", "true"]]);
+    let reason = "it was live and has been silent for longer than heartbeatTTL, and no hub agent has judged it since: ";
+    let stopped = format!("{reason}see whether agent-hub runs");
+    assert_eq!(silent, [["unknown", stopped.as_str(), "true", "true"]]);
+    // As an agent records it that runs, and sees nothing.
+    let time = "2026-01-01T00:00:00Z";
+    let guard = format!("{time},Guard,incomplete_read,active,{time},,[],no answer,0,,,\n");
+    let guard = format!(".ingest inline into table AdxFederationMembers <|\n{guard}");
+    fleet.hub.command("FleetDiscovery", &guard).await.expect("the hub takes the row");
+    let blind = judged("State, Reason, Guards", &format!("Partition == '{europe}'")).await;
+    let why = format!("{reason}it cannot read the heartbeats, see Guards");
+    assert_eq!(blind, [["unknown", why.as_str(), "incomplete_read"]]);
     let beating = "IsFresh = Silence between (-1s .. 15s), IsRight = LastHeartbeat between (now() - 15s .. now() + 1s)";
     let beating = judged(beating, &format!("Partition != '{europe}'")).await;
     assert_eq!(beating, [["true", "true"], ["true", "true"]]);
@@ -277,6 +286,7 @@ async fn what_an_earlier_process_watched_is_remembered_by_the_next() {
         (Some(3), true),
         "{output}"
     );
+    assert_eq!(judged("Guards", &format!("Partition == '{europe}'")).await, [["startup_grace"]]);
     until_regions(&fleet, &["america", "asia", "europe"]).await;
     time::sleep(LONG).await;
     // A process that has watched for no longer than the one before; but that one wrote down since when.
