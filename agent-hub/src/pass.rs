@@ -37,7 +37,7 @@ use crate::{
     plan::{Decision, Hold, Plan, plan},
     report::{Report, Work},
     settings::{self, Settings},
-    setup::{self, Memory, Missing, SetUp, Setup, SetupError},
+    setup::{self, LOOK_AGAIN_AFTER, Memory, Missing, SetUp, Setup, SetupError},
     trust::{Admission, Trust, without_crowd},
 };
 
@@ -68,8 +68,8 @@ struct HubAgent {
     seen_at: Option<Timestamp>,
     /// Whether this process has looked since, and seen nothing.
     is_blind: bool,
-    /// Whether to ask once more which guards are recorded.
-    doubts_guards: bool,
+    /// When the recorded guards were read, by the hub server's clock; none where they are to be read again.
+    guards_read_at: Option<Timestamp>,
     canaries: Canaries,
     /// Docstrings of functions that the last pass put: how the hub writes them is learned from the next look.
     put: BTreeSet<String>,
@@ -141,7 +141,7 @@ impl HubAgent {
         let report = Report::new(world.clone(), &config);
         let (settings, trust) = (Settings::from(&config), settings::trust(&config));
         let (setup, memory, objects, membership, recorded) = Default::default();
-        let (seen_at, is_blind, doubts_guards, canaries, put, rewritten, columns, left) = Default::default();
+        let (seen_at, is_blind, guards_read_at, canaries, put, rewritten, columns, left) = Default::default();
         Ok(Self {
             hub,
             config,
@@ -154,7 +154,7 @@ impl HubAgent {
             recorded,
             seen_at,
             is_blind,
-            doubts_guards,
+            guards_read_at,
             canaries,
             put,
             rewritten,
@@ -246,7 +246,6 @@ impl HubAgent {
         if is_plan_only {
             return Ok((Vec::new(), setup::look(&self.hub, &self.config).await?));
         }
-        self.doubts_guards |= self.setup.is_due();
         let (memory, ensured) = self.setup.ensure(&self.hub, &self.config).await;
         if memory != Memory::Kept {
             // Whatever fails after this, a later pass writes it whole.
@@ -331,7 +330,7 @@ impl HubAgent {
             self.membership.lose_sight();
         }
         if self.has_kept_looking(now) {
-            return self.recall_guards(memory).await;
+            return self.recall_guards(now, memory).await;
         }
         let recorded = match memory {
             Memory::Kept => read_members(&self.hub, &self.config).await?,
@@ -345,18 +344,20 @@ impl HubAgent {
             self.membership.lose_sight();
         }
         self.recorded = recorded;
-        self.doubts_guards = false;
+        self.guards_read_at = Some(now);
         Ok(())
     }
 
-    /// Another agent may have recorded a guard: one that runs once, or an old leader. Whoever sees ends it, and asks when the set-up is looked at, not in each pass.
-    async fn recall_guards(&mut self, memory: Memory) -> Result<(), ObserveError> {
-        if self.doubts_guards && memory == Memory::Kept {
-            let recorded = read_members(&self.hub, &self.config).await?;
-            self.membership.take_in_guards(&recorded);
-            self.recorded.guards = recorded.guards;
+    /// Another agent may have recorded a guard: one that runs once, or an old leader. Whoever sees ends it, and asks as seldom as for the set-up, and after a pass that saw nothing.
+    async fn recall_guards(&mut self, now: Timestamp, memory: Memory) -> Result<(), ObserveError> {
+        let is_fresh = |at: Timestamp| now.duration_since(at).unsigned_abs() < LOOK_AGAIN_AFTER;
+        if memory != Memory::Kept || self.guards_read_at.is_some_and(is_fresh) {
+            return Ok(());
         }
-        self.doubts_guards = false;
+        let recorded = read_members(&self.hub, &self.config).await?;
+        self.membership.take_in_guards(&recorded);
+        self.recorded.guards = recorded.guards;
+        self.guards_read_at = Some(now);
         Ok(())
     }
 
@@ -526,7 +527,7 @@ impl HubAgent {
 
     fn lose_sight(&mut self) {
         self.membership.lose_sight();
-        self.is_blind = true;
+        (self.is_blind, self.guards_read_at) = (true, None);
     }
 
     fn failed(&mut self, now: Timestamp, error: &(dyn std::error::Error + 'static)) -> PassOutcome {

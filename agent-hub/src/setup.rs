@@ -23,7 +23,7 @@ use shared::{
 };
 
 /// How often the tables and policies are looked at. They change only when a person changes them, so not every pass pays for the look.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
+pub const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// How many heartbeat tables are looked at at once, where each partition has one.
 const CONCURRENT_TABLES: usize = 8;
@@ -144,7 +144,7 @@ impl Setup {
     /// # Errors
     /// [`SetupError`] if there is no table to read; the next pass looks again.
     pub async fn ensure(&mut self, hub: &KustoClient, config: &HubConfig) -> (Memory, Result<Vec<SetUp>, SetupError>) {
-        if !self.is_due() {
+        if self.right_since.is_some_and(|since| since.elapsed() < LOOK_AGAIN_AFTER) {
             return (Memory::Kept, Ok(Vec::new()));
         }
         match look(hub, config).await {
@@ -179,11 +179,6 @@ impl Setup {
         let is_right = done.iter().all(|set_up| set_up.result.is_ok());
         self.right_since = is_right.then(Instant::now);
         Ok(done)
-    }
-
-    /// Whether it is time to look.
-    pub fn is_due(&self) -> bool {
-        self.right_since.is_none_or(|since| since.elapsed() >= LOOK_AGAIN_AFTER)
     }
 
     /// Looks again in the next pass: the hub did not answer as one that is set up.

@@ -150,25 +150,25 @@ async fn a_pass_whose_set_up_fails_has_seen_nothing_and_no_silence_that_overlaps
 }
 
 #[tokio::test]
-async fn a_guard_that_another_agent_has_recorded_is_ended_by_the_one_that_sees_when_it_looks_at_the_set_up() {
+async fn a_guard_that_another_agent_has_recorded_is_ended_by_the_one_that_sees_within_an_hour() {
     let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
-    agent.seen_at = Some(now());
+    (agent.seen_at, agent.guards_read_at) = (Some(now()), Some(now()));
     let answer = remembered(&[("Guard", "incomplete_read", "active", now(), None)]);
     let answers = move |text: &str| if text.contains(".ingest ") { ingested(false) } else { answer.clone() };
     let sent;
     (agent.hub, sent) = answering_hub(answers).await;
     let count = || sent.lock().unwrap().iter().filter(|text| text.contains("SilentSince")).count();
-    agent.recall(now(), Memory::Kept).await.unwrap();
-    assert_eq!(count(), 0, "a quiet pass asks for nothing of it");
-
-    // The set-up is looked at, with whatever end.
-    agent.set_up(false).await.unwrap_err();
-    for _ in 0..2 {
-        agent.recall(now(), Memory::Kept).await.unwrap();
-        agent.note(&Decision::Apply(Plan::default()), now());
-        assert_eq!(agent.record(now(), Memory::Kept).await, None);
+    for (minutes, asked) in [(59, 0), (60, 1), (60, 1)] {
+        let at = now() + SignedDuration::from_mins(minutes);
+        agent.recall(at, Memory::Kept).await.unwrap();
+        agent.note(&Decision::Apply(Plan::default()), at);
+        assert_eq!(agent.record(at, Memory::Kept).await, None);
+        assert_eq!(count(), asked, "after {minutes} min");
     }
-    assert_eq!(count(), 1, "it is asked for once");
+    // It does not wait where it saw nothing itself.
+    agent.lose_sight();
+    agent.recall(now(), Memory::Kept).await.unwrap();
+    assert_eq!(count(), 2);
     let sent = sent.lock().unwrap();
     let records: Vec<&str> =
         sent.iter().flat_map(|text| text.lines()).filter(|line| line.contains(",Guard,")).collect();
@@ -250,6 +250,7 @@ async fn an_agent_whose_memory_is_somebody_elses_believes_no_silence_and_one_tha
     assert_eq!((kept.held.as_slice(), kept.changes.len()), (held.as_slice(), 0));
     assert_eq!(agent.membership.changed_since(&agent.recorded).len(), 3, "all that is known is to be recorded");
     let watched = last + mins(660);
+    (agent.hub, _) = answering_hub(|_| remembered(&[])).await;
     let believed = decide_with(&mut agent, &hub, beats(last, watched), watched, Memory::Kept).await;
     assert!(matches!(believed.changes[..], [Change::AlterGroup { .. }]) && believed.held.is_empty(), "{believed:?}");
 }
