@@ -225,7 +225,7 @@ impl World {
         let is_mass = |of: usize| of > 0 && mass_partitions == 1 && 100 >= of * mass_percent;
         let was_member = self.members().contains(&Self::endpoint(0));
         let (members, held) = self.when_only(1..self.beats.len(), patience, settings);
-        // Who was never let in is not kept either. Whom nobody objects to any more, its last beats may have let in.
+        // Who was never let in is not kept either. Its last beats may let it in, once nobody objects.
         let is_let_in = was_member || members.contains(&Self::endpoint(0));
         let is_kept = (is_mass(self.beats.len()) || is_mass(of_zone)) && is_let_in;
         let expected: BTreeSet<_> = (usize::from(!is_kept)..self.beats.len()).map(Self::endpoint).collect();

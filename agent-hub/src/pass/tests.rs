@@ -111,7 +111,7 @@ async fn a_silence_that_was_recorded_before_a_pass_saw_nothing_is_not_believed()
     // What the table says of sight; whether this process has looked once, and saw nothing.
     for (guard, was_blind, believes) in [("over", false, true), ("active", false, false), ("over", true, false)] {
         let answer = remembered(&[
-            ("Partition", &europe, "suspect", silent, Some(silent)),
+            ("Partition", europe.as_str(), "suspect", silent, Some(silent)),
             ("Guard", "incomplete_read", guard, last + mins(80), None),
         ]);
         let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
@@ -139,7 +139,8 @@ async fn a_pass_whose_set_up_fails_has_seen_nothing_and_no_silence_that_overlaps
         assert!(quiet.held.is_empty() && quiet.changes.is_empty(), "{quiet:?}");
         if fails {
             (agent.hub, _) = answering_hub(|_| json!({"is_down": true})).await;
-            assert!(matches!(agent.pass(last + mins(60)).await, PassOutcome::Failed));
+            let outcome = Box::pin(agent.pass(last + mins(60))).await;
+            assert!(matches!(outcome, PassOutcome::Failed), "{outcome}");
         }
         let at = last + mins(70);
         let plan = decide(&mut agent, &hub, beats(last, at), at).await;
