@@ -132,7 +132,6 @@ $(ADX_FEDERATION_KSTATUS):
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 STATIC = $(if $(wildcard $(shell cc -print-file-name=libc.a)),-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom")
 RELEASED = $(CARGO_TARGET_DIR)/$(HOST)/release
-FOR_RELEASE = --workspace --locked --target $(HOST)
 # What an image holds. Each program is minutes of linking, so that no other is built but kusto-local, which the benchmarks run.
 PROGRAMS := operator agent-hub agent-partition
 
@@ -140,7 +139,7 @@ PROGRAMS := operator agent-hub agent-partition
 release: rust
 	@echo "Building the programs for release into $(RELEASED) ..."
 	@$(if $(STATIC),,echo "They are linked with this machine's C library and what belongs to it: its static form (libc.a) is missing.")
-	@RUSTFLAGS='$(STATIC) '"$${RUSTFLAGS:-}" cargo build --release $(addprefix --bin ,$(PROGRAMS) kusto-local) $(FOR_RELEASE)
+	@RUSTFLAGS='$(STATIC) '"$${RUSTFLAGS:-}" cargo build --release $(addprefix --bin ,$(PROGRAMS) kusto-local) --workspace --locked --target $(HOST)
 
 # The most that the image may have, a sixth more than it has now: every node pulls it.
 IMAGE_BYTES := 24000000
@@ -151,8 +150,8 @@ images: release ## An OCI image of the release build, for `podman load`, `skopeo
 	deploy/images/build $(RELEASED) $(ADX_FEDERATION_CACHE)/images/adx-federation.tar $(IMAGE_BYTES)
 
 .PHONY: bench
-bench: release ## Figures of the release build, whose first one takes a quarter of an hour; PARTS="scale beat" takes some
-	@RUSTFLAGS='$(STATIC) '"$${RUSTFLAGS:-}" cargo bench --bench figures $(FOR_RELEASE) -- $(PARTS)
+bench: release ## Figures of the release build, whose first one takes half an hour; PARTS="scale beat" takes some
+	@ADX_FEDERATION_PROGRAMS=$(RELEASED) $(CARGO_TEST) --bench figures -- $(PARTS)
 
 .PHONY: generate
 generate: ## Write the files that are generated and committed

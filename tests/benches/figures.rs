@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tests::process::starts_released_programs;
 use tokio::time;
 
 /// Runs something several times and gives the fastest and the median time.
@@ -19,9 +20,9 @@ pub(crate) async fn timed<F: Future>(runs: usize, mut run: impl FnMut() -> F) ->
     (times[0], times[times.len() / 2])
 }
 
-/// Gives programs the time to come to rest before their memory is measured; little in a debug build, which only shows that the benchmarks work.
+/// Gives programs the time to come to rest before their memory is measured; little where these were built with the tests, which only shows that the benchmarks work.
 pub(crate) async fn rest() {
-    time::sleep(Duration::from_secs(if cfg!(debug_assertions) { 1 } else { 5 })).await;
+    time::sleep(Duration::from_secs(if starts_released_programs() { 5 } else { 1 })).await;
 }
 
 /// One line: what, and its figures.
@@ -53,7 +54,7 @@ pub(crate) fn peak_mb(pid: u32) -> f64 {
 /// its memory.
 pub(crate) fn is_as_released(pid: u32) -> bool {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    !cfg!(debug_assertions) && !maps.contains(".so")
+    starts_released_programs() && !maps.contains(".so")
 }
 
 fn status_mb(pid: u32, field: &str) -> f64 {

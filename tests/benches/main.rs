@@ -15,13 +15,14 @@ mod scale;
 use std::process::ExitCode;
 
 use goals::Goals;
+use tests::process::starts_released_programs;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    if cfg!(debug_assertions) {
-        println!("note: this is a debug build; `make bench` builds for release");
+    if !starts_released_programs() {
+        println!("note: these programs were built with the tests; `make bench` builds them for release");
     }
-    // `make bench PARTS=operator` runs one part; cargo adds `--bench` itself.
+    // `make bench PARTS=operator` runs one part; cargo may add `--bench` itself.
     let parts: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let is_asked = |part: &str| parts.is_empty() || parts.iter().any(|asked| asked == part);
     let mut goals = Goals::default();

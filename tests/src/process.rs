@@ -33,11 +33,25 @@ const NOBODY: &str = "src/process";
 /// How long the last lines of a process that has ended are waited for.
 const LAST_LINES: Duration = Duration::from_secs(10);
 
-/// Where cargo put the workspace's binaries: beside or above this program, which cargo built too.
+/// The variable that names a folder of programs to start in the place of those that cargo built with this one: `make bench` is about programs as they are released, and what
+/// takes their figures need not be.
+const PROGRAMS: &str = "ADX_FEDERATION_PROGRAMS";
+
+/// Whether programs are started as they are released, and not as they were built with this one.
+pub fn starts_released_programs() -> bool {
+    env::var_os(PROGRAMS).is_some()
+}
+
+/// Where [`PROGRAMS`] has one of the workspace's binaries, or else cargo put it: beside or above this program, which cargo built too.
 ///
 /// # Panics
 /// If the binary has not been built.
 pub fn binary(name: &str) -> PathBuf {
+    if let Some(folder) = env::var_os(PROGRAMS) {
+        let binary = PathBuf::from(folder).join(name);
+        assert!(binary.is_file(), "{PROGRAMS} has no {name}: there is no {}", binary.display());
+        return binary;
+    }
     let here = env::current_exe().expect("a running program has a path");
     let folder = here.ancestors().skip(1).find(|folder| folder.join(name).is_file());
     let folder = folder.unwrap_or_else(|| panic!("{name} is not built: run `cargo build --workspace --bins` first"));
@@ -113,7 +127,7 @@ impl Process {
         );
         let mut command = Command::new(binary(binary_name));
         // Figures are taken, and the demo is shown, with what a machine has.
-        if cfg!(debug_assertions)
+        if !starts_released_programs()
             && let Some(tests) = env::var_os("CARGO_MANIFEST_DIR")
         {
             command.env("SSL_CERT_DIR", PathBuf::from(tests).join(NOBODY));
