@@ -93,6 +93,13 @@ fn read_every_way(text: &str) {
     }
 }
 
+#[test]
+fn a_hint_is_printed_as_it_was_read_also_where_its_name_begins_with_a_digit() {
+    let text = "T | summarize hint.1e5strategy=shuffle hint.num_partitions=8 Count = count() by Id";
+    assert_eq!(parse_query(text).unwrap().to_string(), text);
+    read_every_way(text);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 

@@ -125,12 +125,11 @@ pub(super) fn parameters(f: &mut Formatter<'_>, parameters: &[OperatorParameter]
 
 fn parameter(f: &mut Formatter<'_>, parameter: &OperatorParameter) -> fmt::Result {
     let name = parameter.name.name.as_str();
-    match name.strip_prefix("hint.") {
-        Some(hint) => {
-            f.write_str("hint.")?;
-            word(f, hint)?;
-        }
-        None => word(f, name)?,
+    // A hint is read word by word, also one like `hint.1x`, and never with a name in brackets.
+    if name.starts_with("hint.") {
+        f.write_str(name)?;
+    } else {
+        word(f, name)?;
     }
     f.write_str("=")?;
     match &parameter.value {
