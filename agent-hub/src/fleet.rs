@@ -27,7 +27,7 @@ pub struct Beat {
     pub metadata: BTreeMap<String, Value>,
     /// What was wrong with the row, in sentences.
     pub problems: Vec<String>,
-    /// Tells its schema and attributes from any others: of what was read of it last. `None`: nothing was.
+    /// Tells what was read together with the inventory, schema and attributes, from any other. `None`: no schema was.
     pub hash: Option<String>,
 }
 

@@ -47,6 +47,8 @@ struct Remembered {
     hash: String,
     /// The last schema that could be read, of whichever beat.
     inventory: Option<Arc<SchemaInventory>>,
+    /// What was read then: later rows may have no schema, or one that is not taken in.
+    inventory_hash: Option<String>,
     metadata: BTreeMap<String, Value>,
     problems: Vec<String>,
     /// There was no room for its schema.
@@ -383,8 +385,7 @@ impl HeartbeatMemory {
                         .to_owned(),
                 );
             }
-            let before = before.inventory;
-            if before.is_none() {
+            if before.inventory.is_none() {
                 self.first.insert(endpoint.clone());
             }
             let shared = inventory.map(|inventory| self.interner.share(inventory)).transpose();
@@ -393,11 +394,14 @@ impl HeartbeatMemory {
                 problems.push(full.to_string());
                 None
             });
-            if let (Some(before), Some(after)) = (&before, &inventory) {
+            if let (Some(before), Some(after)) = (&before.inventory, &inventory) {
                 self.changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));
             }
-            let inventory = inventory.or(before);
-            let remembered = Remembered { hash, inventory, metadata, problems, left_out };
+            let (inventory, inventory_hash) = match inventory {
+                Some(inventory) => (Some(inventory), Some(hash.clone())),
+                None => (before.inventory, before.inventory_hash),
+            };
+            let remembered = Remembered { hash, inventory, inventory_hash, metadata, problems, left_out };
             self.partitions.insert(endpoint, remembered);
         }
         Ok(())
@@ -406,11 +410,9 @@ impl HeartbeatMemory {
     /// The beat of a row, with its own schema or, if that was left out or could not be stored, the last one that was read.
     fn beat(&self, row: HeartbeatRow) -> Beat {
         let HeartbeatRow { endpoint, received, new_beats, skew, .. } = row;
-        let Remembered { hash, inventory, metadata, problems, left_out } =
+        let Remembered { inventory, inventory_hash: hash, metadata, problems, .. } =
             self.partitions.get(&endpoint).cloned().unwrap_or_default();
         let inventory = inventory.map_or(Inventory::Unknown, Inventory::Known);
-        // Of a schema that was left out the hash is not that of what is known.
-        let hash = Some(hash).filter(|hash| !hash.is_empty() && left_out.is_none());
         Beat { endpoint, received, new_beats, skew, inventory, metadata, problems, hash }
     }
 }

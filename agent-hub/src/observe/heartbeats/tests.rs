@@ -165,6 +165,11 @@ fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
         assert_eq!(inventory.to_json(), json!([{"database": "Logs", "tables": ["A"]}]));
         assert_eq!(beat.metadata["geo"], "EU");
         assert_eq!(beat.problems.len(), 1);
+        assert_eq!(
+            beat.hash.as_deref(),
+            Some("1"),
+            "the hub is told of a schema when it is another than the known one"
+        );
     }
     let changed = r#"[{"database": "Logs", "tables": ["A", "B"]}]"#;
     memory.learn(&schemas(endpoint, "4", changed), &row("4")).unwrap();
@@ -212,6 +217,7 @@ fn a_schema_beyond_all_reason_is_not_fetched_and_what_was_known_stays() {
     let beat = memory.beat(long.into_values().next().unwrap());
     assert!(matches!(beat.inventory, Inventory::Known(_)) && beat.metadata["geo"] == "EU");
     assert!(beat.problems[0].contains("it is not read"), "{:?}", beat.problems);
+    assert_eq!(beat.hash.as_deref(), Some("1"));
 }
 
 #[test]
