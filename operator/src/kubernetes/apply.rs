@@ -1,13 +1,12 @@
 //! Makes the cluster hold the children that an owner should have, and no others of its own. I/O: the API server.
 //!
 //! Everything is looked at before anything is written: what a person made under a name of ours stops all writing for that owner. What a person makes after that look
-//! is not written to either. Nothing is sent for a child that is as it should be, or as admission makes of it whatever is sent.
+//! is not written to either. Nothing is sent for a child that is as it should be, or as admission makes of it whatever is sent; nor to read one that was as it should be
+//! and has not changed since, as the watches show.
 
 mod fixed;
 mod known;
 mod room;
-
-use std::collections::BTreeSet;
 
 use futures::future;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -26,6 +25,7 @@ use self::{
 use super::{
     child::{APPLIED, Child, ChildRef, FIELD_MANAGER, Owner, is_applied_by_us},
     compare::{Difference, differences},
+    made::Made,
     reason::Reason,
 };
 
@@ -75,7 +75,9 @@ impl Applied {
             Some(path) => self.replaced.push((reference, path)),
             None => self.created.push(reference),
         }
-        self.answered(child, made, now);
+        if self.answered(child, made, now).is_empty() {
+            self.known.fits(child, made, now);
+        }
     }
 
     /// What the API server answered to a write: where that is something else, it is made so on its way in, be it in the mark itself.
@@ -206,8 +208,7 @@ impl Look {
     }
 }
 
-/// Brings the cluster to what `build` says. `besides`: what else has the owner's labels. `applied` is told of each child that is written, also where a later one
-/// cannot be.
+/// Brings the cluster to what `build` says. `made`: what the watches show. `applied` is told of each child that is written, also where a later one cannot be.
 ///
 /// # Errors
 /// [`ApplyError`]: the first thing that stood in the way.
@@ -215,18 +216,26 @@ pub(crate) async fn apply(
     client: &Client,
     owner: &Owner,
     build: Build,
-    besides: &[ChildRef],
+    made: &Made,
     applied: &mut Applied,
 ) -> Result<(), ApplyError> {
-    let Build { supports, workload, unwanted } = build;
+    let now = Instant::now();
+    let besides = made.besides(owner, &build);
+    let Build { mut supports, workload, mut unwanted } = build;
     let workload = workload.map(|workload| workload.beside(&supports));
+    let wanted = supports.iter().chain(&workload).map(|child| child.reference.to_string()).collect();
+    applied.known.retain(&wanted, &unwanted.iter().map(ToString::to_string).collect());
+    // What its pods do is told of the workload as it is now: that is read each time.
+    supports.retain(|child| !applied.known.still_fits(child, &made.shown(owner, &child.reference), now));
+    unwanted.retain(|child| !applied.known.is_still_gone(child, &made.shown(owner, child), now));
     let count = supports.len();
     let looks = future::try_join_all(supports.into_iter().chain(workload).map(|child| look(client, owner, child)));
-    let unwanted = unwanted.iter().map(|child| (child, false)).chain(besides.iter().map(|child| (child, true)));
-    let gone = future::try_join_all(unwanted.map(|(child, is_found)| look_at_unwanted(client, owner, child, is_found)));
-    let (mut looks, gone) = future::try_join(looks, gone).await?;
-    let wanted: BTreeSet<String> = looks.iter().map(|look| look.child.reference.to_string()).collect();
-    applied.known.retain(&wanted);
+    let others = unwanted.iter().map(|child| (child, false)).chain(besides.iter().map(|child| (child, true)));
+    let others = future::try_join_all(others.map(|(child, is_found)| look_at_unwanted(client, owner, child, is_found)));
+    let (mut looks, others) = future::try_join(looks, others).await?;
+    for (child, _) in unwanted.iter().zip(&others).filter(|(_, found)| found.is_none()) {
+        applied.known.gone(child, now);
+    }
     let workload = looks.split_off(count).pop();
     applied.was_whole = workload.as_ref().and_then(|workload| workload.is_marked(&applied.known));
     // One after the other: a binding is refused while its role is not there.
@@ -236,7 +245,7 @@ pub(crate) async fn apply(
     if let Some(workload) = workload {
         applied.workload = write(client, owner, workload, applied).await?;
     }
-    for (child, uid) in gone.into_iter().flatten() {
+    for (child, uid) in others.into_iter().flatten() {
         // Its pods may keep something, or have peers that know it.
         if child.resource.kind == "StatefulSet" {
             applied.left.push(child.clone());
@@ -344,8 +353,11 @@ async fn try_write(
         PatchParams { field_validation: Some(ValidationDirective::Strict), ..PatchParams::apply(FIELD_MANAGER) };
     match need {
         Need::Nothing => {
-            applied.known.fits(reference);
-            leave(&api, reference, live).await
+            let left = leave(&api, reference, live).await?;
+            if let Some(left) = &left {
+                applied.known.fits(child, left, now);
+            }
+            Ok(left)
         }
         Need::Rest => leave(&api, reference, live).await,
         Need::Create => {
@@ -393,7 +405,11 @@ async fn try_write(
                     applied.drift.push((reference.clone(), drift));
                 }
             }
-            leave(&api, reference, Some(changed)).await
+            let left = leave(&api, reference, Some(changed)).await?;
+            if let Some(left) = left.as_ref().filter(|_| still.is_empty()) {
+                applied.known.fits(child, left, now);
+            }
+            Ok(left)
         }
     }
 }

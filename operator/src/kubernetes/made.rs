@@ -1,9 +1,10 @@
-//! What there is with our labels, by its owner: names alone, as the watches tell of them. No I/O; filled by `watches`, asked when children are applied.
+//! What there is with our labels, by its owner: names and versions alone, as the watches tell of them. No I/O; filled by `watches`, asked when children are applied.
 //!
-//! What an earlier version called otherwise, or made besides, is found by this alone. Pods are not in it: nothing removes those but their owners.
+//! What an earlier version called otherwise, or made besides, is found by this alone; and what is still of the version that was looked at needs no other look. Pods are
+//! not in it: nothing removes those but their owners.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -17,7 +18,7 @@ use super::{
 /// An owner by kind, namespace and name.
 pub(crate) type OwnerName = (Kind, Option<String>, String);
 
-/// One that was made.
+/// Where one is that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Its kind; one for all of them.
@@ -33,35 +34,77 @@ impl Place {
     }
 }
 
+/// What the watches show of a child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// Nothing that can be gone by: the watch has not begun, or broke off and has told nothing since.
+    Unknown,
+    /// Nothing of ours is there.
+    Absent,
+    /// It is there, in this version.
+    At(String),
+}
+
 /// Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Made(Arc<Mutex<HashMap<OwnerName, Vec<Place>>>>);
+pub(crate) struct Made(Arc<Mutex<All>>);
+
+#[derive(Debug, Default)]
+struct All {
+    /// With the version that each has.
+    places: HashMap<OwnerName, Vec<(Place, String)>>,
+    /// The kinds of which everything is seen.
+    seen: HashSet<String>,
+}
 
 impl Made {
-    /// It is there, and its labels name this owner.
-    pub(crate) fn add(&self, owner: &OwnerName, place: Place) {
+    /// It is there in this version, and its labels name this owner.
+    pub(crate) fn add(&self, owner: &OwnerName, place: Place, version: String) {
         let mut all = self.all();
-        let places = all.entry(owner.clone()).or_default();
-        if !places.contains(&place) {
-            places.push(place);
+        let places = all.places.entry(owner.clone()).or_default();
+        match places.iter_mut().find(|(known, _)| *known == place) {
+            Some((_, known)) => *known = version,
+            None => places.push((place, version)),
         }
     }
 
     /// It is gone, or names another.
     pub(crate) fn remove(&self, owner: &OwnerName, place: &Place) {
         let mut all = self.all();
-        let Some(places) = all.get_mut(owner) else { return };
-        places.retain(|known| known != place);
+        let Some(places) = all.places.get_mut(owner) else { return };
+        places.retain(|(known, _)| known != place);
         if places.is_empty() {
-            all.remove(owner);
+            all.places.remove(owner);
         }
+    }
+
+    /// Everything of a kind has been told.
+    pub(crate) fn seen(&self, resource: &ApiResource) {
+        let seen = &mut self.all().seen;
+        if !seen.contains(&resource.kind) {
+            seen.insert(resource.kind.clone());
+        }
+    }
+
+    /// A kind may have changed without a word.
+    pub(crate) fn unseen(&self, resource: &ApiResource) {
+        self.all().seen.remove(&resource.kind);
+    }
+
+    /// What is seen of a child of an owner.
+    pub(crate) fn shown(&self, owner: &Owner, child: &ChildRef) -> Shown {
+        let all = self.all();
+        if !all.seen.contains(&child.resource.kind) {
+            return Shown::Unknown;
+        }
+        let mut places = all.places.get(&name_of(owner)).into_iter().flatten();
+        places.find(|(place, _)| place.is(child)).map_or(Shown::Absent, |(_, version)| Shown::At(version.clone()))
     }
 
     /// What there is for an owner that a build neither makes nor names.
     pub(crate) fn besides(&self, owner: &Owner, build: &Build) -> Vec<ChildRef> {
-        let name = (owner.kind, Some(owner.namespace.clone()), owner.name.clone());
         let all = self.all();
-        let places = all.get(&name).into_iter().flatten();
+        let places = all.places.get(&name_of(owner)).into_iter().flatten().map(|(place, _)| place);
         let made = || build.supports.iter().chain(&build.workload).map(|child| &child.reference);
         let others = places.filter(|place| !made().chain(&build.unwanted).any(|child| place.is(child)));
         let reference = |place: &Place| ChildRef {
@@ -72,9 +115,13 @@ impl Made {
         others.map(reference).collect()
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<OwnerName, Vec<Place>>> {
+    fn all(&self) -> MutexGuard<'_, All> {
         self.0.lock().expect("no holder of this lock panics")
     }
+}
+
+fn name_of(owner: &Owner) -> OwnerName {
+    (owner.kind, Some(owner.namespace.clone()), owner.name.clone())
 }
 
 #[cfg(test)]
@@ -85,22 +132,49 @@ mod tests {
     use super::*;
     use crate::kubernetes::child::Child;
 
+    fn owner(name: &str) -> Owner {
+        let text = str::to_owned;
+        Owner { kind: Kind::Collector, name: text(name), namespace: text("ns"), uid: text("1") }
+    }
+
+    fn place(name: &str) -> Place {
+        let (namespace, name) = (Some("ns".to_owned()), name.to_owned());
+        Place { resource: Arc::new(ApiResource::erase::<ConfigMap>(&())), namespace, name }
+    }
+
+    #[test]
+    fn a_child_is_shown_in_its_last_version_where_everything_of_its_kind_is_seen() {
+        let (owner, made) = (owner("c"), Made::default());
+        let child = ChildRef::in_namespace::<ConfigMap>(&owner, "map");
+        made.add(&name_of(&owner), place("map"), "7".to_owned());
+        assert_eq!(made.shown(&owner, &child), Shown::Unknown, "the list has not ended");
+        made.seen(&child.resource);
+        assert_eq!(made.shown(&owner, &child), Shown::At("7".to_owned()));
+        made.add(&name_of(&owner), place("map"), "8".to_owned());
+        assert_eq!(made.shown(&owner, &child), Shown::At("8".to_owned()));
+        let other = ChildRef::in_namespace::<ConfigMap>(&owner, "other");
+        assert_eq!(made.shown(&owner, &other), Shown::Absent);
+        let service = ChildRef::in_namespace::<Service>(&owner, "map");
+        assert_eq!(made.shown(&owner, &service), Shown::Unknown, "of another kind");
+        made.unseen(&child.resource);
+        assert_eq!(made.shown(&owner, &child), Shown::Unknown, "the watch broke off");
+        made.seen(&child.resource);
+        made.remove(&name_of(&owner), &place("map"));
+        assert_eq!(made.shown(&owner, &child), Shown::Absent);
+    }
+
     #[test]
     fn what_a_build_neither_makes_nor_names_is_besides() {
+        let (owner, others) = (owner("c"), owner("d"));
         let text = str::to_owned;
-        let owner = Owner { kind: Kind::Collector, name: text("c"), namespace: text("ns"), uid: text("1") };
-        let name = |owner: &str| (Kind::Collector, Some(text("ns")), text(owner));
-        let resource = Arc::new(ApiResource::erase::<ConfigMap>(&()));
-        let place =
-            |name: &str| Place { resource: Arc::clone(&resource), namespace: Some(text("ns")), name: text(name) };
         let made = Made::default();
         for known in ["made", "named", "earlier", "gone"] {
-            made.add(&name("c"), place(known));
-            made.add(&name("c"), place(known));
+            made.add(&name_of(&owner), place(known), text("1"));
+            made.add(&name_of(&owner), place(known), text("2"));
         }
-        made.remove(&name("c"), &place("gone"));
-        made.remove(&name("c"), &place("never"));
-        made.add(&name("d"), place("others"));
+        made.remove(&name_of(&owner), &place("gone"));
+        made.remove(&name_of(&owner), &place("never"));
+        made.add(&name_of(&others), place("others"), text("1"));
         let build = Build {
             // Of another kind, the name is another's.
             supports: vec![

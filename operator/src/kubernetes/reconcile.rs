@@ -107,7 +107,7 @@ pub(crate) async fn reconcile<K: Managed>(stored: Arc<Stored<K>>, context: Arc<C
         return Ok(Action::requeue(wait));
     }
     let result = match &*stored {
-        Stored::Readable(object) => steps(&**object, &owner, &context).await,
+        Stored::Readable(object) => Box::pin(steps(&**object, &owner, &context)).await,
         Stored::Unreadable(unreadable) => reconcile_unreadable(unreadable, &owner, &context).await,
     };
     let (outcome, again) = match result {
@@ -273,9 +273,8 @@ async fn carry_out<K: Managed>(
     {
         done.push(event(EventType::Normal, "HubDriftRepaired", &repairs.join("; "), None));
     }
-    let besides = context.stores.made.besides(owner, &build);
     let mut applied = Applied { known: context.known(owner), ..Applied::default() };
-    let written = apply(&context.client, owner, build, &besides, &mut applied).await;
+    let written = apply(&context.client, owner, build, &context.stores.made, &mut applied).await;
     let Applied { workload, changed, created, was_whole, drift, overruled: others, replaced: anew, left, known } =
         applied;
     let fickle = known.fickle(time::Instant::now());

@@ -1,7 +1,8 @@
 //! Watches: what changes in the cluster becomes the names of objects to reconcile. I/O: the API server.
 //!
-//! Objects of our kinds are kept; of what we make for them only metadata passes through, to its owner's queue. So a deleted child, a scaled workload or a pod that
-//! changes costs one reconcile, and memory holds no copies of children: a reconcile reads what it compares from the API server.
+//! Objects of our kinds are kept; of what we make for them only metadata passes through, to its owner's queue, and its version stays. So a deleted child, a scaled workload
+//! or a pod that changes costs one reconcile, and memory holds no copies of children: a reconcile reads what it compares from the API server, but for what still is in
+//! the version that it has compared already.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -295,21 +296,31 @@ impl Watches {
             let mut events = pin!(watcher(api, ours).default_backoff());
             // Owners of what there is: labels may be what somebody changes, and after a gap those of what has vanished are looked at too.
             let mut owners: HashMap<Named, OwnerName> = HashMap::new();
-            let mut before = HashMap::new();
+            let mut before: HashMap<Named, OwnerName> = HashMap::new();
             let tell = |owner: &OwnerName| queues.send(owner.0, owner.1.as_deref(), &owner.2);
             while let Some(event) = events.next().await {
                 sight.note(&event);
+                let shows_everything = match &event {
+                    Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone) => true,
+                    // What is known may be another since.
+                    Ok(Event::Init | Event::InitApply(_)) | Err(_) => false,
+                };
+                if let Some(made) = made.as_ref().filter(|_| !shows_everything) {
+                    made.unseen(&resource);
+                }
                 match event {
                     Ok(Event::Apply(object) | Event::InitApply(object)) => {
                         let owner = owner_of(&object.metadata);
                         let key = (object.namespace(), object.name_any());
-                        let known = owners.get(&key).cloned();
-                        if let Some(owner) = &owner {
-                            known.iter().filter(|known| *known != owner).for_each(|known| forget(known, &key));
-                            // Before its owner is looked at. What others made and labelled like ours is not ours to remove.
-                            if let Some(made) = made.as_ref().filter(|_| is_applied_by_us(&object.metadata)) {
-                                made.add(owner, place(&key));
-                            }
+                        let known = owners.get(&key).or_else(|| before.get(&key)).cloned();
+                        // Before its owner is looked at. What others made and labelled like ours is not ours to remove.
+                        let is_ours = is_applied_by_us(&object.metadata);
+                        known
+                            .iter()
+                            .filter(|known| !is_ours || owner.as_ref() != Some(known))
+                            .for_each(|known| forget(known, &key));
+                        if let (Some(made), Some(owner), true) = (&made, &owner, is_ours) {
+                            made.add(owner, place(&key), object.resource_version().unwrap_or_default());
                         }
                         owner.iter().chain(&known).for_each(tell);
                         owners.extend(owner.map(|owner| (key, owner)));
@@ -333,6 +344,9 @@ impl Watches {
                         }
                     }
                     Err(_) => {}
+                }
+                if let Some(made) = made.as_ref().filter(|_| shows_everything) {
+                    made.seen(&resource);
                 }
             }
         });

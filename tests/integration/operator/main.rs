@@ -21,6 +21,7 @@ mod kstatus;
 mod kubectl;
 mod leading;
 mod leaves;
+mod looks;
 mod many;
 mod meanwhile;
 mod metrics;

@@ -1,5 +1,8 @@
-//! What is known of an owner's children from one look to the next: what admission makes of them, and which are to be made anew. Pure; asked and told by `apply`, kept
-//! by the context. An operator that starts knows nothing of it, and finds it out by writing once.
+//! What is known of an owner's children from one look to the next: which are as they should be, what admission makes of them, and which are to be made anew. Pure; asked
+//! and told by `apply`, kept by the context. An operator that starts knows nothing of it, and finds it out by reading, or by writing once.
+//!
+//! A child that was as it should be, in a version that the watch still shows, need not be read again to say so. A watch may fall behind: whatever it shows then draws a
+//! look, as ever; and one that is silent, and is not known to be broken, is not gone by for long.
 //!
 //! Whoever is asked before anything is stored may make something else of all that is written. To write that again changes nothing, or, where it is something else each
 //! time, has no end. So it is left as it is for a time, for as long as it differs there alone.
@@ -9,13 +12,18 @@ use std::{
     time::Duration,
 };
 
+use kube::api::DynamicObject;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::kubernetes::{
     child::{Child, ChildRef},
     compare::Difference,
+    made::Shown,
 };
+
+/// How long a child is taken to be as it was found, without another look at it.
+const LONGEST_TRUST: Duration = Duration::from_secs(60);
 
 /// How long what admission makes of a child is left before a write shows whether it still does so; something has to draw a look to it, too.
 const LONGEST_REST: Duration = Duration::from_secs(300);
@@ -30,6 +38,17 @@ pub(crate) struct Known {
     overruled: BTreeMap<String, Overruled>,
     /// Deleted to be made anew, with what could not be changed in place.
     removed: BTreeMap<String, &'static str>,
+    /// As they should be when they were looked at.
+    found: BTreeMap<String, Found>,
+}
+
+/// How a child was found.
+#[derive(Debug, Clone)]
+struct Found {
+    /// Of what it was found to be, in which version; `None`: nothing of ours was there, and nothing is wanted.
+    fits: Option<(String, String)>,
+    /// When it was looked at.
+    at: Instant,
 }
 
 /// What admission makes of a child.
@@ -58,10 +77,32 @@ impl Overruled {
 }
 
 impl Known {
-    /// Forgets all children but these.
-    pub(super) fn retain(&mut self, children: &BTreeSet<String>) {
-        self.overruled.retain(|child, _| children.contains(child));
-        self.removed.retain(|child, _| children.contains(child));
+    /// Forgets all children but those that are wanted, and of those that are unwanted all but how they were found.
+    pub(super) fn retain(&mut self, wanted: &BTreeSet<String>, unwanted: &BTreeSet<String>) {
+        self.overruled.retain(|child, _| wanted.contains(child));
+        self.removed.retain(|child, _| wanted.contains(child));
+        self.found.retain(|child, _| wanted.contains(child) || unwanted.contains(child));
+    }
+
+    /// Whether a child still is as it should be, as far as the watch shows.
+    pub(super) fn still_fits(&self, child: &Child, shown: &Shown, now: Instant) -> bool {
+        let Shown::At(shown) = shown else { return false };
+        let fits = self.trusted(&child.reference, now).and_then(|found| found.fits.as_ref());
+        fits.is_some_and(|(mark, version)| mark == child.mark() && version == shown)
+    }
+
+    /// Whether nothing of ours still is under an unwanted name, as far as the watch shows.
+    pub(super) fn is_still_gone(&self, child: &ChildRef, shown: &Shown, now: Instant) -> bool {
+        *shown == Shown::Absent && self.trusted(child, now).is_some_and(|found| found.fits.is_none())
+    }
+
+    fn trusted(&self, child: &ChildRef, now: Instant) -> Option<&Found> {
+        self.found.get(&child.to_string()).filter(|found| now < found.at + LONGEST_TRUST)
+    }
+
+    /// Nothing of ours was found under an unwanted name.
+    pub(super) fn gone(&mut self, child: &ChildRef, now: Instant) {
+        self.found.insert(child.to_string(), Found { fits: None, at: now });
     }
 
     fn overruled(&self, child: &Child) -> Option<&Overruled> {
@@ -89,6 +130,7 @@ impl Known {
     /// A child was written, and was answered to differ in these places.
     pub(super) fn answered(&mut self, child: &Child, there: &[Difference], now: Instant) {
         let name = child.reference.to_string();
+        self.found.remove(&name);
         let known = self.overruled.remove(&name).filter(|known| known.mark == child.mark());
         if there.is_empty() {
             return;
@@ -109,11 +151,13 @@ impl Known {
         self.removed.remove(&child.to_string())
     }
 
-    /// A child is as it should be.
-    pub(super) fn fits(&mut self, child: &ChildRef) {
-        let name = child.to_string();
+    /// A child is as it should be, and nothing is left to do for it. `object`: as it is.
+    pub(super) fn fits(&mut self, child: &Child, object: &DynamicObject, now: Instant) {
+        let name = child.reference.to_string();
         self.overruled.remove(&name);
         self.removed.remove(&name);
+        let version = object.metadata.resource_version.clone().unwrap_or_default();
+        self.found.insert(name, Found { fits: Some((child.mark().to_owned(), version)), at: now });
     }
 
     /// What a condition says of children of which admission makes something else each time, and when to write them once more, after a look at all of them.
@@ -194,17 +238,59 @@ mod tests {
 
     #[test]
     fn what_was_deleted_to_be_made_anew_is_known_until_it_is_there_or_not_wanted_any_more() {
-        let reference = child("a").reference;
+        let (ours, start) = (child("a"), Instant::now());
+        let reference = ours.reference.clone();
         let mut known = Known::default();
         assert_eq!(known.made(&reference), None);
         known.remove(&reference, "data");
-        known.retain(&BTreeSet::from(["ConfigMap 'x'".to_owned()]));
+        known.retain(&BTreeSet::from(["ConfigMap 'x'".to_owned()]), &BTreeSet::new());
         assert_eq!((known.made(&reference), known.made(&reference)), (Some("data"), None));
         known.remove(&reference, "data");
-        known.fits(&reference);
+        known.fits(&ours, &DynamicObject::new("x", &ours.reference.resource), start);
         assert_eq!(known.made(&reference), None);
         known.remove(&reference, "data");
-        known.retain(&BTreeSet::new());
+        known.retain(&BTreeSet::new(), &BTreeSet::from(["ConfigMap 'x'".to_owned()]));
         assert_eq!(known.made(&reference), None);
+    }
+
+    #[test]
+    fn what_was_as_it_should_be_still_is_in_the_same_version_and_for_a_time() {
+        let (ours, start) = (child("a"), Instant::now());
+        let shown = |version: &str| Shown::At(version.to_owned());
+        let mut known = Known::default();
+        assert!(!known.still_fits(&ours, &shown(""), start), "nobody has looked");
+        let mut seven = DynamicObject::new("x", &ours.reference.resource);
+        seven.metadata.resource_version = Some("7".to_owned());
+        for differences in [&[][..], &[at("data.k", "b")]] {
+            known.fits(&ours, &seven, start);
+            assert!(known.still_fits(&ours, &shown("7"), start + LONGEST_TRUST / 2));
+            assert!(!known.still_fits(&ours, &shown("7"), start + LONGEST_TRUST), "a watch may be silent");
+            assert!(!known.still_fits(&ours, &shown("8"), start), "somebody has written");
+            assert!(!known.still_fits(&ours, &shown("6"), start), "the watch is behind");
+            assert!(!known.still_fits(&child("b"), &shown("7"), start), "what is to be is another");
+            assert!(
+                !known.still_fits(&ours, &Shown::Absent, start) && !known.still_fits(&ours, &Shown::Unknown, start)
+            );
+            assert!(!known.is_still_gone(&ours.reference, &Shown::Absent, start), "somebody has deleted it");
+            known.answered(&ours, differences, start);
+            assert!(!known.still_fits(&ours, &shown("7"), start), "it was written, and may not be done with");
+        }
+        known.fits(&ours, &seven, start);
+        known.retain(&BTreeSet::new(), &BTreeSet::new());
+        assert!(!known.still_fits(&ours, &shown("7"), start));
+    }
+
+    #[test]
+    fn what_was_gone_still_is_while_the_watch_shows_nothing_and_for_a_time() {
+        let (unwanted, start) = (child("a").reference, Instant::now());
+        let mut known = Known::default();
+        assert!(!known.is_still_gone(&unwanted, &Shown::Absent, start), "nobody has looked");
+        known.gone(&unwanted, start);
+        known.retain(&BTreeSet::new(), &BTreeSet::from([unwanted.to_string()]));
+        assert!(known.is_still_gone(&unwanted, &Shown::Absent, start + LONGEST_TRUST / 2));
+        assert!(!known.is_still_gone(&unwanted, &Shown::Absent, start + LONGEST_TRUST));
+        assert!(!known.is_still_gone(&unwanted, &Shown::Unknown, start));
+        assert!(!known.is_still_gone(&unwanted, &Shown::At("7".to_owned()), start));
+        assert!(!known.still_fits(&child("a"), &Shown::At(String::new()), start), "it is wanted now");
     }
 }
