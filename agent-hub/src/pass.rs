@@ -70,6 +70,8 @@ struct HubAgent {
     is_blind: bool,
     /// When the recorded guards were read, by the hub server's clock; none where they are to be read again.
     guards_read_at: Option<Timestamp>,
+    /// When a pass that saw nothing recorded them last, by this machine's clock.
+    guards_recorded_at: Option<Timestamp>,
     canaries: Canaries,
     /// Docstrings of functions that the last pass put: how the hub writes them is learned from the next look.
     put: BTreeSet<String>,
@@ -141,7 +143,8 @@ impl HubAgent {
         let report = Report::new(world.clone(), &config);
         let (settings, trust) = (Settings::from(&config), settings::trust(&config));
         let (setup, memory, objects, membership, recorded) = Default::default();
-        let (seen_at, is_blind, guards_read_at, canaries, put, rewritten, columns, left) = Default::default();
+        let (seen_at, is_blind, guards_read_at, guards_recorded_at) = Default::default();
+        let (canaries, put, rewritten, columns, left) = Default::default();
         Ok(Self {
             hub,
             config,
@@ -155,6 +158,7 @@ impl HubAgent {
             seen_at,
             is_blind,
             guards_read_at,
+            guards_recorded_at,
             canaries,
             put,
             rewritten,
@@ -184,6 +188,7 @@ impl HubAgent {
             }
         };
         if missing.heartbeat_table {
+            self.lose_sight();
             return self.report.planned(now, &missing, &Plan::default(), &missing.left_alone);
         }
         let mut failures: Vec<String> = set_up.iter().filter_map(|set_up| set_up.result.clone().err()).collect();
@@ -283,7 +288,8 @@ impl HubAgent {
         let mut reading = reading.map_err(Blind::Incomplete)?;
         self.columns.read(reading.changed, reading.first);
         let hub = hub.map_err(Blind::Failed)?;
-        self.recall(reading.now, missing.memory).await.map_err(Blind::Failed)?;
+        let unread_guards = self.recall(reading.now, missing.memory).await.map_err(Blind::Failed)?;
+        reading.failures.extend(unread_guards);
         self.ask_new_partitions(&reading.beats, &hub, reading.now).await;
         let (beats, left_out) = without_crowd(reading.beats, &members, &self.trust);
         if left_out > 0 {
@@ -323,14 +329,14 @@ impl HubAgent {
         })
     }
 
-    /// A process that is new, or has not seen for too long (another one led, perhaps), begins with what is recorded.
-    async fn recall(&mut self, now: Timestamp, memory: Memory) -> Result<(), ObserveError> {
+    /// A process that is new, or has not seen for too long (another one led, perhaps), begins with what is recorded. Says in a sentence what it can do without.
+    async fn recall(&mut self, now: Timestamp, memory: Memory) -> Result<Option<String>, ObserveError> {
         if memory == Memory::Taken {
             // What this process sees is forgotten with it, and the next one would not know what it held: nobody's silence counts as watched.
             self.membership.lose_sight();
         }
         if self.has_kept_looking(now) {
-            return self.recall_guards(now, memory).await;
+            return Ok(self.recall_guards(now, memory).await);
         }
         let recorded = match memory {
             Memory::Kept => read_members(&self.hub, &self.config).await?,
@@ -345,20 +351,24 @@ impl HubAgent {
         }
         self.recorded = recorded;
         self.guards_read_at = Some(now);
-        Ok(())
+        Ok(None)
     }
 
-    /// Another agent may have recorded a guard: one that runs once, or an old leader. Whoever sees ends it, and asks as seldom as for the set-up, and after a pass that saw nothing.
-    async fn recall_guards(&mut self, now: Timestamp, memory: Memory) -> Result<(), ObserveError> {
+    /// Another agent may have recorded a guard: one that runs once, or an old leader. Whoever sees ends it, and asks as seldom as for the set-up, and after a pass that saw nothing. Nothing
+    /// is decided by it: where it cannot be read, the next pass asks again.
+    async fn recall_guards(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
         let is_fresh = |at: Timestamp| now.duration_since(at).unsigned_abs() < LOOK_AGAIN_AFTER;
         if memory != Memory::Kept || self.guards_read_at.is_some_and(is_fresh) {
-            return Ok(());
+            return None;
         }
-        let recorded = read_members(&self.hub, &self.config).await?;
+        let recorded = match read_members(&self.hub, &self.config).await {
+            Ok(recorded) => recorded,
+            Err(error) => return Some(format!("failed to read which guards are recorded: {}", chain(&error))),
+        };
         self.membership.take_in_guards(&recorded);
         self.recorded.guards = recorded.guards;
         self.guards_read_at = Some(now);
-        Ok(())
+        None
     }
 
     /// The canary query, where the document asks for it: of partitions that no group of ours lists, and that nothing else keeps out. However many do not answer,
@@ -425,12 +435,17 @@ impl HubAgent {
         written.err()
     }
 
-    /// Records which guards hold, and nothing of partitions: for a pass that saw none. Another agent may have recorded more of them since this one last looked.
+    /// Records which guards hold, and nothing of partitions: for a pass that saw none. Another agent may have recorded more of them since this one last looked, or, as one that runs once and
+    /// sees, that they are over: they are recorded anew from time to time.
     async fn record_guards(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
+        if self.guards_recorded_at.is_some_and(|at| now.duration_since(at).unsigned_abs() >= LOOK_AGAIN_AFTER) {
+            self.recorded.guards.clear();
+        }
         let changed = self.membership.guards_changed_since(&self.recorded).collect();
         let written = self.write(changed, now, memory).await?;
         if written.is_ok() {
             self.recorded.guards.clone_from(&self.membership.guards);
+            self.guards_recorded_at = Some(now);
         }
         written.err()
     }

@@ -22,7 +22,7 @@ use shared::{
     runtime::{ChangeAction, chain},
 };
 
-/// How often the tables and policies are looked at. They change only when a person changes them, so not every pass pays for the look.
+/// How often the tables and policies are looked at, and which guards are recorded. They change only when a person changes them, or another agent, so not every pass pays for the look.
 pub const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// How many heartbeat tables are looked at at once, where each partition has one.

@@ -247,10 +247,10 @@ fn read_entities(
 type Claims = (BTreeMap<(DatabaseName, EntityGroupName), Claim>, usize);
 
 fn read_claims(table: &ResultTable) -> Result<Claims, DecodeError> {
-    let (mut claims, mut records) = (BTreeMap::new(), 0);
+    let (mut claims, mut records) = (BTreeMap::new(), None);
     for row in table.rows() {
         if let Some(all) = row.long("Records")? {
-            records = usize::try_from(all).unwrap_or_default();
+            records = usize::try_from(all).ok();
             continue;
         }
         let names = (DatabaseName::new(row.string("Database")?), EntityGroupName::new(row.string("Name")?));
@@ -260,7 +260,8 @@ fn read_claims(table: &ResultTable) -> Result<Claims, DecodeError> {
         let intended = contents.filter_map(|content| content.as_str().map(str::to_owned)).collect();
         claims.insert((database, group), Claim { is_made: row.bool("IsMade")? == Some(true), intended });
     }
-    Ok((claims, records))
+    // Every answer has it: one without is not whole.
+    Ok((claims, records.ok_or(DecodeError::NoRow { expected: "row with the number of records" })?))
 }
 
 #[cfg(test)]
@@ -338,7 +339,10 @@ mod tests {
             json!(["Logs", "Meant_Partitions", false, ["c"], null]),
         ];
         let rows = rows.map(|row| row.as_array().unwrap().clone());
-        let (claims, records) = read_claims(&ResultTable::new(columns.collect(), rows.into())).unwrap();
+        let columns: Vec<_> = columns.collect();
+        let cut = read_claims(&ResultTable::new(columns.clone(), rows[..1].into())).unwrap_err().to_string();
+        assert!(cut.contains("row with the number of records"), "{cut}");
+        let (claims, records) = read_claims(&ResultTable::new(columns, rows.into())).unwrap();
         let claim = |name: &str, is_made, intended: &[&str]| {
             let intended = intended.iter().map(|hash| (*hash).to_owned()).collect();
             let names = (DatabaseName::new("Logs").unwrap(), EntityGroupName::new(name).unwrap());

@@ -177,6 +177,34 @@ async fn a_guard_that_another_agent_has_recorded_is_ended_by_the_one_that_sees_w
 }
 
 #[tokio::test]
+async fn guards_that_cannot_be_read_again_are_told_and_asked_for_by_the_next_pass_and_blind_nobody() {
+    let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
+    agent.seen_at = Some(now());
+    (agent.hub, _) = answering_hub(|_| json!({"is_down": true})).await;
+    for _ in 0..2 {
+        let told = agent.recall(now(), Memory::Kept).await.unwrap().unwrap();
+        assert!(told.starts_with("failed to read which guards are recorded: "), "{told}");
+        assert_eq!((agent.guards_read_at, agent.is_blind), (None, false));
+    }
+    (agent.hub, _) = answering_hub(|_| remembered(&[])).await;
+    assert_eq!(agent.recall(now(), Memory::Kept).await.unwrap(), None);
+    assert_eq!(agent.guards_read_at, Some(now()));
+}
+
+#[tokio::test]
+async fn who_sees_nothing_records_its_guard_anew_once_an_hour_as_another_may_have_ended_it() {
+    let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
+    let sent;
+    (agent.hub, sent) = answering_hub(|_| ingested(false)).await;
+    for (minutes, written) in [(0, 1), (1, 1), (59, 1), (60, 2), (61, 2), (120, 3)] {
+        let at = now() + SignedDuration::from_mins(minutes);
+        agent.membership.note_guard(HoldReason::IncompleteRead { why: String::new() }.label(), String::new(), at);
+        assert_eq!(agent.record_guards(at, Memory::Kept).await, None);
+        assert_eq!(sent.lock().unwrap().len(), written, "after {minutes} min");
+    }
+}
+
+#[tokio::test]
 async fn an_agent_that_looks_less_often_than_partitions_expire_believes_a_silence_all_the_same() {
     // One hour is the time to live. Who looks every two hours has missed a look after four.
     for (interval, hours, believes) in [("2h", 2, true), ("2h", 4, false), ("10m", 2, false)] {
