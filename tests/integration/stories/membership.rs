@@ -274,7 +274,8 @@ async fn what_an_earlier_process_watched_is_remembered_by_the_next() {
     let guard = format!(".ingest inline into table AdxFederationMembers <|\n{guard}");
     fleet.hub.command("FleetDiscovery", &guard).await.expect("the hub takes the row");
     let blind = judged("State, Reason, Guards", &format!("Partition == '{europe}'")).await;
-    let why = format!("{reason}it cannot read the heartbeats, see Guards");
+    let why =
+        format!("{reason}agent-hub could not read the heartbeats when it last looked, see Guards, or does not run");
     assert_eq!(blind, [["unknown", why.as_str(), "incomplete_read"]]);
     let beating = "IsFresh = Silence between (-1s .. 15s), IsRight = LastHeartbeat between (now() - 15s .. now() + 1s)";
     let beating = judged(beating, &format!("Partition != '{europe}'")).await;
