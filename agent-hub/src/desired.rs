@@ -16,7 +16,7 @@ use kql::{
 use shared::heartbeat::{Columns, DatabaseInventory};
 
 use crate::{
-    fleet::{Beat, Fleet, Inventory},
+    fleet::{Beat, Fleet, Inventory, Partition},
     hub::{ExistingFunction, Hub, MemberSet},
     settings::Settings,
 };
@@ -273,23 +273,35 @@ pub fn refused_values(beat: &Beat, settings: &Settings) -> Vec<String> {
     sentences.collect()
 }
 
-/// The attribute whose value names a group: where two attributes have one value, the first of `entityGroups`. An empty value is none.
+/// The attribute whose value names a group: where several have one value, that by which most partitions have it, so that none takes a group from many; of those the
+/// first of `entityGroups`. An empty value is none.
 fn attributes_by_value<'a>(
     fleet: &Fleet,
     settings: &'a Settings,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<String, &'a String> {
-    let mut attributes = BTreeMap::<String, &String>::new();
+    let mut counts = BTreeMap::<String, Vec<(&String, usize)>>::new();
     for attribute in &settings.group_attributes {
         let federated = fleet.values().filter(|partition| partition.is_federated());
-        let values = federated.filter_map(|partition| partition.attribute(attribute)).filter(|value| !value.is_empty());
-        for value in values.collect::<BTreeSet<_>>() {
-            let first = *attributes.entry(value.clone()).or_insert(attribute);
-            if first != attribute {
-                let (attribute, other) = (first.clone(), attribute.clone());
-                problems.push(Problem::ValueShared { value, attribute, other });
+        for value in federated.filter_map(|partition| partition.attribute(attribute)).filter(|value| !value.is_empty())
+        {
+            let counts = counts.entry(value).or_default();
+            match counts.last_mut() {
+                Some((last, count)) if *last == attribute => *count += 1,
+                _ => counts.push((attribute, 1)),
             }
         }
+    }
+    let mut attributes = BTreeMap::new();
+    for (value, counts) in counts {
+        let Some((attribute, _)) = counts.iter().rev().max_by_key(|(_, count)| *count) else { continue };
+        let others = counts.iter().filter(|(other, _)| other != attribute);
+        problems.extend(others.map(|(other, _)| Problem::ValueShared {
+            value: value.clone(),
+            attribute: (*attribute).clone(),
+            other: (*other).clone(),
+        }));
+        attributes.insert(value, *attribute);
     }
     attributes
 }
@@ -307,19 +319,27 @@ fn databases<'a>(
     let mut shared = Vec::new();
     let attributes = attributes_by_value(fleet, settings, &mut shared);
     problems.extend(told(shared, "values of attributes"));
-    let federated = fleet.values().filter(|partition| partition.is_federated());
-    for partition in federated {
-        let cluster = &partition.beat.endpoint;
-        let values: Vec<String> = settings
-            .group_attributes
-            .iter()
+    let values_of = |partition: &Partition| -> Vec<String> {
+        let values = settings.group_attributes.iter();
+        values
             .filter_map(|attribute| partition.attribute(attribute).map(|value| (attribute, value)))
             .filter(|(attribute, value)| attributes.get(value) == Some(attribute) && names_a_group(value))
             .map(|(_, value)| value)
-            .collect();
+            .collect()
+    };
+    let federated = || fleet.values().filter(|partition| partition.is_federated());
+    let known = federated().filter_map(|partition| match &partition.beat.inventory {
+        Inventory::Known(inventory) => Some((&partition.beat.endpoint, &**inventory, values_of(partition).len())),
+        Inventory::Unknown | Inventory::Unread => None,
+    });
+    let (without_room, too_many) = bounds::databases_without_room(known, hub, attributes.len());
+    problems.extend(too_many);
+    for partition in federated() {
+        let cluster = &partition.beat.endpoint;
+        let values = values_of(partition);
         match &partition.beat.inventory {
             Inventory::Known(inventory) => {
-                for (database, content) in &inventory.0 {
+                for (database, content) in inventory.0.iter().filter(|(database, _)| !without_room.contains(database)) {
                     let entity = Entity { cluster: cluster.clone(), database: database.clone() };
                     let members = databases.entry(database.clone()).or_default();
                     members.join(&entity, &values, &spellings);

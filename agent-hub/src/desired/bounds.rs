@@ -3,7 +3,8 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
 };
 
 use kql::{
@@ -11,9 +12,9 @@ use kql::{
     names::{DatabaseName, EntityGroupName, FunctionName, TableName},
     statements::Entity,
 };
-use shared::heartbeat::DatabaseInventory;
+use shared::heartbeat::{DatabaseInventory, SchemaInventory};
 
-use super::{DatabaseMembers, GroupBound, Problem, group_of, group_of_value};
+use super::{DatabaseMembers, GROUP_SUFFIX, GroupBound, Problem, group_of, group_of_value};
 use crate::{hub::Hub, settings::Settings};
 
 /// The memory that all functions may take in a pass, as far as that can be told: a quarter of what an agent's pod has, for twenty thousand functions of usual names. What the hub tells of so many
@@ -29,11 +30,14 @@ const BYTES_OF_A_FUNCTION: usize = 3 * 1024;
 /// How often a table's name is in memory at once, as measured.
 const COPIES_OF_A_NAME: usize = 14;
 
-/// The memory that all groups may take: about as many as there may be functions. A group is in every database of the hub, recorded and read in each.
-const MOST_BYTES_OF_GROUPS: usize = 32 * 1024 * 1024;
+/// The memory that all groups may take, as far as that can be told. A group is in every database of the hub, recorded and read in each: fifty databases by ten zones of a thousand partitions fit.
+const MOST_BYTES_OF_GROUPS: usize = 48 * 1024 * 1024;
 
-/// What is kept for groups that more than one partition is in, now or later.
-const KEPT_BYTES_OF_GROUPS: usize = MOST_BYTES_OF_GROUPS / 5;
+/// What is kept for groups of databases that the hub has too, now or later: partitions choose no names there but those of values.
+const KEPT_FOR_OWN_GROUPS: usize = MOST_BYTES_OF_GROUPS / 3;
+
+/// What is kept besides for groups that more than one partition is in, now or later.
+const KEPT_FOR_SHARED_GROUPS: usize = MOST_BYTES_OF_GROUPS / 6;
 
 /// What a group takes in one database of the hub, beside its name: its entry, its record, and the command that makes it. An estimate, and no little one.
 const BYTES_OF_A_GROUP: usize = 1024;
@@ -45,8 +49,95 @@ const COPIES_OF_A_GROUP: usize = 6;
 const BYTES_OF_A_MEMBER: usize = 128;
 
 /// So many rows may be in the record of our groups before no new group gets into it that only one partition is in. Each that is made and dropped leaves three in every database of the hub, for good, and each pass
-/// summarizes all of them: one partition that announces other names with each beat writes thirty thousand in a pass. Where a dozen databases come and go each day, a hub of ten needs seven years for so many.
+/// summarizes all of them: one partition that announces other names with each beat writes thirty thousand in a pass. Where a dozen databases come and go each day, a hub of ten needs seven years for so many, or eight
+/// months where each has ten groups by value.
 const MOST_RECORDS: usize = 1_000_000;
+
+/// So many before nothing new gets into it but the groups of all partitions of the hub's own databases: two partitions may make up the same names.
+const MOST_RECORDS_OF_ALL: usize = 3 * MOST_RECORDS;
+
+/// The memory that may be taken to find out which groups there could be, of databases that neither the hub has nor any group lists.
+const MOST_BYTES_OF_NEW_DATABASES: usize = 48 * 1024 * 1024;
+
+/// What such a database takes beside its name and its lists of partitions.
+const BYTES_OF_A_NEW_DATABASE: usize = 512;
+
+/// What the shortest list of partitions takes: of all that have a database, of those with the same content, of those with one value.
+const BYTES_OF_A_LIST: usize = 768;
+
+/// What a partition takes in a list, beside the database's name.
+const BYTES_OF_AN_ENTRY: usize = 128;
+
+/// How many partitions have a database that may be new.
+#[derive(Debug, Default)]
+struct New {
+    partitions: usize,
+    /// How many different contents it has.
+    contents: usize,
+    /// How many values groups are made by there, those of each partition counted.
+    values: usize,
+}
+
+impl New {
+    /// The memory that its lists take, where there are so many values at all.
+    fn bytes(&self, name: &DatabaseName, values: usize) -> usize {
+        let lists = 1 + self.contents + self.values.min(values);
+        let entries = 2 * self.partitions + self.values;
+        let name = name.as_str().len();
+        BYTES_OF_A_NEW_DATABASE + 4 * name + lists * BYTES_OF_A_LIST + entries * (BYTES_OF_AN_ENTRY + name)
+    }
+}
+
+/// Databases for which there is not even room to find out which groups they would have, and a problem that tells of them. One that the hub has too, or of which a group is recorded, is
+/// none of them; of the others those come first that most partitions have. `partitions`: each one's databases, and by how many values groups are made of it; `values`: how many there are.
+pub(super) fn databases_without_room<'a>(
+    partitions: impl Iterator<Item = (&'a ClusterEndpoint, &'a SchemaInventory, usize)> + Clone,
+    hub: &Hub,
+    values: usize,
+) -> (HashSet<&'a DatabaseName>, Option<Problem>) {
+    let (mut new, mut contents) = (HashMap::<&DatabaseName, New>::new(), HashSet::new());
+    for (_, inventory, values) in partitions.clone() {
+        for (database, content) in inventory.0.iter().filter(|(database, _)| !hub.databases.contains_key(*database)) {
+            let new = new.entry(database).or_default();
+            new.partitions += 1;
+            new.contents += usize::from(contents.insert((database, Arc::as_ptr(content))));
+            new.values += values;
+        }
+    }
+    drop(contents);
+    if new.iter().map(|(database, new)| new.bytes(database, values)).sum::<usize>() <= MOST_BYTES_OF_NEW_DATABASES {
+        return (HashSet::new(), None);
+    }
+    let recorded = recorded_databases(hub);
+    let mut new: Vec<_> = new.into_iter().filter(|(database, _)| !recorded.contains(*database)).collect();
+    new.sort_unstable_by_key(|(database, new)| (Reverse(new.partitions), *database));
+    let mut room = MOST_BYTES_OF_NEW_DATABASES;
+    let has_room = |(database, new): &mut (&DatabaseName, New)| {
+        let bytes = new.bytes(database, values);
+        let has_room = bytes <= room;
+        room -= if has_room { bytes } else { 0 };
+        has_room
+    };
+    new.extract_if(.., has_room).for_each(drop);
+    let Some(first) = new.first().map(|(database, _)| (*database).clone()) else { return (HashSet::new(), None) };
+    let left_out: HashSet<_> = new.into_iter().map(|(database, _)| database).collect();
+    let having = partitions.map(|(partition, inventory, _)| {
+        (partition, inventory.0.keys().filter(|database| left_out.contains(database)).count())
+    });
+    let problem = most(having).map(|partition| Problem::TooManyDatabases {
+        database: first,
+        more: left_out.len() - 1,
+        partition: partition.clone(),
+    });
+    (left_out, problem)
+}
+
+/// The databases whose groups are recorded. A group's name tells of one before each [`GROUP_SUFFIX`] in it.
+fn recorded_databases(hub: &Hub) -> HashSet<DatabaseName> {
+    let groups = hub.claims.keys().map(|(_, group)| group.as_str());
+    let names = groups.flat_map(|group| group.match_indices(GROUP_SUFFIX).map(|(end, _)| &group[..end]));
+    names.filter_map(|name| DatabaseName::new(name).ok()).collect()
+}
 
 /// Tables and views that get no function, by database.
 pub(super) type LeftOut<'a> = BTreeMap<DatabaseName, BTreeSet<&'a TableName>>;
@@ -80,7 +171,8 @@ pub(super) fn left_out<'a>(
         }
     }
     let mut left_out = LeftOut::new();
-    for (database, table) in without_room(new, room, KEPT_BYTES) {
+    let kept = |Reverse(partitions): &Reverse<usize>| if *partitions > 1 { 0 } else { KEPT_BYTES };
+    for (database, table) in without_room(new, room, kept) {
         left_out.entry(database.clone()).or_default().insert(table);
     }
     left_out
@@ -105,28 +197,47 @@ pub(super) fn problem_of_tables(
 /// Where a group stands: the place of its database among all, and its own among that one's [`groups`].
 type Place = (usize, usize);
 
+/// Which new groups come first: of several partitions before those of one, then those of the hub's own databases, then those that most partitions are in. For what comes first room is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct GroupRank {
+    is_of_one: bool,
+    is_of_others: bool,
+    partitions: Reverse<usize>,
+}
+
+impl GroupRank {
+    const fn kept(self) -> usize {
+        let for_own = if self.is_of_others { KEPT_FOR_OWN_GROUPS } else { 0 };
+        for_own + if self.is_of_one { KEPT_FOR_SHARED_GROUPS } else { 0 }
+    }
+}
+
 /// Takes groups out of what the databases are to have, where those of all would be too many, and tells of it. One that is there stays, and a database that the hub has too always has the
-/// group of all its partitions. Of the others those come first that most partitions are in, and of what only one is in the last fifth of the memory is kept free. None of these is made where
-/// [`MOST_RECORDS`] are written.
+/// group of all its partitions. Of the others some come first, see [`GroupRank`]. None of a single partition is made where [`MOST_RECORDS`] are written, and none at all where
+/// [`MOST_RECORDS_OF_ALL`] are.
 pub(super) fn leave_out_groups(databases: &mut BTreeMap<DatabaseName, DatabaseMembers<'_>>, hub: &Hub) -> Vec<Problem> {
     let present = present_groups(hub);
     let (mut room, mut new) = (MOST_BYTES_OF_GROUPS, Vec::new());
     for (place, (database, members)) in databases.iter().enumerate() {
+        let is_own = hub.databases.contains_key(database);
         for (part, (group, entities)) in groups(database, members).enumerate() {
             // None is made of a name that Kusto would refuse.
             let Some(group) = group else { continue };
             let bytes = bytes_of_group(&group, entities, hub);
-            if (part == 0 && hub.databases.contains_key(database)) || present.contains(&group) {
+            if (part == 0 && is_own) || present.contains(&group) {
                 room = room.saturating_sub(bytes);
             } else {
-                new.push((Reverse(entities.len()), (place, part), bytes));
+                let is_of_one = entities.len() == 1;
+                let rank = GroupRank { is_of_one, is_of_others: !is_own, partitions: Reverse(entities.len()) };
+                new.push((rank, (place, part), bytes));
             }
         }
     }
-    let is_full = hub.records >= MOST_RECORDS;
-    let unrecorded = new.extract_if(.., |(Reverse(partitions), _, _)| is_full && *partitions == 1);
+    let is_unrecorded =
+        |rank: GroupRank| hub.records >= MOST_RECORDS_OF_ALL || (hub.records >= MOST_RECORDS && rank.is_of_one);
+    let unrecorded = new.extract_if(.., |(rank, _, _)| is_unrecorded(*rank));
     let unrecorded = BTreeSet::from_iter(unrecorded.map(|(_, place, _)| place));
-    let without_room = BTreeSet::from_iter(without_room(new, room, KEPT_BYTES_OF_GROUPS));
+    let without_room = BTreeSet::from_iter(without_room(new, room, |rank: &GroupRank| rank.kept()));
     let bounds = [(GroupBound::Memory, &without_room), (GroupBound::Records, &unrecorded)];
     let problems =
         bounds.into_iter().filter_map(|(bound, left_out)| problem_of_groups(databases, left_out, bound)).collect();
@@ -139,13 +250,12 @@ pub(super) fn leave_out_groups(databases: &mut BTreeMap<DatabaseName, DatabaseMe
     problems
 }
 
-/// What of the new has no room, by how many partitions have each and what it takes: those come first that most have, and of what only one has some room is kept free.
-fn without_room<T: Ord>(mut new: Vec<(Reverse<usize>, T, usize)>, mut room: usize, kept: usize) -> Vec<T> {
+/// What of the new has no room, by rank and by what it takes. `kept`: what those of a rank leave free.
+fn without_room<R: Ord, T: Ord>(mut new: Vec<(R, T, usize)>, mut room: usize, kept: impl Fn(&R) -> usize) -> Vec<T> {
     new.sort_unstable();
     let mut without = Vec::new();
-    for (Reverse(partitions), one, bytes) in new {
-        let kept = if partitions > 1 { 0 } else { kept };
-        if bytes + kept <= room {
+    for (rank, one, bytes) in new {
+        if bytes + kept(&rank) <= room {
             room -= bytes;
         } else {
             without.push(one);

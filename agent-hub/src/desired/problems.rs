@@ -72,6 +72,15 @@ pub enum Problem {
         /// The partition that has most of them.
         partition: ClusterEndpoint,
     },
+    /// So many databases get no groups, as it would take too much to look at all of them.
+    TooManyDatabases {
+        /// The first of them.
+        database: DatabaseName,
+        /// How many more.
+        more: usize,
+        /// The partition that has most of them.
+        partition: ClusterEndpoint,
+    },
     /// So many new groups are not made.
     TooManyGroups {
         /// What else would be too much.
@@ -138,13 +147,17 @@ impl fmt::Display for Problem {
                 f,
                 "'{table}' in '{database}' and {more} more tables or views get no function: all functions of the hub would take more memory than its agent may use; {partition} has most of these: if it makes names up, block it"
             ),
+            Self::TooManyDatabases { database, more, partition } => write!(
+                f,
+                "'{database}' and {more} more databases get no entity groups: those of all databases that the hub lacks would take more memory than its agent may use; {partition} has most of these: if it makes names up, block it"
+            ),
             Self::TooManyGroups { bound: GroupBound::Memory, group, more, partition } => write!(
                 f,
-                "the entity group '{group}' and {more} more are not made: all groups of the hub would take more memory than its agent may use; {partition} is in most of these: if it makes names up, block it"
+                "the entity group '{group}' and {more} more are not made: all groups of the hub would take more memory than its agent may use; {partition} is in most of these: if it makes names up, block it, else name fewer attributes in entityGroups"
             ),
             Self::TooManyGroups { bound: GroupBound::Records, group, more, partition } => write!(
                 f,
-                "the entity group '{group}' and {more} more are not made: '{}' has so many rows that no new group of a single partition gets into it; {partition} is in most of these: if it makes names up, block it, and then delete the rows of groups that are gone",
+                "the entity group '{group}' and {more} more are not made: '{}' has too many rows for new groups; {partition} is in most of these: if it makes names up, block it, and then shorten it as README.md says under 'A record that is too long'",
                 ownership_table()
             ),
             Self::Untold { problems, of } => write!(f, "{problems} more problems of {of}"),

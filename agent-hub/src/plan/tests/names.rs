@@ -195,14 +195,14 @@ fn attributes_that_partitions_make_up_take_no_groups_from_those_that_several_hav
     let empty = hub(&databases);
     let hub = applied(empty.clone(), &planned(&zoned(&known), &empty));
     // Each has a zone of its own, as long as an attribute may be, and before all others in any order of names.
-    let crowd: Vec<(String, String)> = (0..1_300).map(|one| (format!("c{one}"), format!("0{one:0>255}"))).collect();
+    let crowd: Vec<(String, String)> = (0..2_000).map(|one| (format!("c{one}"), format!("0{one:0>255}"))).collect();
     let crowd: Vec<(&str, &str)> = crowd.iter().map(|(host, zone)| (&**host, &**zone)).collect();
     let grown = [known.as_slice(), &[("asia", "z-south"), ("india", "z-south")]].concat();
     let plan = planned(&zoned(&[&*grown, &*crowd].concat()), &hub);
     let made = shown(&plan);
     let south = made.iter().filter(|made| is_of(made, "create entity group Logs_Partitions_z-south"));
     assert_eq!(south.count(), databases.len(), "two partitions are in it");
-    assert!((9_000..11_000).contains(&made.len()), "{} changes, of 13 thousand that are announced", made.len());
+    assert!((14_000..17_000).contains(&made.len()), "{} changes, of 20 thousand that are announced", made.len());
     assert!(!made.iter().any(|made| made.starts_with("drop")), "what is there stays");
     let told = plan.problems.iter().find(|problem| problem.contains("more are not made")).expect("it is told");
     assert!(told.starts_with("the entity group 'Logs_Partitions_00") && told.contains("https://c"), "{told}");
@@ -241,9 +241,79 @@ fn where_the_record_of_groups_is_long_no_new_one_of_a_single_partition_is_made()
     // What is there stays, the hub's own database has its group, and so has what two have.
     hub.records = 1_000_000;
     assert_eq!(changes(&hub), made(&["Own_Partitions", "Shared_Partitions"]));
-    let told = "the entity group 'Made_Partitions' and 1 more are not made: 'AdxFederationObjects' has so many rows that no new group of a single partition gets into it; https://eu.kusto.windows.net is in most of these: if it makes names up, block it, and then delete the rows of groups that are gone";
+    let told = "the entity group 'Made_Partitions' and 1 more are not made: 'AdxFederationObjects' has too many rows for new groups; https://eu.kusto.windows.net is in most of these: if it makes names up, block it, and then shorten it as README.md says under 'A record that is too long'";
     let problems = planned(&grown, &hub).problems;
     assert!(problems.iter().any(|problem| problem == told), "{problems:?}");
+    // Two may make up the same names.
+    hub.records = 2_999_999;
+    assert_eq!(changes(&hub), made(&["Own_Partitions", "Shared_Partitions"]));
+    hub.records = 3_000_000;
+    assert_eq!(changes(&hub), made(&["Own_Partitions"]));
+}
+
+#[test]
+fn what_two_partitions_make_up_together_leaves_room_for_groups_of_the_hubs_own_databases() {
+    let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
+    let planned = |fleet: &Fleet, hub: &Hub| match decided(fleet, hub, &settings) {
+        Decision::Apply(plan) => plan,
+        Decision::Hold(hold) => panic!("{}", hold.reason),
+    };
+    let made_up = |pair: usize| {
+        let names = (0..1_000).map(|number| json!({"database": format!("0-{pair}-{number:0>20}")}));
+        names.collect::<Value>()
+    };
+    let hosts: Vec<String> = (0..30).map(|host| format!("h{host}")).collect();
+    let crowd = hosts.iter().enumerate().map(|(number, host)| (host.as_str(), 1, made_up(number / 2)));
+    let honest = ["eu", "us"].map(|host| (host, 1, logs(&[])));
+    let mut fleet = fleet(&honest.into_iter().chain(crowd).collect::<Vec<_>>());
+    let empty = hub(&["Logs", "Metrics"]);
+    let plan = planned(&fleet, &empty);
+    let made = shown(&plan).len();
+    assert!((20_000..28_000).contains(&made), "{made} changes, of thirty thousand that are announced");
+    let hub = applied(empty, &plan);
+    for host in ["eu", "us"] {
+        fleet.get_mut(&cluster(host)).unwrap().beat.metadata.insert("geo".to_owned(), "north".into());
+    }
+    let north = ["Logs", "Metrics"].map(|place| format!("create entity group Logs_Partitions_north in {place}"));
+    assert_eq!(shown(&planned(&fleet, &hub)), north);
+}
+
+#[test]
+fn more_databases_than_can_be_looked_at_are_left_out_and_those_of_most_partitions_are_not() {
+    let databases = |names: &[&str]| names.iter().map(|name| json!({"database": name})).collect::<Value>();
+    let known = |names: &[&str]| [("eu", 1, databases(names)), ("us", 1, databases(names))];
+    let settings = Settings { group_attributes: vec!["geo".to_owned(), "tenant".to_owned()], ..settings() };
+    let planned = |fleet: &Fleet, hub: &Hub| match decided(fleet, hub, &settings) {
+        Decision::Apply(plan) => plan,
+        Decision::Hold(hold) => panic!("{}", hold.reason),
+    };
+    let empty = hub(&["Logs"]);
+    let mut zoned = fleet(&[("solo", 1, databases(&["Alone"]))]);
+    zoned.get_mut(&cluster("solo")).unwrap().beat.metadata.insert("geo".to_owned(), "north".into());
+    let hub = applied(empty.clone(), &planned(&zoned, &empty));
+    // Before all others in any order of names.
+    let hosts: Vec<String> = (0..40).map(|host| format!("h{host}")).collect();
+    let made_up =
+        |host: &String| (0..1_000).map(|number| json!({"database": format!("0-{host}-{number}")})).collect::<Value>();
+    let crowd: Vec<_> = hosts.iter().map(|host| (host.as_str(), 1, made_up(host))).collect();
+    let mut crowd = fleet(&[known(&["Logs", "New"]).as_slice(), &crowd].concat());
+    for (host, partition) in hosts.iter().zip(crowd.values_mut()) {
+        partition.beat.metadata.insert("geo".to_owned(), host.clone().into());
+        partition.beat.metadata.insert("tenant".to_owned(), format!("t-{host}").into());
+    }
+    crowd.extend(zoned);
+    let plan = planned(&crowd, &hub);
+    let lacking = plan.missing_databases.len();
+    assert!((8_000..15_000).contains(&lacking), "{lacking} databases are looked at, of forty thousand");
+    assert_eq!(plan.missing_databases[0], database("New"));
+    let made = shown(&plan);
+    assert!(made.contains(&"create entity group New_Partitions in Logs".to_owned()), "{} changes", made.len());
+    assert!(!made.iter().any(|made| made.starts_with("drop") || made.contains("Alone")), "what is there stays");
+    let told = plan.problems.iter().find(|problem| problem.contains("more databases get no entity groups"));
+    let told = told.expect("it is told");
+    assert!(told.starts_with("'0-h") && told.contains(".kusto.windows.net has most of these"), "{told}");
+    let hub = applied(hub, &plan);
+    assert_eq!(shown(&planned(&crowd, &hub)), [""; 0], "nothing goes to and fro");
 }
 
 #[test]
