@@ -1,8 +1,8 @@
 //! Makes the cluster hold the children that an owner should have, and no others of its own. I/O: the API server.
 //!
-//! Everything is looked at before anything is written: what a person made under a name of ours stops all writing for that owner. What a person makes after that look
-//! is not written to either. Nothing is sent for a child that is as it should be, or as admission makes of it whatever is sent; nor to read one that was as it should be
-//! and has not changed since, as the watches show.
+//! Everything is looked at before anything is written, but for what was as it should be and has not changed since, as the watches show: what a person made under a name of
+//! ours stops all writing for that owner. What a person makes after that look is not written to either. Nothing is sent for a child that is as it should be, or as admission
+//! makes of it whatever is sent.
 
 mod fixed;
 mod known;
@@ -76,7 +76,7 @@ impl Applied {
             None => self.created.push(reference),
         }
         if self.answered(child, made, now).is_empty() {
-            self.known.fits(child, made, now);
+            self.known.fits(child, lasting_version(made), now);
         }
     }
 
@@ -162,6 +162,8 @@ fn api_error(action: &'static str, child: &ChildRef) -> impl FnOnce(kube::Error)
 struct Look {
     child: Child,
     live: Option<DynamicObject>,
+    /// When it began.
+    at: Instant,
 }
 
 /// What has to be written for a child.
@@ -251,6 +253,8 @@ pub(crate) async fn apply(
             applied.left.push(child.clone());
             continue;
         }
+        // Wanted again, it is not there, whatever a watch shows that is behind.
+        applied.known.forget(child);
         remove(client, child, uid).await?;
         applied.changed += 1;
     }
@@ -258,6 +262,7 @@ pub(crate) async fn apply(
 }
 
 async fn look(client: &Client, owner: &Owner, child: Child) -> Result<Look, ApplyError> {
+    let at = Instant::now();
     let live = get(client, &child.reference).await?;
     if let Some(live) = &live {
         let child = || child.reference.to_string();
@@ -273,7 +278,7 @@ async fn look(client: &Client, owner: &Owner, child: Child) -> Result<Look, Appl
             });
         }
     }
-    Ok(Look { child, live })
+    Ok(Look { child, live, at })
 }
 
 /// What is not ours is not unwanted. `is_found`: only its labels tell of it.
@@ -344,8 +349,8 @@ async fn try_write(
 ) -> Result<Option<DynamicObject>, ApplyError> {
     let now = Instant::now();
     let need = look.need(&applied.known, now);
-    let Look { child, live } = look;
-    let (child, live) = (&*child, live.take());
+    let Look { child, live, at } = look;
+    let (child, live, at) = (&*child, live.take(), *at);
     let reference = &child.reference;
     let api = reference.api(client);
     // Strict: a field that the kind does not have would be dropped without a word, and be missing in every comparison.
@@ -353,10 +358,9 @@ async fn try_write(
         PatchParams { field_validation: Some(ValidationDirective::Strict), ..PatchParams::apply(FIELD_MANAGER) };
     match need {
         Need::Nothing => {
+            let version = live.as_ref().and_then(lasting_version);
             let left = leave(&api, reference, live).await?;
-            if let Some(left) = &left {
-                applied.known.fits(child, left, now);
-            }
+            applied.known.fits(child, version, at);
             Ok(left)
         }
         Need::Rest => leave(&api, reference, live).await,
@@ -405,13 +409,21 @@ async fn try_write(
                     applied.drift.push((reference.clone(), drift));
                 }
             }
+            let version = lasting_version(&changed);
             let left = leave(&api, reference, Some(changed)).await?;
-            if let Some(left) = left.as_ref().filter(|_| still.is_empty()) {
-                applied.known.fits(child, left, now);
+            // What was written to leave it may have met what somebody has written since.
+            if still.is_empty() {
+                applied.known.fits(child, version, now);
             }
             Ok(left)
         }
     }
+}
+
+/// The version of an object that is not about to go.
+fn lasting_version(object: &DynamicObject) -> Option<String> {
+    let ObjectMeta { deletion_timestamp, resource_version, .. } = &object.metadata;
+    resource_version.clone().filter(|_| deletion_timestamp.is_none())
 }
 
 /// Leaves an object as it is, but for what made room in it, which an operator that died in between may have left.

@@ -6,9 +6,11 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use kube::api::ApiResource;
+use tokio::time::Instant;
 
 use super::{
     apply::Build,
@@ -37,7 +39,7 @@ impl Place {
 /// What the watches show of a child.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Shown {
-    /// Nothing that can be gone by: the watch has not begun, or broke off and has told nothing since.
+    /// Nothing that can be gone by: the watch has not listed all, or told of a failure not long ago.
     Unknown,
     /// Nothing of ours is there.
     Absent,
@@ -53,9 +55,14 @@ pub(crate) struct Made(Arc<Mutex<All>>);
 struct All {
     /// With the version that each has.
     places: HashMap<OwnerName, Vec<(Place, String)>>,
-    /// The kinds of which everything is seen.
-    seen: HashSet<String>,
+    /// The kinds of which everything is listed.
+    listed: HashSet<String>,
+    /// When the watch of a kind failed last.
+    failed: HashMap<String, Instant>,
 }
+
+/// A watch that failed is tried again within a minute, and goes on where it was. What it could not read it does not tell again: by then nothing is believed of before.
+const FAILED: Duration = Duration::from_secs(90);
 
 impl Made {
     /// It is there in this version, and its labels name this owner.
@@ -78,23 +85,26 @@ impl Made {
         }
     }
 
-    /// Everything of a kind has been told.
-    pub(crate) fn seen(&self, resource: &ApiResource) {
-        let seen = &mut self.all().seen;
-        if !seen.contains(&resource.kind) {
-            seen.insert(resource.kind.clone());
-        }
+    /// A list of a kind begins: what is known may be another since.
+    pub(crate) fn lists(&self, resource: &ApiResource) {
+        self.all().listed.remove(&resource.kind);
     }
 
-    /// A kind may have changed without a word.
-    pub(crate) fn unseen(&self, resource: &ApiResource) {
-        self.all().seen.remove(&resource.kind);
+    /// All that there is of a kind has been told.
+    pub(crate) fn has_listed(&self, resource: &ApiResource) {
+        self.all().listed.insert(resource.kind.clone());
+    }
+
+    /// The watch of a kind has failed.
+    pub(crate) fn failed(&self, resource: &ApiResource) {
+        self.all().failed.insert(resource.kind.clone(), Instant::now());
     }
 
     /// What is seen of a child of an owner.
     pub(crate) fn shown(&self, owner: &Owner, child: &ChildRef) -> Shown {
         let all = self.all();
-        if !all.seen.contains(&child.resource.kind) {
+        let kind = &child.resource.kind;
+        if !all.listed.contains(kind) || all.failed.get(kind).is_some_and(|at| at.elapsed() < FAILED) {
             return Shown::Unknown;
         }
         let mut places = all.places.get(&name_of(owner)).into_iter().flatten();
@@ -128,6 +138,7 @@ fn name_of(owner: &Owner) -> OwnerName {
 mod tests {
     use k8s_openapi::api::core::v1::{ConfigMap, Service};
     use serde_json::json;
+    use tokio::time;
 
     use super::*;
     use crate::kubernetes::child::Child;
@@ -142,13 +153,13 @@ mod tests {
         Place { resource: Arc::new(ApiResource::erase::<ConfigMap>(&())), namespace, name }
     }
 
-    #[test]
-    fn a_child_is_shown_in_its_last_version_where_everything_of_its_kind_is_seen() {
+    #[tokio::test(start_paused = true)]
+    async fn a_child_is_shown_in_its_last_version_where_everything_of_its_kind_is_seen() {
         let (owner, made) = (owner("c"), Made::default());
         let child = ChildRef::in_namespace::<ConfigMap>(&owner, "map");
         made.add(&name_of(&owner), place("map"), "7".to_owned());
         assert_eq!(made.shown(&owner, &child), Shown::Unknown, "the list has not ended");
-        made.seen(&child.resource);
+        made.has_listed(&child.resource);
         assert_eq!(made.shown(&owner, &child), Shown::At("7".to_owned()));
         made.add(&name_of(&owner), place("map"), "8".to_owned());
         assert_eq!(made.shown(&owner, &child), Shown::At("8".to_owned()));
@@ -156,9 +167,13 @@ mod tests {
         assert_eq!(made.shown(&owner, &other), Shown::Absent);
         let service = ChildRef::in_namespace::<Service>(&owner, "map");
         assert_eq!(made.shown(&owner, &service), Shown::Unknown, "of another kind");
-        made.unseen(&child.resource);
+        made.failed(&child.resource);
         assert_eq!(made.shown(&owner, &child), Shown::Unknown, "the watch broke off");
-        made.seen(&child.resource);
+        time::advance(FAILED).await;
+        assert_eq!(made.shown(&owner, &child), Shown::At("8".to_owned()));
+        made.lists(&child.resource);
+        assert_eq!(made.shown(&owner, &child), Shown::Unknown, "it is listed anew");
+        made.has_listed(&child.resource);
         made.remove(&name_of(&owner), &place("map"));
         assert_eq!(made.shown(&owner, &child), Shown::Absent);
     }

@@ -5,6 +5,7 @@ mod besides;
 mod criteria;
 mod faults;
 mod fixed;
+mod looks;
 mod overruled;
 mod refused;
 mod server;

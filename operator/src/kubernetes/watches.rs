@@ -300,14 +300,6 @@ impl Watches {
             let tell = |owner: &OwnerName| queues.send(owner.0, owner.1.as_deref(), &owner.2);
             while let Some(event) = events.next().await {
                 sight.note(&event);
-                let shows_everything = match &event {
-                    Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone) => true,
-                    // What is known may be another since.
-                    Ok(Event::Init | Event::InitApply(_)) | Err(_) => false,
-                };
-                if let Some(made) = made.as_ref().filter(|_| !shows_everything) {
-                    made.unseen(&resource);
-                }
                 match event {
                     Ok(Event::Apply(object) | Event::InitApply(object)) => {
                         let owner = owner_of(&object.metadata);
@@ -334,7 +326,10 @@ impl Watches {
                         });
                     }
                     // A list that fails begins again: what was known before the first stays known until one succeeds.
-                    Ok(Event::Init) => before.extend(owners.drain()),
+                    Ok(Event::Init) => {
+                        before.extend(owners.drain());
+                        made.iter().for_each(|made| made.lists(&resource));
+                    }
                     Ok(Event::InitDone) => {
                         for (key, owner) in before.drain() {
                             if owners.get(&key) != Some(&owner) {
@@ -342,11 +337,9 @@ impl Watches {
                             }
                             tell(&owner);
                         }
+                        made.iter().for_each(|made| made.has_listed(&resource));
                     }
-                    Err(_) => {}
-                }
-                if let Some(made) = made.as_ref().filter(|_| shows_everything) {
-                    made.seen(&resource);
+                    Err(_) => made.iter().for_each(|made| made.failed(&resource)),
                 }
             }
         });

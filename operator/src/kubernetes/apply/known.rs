@@ -2,7 +2,7 @@
 //! and told by `apply`, kept by the context. An operator that starts knows nothing of it, and finds it out by reading, or by writing once.
 //!
 //! A child that was as it should be, in a version that the watch still shows, need not be read again to say so. A watch may fall behind: whatever it shows then draws a
-//! look, as ever; and one that is silent, and is not known to be broken, is not gone by for long.
+//! look, as ever. One may be silent without a word of it: after a minute every look reads all again.
 //!
 //! Whoever is asked before anything is stored may make something else of all that is written. To write that again changes nothing, or, where it is something else each
 //! time, has no end. So it is left as it is for a time, for as long as it differs there alone.
@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use kube::api::DynamicObject;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -100,6 +99,11 @@ impl Known {
         self.found.get(&child.to_string()).filter(|found| now < found.at + LONGEST_TRUST)
     }
 
+    /// A child is about to be removed.
+    pub(super) fn forget(&mut self, child: &ChildRef) {
+        self.found.remove(&child.to_string());
+    }
+
     /// Nothing of ours was found under an unwanted name.
     pub(super) fn gone(&mut self, child: &ChildRef, now: Instant) {
         self.found.insert(child.to_string(), Found { fits: None, at: now });
@@ -151,13 +155,16 @@ impl Known {
         self.removed.remove(&child.to_string())
     }
 
-    /// A child is as it should be, and nothing is left to do for it. `object`: as it is.
-    pub(super) fn fits(&mut self, child: &Child, object: &DynamicObject, now: Instant) {
+    /// A child is as it should be, in the version that it was compared in, and nothing is left to do for it.
+    pub(super) fn fits(&mut self, child: &Child, version: Option<String>, now: Instant) {
         let name = child.reference.to_string();
         self.overruled.remove(&name);
         self.removed.remove(&name);
-        let version = object.metadata.resource_version.clone().unwrap_or_default();
-        self.found.insert(name, Found { fits: Some((child.mark().to_owned(), version)), at: now });
+        let fits = version.map(|version| (child.mark().to_owned(), version));
+        match fits {
+            Some(_) => drop(self.found.insert(name, Found { fits, at: now })),
+            None => drop(self.found.remove(&name)),
+        }
     }
 
     /// What a condition says of children of which admission makes something else each time, and when to write them once more, after a look at all of them.
@@ -246,7 +253,7 @@ mod tests {
         known.retain(&BTreeSet::from(["ConfigMap 'x'".to_owned()]), &BTreeSet::new());
         assert_eq!((known.made(&reference), known.made(&reference)), (Some("data"), None));
         known.remove(&reference, "data");
-        known.fits(&ours, &DynamicObject::new("x", &ours.reference.resource), start);
+        known.fits(&ours, None, start);
         assert_eq!(known.made(&reference), None);
         known.remove(&reference, "data");
         known.retain(&BTreeSet::new(), &BTreeSet::from(["ConfigMap 'x'".to_owned()]));
@@ -259,10 +266,9 @@ mod tests {
         let shown = |version: &str| Shown::At(version.to_owned());
         let mut known = Known::default();
         assert!(!known.still_fits(&ours, &shown(""), start), "nobody has looked");
-        let mut seven = DynamicObject::new("x", &ours.reference.resource);
-        seven.metadata.resource_version = Some("7".to_owned());
+        let seven = || Some("7".to_owned());
         for differences in [&[][..], &[at("data.k", "b")]] {
-            known.fits(&ours, &seven, start);
+            known.fits(&ours, seven(), start);
             assert!(known.still_fits(&ours, &shown("7"), start + LONGEST_TRUST / 2));
             assert!(!known.still_fits(&ours, &shown("7"), start + LONGEST_TRUST), "a watch may be silent");
             assert!(!known.still_fits(&ours, &shown("8"), start), "somebody has written");
@@ -275,7 +281,7 @@ mod tests {
             known.answered(&ours, differences, start);
             assert!(!known.still_fits(&ours, &shown("7"), start), "it was written, and may not be done with");
         }
-        known.fits(&ours, &seven, start);
+        known.fits(&ours, seven(), start);
         known.retain(&BTreeSet::new(), &BTreeSet::new());
         assert!(!known.still_fits(&ours, &shown("7"), start));
     }

@@ -287,6 +287,28 @@ async fn what_was_reverted_before_a_failure_is_told() {
     term.cancel();
 }
 
+/// An operator that died has left room in it, which is given up as somebody writes.
+#[tokio::test(start_paused = true)]
+async fn what_somebody_changes_while_room_is_given_up_comes_back() {
+    const MANAGER: &str = "adx-federation-operator-reclaiming";
+    let (server, term) = (Server::default(), CancellationToken::new());
+    let _watches = running(&server, &term).await;
+    let service = key("services", "i");
+    let made = server.get(&service).expect("it was made");
+    let give_up =
+        Write { owner: "i".to_owned(), kind: format!("PATCH services by {MANAGER}"), name: "i".to_owned(), before: 0 };
+    server.spoil(&[(give_up.clone(), Fault::Overtaken)]);
+    let mut left = made.clone();
+    let managers = left["metadata"]["managedFields"].as_array_mut().expect("it was applied");
+    managers.push(json!({"manager": MANAGER, "operation": "Update", "apiVersion": "v1"}));
+    server.put(&service, left);
+    time::sleep(LATER).await;
+    assert!(server.asked().contains(&give_up), "no room was given up");
+    let now = server.get(&service).expect("it is there");
+    assert_eq!((&now["spec"], &now["metadata"]["managedFields"]), (&made["spec"], &made["metadata"]["managedFields"]));
+    term.cancel();
+}
+
 /// The next try finds it as new as this one did.
 #[tokio::test(start_paused = true)]
 async fn what_the_status_does_not_say_for_a_conflict_is_told_once_when_it_does() {

@@ -38,6 +38,8 @@ pub(super) enum Fault {
     Unheard,
     /// It is done, and the connection breaks before the answer.
     Unanswered,
+    /// Just before it, somebody takes the object's `spec` away.
+    Overtaken,
 }
 
 /// A write that somebody asked for.
@@ -164,6 +166,15 @@ impl Server {
     /// These writes are spoilt.
     pub(super) fn spoil(&self, faults: &[(Write, Fault)]) {
         self.stored().faults = faults.to_vec();
+    }
+
+    fn take_spec(&self, uri: &Uri) {
+        let (plural, name, _) = place(uri.path());
+        let key = (plural, name.unwrap_or_default());
+        if let Some(mut object) = self.get(&key) {
+            object.as_object_mut().expect("it is an object").remove("spec");
+            self.put(&key, object);
+        }
     }
 
     /// From now on, a field of an object has this value, whatever is written.
@@ -389,10 +400,11 @@ async fn answer(State(server): State<Server>, method: Method, uri: Uri, body: By
     match fault {
         Some(Fault::Refused(status)) => return failure(status),
         Some(Fault::Unheard) => return broken_off(),
+        Some(Fault::Overtaken) => server.take_spec(&uri),
         Some(Fault::Unanswered) | None => {}
     }
     let answer = write(&server, &method, &uri, &content);
-    if fault.is_some() { broken_off() } else { answer }
+    if fault == Some(Fault::Unanswered) { broken_off() } else { answer }
 }
 
 fn read(server: &Server, uri: &Uri) -> Response {
