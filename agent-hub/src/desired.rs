@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -60,19 +60,44 @@ struct DatabaseMembers<'a> {
     /// Whether one of the unknown is so because of a failed reading.
     is_unread: bool,
     contents: Vec<(&'a Arc<DatabaseInventory>, BTreeSet<Entity>)>,
-    /// Members by the value of an attribute that groups are made by.
-    by_value: BTreeMap<String, BTreeSet<Entity>>,
+    /// Who is in a group by the value of an attribute. Of each there may be one for each partition, before it is known which have room.
+    by_value: BTreeMap<Arc<str>, Vec<&'a ClusterEndpoint>>,
     /// Whether there is no room for the group of all its partitions.
     is_left_out: bool,
 }
 
-impl DatabaseMembers<'_> {
-    fn join(&mut self, entity: &Entity, values: &[String], spellings: &BTreeMap<DatabaseName, DatabaseName>) {
-        self.spelling.get_or_insert_with(|| spellings.get(&entity.database).unwrap_or(&entity.database).clone());
+impl<'a> DatabaseMembers<'a> {
+    fn join(
+        &mut self,
+        cluster: &'a ClusterEndpoint,
+        database: &DatabaseName,
+        values: &[Arc<str>],
+        spellings: &BTreeMap<DatabaseName, DatabaseName>,
+    ) -> Entity {
+        self.spelling.get_or_insert_with(|| spellings.get(database).unwrap_or(database).clone());
         for value in values {
-            self.by_value.entry(value.clone()).or_default().insert(entity.clone());
+            self.join_by_value(cluster, value);
         }
+        let entity = Entity { cluster: cluster.clone(), database: database.clone() };
         self.members.insert(entity.clone());
+        entity
+    }
+
+    /// One partition comes after the other.
+    fn join_by_value(&mut self, cluster: &'a ClusterEndpoint, value: &Arc<str>) {
+        let clusters = self.by_value.entry(Arc::clone(value)).or_default();
+        if clusters.last() != Some(&cluster) {
+            clusters.push(cluster);
+        }
+    }
+
+    /// What a group by a value lists, as each partition spells the database.
+    fn entities(&self, database: &DatabaseName, clusters: &[&ClusterEndpoint]) -> BTreeSet<Entity> {
+        let entity = |cluster: &&ClusterEndpoint| {
+            let entity = Entity { cluster: (*cluster).clone(), database: database.clone() };
+            self.members.get(&entity).cloned()
+        };
+        clusters.iter().filter_map(entity).collect()
     }
 }
 
@@ -142,7 +167,7 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
         } else {
             missing.push((Reverse(members.members.len()), spelling.clone()));
         }
-        desired.add_groups_by_value(&spelling, members.by_value, &names, &mut of_groups);
+        desired.add_groups_by_value(&spelling, &members, &names, &mut of_groups);
         if !is_its(&group) {
             of_groups.push((members.members.len(), Problem::GroupTaken { database: spelling, group }));
         } else if !members.is_left_out {
@@ -170,19 +195,19 @@ impl Desired {
     fn add_groups_by_value(
         &mut self,
         database: &DatabaseName,
-        by_value: BTreeMap<String, BTreeSet<Entity>>,
+        members: &DatabaseMembers<'_>,
         names: &GroupNames,
         problems: &mut Vec<(usize, Problem)>,
     ) {
-        for (value, members) in by_value {
-            match group_of_value(database, &value) {
+        for (value, clusters) in &members.by_value {
+            match group_of_value(database, value) {
                 Ok(group) if names.owner(&group).is_none() && !self.groups.contains_key(&group) => {
-                    self.groups.insert(group, Arc::new(members));
+                    self.groups.insert(group, Arc::new(members.entities(database, clusters)));
                 }
                 Ok(group) => {
-                    problems.push((members.len(), Problem::GroupTaken { database: database.clone(), group }));
+                    problems.push((clusters.len(), Problem::GroupTaken { database: database.clone(), group }));
                 }
-                Err(error) => problems.push((members.len(), Problem::NameRefused(error))),
+                Err(error) => problems.push((clusters.len(), Problem::NameRefused(error))),
             }
         }
     }
@@ -273,13 +298,14 @@ pub fn refused_values(beat: &Beat, settings: &Settings) -> Vec<String> {
     sentences.collect()
 }
 
-/// The attribute whose value names a group: where several have one value, that by which most partitions have it, so that none takes a group from many; of those the
-/// first of `entityGroups`. An empty value is none.
+/// The attribute whose value names a group: where several have one value, that by which most of a present group's members have it, and else that by which most partitions
+/// do, so that nobody takes a group from others; of those the first of `entityGroups`. An empty value is none.
 fn attributes_by_value<'a>(
     fleet: &Fleet,
+    hub: &Hub,
     settings: &'a Settings,
     problems: &mut Vec<Problem>,
-) -> BTreeMap<String, &'a String> {
+) -> BTreeMap<Arc<str>, &'a String> {
     let mut counts = BTreeMap::<String, Vec<(&String, usize)>>::new();
     for attribute in &settings.group_attributes {
         let federated = fleet.values().filter(|partition| partition.is_federated());
@@ -292,18 +318,53 @@ fn attributes_by_value<'a>(
             }
         }
     }
+    let shared = counts.iter().filter(|(_, counts)| counts.len() > 1);
+    let shared = shared.map(|(value, counts)| (value.as_str(), counts.iter().map(|(attribute, _)| *attribute)));
+    let members = members_by(&shared.map(|(value, attributes)| (value, attributes.collect())).collect(), fleet, hub);
     let mut attributes = BTreeMap::new();
-    for (value, counts) in counts {
-        let Some((attribute, _)) = counts.iter().rev().max_by_key(|(_, count)| *count) else { continue };
+    for (value, counts) in &counts {
+        let rank = |(attribute, count): &(&String, usize)| {
+            (members.get(&(value.as_str(), attribute.as_str())).map_or(0, HashSet::len), *count)
+        };
+        let Some((attribute, _)) = counts.iter().rev().max_by_key(|counted| rank(counted)) else { continue };
         let others = counts.iter().filter(|(other, _)| other != attribute);
         problems.extend(others.map(|(other, _)| Problem::ValueShared {
             value: value.clone(),
             attribute: (*attribute).clone(),
             other: (*other).clone(),
         }));
-        attributes.insert(value, *attribute);
+        attributes.insert(Arc::from(value.as_str()), *attribute);
     }
     attributes
+}
+
+/// Who is in present groups that are named after a value, and has it by which attribute, for values that several attributes have.
+fn members_by<'a>(
+    shared: &HashMap<&'a str, Vec<&'a String>>,
+    fleet: &'a Fleet,
+    hub: &Hub,
+) -> HashMap<(&'a str, &'a str), HashSet<&'a ClusterEndpoint>> {
+    let mut members_by = HashMap::<_, HashSet<_>>::new();
+    if shared.is_empty() {
+        return members_by;
+    }
+    // Each database of the hub has the same.
+    let groups: HashMap<_, _> = hub.own_groups().collect();
+    for (group, members) in groups {
+        let ends = group.as_str().match_indices(GROUP_SUFFIX).map(|(start, suffix)| start + suffix.len());
+        let values = ends.filter_map(|end| group.as_str()[end..].strip_prefix('_'));
+        for (value, attributes) in values.filter_map(|value| shared.get_key_value(value)) {
+            for (cluster, partition) in members.iter().filter_map(|entity| fleet.get_key_value(&entity.cluster)) {
+                for attribute in attributes {
+                    let is_in = members_by.entry((*value, attribute.as_str())).or_default();
+                    if !is_in.contains(cluster) && partition.attribute(attribute).is_some_and(|is| is == *value) {
+                        is_in.insert(cluster);
+                    }
+                }
+            }
+        }
+    }
+    members_by
 }
 
 fn databases<'a>(
@@ -317,22 +378,22 @@ fn databases<'a>(
     let mut places = HashMap::<(DatabaseName, *const DatabaseInventory), usize>::new();
     let spellings = hub.spellings(GROUP_SUFFIX);
     let mut shared = Vec::new();
-    let attributes = attributes_by_value(fleet, settings, &mut shared);
+    let attributes = attributes_by_value(fleet, hub, settings, &mut shared);
     problems.extend(told(shared, "values of attributes"));
-    let values_of = |partition: &Partition| -> Vec<String> {
+    let values_of = |partition: &Partition| -> Vec<Arc<str>> {
         let values = settings.group_attributes.iter();
-        values
-            .filter_map(|attribute| partition.attribute(attribute).map(|value| (attribute, value)))
-            .filter(|(attribute, value)| attributes.get(value) == Some(attribute) && names_a_group(value))
-            .map(|(_, value)| value)
-            .collect()
+        let values = values.filter_map(|attribute| {
+            let (value, whose) = attributes.get_key_value(partition.attribute(attribute)?.as_str())?;
+            (*whose == attribute && names_a_group(value)).then(|| Arc::clone(value))
+        });
+        values.collect()
     };
     let federated = || fleet.values().filter(|partition| partition.is_federated());
     let known = federated().filter_map(|partition| match &partition.beat.inventory {
         Inventory::Known(inventory) => Some((&partition.beat.endpoint, &**inventory, values_of(partition).len())),
         Inventory::Unknown | Inventory::Unread => None,
     });
-    let (without_room, too_many) = bounds::databases_without_room(known, hub, attributes.len());
+    let (without_room, too_many) = bounds::databases_without_room(known, hub);
     problems.extend(too_many);
     for partition in federated() {
         let cluster = &partition.beat.endpoint;
@@ -340,9 +401,12 @@ fn databases<'a>(
         match &partition.beat.inventory {
             Inventory::Known(inventory) => {
                 for (database, content) in inventory.0.iter().filter(|(database, _)| !without_room.contains(database)) {
-                    let entity = Entity { cluster: cluster.clone(), database: database.clone() };
                     let members = databases.entry(database.clone()).or_default();
-                    members.join(&entity, &values, &spellings);
+                    let entity = members.join(cluster, database, &values, &spellings);
+                    // Of others no function is made.
+                    if !hub.databases.contains_key(database) {
+                        continue;
+                    }
                     let place = *places.entry((database.clone(), Arc::as_ptr(content))).or_insert_with(|| {
                         members.contents.push((content, BTreeSet::new()));
                         members.contents.len() - 1
@@ -353,7 +417,7 @@ fn databases<'a>(
             Inventory::Unknown | Inventory::Unread => {
                 for entity in hub.memberships_of(cluster) {
                     let members = databases.entry(entity.database.clone()).or_default();
-                    members.join(entity, &values, &spellings);
+                    members.join(cluster, &entity.database, &values, &spellings);
                     members.unknown.insert(entity.clone());
                     members.is_unread |= matches!(partition.beat.inventory, Inventory::Unread);
                 }
@@ -368,16 +432,16 @@ fn databases<'a>(
 }
 
 /// The attributes of a partition of which no heartbeat could be read are known only by the groups that list it.
-fn keep_in_groups_by_value(
-    databases: &mut BTreeMap<DatabaseName, DatabaseMembers<'_>>,
-    cluster: &ClusterEndpoint,
+fn keep_in_groups_by_value<'a>(
+    databases: &mut BTreeMap<DatabaseName, DatabaseMembers<'a>>,
+    cluster: &'a ClusterEndpoint,
     hub: &Hub,
 ) {
     for (group, entity) in hub.groups_of(cluster) {
         let Some(members) = databases.get_mut(&entity.database) else { continue };
         let spelling = members.spelling.as_ref().unwrap_or(&entity.database);
         if let Some(value) = group.as_str().strip_prefix(&format!("{spelling}{GROUP_SUFFIX}_")) {
-            members.by_value.entry(value.to_owned()).or_default().insert(entity.clone());
+            members.join_by_value(cluster, &Arc::from(value));
         }
     }
 }

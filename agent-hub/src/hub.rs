@@ -198,7 +198,8 @@ impl Hub {
         self.own_groups().flat_map(|(_, members)| members)
     }
 
-    fn own_groups(&self) -> impl Iterator<Item = (&EntityGroupName, &BTreeSet<Entity>)> + '_ {
+    /// Groups of ours, as often as databases have them, with their members.
+    pub fn own_groups(&self) -> impl Iterator<Item = (&EntityGroupName, &BTreeSet<Entity>)> + '_ {
         self.databases
             .iter()
             .flat_map(|(database, content)| {

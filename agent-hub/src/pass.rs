@@ -17,7 +17,7 @@ use kql::{
 use shared::{
     document::HubConfig,
     kusto::{ClientError, HostTrust, KustoClient},
-    runtime::{Backoff, Exit, PassOutcome, RefusalReason, World, chain},
+    runtime::{Backoff, Exit, GuardReason, PassOutcome, RefusalReason, World, chain},
 };
 
 use crate::{
@@ -305,7 +305,7 @@ impl HubAgent {
             self.membership.step(reading.beats, &hub, &self.trust, reading.now, thresholds, &guards.zone_attribute);
         self.membership = membership;
         self.columns.judge(self.membership.outdated(&fleet), &fleet);
-        (self.seen_at, self.is_blind) = (Some(reading.now), false);
+        (self.seen_at, self.is_blind, self.guards_recorded_at) = (Some(reading.now), false, None);
         let HeartbeatReading { now, problems, failures, refused, .. } = reading;
         Ok(Seen { now, fleet, hub, problems, failures, refused })
     }
@@ -363,7 +363,11 @@ impl HubAgent {
         }
         let recorded = match read_members(&self.hub, &self.config).await {
             Ok(recorded) => recorded,
-            Err(error) => return Some(format!("failed to read which guards are recorded: {}", chain(&error))),
+            Err(error) => {
+                // Its table may have gone.
+                self.setup.doubt();
+                return Some(format!("failed to read which guards are recorded: {}", chain(&error)));
+            }
         };
         self.membership.take_in_guards(&recorded);
         self.recorded.guards = recorded.guards;
@@ -436,10 +440,10 @@ impl HubAgent {
     }
 
     /// Records which guards hold, and nothing of partitions: for a pass that saw none. Another agent may have recorded more of them since this one last looked, or, as one that runs once and
-    /// sees, that they are over: they are recorded anew from time to time.
+    /// sees, that this one is over: it is recorded anew from time to time.
     async fn record_guards(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
         if self.guards_recorded_at.is_some_and(|at| now.duration_since(at).unsigned_abs() >= LOOK_AGAIN_AFTER) {
-            self.recorded.guards.clear();
+            self.recorded.guards.remove(&GuardReason::IncompleteRead);
         }
         let changed = self.membership.guards_changed_since(&self.recorded).collect();
         let written = self.write(changed, now, memory).await?;

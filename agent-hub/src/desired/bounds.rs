@@ -4,13 +4,11 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
 };
 
 use kql::{
     endpoint::ClusterEndpoint,
     names::{DatabaseName, EntityGroupName, FunctionName, TableName},
-    statements::Entity,
 };
 use shared::heartbeat::{DatabaseInventory, SchemaInventory};
 
@@ -59,66 +57,59 @@ const MOST_RECORDS_OF_ALL: usize = 3 * MOST_RECORDS;
 /// The memory that may be taken to find out which groups there could be, of databases that neither the hub has nor any group lists.
 const MOST_BYTES_OF_NEW_DATABASES: usize = 48 * 1024 * 1024;
 
-/// What such a database takes beside its name and its lists of partitions.
-const BYTES_OF_A_NEW_DATABASE: usize = 512;
+/// What such a database takes beside its name, with the list of its partitions.
+const BYTES_OF_A_NEW_DATABASE: usize = 1280;
 
-/// What the shortest list of partitions takes: of all that have a database, of those with the same content, of those with one value.
-const BYTES_OF_A_LIST: usize = 768;
+/// What a partition takes in that list beside the database's name, and in each of those by a value.
+const BYTES_OF_AN_ENTRY: usize = 192;
+const BYTES_OF_A_VALUE: usize = 128;
 
-/// What a partition takes in a list, beside the database's name.
-const BYTES_OF_AN_ENTRY: usize = 128;
-
-/// How many partitions have a database that may be new.
+/// Who has a database that may be new.
 #[derive(Debug, Default)]
 struct New {
     partitions: usize,
-    /// How many different contents it has.
-    contents: usize,
     /// How many values groups are made by there, those of each partition counted.
     values: usize,
 }
 
 impl New {
-    /// The memory that its lists take, where there are so many values at all.
-    fn bytes(&self, name: &DatabaseName, values: usize) -> usize {
-        let lists = 1 + self.contents + self.values.min(values);
-        let entries = 2 * self.partitions + self.values;
-        let name = name.as_str().len();
-        BYTES_OF_A_NEW_DATABASE + 4 * name + lists * BYTES_OF_A_LIST + entries * (BYTES_OF_AN_ENTRY + name)
+    /// The memory that it takes, by estimate.
+    const fn bytes(&self, name: usize) -> usize {
+        BYTES_OF_A_NEW_DATABASE
+            + 4 * name
+            + self.partitions * (BYTES_OF_AN_ENTRY + name)
+            + self.values * BYTES_OF_A_VALUE
     }
 }
 
 /// Databases for which there is not even room to find out which groups they would have, and a problem that tells of them. One that the hub has too, or of which a group is recorded, is
-/// none of them; of the others those come first that most partitions have. `partitions`: each one's databases, and by how many values groups are made of it; `values`: how many there are.
+/// none of them; of the others those come first that most partitions have. `partitions`: each one's databases, and by how many values groups are made of it.
 pub(super) fn databases_without_room<'a>(
     partitions: impl Iterator<Item = (&'a ClusterEndpoint, &'a SchemaInventory, usize)> + Clone,
     hub: &Hub,
-    values: usize,
 ) -> (HashSet<&'a DatabaseName>, Option<Problem>) {
-    let (mut new, mut contents) = (HashMap::<&DatabaseName, New>::new(), HashSet::new());
+    let mut new = HashMap::<&DatabaseName, New>::new();
     for (_, inventory, values) in partitions.clone() {
-        for (database, content) in inventory.0.iter().filter(|(database, _)| !hub.databases.contains_key(*database)) {
+        for database in inventory.0.keys().filter(|database| !hub.databases.contains_key(*database)) {
             let new = new.entry(database).or_default();
             new.partitions += 1;
-            new.contents += usize::from(contents.insert((database, Arc::as_ptr(content))));
             new.values += values;
         }
     }
-    drop(contents);
-    if new.iter().map(|(database, new)| new.bytes(database, values)).sum::<usize>() <= MOST_BYTES_OF_NEW_DATABASES {
+    let bytes = |database: &DatabaseName, new: &New| new.bytes(database.as_str().len());
+    if new.iter().map(|(database, new)| bytes(database, new)).sum::<usize>() <= MOST_BYTES_OF_NEW_DATABASES {
         return (HashSet::new(), None);
     }
     let recorded = recorded_databases(hub);
     let mut new: Vec<_> = new.into_iter().filter(|(database, _)| !recorded.contains(*database)).collect();
     new.sort_unstable_by_key(|(database, new)| (Reverse(new.partitions), *database));
     let mut room = MOST_BYTES_OF_NEW_DATABASES;
-    let has_room = |(database, new): &mut (&DatabaseName, New)| {
-        let bytes = new.bytes(database, values);
+    new.retain(|(database, new)| {
+        let bytes = bytes(database, new);
         let has_room = bytes <= room;
         room -= if has_room { bytes } else { 0 };
-        has_room
-    };
-    new.extract_if(.., has_room).for_each(drop);
+        !has_room
+    });
     let Some(first) = new.first().map(|(database, _)| (*database).clone()) else { return (HashSet::new(), None) };
     let left_out: HashSet<_> = new.into_iter().map(|(database, _)| database).collect();
     let having = partitions.map(|(partition, inventory, _)| {
@@ -197,18 +188,22 @@ pub(super) fn problem_of_tables(
 /// Where a group stands: the place of its database among all, and its own among that one's [`groups`].
 type Place = (usize, usize);
 
-/// Which new groups come first: of several partitions before those of one, then those of the hub's own databases, then those that most partitions are in. For what comes first room is kept.
+/// Which new groups come first: those that most partitions are in, and of as many those of the hub's own databases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct GroupRank {
-    is_of_one: bool,
-    is_of_others: bool,
     partitions: Reverse<usize>,
+    is_of_others: bool,
 }
 
 impl GroupRank {
+    const fn is_of_one(self) -> bool {
+        self.partitions.0 == 1
+    }
+
+    /// The room that is left for what comes later and is of more, or of the hub's own.
     const fn kept(self) -> usize {
         let for_own = if self.is_of_others { KEPT_FOR_OWN_GROUPS } else { 0 };
-        for_own + if self.is_of_one { KEPT_FOR_SHARED_GROUPS } else { 0 }
+        for_own + if self.is_of_one() { KEPT_FOR_SHARED_GROUPS } else { 0 }
     }
 }
 
@@ -220,21 +215,21 @@ pub(super) fn leave_out_groups(databases: &mut BTreeMap<DatabaseName, DatabaseMe
     let (mut room, mut new) = (MOST_BYTES_OF_GROUPS, Vec::new());
     for (place, (database, members)) in databases.iter().enumerate() {
         let is_own = hub.databases.contains_key(database);
-        for (part, (group, entities)) in groups(database, members).enumerate() {
+        for (part, (group, clusters)) in groups(database, members).enumerate() {
             // None is made of a name that Kusto would refuse.
             let Some(group) = group else { continue };
-            let bytes = bytes_of_group(&group, entities, hub);
+            let partitions = clusters.map_or(members.members.len(), <[_]>::len);
+            let bytes = bytes_of_group(&group, partitions, hub);
             if (part == 0 && is_own) || present.contains(&group) {
                 room = room.saturating_sub(bytes);
             } else {
-                let is_of_one = entities.len() == 1;
-                let rank = GroupRank { is_of_one, is_of_others: !is_own, partitions: Reverse(entities.len()) };
+                let rank = GroupRank { partitions: Reverse(partitions), is_of_others: !is_own };
                 new.push((rank, (place, part), bytes));
             }
         }
     }
     let is_unrecorded =
-        |rank: GroupRank| hub.records >= MOST_RECORDS_OF_ALL || (hub.records >= MOST_RECORDS && rank.is_of_one);
+        |rank: GroupRank| hub.records >= MOST_RECORDS_OF_ALL || (hub.records >= MOST_RECORDS && rank.is_of_one());
     let unrecorded = new.extract_if(.., |(rank, _, _)| is_unrecorded(*rank));
     let unrecorded = BTreeSet::from_iter(unrecorded.map(|(_, place, _)| place));
     let without_room = BTreeSet::from_iter(without_room(new, room, |rank: &GroupRank| rank.kept()));
@@ -264,15 +259,15 @@ fn without_room<R: Ord, T: Ord>(mut new: Vec<(R, T, usize)>, mut room: usize, ke
     without
 }
 
-/// The groups of a database, if Kusto takes their names: that of all its partitions, and then one for each value by which groups are made.
+/// The groups of a database, if Kusto takes their names: that of all its partitions, and then one for each value by which groups are made, with who has that.
 fn groups<'a>(
     database: &'a DatabaseName,
     members: &'a DatabaseMembers<'_>,
-) -> impl Iterator<Item = (Option<EntityGroupName>, &'a BTreeSet<Entity>)> {
+) -> impl Iterator<Item = (Option<EntityGroupName>, Option<&'a [&'a ClusterEndpoint]>)> {
     let spelling = members.spelling.as_ref().unwrap_or(database);
     let by_value = members.by_value.iter();
-    let by_value = by_value.map(move |(value, entities)| (group_of_value(spelling, value).ok(), entities));
-    std::iter::once((group_of(spelling).ok(), &members.members)).chain(by_value)
+    let by_value = by_value.map(move |(value, clusters)| (group_of_value(spelling, value).ok(), Some(&**clusters)));
+    std::iter::once((group_of(spelling).ok(), None)).chain(by_value)
 }
 
 /// Names the first of them, and who is in most.
@@ -284,11 +279,12 @@ fn problem_of_groups(
     let more = left_out.len().checked_sub(1)?;
     let (mut first, mut partitions) = (None, BTreeMap::<&ClusterEndpoint, usize>::new());
     for (place, (database, members)) in databases.iter().enumerate() {
-        for (part, (group, entities)) in groups(database, members).enumerate() {
+        for (part, (group, clusters)) in groups(database, members).enumerate() {
             if left_out.contains(&(place, part)) {
                 first = first.or(group);
-                for entity in entities {
-                    *partitions.entry(&entity.cluster).or_default() += 1;
+                let all = members.members.iter().map(|entity| &entity.cluster).filter(|_| clusters.is_none());
+                for cluster in all.chain(clusters.into_iter().flatten().copied()) {
+                    *partitions.entry(cluster).or_default() += 1;
                 }
             }
         }
@@ -311,9 +307,8 @@ fn present_groups(hub: &Hub) -> BTreeSet<&EntityGroupName> {
     read.chain(hub.claims.keys().map(|(_, group)| group)).collect()
 }
 
-fn bytes_of_group(group: &EntityGroupName, entities: &BTreeSet<Entity>, hub: &Hub) -> usize {
-    hub.databases.len() * (BYTES_OF_A_GROUP + COPIES_OF_A_GROUP * group.as_str().len())
-        + BYTES_OF_A_MEMBER * entities.len()
+fn bytes_of_group(group: &EntityGroupName, partitions: usize, hub: &Hub) -> usize {
+    hub.databases.len() * (BYTES_OF_A_GROUP + COPIES_OF_A_GROUP * group.as_str().len()) + BYTES_OF_A_MEMBER * partitions
 }
 
 /// The tables and views of a database, and how many partitions have each.

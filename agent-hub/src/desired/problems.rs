@@ -153,7 +153,7 @@ impl fmt::Display for Problem {
             ),
             Self::TooManyGroups { bound: GroupBound::Memory, group, more, partition } => write!(
                 f,
-                "the entity group '{group}' and {more} more are not made: all groups of the hub would take more memory than its agent may use; {partition} is in most of these: if it makes names up, block it, else name fewer attributes in entityGroups"
+                "the entity group '{group}' and {more} more are not made: all groups of the hub would take more memory than its agent may use; {partition} is in most of these: if it makes names up, block it, else take an attribute out of entityGroups, whose groups then go"
             ),
             Self::TooManyGroups { bound: GroupBound::Records, group, more, partition } => write!(
                 f,

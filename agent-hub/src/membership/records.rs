@@ -101,7 +101,7 @@ impl Membership {
         (count > 0).then(|| {
             let table = members_table();
             format!(
-                "{count} partition(s) that no group has are not recorded, as '{table}' takes {MOST_NAMES} names, and are unknown again whenever an agent starts: when the made-up ones beat no more, drop the table and restart the agent, which makes it again with those that beat"
+                "{count} partition(s) that no group has are not recorded, as '{table}' takes {MOST_NAMES} names, and are unknown again whenever an agent starts: when the made-up ones beat no more, drop the table and restart the agent, which makes it again with those that beat unless it is suspended or in mode Plan"
             )
         })
     }

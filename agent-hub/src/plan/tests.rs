@@ -226,16 +226,6 @@ fn an_attribute_has_a_group_for_each_of_its_values() {
     let Change::CreateGroup { members, .. } = &split.changes[1] else { panic!("{split:?}") };
     assert_eq!(*members, entities(&["a"], "Logs"));
     assert!(split.problems.iter().any(|problem| problem.starts_with("'EU' is a value of both geo and tenant")));
-    // One partition takes no group from two by its own attribute, though that comes first.
-    let mut more = zoned(["US", "US", "EU"]);
-    for host in ["a", "b"] {
-        more.get_mut(&cluster(host)).unwrap().beat.metadata.insert("tenant".to_owned(), "EU".into());
-    }
-    let Decision::Apply(most) = decided(&more, &empty, &both) else { panic!("all beat") };
-    assert_eq!(shown(&most), shown(&plan));
-    let Change::CreateGroup { members, .. } = &most.changes[1] else { panic!("{most:?}") };
-    assert_eq!(*members, entities(&["a", "b"], "Logs"));
-    assert!(most.problems.iter().any(|problem| problem.starts_with("'EU' is a value of both tenant and geo")));
     let hub = applied(empty, &plan);
     let moved = decide(&zoned(["EU", "EU", "it's"]), &hub);
     assert_eq!(
