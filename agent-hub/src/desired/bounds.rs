@@ -46,9 +46,9 @@ const COPIES_OF_A_GROUP: usize = 6;
 /// What a member takes, in all databases of the hub together: they share a group's.
 const BYTES_OF_A_MEMBER: usize = 128;
 
-/// So many rows may be in the record of our groups before no new group gets into it that only one partition is in. Each that is made and dropped leaves three in every database of the hub, for good, and each pass
-/// summarizes all of them: one partition that announces other names with each beat writes thirty thousand in a pass. Where a dozen databases come and go each day, a hub of ten needs seven years for so many, or eight
-/// months where each has ten groups by value.
+/// So many rows may be in the record of our groups before no new group gets into it that only one partition is in. Each that is made and dropped leaves three in every
+/// database of the hub, for good, and each pass summarizes all of them: one partition that announces other names with each beat writes thirty thousand in a pass. Where a
+/// dozen databases come and go each day, a hub of ten needs seven years for so many, or eight months where each has ten groups by value.
 const MOST_RECORDS: usize = 1_000_000;
 
 /// So many before nothing new gets into it but the groups of all partitions of the hub's own databases: two partitions may make up the same names.
