@@ -24,9 +24,9 @@ pub struct Beat {
     /// What the partition holds.
     pub inventory: Inventory,
     /// Partitioning attributes: geo, location, tenant, ...
-    pub metadata: BTreeMap<String, Value>,
+    pub metadata: Arc<BTreeMap<String, Value>>,
     /// What was wrong with the row, in sentences.
-    pub problems: Vec<String>,
+    pub problems: Vec<Arc<str>>,
     /// Tells what was read together with the inventory, schema and attributes, from any other. `None`: no schema was.
     pub hash: Option<String>,
 }
@@ -92,14 +92,14 @@ impl Beat {
     }
 
     /// What stands for a heartbeat of a partition that the heartbeat table remembers no more.
-    pub const fn forgotten(endpoint: ClusterEndpoint) -> Self {
+    pub fn forgotten(endpoint: ClusterEndpoint) -> Self {
         Self {
             endpoint,
             received: Timestamp::UNIX_EPOCH,
             new_beats: 0,
             skew: Some(SignedDuration::ZERO),
             inventory: Inventory::Unknown,
-            metadata: BTreeMap::new(),
+            metadata: Arc::default(),
             problems: Vec::new(),
             hash: None,
         }

@@ -13,7 +13,10 @@ mod clock;
 mod missing;
 mod records;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use kql::endpoint::ClusterEndpoint;
@@ -179,8 +182,8 @@ impl Membership {
             if !beat.metadata.is_empty() {
                 remembered.zone = beat.attribute(zone_attribute).filter(|zone| !zone.is_empty());
             }
-            remembered.problem = beat.problems.first().cloned();
-            beat.problems.extend(clock_problem(&beat));
+            remembered.problem = beat.problems.first().map(ToString::to_string);
+            beat.problems.extend(clock_problem(&beat).map(Arc::from));
             fleet.insert(
                 endpoint.clone(),
                 Partition {

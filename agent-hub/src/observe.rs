@@ -4,6 +4,7 @@ mod heartbeats;
 mod members;
 mod objects;
 mod turns;
+mod words;
 
 pub use heartbeats::{HeartbeatMemory, HeartbeatReading, Known, read_heartbeats};
 pub use members::read_members;

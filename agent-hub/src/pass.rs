@@ -4,6 +4,7 @@ mod preview;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -298,7 +299,7 @@ impl HubAgent {
         }
         reading.beats = beats;
         for beat in &mut reading.beats {
-            beat.problems.extend(refused_values(beat, &self.settings));
+            beat.problems.extend(refused_values(beat, &self.settings).into_iter().map(Arc::from));
         }
         let Settings { thresholds, guards, .. } = &self.settings;
         let (membership, fleet) =

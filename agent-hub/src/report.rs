@@ -2,11 +2,14 @@
 
 mod planned;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use kql::{endpoint::ClusterEndpoint, names::DatabaseName};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use shared::{
     document::{
@@ -87,8 +90,18 @@ struct PartitionStatus {
     missed_beats: u64,
     /// Absent while no schema of it could be read.
     databases: Option<BTreeMap<String, usize>>,
-    metadata: BTreeMap<String, Value>,
-    problems: Vec<String>,
+    #[serde(serialize_with = "shared_attributes")]
+    metadata: Arc<BTreeMap<String, Value>>,
+    #[serde(serialize_with = "shared_texts")]
+    problems: Vec<Arc<str>>,
+}
+
+fn shared_attributes<S: Serializer>(attributes: &BTreeMap<String, Value>, serializer: S) -> Result<S::Ok, S::Error> {
+    attributes.serialize(serializer)
+}
+
+fn shared_texts<S: Serializer>(texts: &[Arc<str>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(texts.iter().map(|text| &**text))
 }
 
 /// What we made in one hub database.
@@ -205,7 +218,7 @@ impl Report {
             }
             for problem in &partition.beat.problems {
                 if before.is_none_or(|known| !known.problems.contains(problem)) {
-                    tracing::warn!(partition = %endpoint, problem, "heartbeat has a problem");
+                    tracing::warn!(partition = %endpoint, problem = &**problem, "heartbeat has a problem");
                 }
             }
         }
@@ -501,7 +514,7 @@ fn partition_status(partition: &Partition) -> PartitionStatus {
         last_beat: (!partition.is_forgotten()).then_some(beat.received),
         missed_beats: *missed_beats,
         databases,
-        metadata: beat.metadata.clone(),
+        metadata: Arc::clone(&beat.metadata),
         problems: beat.problems.clone(),
     }
 }

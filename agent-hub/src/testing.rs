@@ -57,6 +57,11 @@ pub(crate) fn ingested(has_errors: bool) -> Value {
     json!({"Tables": [{"TableName": "Table_0", "Columns": columns, "Rows": [[has_errors, "7f"]]}]})
 }
 
+/// Gives a heartbeat an attribute.
+pub(crate) fn set_attribute(beat: &mut Beat, name: &str, value: impl Into<Value>) {
+    Arc::make_mut(&mut beat.metadata).insert(name.to_owned(), value.into());
+}
+
 pub(crate) fn cluster(host: &str) -> ClusterEndpoint {
     ClusterEndpoint::parse(&format!("https://{host}.kusto.windows.net")).unwrap()
 }

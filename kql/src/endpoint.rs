@@ -1,7 +1,7 @@
 //! The address of a cluster in one canonical form, so that equal clusters are equal values. Says nothing about trust: that is decided where the client is
 //! built. No I/O.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -13,7 +13,7 @@ use crate::{
 /// `https://host` in lower case without a trailing slash; or, for loopback only, `http[s]://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterEndpoint {
-    text: String,
+    text: Arc<str>,
     loopback: bool,
 }
 
@@ -79,7 +79,7 @@ impl ClusterEndpoint {
         }
         let scheme = if secure { "https" } else { "http" };
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-        Ok(Self { text: format!("{scheme}://{host}{port}"), loopback })
+        Ok(Self { text: format!("{scheme}://{host}{port}").into(), loopback })
     }
 
     /// The canonical text, without a trailing slash.
@@ -89,7 +89,7 @@ impl ClusterEndpoint {
 
     /// Scheme and port stripped: what trust in suffixes is decided on.
     pub fn host(&self) -> &str {
-        let authority = self.text.split_once("://").map_or(self.text.as_str(), |(_, authority)| authority);
+        let authority = self.text.split_once("://").map_or(&*self.text, |(_, authority)| authority);
         split_port(authority).map_or(authority, |(host, _)| host)
     }
 

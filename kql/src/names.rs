@@ -3,7 +3,7 @@
 //! Source of the rule: Kusto's "Entity names" page. An identifier has 1 to 1024 characters of letters, digits, `_`, space, `.` and `-`; names that
 //! start or end with two underscores are reserved. All are case-sensitive except database names, which compare folded here.
 
-use std::{borrow::Cow, cmp::Ordering, fmt, hash, str::FromStr};
+use std::{borrow::Cow, cmp::Ordering, fmt, hash, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -99,7 +99,7 @@ macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone)]
-        pub struct $type(String);
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// Accepts what Kusto accepts.
@@ -109,7 +109,7 @@ macro_rules! name {
             pub fn new(value: impl Into<String>) -> Result<Self, NameError> {
                 let value = value.into();
                 check($what, &value)?;
-                Ok(Self(value))
+                Ok(Self(value.into()))
             }
 
             /// The name as it was given, unquoted.

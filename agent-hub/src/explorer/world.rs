@@ -278,7 +278,7 @@ impl World {
         let beats = beats.filter_map(|(partition, ((beat, counted), zone))| {
             let is_unread = event == Event::SchemaUnread(partition);
             let inventory = if is_unread { Inventory::Unread } else { Inventory::Known(Arc::clone(&self.schema)) };
-            let metadata = zone.iter().map(|zone| ("geo".to_owned(), (*zone).into())).collect();
+            let metadata = Arc::new(zone.iter().map(|zone| ("geo".to_owned(), (*zone).into())).collect());
             let new_beats = mem::take(counted);
             let forgotten = Beat::forgotten(Self::endpoint(partition));
             Some(Beat { received: (*beat)?, new_beats, inventory, metadata, ..forgotten })

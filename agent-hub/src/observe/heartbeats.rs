@@ -21,7 +21,7 @@ use shared::{
     runtime::{RefusalReason, chain},
 };
 
-use super::{ObserveError, asking, decoding, turns::Turns};
+use super::{ObserveError, asking, decoding, turns::Turns, words};
 use crate::{
     fleet::{Beat, Inventory},
     settings::signed,
@@ -49,8 +49,8 @@ struct Remembered {
     inventory: Option<Arc<SchemaInventory>>,
     /// What was read then: later rows may have no schema, or one that is not taken in.
     inventory_hash: Option<String>,
-    metadata: BTreeMap<String, Value>,
-    problems: Vec<String>,
+    metadata: Arc<BTreeMap<String, Value>>,
+    problems: Vec<Arc<str>>,
     /// There was no room for its schema.
     left_out: Option<Full>,
 }
@@ -138,7 +138,7 @@ pub async fn read_heartbeats(
         let request = ReadSchemas { database, source, windows, endpoints: &endpoints }.request();
         // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
         match hub.send(&request).await.map_err(asking(SCHEMAS)) {
-            Ok(answer) => memory.learn(&answer, &rows).map_err(decoding(SCHEMAS))?,
+            Ok(answer) => memory.learn(&answer, &rows, config).map_err(decoding(SCHEMAS))?,
             Err(error) => {
                 failures.push(format!("{} schema(s) could not be read: {}", endpoints.len(), chain(&error)));
                 unread.extend(endpoints);
@@ -153,7 +153,7 @@ pub async fn read_heartbeats(
         let is_unread = unread.contains(&row.key);
         let in_turn = memory.turns.hear(&row.endpoint, &row.hash, row.received, window);
         let mut beat = memory.beat(row);
-        beat.problems.extend(in_turn.map(str::to_owned));
+        beat.problems.extend(in_turn.map(Arc::from));
         match beat.inventory {
             Inventory::Unknown if is_unread => Beat { inventory: Inventory::Unread, ..beat },
             _ => beat,
@@ -337,7 +337,7 @@ impl HeartbeatMemory {
             known.hash.clone_from(&row.hash);
             known.left_out = None;
             known.problems =
-                vec![format!("its schema has {bytes} bytes, more than {MAX_SCHEMA_BYTES}: it is not read")];
+                vec![format!("its schema has {bytes} bytes, more than {MAX_SCHEMA_BYTES}: it is not read").into()];
         }
     }
 
@@ -350,7 +350,7 @@ impl HeartbeatMemory {
     }
 
     /// Takes in the answer of [`ReadSchemas`].
-    fn learn(&mut self, table: &ResultTable, rows: &Newest) -> Result<(), DecodeError> {
+    fn learn(&mut self, table: &ResultTable, rows: &Newest, config: &HubConfig) -> Result<(), DecodeError> {
         for answer in table.rows() {
             let Ok(endpoint) = ClusterEndpoint::parse(answer.string("ClusterEndpoint")?) else { continue };
             // Two spellings of one endpoint: the one whose row counts.
@@ -360,16 +360,14 @@ impl HeartbeatMemory {
             // Not the row's: the partition may have beaten since that was read, with another schema, and later with that one again.
             let hash = answer.string("Hash")?.to_owned();
             let text = answer.string("SchemaText")?;
-            let (inventory, mut problems) = match text {
+            let (inventory, wrong_schema) = match text {
                 "" => (None, Vec::new()),
                 _ => parse_schema(answer.value("SchemaText")?, Limits::default()),
             };
-            let (metadata, wrong) = parse_metadata(&answer.string("MetadataText")?.into());
+            let (metadata, wrong_metadata) = parse_metadata(&answer.string("MetadataText")?.into());
             let before = self.partitions.remove(&endpoint).unwrap_or_default();
-            // What is no list of attributes tells nothing of them.
-            let metadata = if metadata.is_empty() && !wrong.is_empty() { before.metadata } else { metadata };
-            problems.extend(wrong);
-            let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            // First what touches all of the partition: not all may be kept.
+            let mut problems = Vec::new();
             // A cluster without a database is rarer than an agent without rights.
             let says_nothing = inventory.as_ref().is_some_and(|inventory| inventory.0.is_empty());
             let inventory = inventory.filter(|_| !says_nothing);
@@ -394,6 +392,16 @@ impl HeartbeatMemory {
                 problems.push(full.to_string());
                 None
             });
+            // What is no list of attributes tells nothing of them.
+            let metadata = if metadata.is_empty() && !wrong_metadata.is_empty() {
+                before.metadata
+            } else {
+                let (metadata, unshown) = words::attributes(metadata, config);
+                problems.extend(unshown);
+                metadata
+            };
+            problems.extend(wrong_metadata.iter().chain(&wrong_schema).map(ToString::to_string));
+            let problems = words::problems(&problems);
             if let (Some(before), Some(after)) = (&before.inventory, &inventory) {
                 self.changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));
             }

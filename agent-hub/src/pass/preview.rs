@@ -123,7 +123,7 @@ mod tests {
         let partitions: Vec<(&str, i64, Value)> = hosts.map(|host| (host, 0, json!([]))).collect();
         let mut fleet = fleet(&partitions);
         for (endpoint, partition) in &mut fleet {
-            partition.beat.problems = vec!["its clock is wrong".to_owned()];
+            partition.beat.problems = vec!["its clock is wrong".into()];
             if *endpoint != cluster("member") && *endpoint != cluster("other") {
                 (partition.state, partition.reason) = (PartitionState::Untrusted, Some("it is not listed".to_owned()));
             }

@@ -11,7 +11,7 @@ use crate::{
     fleet::{Beat, Inventory},
     hub::{Claim, ExistingFunction},
     membership::Remembered,
-    testing::{applied, cluster, fleet, now},
+    testing::{applied, cluster, fleet, now, set_attribute},
     trust::Trust,
 };
 
@@ -199,7 +199,7 @@ fn an_attribute_has_a_group_for_each_of_its_values() {
     let zoned = |zones: [&str; 3]| {
         let mut fleet = fleet(&["a", "b", "c"].map(|host| (host, 1, logs(&["A"]))));
         for (partition, zone) in fleet.values_mut().zip(zones) {
-            partition.beat.metadata.insert("geo".to_owned(), zone.into());
+            set_attribute(&mut partition.beat, "geo", zone);
         }
         fleet
     };
@@ -220,7 +220,7 @@ fn an_attribute_has_a_group_for_each_of_its_values() {
     // Two attributes with one value are not one group, and no value makes none.
     let both = Settings { group_attributes: vec!["geo".to_owned(), "tenant".to_owned()], ..settings.clone() };
     let mut shared = zoned(["EU", "US", ""]);
-    shared.get_mut(&cluster("c")).unwrap().beat.metadata.insert("tenant".to_owned(), "EU".into());
+    set_attribute(&mut shared.get_mut(&cluster("c")).unwrap().beat, "tenant", "EU");
     let Decision::Apply(split) = decided(&shared, &empty, &both) else { panic!("all beat") };
     assert_eq!(shown(&split), shown(&plan));
     let Change::CreateGroup { members, .. } = &split.changes[1] else { panic!("{split:?}") };

@@ -1,6 +1,6 @@
 //! What an agent tells of itself in the status of its ADXCluster. Bounded: a status lives in etcd and travels to everyone who watches. No I/O.
 
-use std::mem;
+use std::{mem, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -121,8 +121,8 @@ pub struct PartitionStatus {
 const MAX_PARTITION_PROBLEMS: usize = 3;
 
 /// The first problems, and how many there are besides.
-pub fn first_problems(problems: &[String]) -> Vec<String> {
-    let mut first: Vec<String> = problems.iter().take(MAX_PARTITION_PROBLEMS).cloned().collect();
+pub fn first_problems(problems: &[Arc<str>]) -> Vec<String> {
+    let mut first: Vec<String> = problems.iter().take(MAX_PARTITION_PROBLEMS).map(ToString::to_string).collect();
     if problems.len() > MAX_PARTITION_PROBLEMS {
         first.push(format!("and {} more", problems.len() - MAX_PARTITION_PROBLEMS));
     }

@@ -7,6 +7,7 @@ use serde_json::json;
 use shared::kusto::ColumnInfo;
 
 use super::*;
+use crate::testing::hub_config;
 
 const NOW: &str = "2025-05-03T12:00:00Z";
 
@@ -40,8 +41,12 @@ fn shared() -> HeartbeatSource {
 
 /// An answer to [`ReadSchemas`], with the hash that the server gives what it has read.
 fn schemas(endpoint: &str, hash: &str, text: &str) -> ResultTable {
+    schemas_with(endpoint, hash, &json!({"geo": "EU"}), text)
+}
+
+fn schemas_with(endpoint: &str, hash: &str, attributes: &Value, text: &str) -> ResultTable {
     let names = ["ClusterEndpoint", "Hash", "MetadataText", "SchemaText"];
-    table(&names, vec![vec![json!(endpoint), json!(hash), json!(r#"{"geo": "EU"}"#), json!(text)]])
+    table(&names, vec![vec![json!(endpoint), json!(hash), json!(attributes.to_string()), json!(text)]])
 }
 
 #[test]
@@ -154,11 +159,11 @@ fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
     let lacks = |memory: &HeartbeatMemory, hash| memory.lacks(row(hash).values().next().unwrap());
     assert!(lacks(&memory, "1"));
     let known = r#"[{"database": "Logs", "tables": ["A"]}]"#;
-    memory.learn(&schemas(endpoint, "1", known), &row("1")).unwrap();
+    memory.learn(&schemas(endpoint, "1", known), &row("1"), &hub_config("")).unwrap();
     assert_eq!(memory.changed, BTreeSet::new());
     assert!(!lacks(&memory, "1") && lacks(&memory, "2"));
     for (hash, wrong) in [("2", "7"), ("3", ""), ("2", "[]")] {
-        memory.learn(&schemas(endpoint, hash, wrong), &row(hash)).unwrap();
+        memory.learn(&schemas(endpoint, hash, wrong), &row(hash), &hub_config("")).unwrap();
         assert!(!lacks(&memory, hash), "what cannot be read is not fetched again and again");
         let beat = memory.beat(row(hash).into_values().next().unwrap());
         let Inventory::Known(inventory) = beat.inventory else { panic!("the last readable schema counts") };
@@ -172,7 +177,7 @@ fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
         );
     }
     let changed = r#"[{"database": "Logs", "tables": ["A", "B"]}]"#;
-    memory.learn(&schemas(endpoint, "4", changed), &row("4")).unwrap();
+    memory.learn(&schemas(endpoint, "4", changed), &row("4"), &hub_config("")).unwrap();
     assert_eq!(memory.changed.len(), 1, "the hub must forget the old columns of Logs");
     // One for which there was no room is fetched when there is.
     assert!(!lacks(&memory, "4"));
@@ -194,10 +199,10 @@ fn a_schema_that_comes_and_goes_between_the_two_queries_is_not_kept_for_the_one_
         (inventory.to_json(), beat.hash)
     };
     // The beat was A's when the heartbeats were read, B's when the schemas were, and is A's again ever after.
-    memory.learn(&schemas(ENDPOINT, "b", &schema("B").to_string()), &row()).unwrap();
+    memory.learn(&schemas(ENDPOINT, "b", &schema("B").to_string()), &row(), &hub_config("")).unwrap();
     assert_eq!(beat(&memory), (schema("B"), Some("b".to_owned())), "what is told of the schema is the schema's");
     assert_eq!(memory.wanted(&row(), |_| true), [BTreeSet::from([ENDPOINT.to_owned()])]);
-    memory.learn(&schemas(ENDPOINT, "a", &schema("A").to_string()), &row()).unwrap();
+    memory.learn(&schemas(ENDPOINT, "a", &schema("A").to_string()), &row(), &hub_config("")).unwrap();
     assert_eq!(beat(&memory), (schema("A"), Some("a".to_owned())));
     assert_eq!(memory.wanted(&row(), |_| true), []);
 }
@@ -207,7 +212,9 @@ fn a_schema_beyond_all_reason_is_not_fetched_and_what_was_known_stays() {
     let endpoint = "https://eu.kusto.windows.net";
     let mut memory = HeartbeatMemory::default();
     let row = |hash, bytes| rows(&[(endpoint, 1, hash, bytes)]);
-    memory.learn(&schemas(endpoint, "1", r#"[{"database": "Logs", "tables": ["A"]}]"#), &row("1", 9)).unwrap();
+    memory
+        .learn(&schemas(endpoint, "1", r#"[{"database": "Logs", "tables": ["A"]}]"#), &row("1", 9), &hub_config(""))
+        .unwrap();
     let just = BTreeSet::from([endpoint.to_owned()]);
     assert_eq!(memory.wanted(&row("2", MAX_SCHEMA_BYTES), |_| true), [just]);
     assert_eq!(memory.wanted(&row("2", MAX_SCHEMA_BYTES), |_| false), [], "a stranger's is not wanted at all");
@@ -221,15 +228,38 @@ fn a_schema_beyond_all_reason_is_not_fetched_and_what_was_known_stays() {
 }
 
 #[test]
+fn a_partitions_words_take_little_memory_and_what_touches_all_of_it_comes_first() {
+    let endpoint = "https://eu.kusto.windows.net";
+    let attributes = (1..64).map(|number| (format!("made-up-{number}"), json!("x".repeat(200))));
+    let attributes = Value::from_iter(attributes.chain([("geo".to_owned(), json!("EU"))]));
+    let databases: Vec<_> =
+        (0..60).map(|number| json!({"database": format!("{number}/{}", "x".repeat(200))})).collect();
+    let mut memory = HeartbeatMemory::default();
+    let row = rows(&[(endpoint, 1, "1", 9)]);
+    let answer = schemas_with(endpoint, "1", &attributes, &json!(databases).to_string());
+    memory.learn(&answer, &row, &hub_config("entityGroups: [{by: geo}], ")).unwrap();
+    let beat = memory.beat(row.into_values().next().unwrap());
+    assert_eq!(beat.metadata["geo"], "EU");
+    let starts =
+        ["its heartbeat lists no database that can be used", "PartitionMetadata: 56 of its attributes", "Schema"];
+    for (problem, start) in beat.problems.iter().zip(starts) {
+        assert!(problem.starts_with(start), "{:?}", beat.problems);
+    }
+    let attributes = beat.metadata.iter().map(|(name, value)| name.len() + value.to_string().len());
+    let bytes: usize = beat.problems.iter().map(|problem| problem.len()).chain(attributes).sum();
+    assert!(bytes < 4_500, "{bytes}");
+}
+
+#[test]
 fn of_what_is_read_only_so_much_counts() {
     let endpoint = "https://eu.kusto.windows.net";
     let read = |schema: Value| {
         let mut memory = HeartbeatMemory::default();
         let row = rows(&[(endpoint, 1, "1", 9)]);
-        memory.learn(&schemas(endpoint, "1", &schema.to_string()), &row).unwrap();
+        memory.learn(&schemas(endpoint, "1", &schema.to_string()), &row, &hub_config("")).unwrap();
         let beat = memory.beat(row.into_values().next().unwrap());
         let Inventory::Known(inventory) = beat.inventory else { panic!("it is a schema") };
-        (inventory, beat.problems)
+        (inventory, beat.problems.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     let names = |count: usize| (0..count).map(|number| format!("N{number}")).collect::<Vec<_>>();
     let tables = |count: usize| {

@@ -15,7 +15,7 @@ fn in_zones(partitions: &[(&str, i64)]) -> Fleet {
     let mut fleet = fleet(&partitions.iter().map(|(host, age)| (*host, *age, logs(&["A"]))).collect::<Vec<_>>());
     for (endpoint, partition) in &mut fleet {
         let zone = &endpoint.host()[..2];
-        partition.beat.metadata.insert("geo".to_owned(), zone.into());
+        set_attribute(&mut partition.beat, "geo", zone);
         partition.zone = Some(zone.to_owned());
     }
     fleet
@@ -307,7 +307,7 @@ fn a_zone_is_held_also_while_its_attributes_cannot_be_read_and_when_its_rows_are
         let beats = fleet.into_values().map(|partition| partition.beat);
         let beats = beats.filter(move |beat| are_there || beat.endpoint.host() > "us").map(move |mut beat| {
             if !is_read {
-                beat = Beat { inventory: Inventory::Unknown, metadata: BTreeMap::new(), ..beat };
+                beat = Beat { inventory: Inventory::Unknown, metadata: Arc::default(), ..beat };
             }
             beat
         });
@@ -329,7 +329,7 @@ fn a_zone_is_held_also_while_its_attributes_cannot_be_read_and_when_its_rows_are
         "restarted, with a reading that lacks schemas"
     );
     let mut wordless = beats(true, true);
-    wordless.iter_mut().for_each(|beat| beat.metadata.clear());
+    wordless.iter_mut().for_each(|beat| beat.metadata = Arc::default());
     assert_eq!(judged(&known, wordless).1, std::slice::from_ref(&zone), "attributes that nobody can read");
     assert_eq!(judged(&known, beats(true, false)).1, [zone], "heartbeatRetention is over");
 }

@@ -46,7 +46,7 @@ fn a_database_comes_before_the_value_of_an_attribute_that_gives_its_groups_name(
     let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
     let mut fleet = fleet(&[("eu", 1, logs(&[])), ("us", 1, json!([{"database": "Logs_Partitions_X", "tables": []}]))]);
     let beat = &mut fleet.get_mut(&cluster("eu")).unwrap().beat;
-    beat.metadata.insert("geo".to_owned(), "X_Partitions".into());
+    set_attribute(beat, "geo", "X_Partitions");
     let Decision::Apply(plan) = decided(&fleet, &hub(&["Other"]), &settings) else { panic!("both beat") };
     let members: BTreeMap<_, _> = plan
         .changes
@@ -78,7 +78,7 @@ fn of_groups_that_are_not_made_those_of_most_partitions_are_told_first() {
     Arc::make_mut(inventory).0.insert(database("Logs_Partitions_X"), Arc::default());
     for host in ["eu", "us"] {
         let beat = &mut fleet.get_mut(&cluster(host)).unwrap().beat;
-        beat.metadata.insert("geo".to_owned(), "X_Partitions".into());
+        set_attribute(beat, "geo", "X_Partitions");
     }
     let Decision::Apply(plan) = decided(&fleet, &hub(&["Other"]), &settings) else { panic!("all beat") };
     let of_groups: Vec<_> = plan.problems.iter().filter(|problem| !problem.contains("the hub has none")).collect();
@@ -182,7 +182,7 @@ fn attributes_that_partitions_make_up_take_no_groups_from_those_that_several_hav
         let mut fleet = fleet(&partitions.iter().map(|(host, _)| (*host, 1, logs(&[]))).collect::<Vec<_>>());
         for (host, zone) in partitions {
             let beat = &mut fleet.get_mut(&cluster(host)).unwrap().beat;
-            beat.metadata.insert("geo".to_owned(), (*zone).into());
+            set_attribute(beat, "geo", *zone);
         }
         fleet
     };
@@ -227,7 +227,7 @@ fn a_value_of_two_attributes_names_the_groups_of_those_who_have_them_and_else_of
         let mut fleet = fleet(&partitions.iter().map(|(host, _)| (*host, 1, logs(&[]))).collect::<Vec<_>>());
         for (host, attribute) in partitions {
             let beat = &mut fleet.get_mut(&cluster(host)).unwrap().beat;
-            beat.metadata.insert((*attribute).to_owned(), "prod".into());
+            set_attribute(beat, attribute, "prod");
         }
         fleet
     };
@@ -260,7 +260,7 @@ fn a_value_of_two_attributes_names_the_groups_of_those_who_have_them_and_else_of
         let mut fleet = with(&crowd[..2]);
         fleet.extend(super::fleet(&[("s", 1, many.clone())]));
         let beat = &mut fleet.get_mut(&cluster("s")).unwrap().beat;
-        beat.metadata.extend(attributes.iter().map(|attribute| ((*attribute).to_owned(), "prod".into())));
+        attributes.iter().for_each(|attribute| set_attribute(beat, attribute, "prod"));
         fleet
     };
     let joined = after(&stranger(&["geo", "tenant"]), &hub, of_tenant);
@@ -325,7 +325,7 @@ fn what_two_partitions_make_up_together_leaves_room_for_groups_of_the_hubs_own_d
     assert!((20_000..28_000).contains(&made), "{made} changes, of forty thousand that are announced");
     let hub = applied(empty, &plan);
     for host in ["eu", "us"] {
-        fleet.get_mut(&cluster(host)).unwrap().beat.metadata.insert("geo".to_owned(), "north".into());
+        set_attribute(&mut fleet.get_mut(&cluster(host)).unwrap().beat, "geo", "north");
     }
     let north = ["Logs", "Metrics"].map(|place| format!("create entity group Logs_Partitions_north in {place}"));
     assert_eq!(shown(&planned(&fleet, &hub)), north);
@@ -342,7 +342,7 @@ fn more_databases_than_can_be_looked_at_are_left_out_and_those_of_most_partition
     };
     let empty = hub(&["Logs"]);
     let mut zoned = fleet(&[("solo", 1, databases(&["Alone"]))]);
-    zoned.get_mut(&cluster("solo")).unwrap().beat.metadata.insert("geo".to_owned(), "north".into());
+    set_attribute(&mut zoned.get_mut(&cluster("solo")).unwrap().beat, "geo", "north");
     let hub = applied(empty.clone(), &planned(&zoned, &empty));
     // Before all others in any order of names.
     let hosts: Vec<String> = (0..40).map(|host| format!("h{host}")).collect();
@@ -351,8 +351,8 @@ fn more_databases_than_can_be_looked_at_are_left_out_and_those_of_most_partition
     let crowd: Vec<_> = hosts.iter().map(|host| (host.as_str(), 1, made_up(host))).collect();
     let mut crowd = fleet(&[known(&["Logs", "New"]).as_slice(), &crowd].concat());
     for (host, partition) in hosts.iter().zip(crowd.values_mut()) {
-        partition.beat.metadata.insert("geo".to_owned(), host.clone().into());
-        partition.beat.metadata.insert("tenant".to_owned(), format!("t-{host}").into());
+        set_attribute(&mut partition.beat, "geo", host.clone());
+        set_attribute(&mut partition.beat, "tenant", format!("t-{host}"));
     }
     crowd.extend(zoned);
     let plan = planned(&crowd, &hub);
@@ -375,7 +375,7 @@ fn what_no_group_can_be_named_after_is_told_of_its_partition_and_its_database_ha
     let mut fleet = fleet(&[("eu", 1, logs(&[])), ("us", 1, logs(&[]))]);
     for (host, value) in [("eu", "it's"), ("us", "US")] {
         let beat = &mut fleet.get_mut(&cluster(host)).unwrap().beat;
-        beat.metadata.insert("geo".to_owned(), value.into());
+        set_attribute(beat, "geo", value);
     }
     let refused = |host| desired::refused_values(&fleet[&cluster(host)].beat, &settings);
     assert_eq!(
