@@ -1,4 +1,4 @@
-//! All short histories of a small fleet, and random long ones of fleets of all kinds and many settings (those of beats in a row, of returns, and of percents and numbers that leave or fall silent), over the real step and plan functions: what must never happen, and what must happen
+//! All short histories of a small fleet, and random long ones of fleets of all kinds and with all settings of membership, over the real step and plan functions: what must never happen, and what must happen
 //! at last. A history is beats that come or do not, readings that fail, agents that crash between two passes and in one, leaders that change, a clock that is set back, and a person's word
 //! about partitions and plans, each followed by a pass.
 
@@ -15,7 +15,11 @@ use world::{Event, INTERVAL, MOST_PARTITIONS, World};
 
 /// An interval of ten minutes, and a time to live of three.
 fn settings(fields: &str) -> Settings {
-    Settings { status: None, ..Settings::from(&hub_config(&format!("heartbeatTTL: 30m, {fields}"))) }
+    settings_of(&format!("heartbeatTTL: 30m, {fields}"))
+}
+
+fn settings_of(fields: &str) -> Settings {
+    Settings { status: None, ..Settings::from(&hub_config(fields)) }
 }
 
 const CORE: [Event; 8] = [
@@ -255,15 +259,19 @@ fn histories() -> impl Strategy<Value = (Vec<Option<&'static str>>, Vec<Event>)>
     with_history.prop_map(|(zones, beginning, history)| (zones, [beginning, history].concat()))
 }
 
-/// The fields of a hub's document that say when partitions join, are kept and leave.
+/// The fields of a hub's document that say when partitions join, are kept and leave. A partition must be suspect for an interval before it expires.
 fn memberships() -> impl Strategy<Value = String> {
     let beats = (1..=3_u8, 1..=3_u8, 2..=4_u8);
-    let guards = (1..=100_u8, 1..=100_u8, 1..=5_u8);
-    (beats, guards).prop_map(|((join, back, returns), (removal, mass, partitions))| {
-        format!(
-            "membership: {{joinAfterBeats: {join}, returnAfterBeats: {back}, flappingReturns: {returns}, removalPercent: {removal}, massExpiryPercent: {mass}, massExpiryPartitions: {partitions}}}, "
-        )
-    })
+    let guards = (1..=100_u8, 1..=100_u8, 1..=5_u8, option::of(1..=18_u8));
+    let silences = (3..=8_u8).prop_flat_map(|to_live| (Just(to_live), 1..=to_live - 2, 2..=36_u8));
+    (beats, guards, silences).prop_map(
+        |((join, back, returns), (removal, mass, partitions, limit), (to_live, suspect, window))| {
+            let limit = limit.map(|limit| format!(", guardTimeLimit: {limit}0m")).unwrap_or_default();
+            format!(
+                "heartbeatTTL: {to_live}0m, membership: {{joinAfterBeats: {join}, returnAfterBeats: {back}, suspectAfterMissedBeats: {suspect}, flappingReturns: {returns}, flappingWindow: {window}0m, removalPercent: {removal}, massExpiryPercent: {mass}, massExpiryPartitions: {partitions}{limit}}}, "
+            )
+        },
+    )
 }
 
 proptest! {
@@ -274,7 +282,7 @@ proptest! {
         (zones, history) in histories(),
         membership in memberships(),
     ) {
-        let settings = settings(&membership);
+        let settings = settings_of(&membership);
         let mut world = World::new(&zones);
         for event in history {
             let before = world.clone();

@@ -69,8 +69,8 @@ struct HubAgent {
     seen_at: Option<Timestamp>,
     /// Whether this process has looked since, and seen nothing.
     is_blind: bool,
-    /// When the recorded guards were read, by the hub server's clock; none where they are to be read again.
-    guards_read_at: Option<Timestamp>,
+    /// When that was read, by the hub server's clock; none where it is to be read again.
+    recorded_read_at: Option<Timestamp>,
     /// When a pass that saw nothing recorded them last, by this machine's clock.
     guards_recorded_at: Option<Timestamp>,
     canaries: Canaries,
@@ -144,7 +144,7 @@ impl HubAgent {
         let report = Report::new(world.clone(), &config);
         let (settings, trust) = (Settings::from(&config), settings::trust(&config));
         let (setup, memory, objects, membership, recorded) = Default::default();
-        let (seen_at, is_blind, guards_read_at, guards_recorded_at) = Default::default();
+        let (seen_at, is_blind, recorded_read_at, guards_recorded_at) = Default::default();
         let (canaries, put, rewritten, columns, left) = Default::default();
         Ok(Self {
             hub,
@@ -158,7 +158,7 @@ impl HubAgent {
             recorded,
             seen_at,
             is_blind,
-            guards_read_at,
+            recorded_read_at,
             guards_recorded_at,
             canaries,
             put,
@@ -289,8 +289,8 @@ impl HubAgent {
         let mut reading = reading.map_err(Blind::Incomplete)?;
         self.columns.read(reading.changed, reading.first);
         let hub = hub.map_err(Blind::Failed)?;
-        let unread_guards = self.recall(reading.now, missing.memory).await.map_err(Blind::Failed)?;
-        reading.failures.extend(unread_guards);
+        let unrecalled = self.recall(reading.now, missing.memory).await.map_err(Blind::Failed)?;
+        reading.failures.extend(unrecalled);
         self.ask_new_partitions(&reading.beats, &hub, reading.now).await;
         let (beats, left_out) = without_crowd(reading.beats, &members, &self.trust);
         if left_out > 0 {
@@ -337,7 +337,7 @@ impl HubAgent {
             self.membership.lose_sight();
         }
         if self.has_kept_looking(now) {
-            return Ok(self.recall_guards(now, memory).await);
+            return Ok(self.recall_again(now, memory).await);
         }
         let recorded = match memory {
             Memory::Kept => read_members(&self.hub, &self.config).await?,
@@ -351,15 +351,15 @@ impl HubAgent {
             self.membership.lose_sight();
         }
         self.recorded = recorded;
-        self.guards_read_at = Some(now);
+        self.recorded_read_at = Some(now);
         Ok(None)
     }
 
-    /// Another agent may have recorded a guard: one that runs once, or an old leader. Whoever sees ends it, and asks as seldom as for the set-up, and after a pass that saw nothing. Nothing
-    /// is decided by it: where it cannot be read, the next pass asks again.
-    async fn recall_guards(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
+    /// Another agent may have written into the table: one that runs once, or an old leader. Whoever sees ends what guards that recorded, and writes anew what it says otherwise of partitions, or the
+    /// next process would go by that. Asks as seldom as for the set-up, and after a pass that saw nothing. Nothing is decided by it: where it cannot be read, the next pass asks again.
+    async fn recall_again(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
         let is_fresh = |at: Timestamp| now.duration_since(at).unsigned_abs() < LOOK_AGAIN_AFTER;
-        if memory != Memory::Kept || self.guards_read_at.is_some_and(is_fresh) {
+        if memory != Memory::Kept || self.recorded_read_at.is_some_and(is_fresh) {
             return None;
         }
         let recorded = match read_members(&self.hub, &self.config).await {
@@ -367,12 +367,11 @@ impl HubAgent {
             Err(error) => {
                 // Its table may have gone.
                 self.setup.doubt();
-                return Some(format!("failed to read which guards are recorded: {}", chain(&error)));
+                return Some(format!("failed to read again what is recorded of the membership: {}", chain(&error)));
             }
         };
         self.membership.take_in_guards(&recorded);
-        self.recorded.guards = recorded.guards;
-        self.guards_read_at = Some(now);
+        (self.recorded, self.recorded_read_at) = (recorded, Some(now));
         None
     }
 
@@ -547,7 +546,7 @@ impl HubAgent {
 
     fn lose_sight(&mut self) {
         self.membership.lose_sight();
-        (self.is_blind, self.guards_read_at) = (true, None);
+        (self.is_blind, self.recorded_read_at) = (true, None);
     }
 
     fn failed(&mut self, now: Timestamp, error: &(dyn std::error::Error + 'static)) -> PassOutcome {

@@ -5,7 +5,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    mem,
+    iter, mem,
     sync::{Arc, LazyLock},
 };
 
@@ -21,9 +21,10 @@ use crate::{
     fleet::{Beat, Inventory},
     guards::{HoldReason, leaving},
     hub::{Hub, HubDatabase},
-    membership::{Darkness, Membership, Scope, Thresholds},
+    membership::{Darkness, MemberRecord, Membership, Scope, Thresholds},
     plan::{Decision, Plan, plan},
     settings::Settings,
+    setup::LOOK_AGAIN_AFTER,
     testing::{applied, cluster},
     trust::{Admission, Trust},
 };
@@ -97,6 +98,16 @@ pub(super) struct Passed {
 /// A plan that was shown: its hash, and who leaves by it, with the last beat before their silence.
 pub(super) type Shown = (String, BTreeSet<(ClusterEndpoint, Option<Timestamp>)>);
 
+/// An agent's process.
+#[derive(Debug, Clone)]
+pub(super) struct Agent {
+    pub(super) membership: Membership,
+    /// What it takes for recorded: another may have written meanwhile.
+    recorded: Membership,
+    /// When it has read that; none where it is to be read again.
+    read_at: Option<Timestamp>,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct World {
     pub(super) now: Timestamp,
@@ -107,8 +118,11 @@ pub(super) struct World {
     schema: Arc<SchemaInventory>,
     pub(super) zones: Vec<Option<&'static str>>,
     pub(super) trust: Trust,
-    /// The agents' memories; the first leads.
-    pub(super) agents: [Option<Membership>; 2],
+    /// Since when each is on no list, while there is one.
+    pub(super) unlisted_since: Vec<Option<Timestamp>>,
+    /// The first leads.
+    pub(super) agents: [Option<Agent>; 2],
+    /// What the table says.
     pub(super) recorded: Membership,
     /// Since when every pass has seen everything.
     pub(super) sight_since: Option<Timestamp>,
@@ -137,6 +151,7 @@ impl World {
             schema: Arc::new(schema),
             zones: zones.to_vec(),
             trust: Trust::default(),
+            unlisted_since: vec![None; zones.len()],
             agents: [None, None],
             recorded: Membership::default(),
             sight_since: None,
@@ -164,6 +179,20 @@ impl World {
         static ENDPOINTS: LazyLock<[ClusterEndpoint; MOST_PARTITIONS]> =
             LazyLock::new(|| array::from_fn(|partition| cluster(&format!("p{partition}"))));
         ENDPOINTS[partition].clone()
+    }
+
+    /// Whether the table says what the agent that leads takes for recorded.
+    pub(super) fn is_led_by_what_is_recorded(&self) -> bool {
+        self.agents[0].as_ref().is_none_or(|agent| self.is_right(agent))
+    }
+
+    fn is_right(&self, agent: &Agent) -> bool {
+        agent.recorded.changed_since(&self.recorded).is_empty()
+    }
+
+    /// What the agent that leads knows.
+    pub(super) fn leader(&self) -> Option<&Membership> {
+        self.agents[0].as_ref().map(|agent| &agent.membership)
     }
 
     pub(super) fn age(&self, partition: usize) -> Option<SignedDuration> {
@@ -216,7 +245,7 @@ impl World {
                 self.agents.swap(0, 1);
                 let passed = self.pass(settings, event);
                 self.agents.swap(0, 1);
-                // What it recorded may be older than what was.
+                // What it recorded may be older than what was, until the one that leads looks.
                 self.held_at.clear();
                 (self.blind_at, self.has_unrecorded_gap) = (None, true);
                 return passed;
@@ -257,13 +286,16 @@ impl World {
     fn blind(&mut self, is_recorded: bool) -> Passed {
         self.sight_since = None;
         let held = HoldReason::IncompleteRead { why: String::new() };
-        let agent = self.agents[0].get_or_insert_with(|| self.recorded.clone());
-        agent.lose_sight();
-        agent.note_guard(held.label(), held.to_string(), self.now);
+        let mut agent = self.agents[0].take().unwrap_or_else(|| self.start());
+        agent.membership.lose_sight();
+        agent.read_at = None;
+        agent.membership.note_guard(held.label(), held.to_string(), self.now);
         if is_recorded {
-            self.written += agent.guards_changed_since(&self.recorded).count();
-            self.recorded.guards.clone_from(&agent.guards);
+            let changed = agent.membership.guards_changed_since(&agent.recorded).collect();
+            self.write(&agent.membership, changed);
+            agent.recorded.guards.clone_from(&agent.membership.guards);
         }
+        self.agents[0] = Some(agent);
         // Perhaps of an earlier one.
         if self.recorded.is_blind() {
             (self.blind_at, self.has_unrecorded_gap) = (Some(self.now), false);
@@ -288,19 +320,23 @@ impl World {
 
     pub(super) fn pass(&mut self, settings: &Settings, event: Event) -> Passed {
         self.sight_since.get_or_insert(self.now);
+        for partition in 0..self.beats.len() {
+            let is_unlisted = matches!(self.trust.admission(&Self::endpoint(partition)), Admission::Refused(_));
+            let since = self.unlisted_since[partition].unwrap_or(self.now);
+            self.unlisted_since[partition] = is_unlisted.then_some(since);
+        }
         let beats = self.seen(event);
         let settings = match &self.acknowledged {
             Some((hash, _)) => Cow::Owned(Settings { acknowledged_plan: Some(hash.clone()), ..settings.clone() }),
             None => Cow::Borrowed(settings),
         };
         let time_to_live = settings.thresholds.time_to_live;
-        let before = self.agents[0].take().unwrap_or_else(|| {
-            let mut recalled = self.recorded.clone();
-            if recalled.is_blind() {
-                recalled.lose_sight();
-            }
-            recalled
-        });
+        let Agent { membership, mut recorded, mut read_at } = self.agents[0].take().unwrap_or_else(|| self.start());
+        let mut before = membership;
+        if read_at.is_none_or(|at| self.now.duration_since(at).unsigned_abs() >= LOOK_AGAIN_AFTER) {
+            before.take_in_guards(&self.recorded);
+            (recorded, read_at) = (self.recorded.clone(), Some(self.now));
+        }
         let (mut membership, fleet) = before.step(beats, &self.hub, &self.trust, self.now, &settings.thresholds, "geo");
         let decision = plan(&fleet, &self.hub, &membership, self.now, &settings);
         let (held, released) = match &decision {
@@ -317,11 +353,15 @@ impl World {
         let guards = held.iter().map(|reason| (reason.label(), reason.to_string())).collect();
         membership.note_guards(&guards, self.now);
         if event != Event::RecordFails {
-            self.written += membership.changed_since(&self.recorded).len();
-            self.held_at.extend(scopes.into_iter().map(|scope| (scope, self.now)));
-            self.recorded.written(&membership);
-            self.recorded = Self::read_back(&self.recorded, &settings.thresholds);
-            self.has_unrecorded_gap = false;
+            self.write(&membership, membership.changed_since(&recorded));
+            recorded.written(&membership);
+            self.recorded = Self::read_back(&self.recorded, &settings.thresholds, self.now);
+            // Where it says what an old leader knew, it tells of neither.
+            let is_right = membership.changed_since(&self.recorded).is_empty();
+            if is_right {
+                self.held_at.extend(scopes.into_iter().map(|scope| (scope, self.now)));
+            }
+            self.has_unrecorded_gap &= !is_right;
         }
         let mut passed = Passed { held, ..Passed::default() };
         if let (Decision::Apply(mut plan), true) = (decision, event != Event::CrashAfterRecord) {
@@ -334,14 +374,51 @@ impl World {
             self.hub = applied(mem::take(&mut self.hub), &plan);
         }
         let crashes = matches!(event, Event::CrashAfterRecord | Event::CrashInApply);
-        self.agents[0] = (!crashes).then_some(membership);
+        self.agents[0] = (!crashes).then_some(Agent { membership, recorded, read_at });
         passed
     }
 
-    /// What an agent that starts makes of what was written, in which it is not how many beats a partition needs.
-    fn read_back(membership: &Membership, thresholds: &Thresholds) -> Membership {
-        let Thresholds { join_after, return_after, .. } = *thresholds;
+    /// A process that knows what is recorded.
+    fn start(&self) -> Agent {
+        let mut membership = self.recorded.clone();
+        if membership.is_blind() {
+            membership.lose_sight();
+        }
+        Agent { membership, recorded: self.recorded.clone(), read_at: Some(self.now) }
+    }
+
+    /// Writes these records of a membership into the table, which keeps what else it says.
+    fn write(&mut self, membership: &Membership, records: Vec<MemberRecord>) {
+        self.written += records.len();
+        for record in records {
+            match record.kind {
+                "Partition" => {
+                    let endpoint = ClusterEndpoint::parse(&record.name).unwrap();
+                    let known = membership.partitions[&endpoint].clone();
+                    self.recorded.partitions.insert(endpoint, known);
+                }
+                "Darkness" => {
+                    let scope = Scope::from_name(&record.name);
+                    let darkness = membership.darkness[&scope];
+                    self.recorded.darkness.insert(scope, darkness);
+                }
+                "Guard" => {
+                    let guards = membership.guards.iter().filter(|(label, _)| label.as_str() == record.name);
+                    self.recorded.guards.extend(guards.map(|(label, guard)| (*label, guard.clone())));
+                }
+                _ => self.recorded.missing.clone_from(&membership.missing),
+            }
+        }
+    }
+
+    /// What an agent that starts makes of what was written, in which it is not how many beats a partition needs. A darkness that is over for longer than a time to live says nothing any more.
+    fn read_back(membership: &Membership, thresholds: &Thresholds, now: Timestamp) -> Membership {
+        let Thresholds { join_after, return_after, time_to_live, .. } = *thresholds;
         let mut recorded = Membership { watching_since: None, ..membership.clone() };
+        recorded.darkness.retain(|_, darkness| match darkness {
+            Darkness::Dark { .. } => true,
+            Darkness::Over { at } => now.duration_since(*at) <= time_to_live,
+        });
         for remembered in recorded.partitions.values_mut() {
             let is_joining = remembered.state == PartitionState::Joining;
             remembered.needs = if is_joining { join_after.max(return_after) } else { join_after };
@@ -362,7 +439,11 @@ impl World {
     }
 
     fn memories(&self) -> impl Iterator<Item = &Membership> {
-        self.agents.iter().flatten().chain([&self.recorded])
+        let of_agents =
+            self.agents.iter().flatten().flat_map(|agent| {
+                iter::once(&agent.membership).chain((!self.is_right(agent)).then_some(&agent.recorded))
+            });
+        of_agents.chain([&self.recorded])
     }
 
     /// Each partition in a text, the same for two that are alike.
@@ -427,9 +508,13 @@ impl World {
         });
         let objects: Vec<_> = objects.collect();
         let plans = [&self.shown, &self.acknowledged].map(Option::is_some);
-        let stands_by = self.agents[1].is_some();
+        // When it looks again makes no difference to who is right.
+        let read = self.agents.each_ref().map(|agent| {
+            let agent = agent.as_ref()?;
+            Some(agent.read_at.filter(|_| !self.is_right(agent)).map(age))
+        });
         let mut hasher = DefaultHasher::new();
-        format!("{partitions:?} {memories:?} {sight:?} {held:?} {objects:?} {plans:?} {stands_by}").hash(&mut hasher);
+        format!("{partitions:?} {memories:?} {sight:?} {held:?} {objects:?} {plans:?} {read:?}").hash(&mut hasher);
         hasher.finish()
     }
 }

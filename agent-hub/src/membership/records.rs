@@ -15,8 +15,8 @@ const MOST_NAMES: usize = 10_000;
 /// A line of the table that remembers the membership.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberRecord {
-    kind: &'static str,
-    name: String,
+    pub(crate) kind: &'static str,
+    pub(crate) name: String,
     state: String,
     since: Timestamp,
     silent_since: Option<Timestamp>,

@@ -153,7 +153,7 @@ async fn a_pass_whose_set_up_fails_has_seen_nothing_and_no_silence_that_overlaps
 #[tokio::test]
 async fn a_guard_that_another_agent_has_recorded_is_ended_by_the_one_that_sees_within_an_hour() {
     let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
-    (agent.seen_at, agent.guards_read_at) = (Some(now()), Some(now()));
+    (agent.seen_at, agent.recorded_read_at) = (Some(now()), Some(now()));
     let answer = remembered(&[("Guard", "incomplete_read", "active", now(), None)]);
     let answers = move |text: &str| if text.contains(".ingest ") { ingested(false) } else { answer.clone() };
     let sent;
@@ -177,18 +177,51 @@ async fn a_guard_that_another_agent_has_recorded_is_ended_by_the_one_that_sees_w
 }
 
 #[tokio::test]
-async fn guards_that_cannot_be_read_again_are_told_and_asked_for_by_the_next_pass_and_blind_nobody() {
+async fn what_an_old_leader_recorded_of_a_partition_is_recorded_anew_within_an_hour_and_nothing_else_is() {
+    let (hub, mins) = (federated(now()).await, SignedDuration::from_mins);
+    let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
+    decide(&mut agent, &hub, beats(now(), now()), now()).await;
+    (agent.recorded, agent.recorded_read_at) = (agent.membership.clone(), Some(now()));
+    let rows: Vec<_> =
+        agent.membership.partitions.iter().map(|(name, known)| (name.to_string(), known.since)).collect();
+    let stale = cluster("eu").to_string();
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|(name, since)| match *name == stale {
+            true => ("Partition", &**name, "suspect", *since, Some(*since)),
+            false => ("Partition", &**name, "live", *since, None),
+        })
+        .collect();
+    let answer = remembered(&rows);
+    let answers = move |text: &str| if text.contains(".ingest ") { ingested(false) } else { answer.clone() };
+    let sent;
+    (agent.hub, sent) = answering_hub(answers).await;
+    for (minutes, written) in [(59, 0), (60, 1), (61, 1)] {
+        let at = now() + mins(minutes);
+        agent.seen_at = Some(at);
+        assert_eq!(agent.recall(at, Memory::Kept).await.unwrap(), None);
+        assert_eq!(agent.record(at, Memory::Kept).await, None);
+        let sent = sent.lock().unwrap();
+        let records: Vec<&str> =
+            sent.iter().flat_map(|text| text.lines()).filter(|line| line.contains(",Partition,")).collect();
+        assert_eq!(records.len(), written, "after {minutes} min: {records:?}");
+        assert!(records.iter().all(|record| record.contains(&format!("\"{stale}\",live,"))), "{records:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_again_is_told_and_asked_for_by_the_next_pass_and_blind_nobody() {
     let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
     agent.seen_at = Some(now());
     (agent.hub, _) = answering_hub(|_| json!({"is_down": true})).await;
     for _ in 0..2 {
         let told = agent.recall(now(), Memory::Kept).await.unwrap().unwrap();
-        assert!(told.starts_with("failed to read which guards are recorded: "), "{told}");
-        assert_eq!(agent.guards_read_at, None);
+        assert!(told.starts_with("failed to read again what is recorded of the membership: "), "{told}");
+        assert_eq!(agent.recorded_read_at, None);
     }
     (agent.hub, _) = answering_hub(|_| remembered(&[])).await;
     assert_eq!(agent.recall(now(), Memory::Kept).await.unwrap(), None);
-    assert_eq!(agent.guards_read_at, Some(now()));
+    assert_eq!(agent.recorded_read_at, Some(now()));
 }
 
 #[tokio::test]
