@@ -141,13 +141,15 @@ impl ExistingGroup {
 }
 
 impl Hub {
-    /// How a database is spelled in our names: as the hub spells it, else as a group of ours (its name less the suffix) already does. A partition that
-    /// joins with another spelling renames nothing.
+    /// How a database is spelled in our names: as the hub spells it, else as a group of ours (its name up to the suffix) already does, before others that of all its partitions. A partition
+    /// that joins with another spelling renames nothing.
     pub fn spellings(&self, suffix: &str) -> BTreeMap<DatabaseName, DatabaseName> {
-        let groups = self.claims.keys().filter_map(|(_, group)| group.as_str().strip_suffix(suffix));
-        let groups = groups.filter_map(|spelling| DatabaseName::new(spelling).ok());
+        let groups = || self.claims.keys().map(|(_, group)| group.as_str());
+        let whole = groups().filter_map(|group| group.strip_suffix(suffix));
+        let by_value = groups().flat_map(|group| group.match_indices(suffix).map(|(end, _)| &group[..end]));
+        let of_groups = whole.chain(by_value).filter_map(|spelling| DatabaseName::new(spelling).ok());
         let mut spellings = BTreeMap::new();
-        for spelling in self.databases.keys().cloned().chain(groups) {
+        for spelling in self.databases.keys().cloned().chain(of_groups) {
             spellings.entry(spelling.clone()).or_insert(spelling);
         }
         spellings

@@ -305,6 +305,29 @@ fn where_the_record_of_groups_is_long_no_new_one_of_a_single_partition_is_made()
 }
 
 #[test]
+fn a_partition_with_another_spelling_renames_no_group_of_a_value_where_that_of_all_is_left_out() {
+    let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
+    let planned = |fleet: &Fleet, hub: &Hub| match decided(fleet, hub, &settings) {
+        Decision::Apply(plan) => plan,
+        Decision::Hold(hold) => panic!("{}", hold.reason),
+    };
+    let in_north = |mut fleet: Fleet| {
+        fleet.values_mut().for_each(|partition| set_attribute(&mut partition.beat, "geo", "north"));
+        fleet
+    };
+    let (first, empty) = (in_north(fleet(&[("us", 1, logs(&[]))])), hub(&["Other"]));
+    let mut hub = applied(empty.clone(), &planned(&first, &empty));
+    // The record has no room for another.
+    let (place, whole) = (database("Other"), EntityGroupName::new("Logs_Partitions").unwrap());
+    hub.records = 3_000_000;
+    hub.claims.remove(&(place.clone(), whole.clone()));
+    hub.databases.get_mut(&place).unwrap().groups.as_mut().unwrap().remove(&whole);
+    assert_eq!(shown(&planned(&first, &hub)), [""; 0]);
+    let joined = in_north(fleet(&[("asia", 1, json!([{"database": "LOGS", "tables": []}])), ("us", 1, logs(&[]))]));
+    assert_eq!(shown(&planned(&joined, &hub)), ["alter entity group Logs_Partitions_north in Other"]);
+}
+
+#[test]
 fn what_two_partitions_make_up_together_leaves_room_for_groups_of_the_hubs_own_databases() {
     let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
     let planned = |fleet: &Fleet, hub: &Hub| match decided(fleet, hub, &settings) {
