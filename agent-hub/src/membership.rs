@@ -249,14 +249,15 @@ impl Membership {
             }
         }
         for (label, reason) in active {
-            self.note_guard(*label, reason.clone(), now);
+            self.note_guard(*label, reason, now);
         }
     }
 
     /// Takes in that one guard holds, and nothing of the others.
-    pub fn note_guard(&mut self, label: GuardReason, reason: String, now: Timestamp) {
+    pub fn note_guard(&mut self, label: GuardReason, reason: &str, now: Timestamp) {
         if !self.guards.get(&label).is_some_and(|guard| guard.is_active) {
-            self.guards.insert(label, RememberedGuard { is_active: true, since: now, reason });
+            let (since, reason) = (records::kept_time(now), records::kept_text(reason));
+            self.guards.insert(label, RememberedGuard { is_active: true, since, reason });
         }
     }
 

@@ -534,7 +534,7 @@ impl HubAgent {
             Blind::Incomplete(error) => {
                 let reason = HoldReason::IncompleteRead { why: chain(&error) };
                 // By this machine's clock, as the hub has not told its own.
-                self.membership.note_guard(reason.label(), reason.to_string(), now);
+                self.membership.note_guard(reason.label(), &reason.to_string(), now);
                 if let Some(memory) = memory {
                     failures.extend(self.record_guards(now, memory).await);
                 }

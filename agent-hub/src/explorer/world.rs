@@ -289,7 +289,7 @@ impl World {
         let mut agent = self.agents[0].take().unwrap_or_else(|| self.start());
         agent.membership.lose_sight();
         agent.read_at = None;
-        agent.membership.note_guard(held.label(), held.to_string(), self.now);
+        agent.membership.note_guard(held.label(), &held.to_string(), self.now);
         if is_recorded {
             let changed = agent.membership.guards_changed_since(&agent.recorded).collect();
             self.write(&agent.membership, changed);

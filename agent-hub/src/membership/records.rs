@@ -139,6 +139,16 @@ impl Scope {
     }
 }
 
+/// A text as the table keeps it. Of what it would keep otherwise than it was given, it would never be found to have it.
+pub(super) fn kept_text(text: &str) -> String {
+    text.chars().take(512).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A time of this machine's clock as the table keeps it: finer than Kusto's are.
+pub(super) fn kept_time(time: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
+}
+
 impl MemberRecord {
     fn of(kind: &'static str, name: String, since: Timestamp) -> Self {
         let (state, reason, zone, schema_hash) = Default::default();
@@ -160,10 +170,7 @@ impl MemberRecord {
     /// The line with its end. Zones and reasons are strangers' texts.
     pub fn csv_line(&self, now: Timestamp) -> String {
         let Self { kind, name, state, since, silent_since, returns, reason, beats, counted, zone, schema_hash } = self;
-        let field = |text: &str| {
-            let text: String = text.chars().take(512).map(|c| if c.is_control() { ' ' } else { c }).collect();
-            format!("\"{}\"", text.replace('"', "\"\""))
-        };
+        let field = |text: &str| format!("\"{}\"", kept_text(text).replace('"', "\"\""));
         let returns: Vec<String> = returns.iter().map(|at| format!("\"{at}\"")).collect();
         let [silent_since, counted] = [silent_since, counted].map(|at| at.map(|at| at.to_string()).unwrap_or_default());
         let returns = format!("\"[{}]\"", returns.join(",").replace('"', "\"\""));
@@ -239,7 +246,7 @@ mod tests {
         // A pass that sees nothing tells of its guard alone.
         let recorded = dark.clone();
         dark.lose_sight();
-        dark.note_guard(GuardReason::IncompleteRead, "no answer".to_owned(), at(21));
+        dark.note_guard(GuardReason::IncompleteRead, "no answer", at(21));
         assert!(dark.is_blind() && !recorded.is_blind());
         let blind: Vec<String> = dark.guards_changed_since(&recorded).map(|record| record.csv_line(at(21))).collect();
         assert_eq!(

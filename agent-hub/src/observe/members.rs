@@ -179,4 +179,19 @@ mod tests {
             prop_assert_eq!(parse(&config, &answer(&lines)).expect("the answer has all columns"), membership);
         }
     }
+
+    #[test]
+    fn a_guard_of_a_blind_pass_is_read_back_equal_however_fine_its_clock_and_long_its_reason() {
+        let mut membership = Membership::default();
+        let at = "2026-11-03T10:00:00.123456789Z".parse().unwrap();
+        membership.note_guard(GuardReason::IncompleteRead, &format!("no answer:\n{}", "x".repeat(600)), at);
+        let lines: String = membership
+            .guards_changed_since(&Membership::default())
+            .map(|record| record.csv_line(Timestamp::UNIX_EPOCH))
+            .collect();
+        // Kusto's times are of 100 ns.
+        assert!(lines.contains(",2026-11-03T10:00:00.123456Z,"), "{lines}");
+        let recorded = parse(&hub_config(""), &answer(&lines)).unwrap();
+        assert_eq!(membership.guards_changed_since(&recorded).next(), None);
+    }
 }

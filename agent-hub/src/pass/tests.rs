@@ -230,11 +230,11 @@ async fn who_sees_nothing_records_its_guard_anew_once_an_hour_as_another_may_hav
     let sent;
     (agent.hub, sent) = answering_hub(|_| ingested(false)).await;
     // One of before: what became of it since, it has not seen.
-    agent.membership.note_guard(HoldReason::NoLiveHeartbeat { known: 1 }.label(), String::new(), now());
+    agent.membership.note_guard(HoldReason::NoLiveHeartbeat { known: 1 }.label(), "", now());
     agent.recorded.clone_from(&agent.membership);
     for (minutes, written) in [(0, 1), (1, 1), (59, 1), (60, 2), (61, 2), (120, 3)] {
         let at = now() + SignedDuration::from_mins(minutes);
-        agent.membership.note_guard(HoldReason::IncompleteRead { why: String::new() }.label(), String::new(), at);
+        agent.membership.note_guard(HoldReason::IncompleteRead { why: String::new() }.label(), "", at);
         assert_eq!(agent.record_guards(at, Memory::Kept).await, None);
         let sent = sent.lock().unwrap();
         assert_eq!(sent.len(), written, "after {minutes} min");
@@ -373,7 +373,7 @@ async fn every_guard_of_a_removal_is_recorded_by_its_name_with_its_words_and_rec
 async fn what_the_hub_has_not_stored_of_the_membership_is_told_and_written_by_the_next_pass() {
     let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
     let held = HoldReason::NoLiveHeartbeat { known: 1 };
-    agent.membership.note_guard(held.label(), held.to_string(), now());
+    agent.membership.note_guard(held.label(), &held.to_string(), now());
     (agent.hub, _) = answering_hub(|_| ingested(true)).await;
     for problem in [agent.record_guards(now(), Memory::Kept).await, agent.record(now(), Memory::Kept).await] {
         let problem = problem.unwrap();
