@@ -141,15 +141,19 @@ impl ExistingGroup {
 }
 
 impl Hub {
-    /// How a database is spelled in our names: as the hub spells it, else as a group of ours (its name up to the suffix) already does, before others that of all its partitions. A partition
-    /// that joins with another spelling renames nothing.
+    /// How a database is spelled in our names: as the hub spells it; else as the group of all its partitions is named, its name less the suffix; else as one by a value is. A partition that
+    /// joins with another spelling renames nothing.
     pub fn spellings(&self, suffix: &str) -> BTreeMap<DatabaseName, DatabaseName> {
-        let groups = || self.claims.keys().map(|(_, group)| group.as_str());
-        let whole = groups().filter_map(|group| group.strip_suffix(suffix));
-        let by_value = groups().flat_map(|group| group.match_indices(suffix).map(|(end, _)| &group[..end]));
-        let of_groups = whole.chain(by_value).filter_map(|spelling| DatabaseName::new(spelling).ok());
+        let whole = self.claims.keys().filter_map(|(_, group)| group.as_str().strip_suffix(suffix));
+        let whole = whole.filter_map(|spelling| DatabaseName::new(spelling).ok());
+        // A value, or a database's name, may hold the suffix: its members tell which part of a group's name is the database's.
+        let by_value = self.own_groups().filter_map(|(group, members)| {
+            let listed = &members.first()?.database;
+            let names = group.as_str().match_indices(suffix).map(|(end, _)| &group.as_str()[..end]);
+            names.filter_map(|name| DatabaseName::new(name).ok()).find(|name| name == listed)
+        });
         let mut spellings = BTreeMap::new();
-        for spelling in self.databases.keys().cloned().chain(of_groups) {
+        for spelling in self.databases.keys().cloned().chain(whole).chain(by_value) {
             spellings.entry(spelling.clone()).or_insert(spelling);
         }
         spellings

@@ -65,14 +65,14 @@ struct HubAgent {
     membership: Membership,
     /// What the table of memberships says.
     recorded: Membership,
+    /// When that table was read, by the hub server's clock; none where it is to be read again.
+    recorded_read_at: Option<Timestamp>,
+    /// When a pass that saw nothing recorded its guards last, by this machine's clock.
+    guards_recorded_at: Option<Timestamp>,
     /// The hub server's clock at the last pass that saw everything.
     seen_at: Option<Timestamp>,
     /// Whether this process has looked since, and seen nothing.
     is_blind: bool,
-    /// When that was read, by the hub server's clock; none where it is to be read again.
-    recorded_read_at: Option<Timestamp>,
-    /// When a pass that saw nothing recorded them last, by this machine's clock.
-    guards_recorded_at: Option<Timestamp>,
     canaries: Canaries,
     /// Docstrings of functions that the last pass put: how the hub writes them is learned from the next look.
     put: BTreeSet<String>,
@@ -370,8 +370,14 @@ impl HubAgent {
                 return Some(format!("failed to read again what is recorded of the membership: {}", chain(&error)));
             }
         };
-        self.membership.take_in_guards(&recorded);
-        (self.recorded, self.recorded_read_at) = (recorded, Some(now));
+        self.membership.take_in(&recorded);
+        self.recorded_read_at = Some(now);
+        if self.setup.is_right() {
+            self.recorded = recorded;
+        } else {
+            // A table that lacks columns tells all of it otherwise than it was written.
+            (self.recorded.guards, self.recorded.darkness) = (recorded.guards, recorded.darkness);
+        }
         None
     }
 

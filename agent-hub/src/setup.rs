@@ -22,7 +22,7 @@ use shared::{
     runtime::{ChangeAction, chain},
 };
 
-/// How often the tables and policies are looked at, and which guards are recorded. They change only when a person changes them, or another agent, so not every pass pays for the look.
+/// How often the tables and policies are looked at, and what is recorded of the membership. They change only when a person changes them, or another agent, so not every pass pays for the look.
 pub const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// How many heartbeat tables are looked at at once, where each partition has one.
@@ -179,6 +179,17 @@ impl Setup {
         let is_right = done.iter().all(|set_up| set_up.result.is_ok());
         self.right_since = is_right.then(Instant::now);
         Ok(done)
+    }
+
+    /// One that has looked just now, and found all as it should be.
+    #[cfg(test)]
+    pub fn right() -> Self {
+        Self { right_since: Some(Instant::now()) }
+    }
+
+    /// Whether all was as it should be when it was looked at last.
+    pub const fn is_right(&self) -> bool {
+        self.right_since.is_some()
     }
 
     /// Looks again in the next pass: the hub did not answer as one that is set up.

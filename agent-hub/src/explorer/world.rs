@@ -106,6 +106,8 @@ pub(super) struct Agent {
     recorded: Membership,
     /// When it has read that; none where it is to be read again.
     read_at: Option<Timestamp>,
+    /// When it saw everything last.
+    seen_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone)]
@@ -187,7 +189,9 @@ impl World {
     }
 
     fn is_right(&self, agent: &Agent) -> bool {
+        let Membership { guards, darkness, .. } = &agent.recorded;
         agent.recorded.changed_since(&self.recorded).is_empty()
+            && (guards, darkness) == (&self.recorded.guards, &self.recorded.darkness)
     }
 
     /// What the agent that leads knows.
@@ -277,7 +281,8 @@ impl World {
     fn set_clock_back(&mut self) {
         let now = self.now - INTERVAL * 4;
         self.now = now;
-        for at in self.held_at.values_mut().chain(&mut self.sight_since).chain(&mut self.blind_at) {
+        let unlisted = self.unlisted_since.iter_mut().flatten();
+        for at in self.held_at.values_mut().chain(&mut self.sight_since).chain(&mut self.blind_at).chain(unlisted) {
             *at = (*at).min(now);
         }
     }
@@ -331,10 +336,15 @@ impl World {
             None => Cow::Borrowed(settings),
         };
         let time_to_live = settings.thresholds.time_to_live;
-        let Agent { membership, mut recorded, mut read_at } = self.agents[0].take().unwrap_or_else(|| self.start());
-        let mut before = membership;
+        let mut agent = self.agents[0].take().unwrap_or_else(|| self.start());
+        // Another may have led meanwhile.
+        if agent.seen_at.is_some_and(|at| self.now.duration_since(at) > time_to_live) {
+            agent = self.start();
+            agent.membership.lose_sight();
+        }
+        let Agent { membership: mut before, mut recorded, mut read_at, .. } = agent;
         if read_at.is_none_or(|at| self.now.duration_since(at).unsigned_abs() >= LOOK_AGAIN_AFTER) {
-            before.take_in_guards(&self.recorded);
+            before.take_in(&self.recorded);
             (recorded, read_at) = (self.recorded.clone(), Some(self.now));
         }
         let (mut membership, fleet) = before.step(beats, &self.hub, &self.trust, self.now, &settings.thresholds, "geo");
@@ -356,12 +366,14 @@ impl World {
             self.write(&membership, membership.changed_since(&recorded));
             recorded.written(&membership);
             self.recorded = Self::read_back(&self.recorded, &settings.thresholds, self.now);
-            // Where it says what an old leader knew, it tells of neither.
-            let is_right = membership.changed_since(&self.recorded).is_empty();
-            if is_right {
-                self.held_at.extend(scopes.into_iter().map(|scope| (scope, self.now)));
-            }
-            self.has_unrecorded_gap &= !is_right;
+            // Where it says what an old leader knew, whoever starts goes by that.
+            let is_recorded = |scope: &Scope| self.recorded.darkness.get(scope) == membership.darkness.get(scope);
+            self.held_at.extend(scopes.into_iter().filter(is_recorded).map(|scope| (scope, self.now)));
+            let silences = |membership: &Membership| -> Vec<_> {
+                membership.partitions.iter().map(|(name, known)| (name.clone(), known.silent_since)).collect()
+            };
+            self.has_unrecorded_gap &=
+                silences(&membership) != silences(&self.recorded) || membership.is_blind() != self.recorded.is_blind();
         }
         let mut passed = Passed { held, ..Passed::default() };
         if let (Decision::Apply(mut plan), true) = (decision, event != Event::CrashAfterRecord) {
@@ -374,7 +386,7 @@ impl World {
             self.hub = applied(mem::take(&mut self.hub), &plan);
         }
         let crashes = matches!(event, Event::CrashAfterRecord | Event::CrashInApply);
-        self.agents[0] = (!crashes).then_some(Agent { membership, recorded, read_at });
+        self.agents[0] = (!crashes).then_some(Agent { membership, recorded, read_at, seen_at: Some(self.now) });
         passed
     }
 
@@ -384,7 +396,7 @@ impl World {
         if membership.is_blind() {
             membership.lose_sight();
         }
-        Agent { membership, recorded: self.recorded.clone(), read_at: Some(self.now) }
+        Agent { membership, recorded: self.recorded.clone(), read_at: Some(self.now), seen_at: None }
     }
 
     /// Writes these records of a membership into the table, which keeps what else it says.
@@ -509,12 +521,13 @@ impl World {
         let objects: Vec<_> = objects.collect();
         let plans = [&self.shown, &self.acknowledged].map(Option::is_some);
         // When it looks again makes no difference to who is right.
-        let read = self.agents.each_ref().map(|agent| {
+        let looks = self.agents.each_ref().map(|agent| {
             let agent = agent.as_ref()?;
-            Some(agent.read_at.filter(|_| !self.is_right(agent)).map(age))
+            let seen = agent.seen_at.map(|at| age(at).min(90));
+            Some((seen, agent.read_at.filter(|_| !self.is_right(agent)).map(age)))
         });
         let mut hasher = DefaultHasher::new();
-        format!("{partitions:?} {memories:?} {sight:?} {held:?} {objects:?} {plans:?} {read:?}").hash(&mut hasher);
+        format!("{partitions:?} {memories:?} {sight:?} {held:?} {objects:?} {plans:?} {looks:?}").hash(&mut hasher);
         hasher.finish()
     }
 }

@@ -106,10 +106,15 @@ impl Membership {
         })
     }
 
-    /// Takes in the guards that another agent has recorded and this one knows nothing of.
-    pub fn take_in_guards(&mut self, recorded: &Self) {
+    /// Takes in what another agent has recorded, and this one knows nothing of: guards, and who is dark. Whoever sees ends both.
+    pub fn take_in(&mut self, recorded: &Self) {
         for (label, guard) in &recorded.guards {
             self.guards.entry(*label).or_insert_with(|| guard.clone());
+        }
+        for (scope, darkness) in &recorded.darkness {
+            if matches!(darkness, Darkness::Dark { .. }) {
+                self.darkness.entry(scope.clone()).or_insert(*darkness);
+            }
         }
     }
 

@@ -393,14 +393,13 @@ impl HeartbeatMemory {
                 None
             });
             // What is no list of attributes tells nothing of them.
-            let metadata = if metadata.is_empty() && !wrong_metadata.is_empty() {
-                before.metadata
+            let (metadata, unshown) = if metadata.is_empty() && !wrong_metadata.is_empty() {
+                (before.metadata, None)
             } else {
-                let (metadata, unshown) = words::attributes(metadata, config);
-                problems.extend(unshown);
-                metadata
+                words::attributes(metadata, config)
             };
             problems.extend(wrong_metadata.iter().chain(&wrong_schema).map(ToString::to_string));
+            problems.extend(unshown);
             let problems = words::problems(&problems);
             if let (Some(before), Some(after)) = (&before.inventory, &inventory) {
                 self.changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));

@@ -1,4 +1,4 @@
-//! What an earlier process remembered of the membership. I/O: one query, when the agent starts or has lost sight.
+//! What an earlier process remembered of the membership. I/O: one query, when the agent starts, has lost sight, or looks again.
 
 use jiff::Timestamp;
 use kql::{endpoint::ClusterEndpoint, statements::ReadMembers};

@@ -9,8 +9,8 @@ use shared::document::HubConfig;
 /// The bytes that a partition's problems may have: those of some twenty sentences.
 const MOST_OF_PROBLEMS: usize = 2 * 1024;
 
-/// The memory that attributes may take which are only shown: some twenty.
-const MOST_OF_ATTRIBUTES: usize = 2 * 1024;
+/// The memory that attributes may take which are only shown: some fifty of usual length.
+const MOST_OF_ATTRIBUTES: usize = 4 * 1024;
 
 /// What an attribute takes beside its name and its text.
 const BYTES_OF_AN_ATTRIBUTE: usize = 64;
@@ -25,7 +25,7 @@ pub(super) fn problems(all: &[String]) -> Vec<Arc<str>> {
     };
     let mut kept: Vec<Arc<str>> = all.iter().take_while(fits).map(|problem| Arc::from(problem.as_str())).collect();
     if kept.len() < all.len() {
-        kept.push(format!("and {} more", all.len() - kept.len()).into());
+        kept.push(format!("{} more problems", all.len() - kept.len()).into());
     }
     kept
 }
@@ -63,8 +63,8 @@ mod tests {
         assert_eq!(problems(&few), few.iter().map(|problem| Arc::from(&**problem)).collect::<Vec<_>>());
         let full = MOST_OF_PROBLEMS / 200;
         let kept = problems(&vec!["é".repeat(100); full + 7]);
-        assert_eq!((kept.len(), kept.last().map(|last| &**last)), (full + 1, Some("and 7 more")));
-        assert_eq!(&*problems(&["x".repeat(MOST_OF_PROBLEMS + 1)])[0], "and 1 more");
+        assert_eq!((kept.len(), kept.last().map(|last| &**last)), (full + 1, Some("7 more problems")));
+        assert_eq!(&*problems(&["x".repeat(MOST_OF_PROBLEMS + 1)])[0], "1 more problems");
     }
 
     #[test]

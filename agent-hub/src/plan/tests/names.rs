@@ -315,7 +315,9 @@ fn a_partition_with_another_spelling_renames_no_group_of_a_value_where_that_of_a
         fleet.values_mut().for_each(|partition| set_attribute(&mut partition.beat, "geo", "north"));
         fleet
     };
-    let (first, empty) = (in_north(fleet(&[("us", 1, logs(&[]))])), hub(&["Other"]));
+    // The other name begins as another spelling of the one's groups would.
+    let both = json!([{"database": "Logs", "tables": []}, {"database": "LOGS_Partitions_x", "tables": []}]);
+    let (first, empty) = (in_north(fleet(&[("us", 1, both.clone())])), hub(&["Other"]));
     let mut hub = applied(empty.clone(), &planned(&first, &empty));
     // The record has no room for another.
     let (place, whole) = (database("Other"), EntityGroupName::new("Logs_Partitions").unwrap());
@@ -323,7 +325,7 @@ fn a_partition_with_another_spelling_renames_no_group_of_a_value_where_that_of_a
     hub.claims.remove(&(place.clone(), whole.clone()));
     hub.databases.get_mut(&place).unwrap().groups.as_mut().unwrap().remove(&whole);
     assert_eq!(shown(&planned(&first, &hub)), [""; 0]);
-    let joined = in_north(fleet(&[("asia", 1, json!([{"database": "LOGS", "tables": []}])), ("us", 1, logs(&[]))]));
+    let joined = in_north(fleet(&[("asia", 1, json!([{"database": "LOGS", "tables": []}])), ("us", 1, both)]));
     assert_eq!(shown(&planned(&joined, &hub)), ["alter entity group Logs_Partitions_north in Other"]);
 }
 
