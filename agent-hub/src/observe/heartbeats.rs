@@ -398,7 +398,7 @@ impl HeartbeatMemory {
             } else {
                 words::attributes(metadata, config)
             };
-            problems.extend(wrong_metadata.iter().chain(&wrong_schema).map(ToString::to_string));
+            problems.extend(wrong_schema.iter().chain(&wrong_metadata).map(ToString::to_string));
             problems.extend(unshown);
             let problems = words::problems(&problems);
             if let (Some(before), Some(after)) = (&before.inventory, &inventory) {
