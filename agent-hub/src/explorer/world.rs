@@ -335,19 +335,9 @@ impl World {
             Some((hash, _)) => Cow::Owned(Settings { acknowledged_plan: Some(hash.clone()), ..settings.clone() }),
             None => Cow::Borrowed(settings),
         };
-        let time_to_live = settings.thresholds.time_to_live;
-        let mut agent = self.agents[0].take().unwrap_or_else(|| self.start());
-        // Another may have led meanwhile.
-        if agent.seen_at.is_some_and(|at| self.now.duration_since(at) > time_to_live) {
-            agent = self.start();
-            agent.membership.lose_sight();
-        }
-        let Agent { membership: mut before, mut recorded, mut read_at, .. } = agent;
-        if read_at.is_none_or(|at| self.now.duration_since(at).unsigned_abs() >= LOOK_AGAIN_AFTER) {
-            before.take_in(&self.recorded);
-            (recorded, read_at) = (self.recorded.clone(), Some(self.now));
-        }
-        let (mut membership, fleet) = before.step(beats, &self.hub, &self.trust, self.now, &settings.thresholds, "geo");
+        let Agent { membership, mut recorded, read_at, .. } = self.lead(&settings.thresholds);
+        let (mut membership, fleet) =
+            membership.step(beats, &self.hub, &self.trust, self.now, &settings.thresholds, "geo");
         let decision = plan(&fleet, &self.hub, &membership, self.now, &settings);
         let (held, released) = match &decision {
             Decision::Hold(hold) => (vec![hold.reason.clone()], &hold.released),
@@ -359,21 +349,12 @@ impl World {
         });
         self.shown = released.as_ref().map(|released| (released.hash.clone(), silences.collect()));
         let scopes: BTreeSet<Scope> = held.iter().filter_map(HoldReason::scope).collect();
-        membership.note(&scopes, self.now, time_to_live);
+        membership.note(&scopes, self.now, settings.thresholds.time_to_live);
         let guards = held.iter().map(|reason| (reason.label(), reason.to_string())).collect();
         membership.note_guards(&guards, self.now);
         if event != Event::RecordFails {
-            self.write(&membership, membership.changed_since(&recorded));
+            self.record(&membership, &recorded, scopes, &settings.thresholds);
             recorded.written(&membership);
-            self.recorded = Self::read_back(&self.recorded, &settings.thresholds, self.now);
-            // Where it says what an old leader knew, whoever starts goes by that.
-            let is_recorded = |scope: &Scope| self.recorded.darkness.get(scope) == membership.darkness.get(scope);
-            self.held_at.extend(scopes.into_iter().filter(is_recorded).map(|scope| (scope, self.now)));
-            let silences = |membership: &Membership| -> Vec<_> {
-                membership.partitions.iter().map(|(name, known)| (name.clone(), known.silent_since)).collect()
-            };
-            self.has_unrecorded_gap &=
-                silences(&membership) != silences(&self.recorded) || membership.is_blind() != self.recorded.is_blind();
         }
         let mut passed = Passed { held, ..Passed::default() };
         if let (Decision::Apply(mut plan), true) = (decision, event != Event::CrashAfterRecord) {
@@ -388,6 +369,41 @@ impl World {
         let crashes = matches!(event, Event::CrashAfterRecord | Event::CrashInApply);
         self.agents[0] = (!crashes).then_some(Agent { membership, recorded, read_at, seen_at: Some(self.now) });
         passed
+    }
+
+    /// The agent that leads, or one that starts, with what it takes for recorded looked at again where that is due.
+    fn lead(&mut self, thresholds: &Thresholds) -> Agent {
+        let mut agent = self.agents[0].take().unwrap_or_else(|| self.start());
+        // Another may have led meanwhile.
+        if agent.seen_at.is_some_and(|at| self.now.duration_since(at) > thresholds.time_to_live) {
+            agent = self.start();
+            agent.membership.lose_sight();
+        }
+        if agent.read_at.is_none_or(|at| self.now.duration_since(at).unsigned_abs() >= LOOK_AGAIN_AFTER) {
+            agent.membership.take_in(&self.recorded);
+            (agent.recorded, agent.read_at) = (self.recorded.clone(), Some(self.now));
+        }
+        agent
+    }
+
+    /// Records what the agent that leads knows and takes for recorded otherwise. `scopes`: where a guard holds.
+    fn record(
+        &mut self,
+        membership: &Membership,
+        recorded: &Membership,
+        scopes: BTreeSet<Scope>,
+        thresholds: &Thresholds,
+    ) {
+        self.write(membership, membership.changed_since(recorded));
+        self.recorded = Self::read_back(&self.recorded, thresholds, self.now);
+        // Where it says what an old leader knew, whoever starts goes by that.
+        let is_recorded = |scope: &Scope| self.recorded.darkness.get(scope) == membership.darkness.get(scope);
+        self.held_at.extend(scopes.into_iter().filter(is_recorded).map(|scope| (scope, self.now)));
+        let silences = |membership: &Membership| -> Vec<_> {
+            membership.partitions.iter().map(|(name, known)| (name.clone(), known.silent_since)).collect()
+        };
+        self.has_unrecorded_gap &=
+            silences(membership) != silences(&self.recorded) || membership.is_blind() != self.recorded.is_blind();
     }
 
     /// A process that knows what is recorded.

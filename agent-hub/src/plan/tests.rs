@@ -72,10 +72,20 @@ fn hub(databases: &[&str]) -> Hub {
 }
 
 fn planned(fleet: &Fleet, hub: &Hub) -> Plan {
-    match decided(fleet, hub, &settings()) {
+    planned_with(&settings(), fleet, hub)
+}
+
+/// What is planned by these settings, where no guard holds all of it.
+fn planned_with(settings: &Settings, fleet: &Fleet, hub: &Hub) -> Plan {
+    match decided(fleet, hub, settings) {
         Decision::Apply(plan) => plan,
         Decision::Hold(hold) => panic!("{}", hold.reason),
     }
+}
+
+/// Of a hub that has groups by the values of these attributes.
+fn grouped_by(attributes: &[&str]) -> Settings {
+    Settings { group_attributes: attributes.iter().copied().map(str::to_owned).collect(), ..settings() }
 }
 
 fn shown(plan: &Plan) -> Vec<String> {
@@ -102,7 +112,7 @@ fn an_empty_hub_gets_groups_in_every_database_and_functions_in_the_one_of_the_sa
 fn a_change_in_full_has_its_reason_and_under_it_every_line_of_its_command() {
     let fleet = fleet(&[("eu", 1, logs(&["A"]))]);
     let settings = Settings::from(&crate::testing::hub_config(""));
-    let Decision::Apply(plan) = decided(&fleet, &hub(&["Logs"]), &settings) else { panic!("one beats") };
+    let plan = planned_with(&settings, &fleet, &hub(&["Logs"]));
     let group = "create entity group Logs_Partitions in Logs: 1 partition(s) have the database\n    .create entity_group ['Logs_Partitions'] (cluster('https://eu.kusto.windows.net').database('Logs'))";
     assert_eq!(plan.changes[0].in_full(), group);
     // `federation_status` has many lines.
@@ -174,7 +184,7 @@ fn a_column_of_two_types_is_converted_or_left_and_told_with_who_has_which() {
         "the column 'a' of 'T' in 'Logs' has different types: int in https://eu.kusto.windows.net; long in https://asia.kusto.windows.net, https://us.kusto.windows.net"
     );
     let report = Settings { converts_columns: false, ..settings() };
-    let Decision::Apply(reported) = decided(&three, &hub(&["Logs"]), &report) else { panic!("beats are there") };
+    let reported = planned_with(&report, &three, &hub(&["Logs"]));
     let plain = "macro-expand isfuzzy=true best_effort=true ['Logs_Partitions'] as X ( X.['T'] )";
     assert_eq!((bodies(&reported), &reported.problems), (vec![plain.to_owned()], &plan.problems));
     // The one that differs cannot be read for once: nobody can tell that it does not differ any more.
@@ -195,7 +205,7 @@ fn a_column_of_two_types_is_converted_or_left_and_told_with_who_has_which() {
 
 #[test]
 fn an_attribute_has_a_group_for_each_of_its_values() {
-    let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
+    let settings = grouped_by(&["geo"]);
     let zoned = |zones: [&str; 3]| {
         let mut fleet = fleet(&["a", "b", "c"].map(|host| (host, 1, logs(&["A"]))));
         for (partition, zone) in fleet.values_mut().zip(zones) {
@@ -203,10 +213,7 @@ fn an_attribute_has_a_group_for_each_of_its_values() {
         }
         fleet
     };
-    let decide = |fleet: &Fleet, hub: &Hub| match decided(fleet, hub, &settings) {
-        Decision::Apply(plan) => plan,
-        Decision::Hold(hold) => panic!("{}", hold.reason),
-    };
+    let decide = |fleet: &Fleet, hub: &Hub| planned_with(&settings, fleet, hub);
     let empty = hub(&["Other"]);
     let plan = decide(&zoned(["EU", "US", "EU"]), &empty);
     assert_eq!(
@@ -218,10 +225,10 @@ fn an_attribute_has_a_group_for_each_of_its_values() {
         ]
     );
     // Two attributes with one value are not one group, and no value makes none.
-    let both = Settings { group_attributes: vec!["geo".to_owned(), "tenant".to_owned()], ..settings.clone() };
+    let both = grouped_by(&["geo", "tenant"]);
     let mut shared = zoned(["EU", "US", ""]);
     set_attribute(&mut shared.get_mut(&cluster("c")).unwrap().beat, "tenant", "EU");
-    let Decision::Apply(split) = decided(&shared, &empty, &both) else { panic!("all beat") };
+    let split = planned_with(&both, &shared, &empty);
     assert_eq!(shown(&split), shown(&plan));
     let Change::CreateGroup { members, .. } = &split.changes[1] else { panic!("{split:?}") };
     assert_eq!(*members, entities(&["a"], "Logs"));
@@ -247,13 +254,13 @@ fn every_hub_database_tells_of_the_federation() {
     let settings = Settings::from(&crate::testing::hub_config(""));
     let fleet = fleet(&[("eu", 1, logs(&[]))]);
     let hub = hub(&["FleetDiscovery", "Other"]);
-    let Decision::Apply(plan) = decided(&fleet, &hub, &settings) else { panic!("one beats") };
+    let plan = planned_with(&settings, &fleet, &hub);
     let functions: Vec<_> = shown(&plan).into_iter().filter(|change| change.contains("function")).collect();
     assert_eq!(
         functions,
         ["create function federation_status in FleetDiscovery", "create function federation_status in Other"]
     );
-    let Decision::Apply(again) = decided(&fleet, &applied(hub, &plan), &settings) else { panic!("one beats") };
+    let again = planned_with(&settings, &fleet, &applied(hub, &plan));
     assert_eq!(shown(&again), Vec::<String>::new());
 }
 
@@ -413,7 +420,7 @@ fn what_an_agent_with_another_heartbeat_database_keeps_is_left_alone() {
     let mut hub = hub(&["Logs"]);
     let theirs = Settings { keeper: database("FleetB"), ..settings() };
     let everybody = fleet(&[("eu", 1, logs(&["A", "Gone"])), ("us", 1, logs(&["A"]))]);
-    let Decision::Apply(plan) = decided(&everybody, &hub, &theirs) else { panic!("nothing holds") };
+    let plan = planned_with(&theirs, &everybody, &hub);
     hub = applied(hub, &plan);
     for database in hub.databases.values_mut() {
         for (name, function) in &mut database.functions {
@@ -454,11 +461,11 @@ fn functions_of_ours_in_a_folder_of_old_are_told_and_left() {
     let hub = hub(&["Logs"]);
     let hub = applied(hub.clone(), &planned(&everybody, &hub));
     let renamed = Settings { folder: "new".to_owned(), function_prefix: "f_".to_owned(), ..settings() };
-    let Decision::Apply(plan) = decided(&everybody, &hub, &renamed) else { panic!("nothing holds") };
+    let plan = planned_with(&renamed, &everybody, &hub);
     assert_eq!(shown(&plan), ["create function f_A in Logs"]);
     assert!(plan.problems[0].contains("another folder") && plan.problems[0].contains("'federated_A'"), "{plan:?}");
     let moved = Settings { folder: "new".to_owned(), ..settings() };
-    let Decision::Apply(plan) = decided(&everybody, &hub, &moved) else { panic!("nothing holds") };
+    let plan = planned_with(&moved, &everybody, &hub);
     assert_eq!((shown(&plan), plan.problems), (vec!["alter function federated_A in Logs".to_owned()], vec![]));
 }
 
@@ -467,7 +474,7 @@ fn a_table_whose_function_would_take_the_name_of_the_status_is_told() {
     let settings =
         Settings { function_prefix: "federation_".to_owned(), ..Settings::from(&crate::testing::hub_config("")) };
     let fleet = fleet(&[("eu", 1, logs(&["status", "A"]))]);
-    let Decision::Apply(plan) = decided(&fleet, &hub(&["Logs"]), &settings) else { panic!("nothing holds") };
+    let plan = planned_with(&settings, &fleet, &hub(&["Logs"]));
     let puts = ["create function federation_A in Logs", "create function federation_status in Logs"];
     assert_eq!(shown(&plan)[1..], puts);
     assert!(plan.problems[0].contains("'status' in 'Logs' is not federated"), "{:?}", plan.problems);

@@ -49,7 +49,7 @@ fn a_hold_is_set_aside_by_acknowledging_exactly_what_it_holds_back() {
     );
     assert_eq!(held.other_than(Some("000000000000")), Some(told));
     assert_eq!((held.other_than(Some(&held.hash)), held.other_than(None)), (None, None));
-    let Decision::Apply(plan) = decided(&dark, &hub, &with(&held.hash)) else { panic!("it was acknowledged") };
+    let plan = planned_with(&with(&held.hash), &dark, &hub);
     assert_eq!(plan.changes, held.changes);
     assert_eq!(plan.acknowledged, [HoldReason::NoLiveHeartbeat { known: 1 }]);
     // Nor is the same plan in another silence: nobody was asked about that one.
@@ -287,11 +287,11 @@ fn a_list_that_excludes_partitions_is_acknowledged_although_they_go_on_beating()
     assert!(held.held[0].to_string().contains("are not trusted any more"), "{:?}", held.held);
     let hash = held.released.map(|released| released.hash);
     let acknowledged = Settings { acknowledged_plan: hash, ..settings() };
-    let Decision::Apply(plan) = decided(&excluded(2), &hub, &acknowledged) else { panic!("they beat") };
+    let plan = planned_with(&acknowledged, &excluded(2), &hub);
     assert_eq!((plan.held, plan.changes.len()), (vec![], 1));
     let mut limited = settings();
     (limited.guards.removal_percent, limited.guards.time_limit) = (100, Some(SignedDuration::from_hours(1)));
-    let Decision::Apply(plan) = decided(&excluded(1), &hub, &limited) else { panic!("they beat") };
+    let plan = planned_with(&limited, &excluded(1), &hub);
     assert_eq!((plan.held, plan.changes.len()), (vec![], 1));
 }
 
@@ -343,7 +343,7 @@ fn a_guard_with_a_time_limit_ends_by_it() {
     settings.guards.removal_percent = 100;
     settings.guards.time_limit = Some(SignedDuration::from_hours(2));
     for (age, leaves) in [(119, false), (120, true)] {
-        let Decision::Apply(plan) = decided(&three(age), &hub, &settings) else { panic!("one beats") };
+        let plan = planned_with(&settings, &three(age), &hub);
         assert_eq!(plan.held.is_empty(), leaves, "{age}");
         assert_eq!(plan.changes.len(), usize::from(leaves));
     }

@@ -43,11 +43,11 @@ fn no_name_of_a_database_gives_a_partition_the_group_of_another() {
 
 #[test]
 fn a_database_comes_before_the_value_of_an_attribute_that_gives_its_groups_name() {
-    let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
+    let settings = grouped_by(&["geo"]);
     let mut fleet = fleet(&[("eu", 1, logs(&[])), ("us", 1, json!([{"database": "Logs_Partitions_X", "tables": []}]))]);
     let beat = &mut fleet.get_mut(&cluster("eu")).unwrap().beat;
     set_attribute(beat, "geo", "X_Partitions");
-    let Decision::Apply(plan) = decided(&fleet, &hub(&["Other"]), &settings) else { panic!("both beat") };
+    let plan = planned_with(&settings, &fleet, &hub(&["Other"]));
     let members: BTreeMap<_, _> = plan
         .changes
         .iter()
@@ -67,7 +67,7 @@ fn a_database_comes_before_the_value_of_an_attribute_that_gives_its_groups_name(
 
 #[test]
 fn of_groups_that_are_not_made_those_of_most_partitions_are_told_first() {
-    let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
+    let settings = grouped_by(&["geo"]);
     // No name is left for their groups, and they come before all others in any order of names.
     let long = (0..60).map(|number| json!({"database": format!("0{number:0>1019}")}));
     let mut fleet = fleet(&[("eu", 1, logs(&[])), ("us", 1, logs(&[])), ("stranger", 1, long.collect::<Value>())]);
@@ -80,7 +80,7 @@ fn of_groups_that_are_not_made_those_of_most_partitions_are_told_first() {
         let beat = &mut fleet.get_mut(&cluster(host)).unwrap().beat;
         set_attribute(beat, "geo", "X_Partitions");
     }
-    let Decision::Apply(plan) = decided(&fleet, &hub(&["Other"]), &settings) else { panic!("all beat") };
+    let plan = planned_with(&settings, &fleet, &hub(&["Other"]));
     let of_groups: Vec<_> = plan.problems.iter().filter(|problem| !problem.contains("the hub has none")).collect();
     assert!(of_groups[0].starts_with("'Logs' gets no entity group 'Logs_Partitions_X_Partitions'"), "{of_groups:?}");
     assert!(of_groups[1].starts_with("not federated: ") && of_groups.len() == 51, "{of_groups:?}");
@@ -175,7 +175,7 @@ fn a_partition_that_makes_databases_up_takes_no_groups_from_the_others_and_has_s
 
 #[test]
 fn attributes_that_partitions_make_up_take_no_groups_from_those_that_several_have() {
-    let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
+    let settings = grouped_by(&["geo"]);
     let names: Vec<String> = (0..9).map(|number| format!("Db{number}")).collect();
     let databases: Vec<&str> = names.iter().map(String::as_str).chain(["Logs"]).collect();
     let zoned = |partitions: &[(&str, &str)]| {
@@ -186,10 +186,7 @@ fn attributes_that_partitions_make_up_take_no_groups_from_those_that_several_hav
         }
         fleet
     };
-    let planned = |fleet: &Fleet, hub: &Hub| match decided(fleet, hub, &settings) {
-        Decision::Apply(plan) => plan,
-        Decision::Hold(hold) => panic!("{}", hold.reason),
-    };
+    let planned = |fleet: &Fleet, hub: &Hub| planned_with(&settings, fleet, hub);
     let is_of = |change: &str, group: &str| databases.iter().any(|database| change == format!("{group} in {database}"));
     let known = [("eu", "z-north"), ("us", "z-north"), ("solo", "z-solo")];
     let empty = hub(&databases);
@@ -221,8 +218,7 @@ fn attributes_that_partitions_make_up_take_no_groups_from_those_that_several_hav
 
 #[test]
 fn a_value_of_two_attributes_names_the_groups_of_those_who_have_them_and_else_of_most() {
-    let attributes = ["geo", "tenant"].map(str::to_owned).to_vec();
-    let settings = Settings { group_attributes: attributes, ..settings() };
+    let settings = grouped_by(&["geo", "tenant"]);
     let with = |partitions: &[(&str, &str)]| {
         let mut fleet = fleet(&partitions.iter().map(|(host, _)| (*host, 1, logs(&[]))).collect::<Vec<_>>());
         for (host, attribute) in partitions {
@@ -237,7 +233,7 @@ fn a_value_of_two_attributes_names_the_groups_of_those_who_have_them_and_else_of
     };
     let of = |hosts: &[&str]| ExistingGroup::Members(entities(hosts, "Logs"));
     let after = |fleet: &Fleet, hub: &Hub, told: Option<&str>| {
-        let Decision::Apply(plan) = decided(fleet, hub, &settings) else { panic!("all beat") };
+        let plan = planned_with(&settings, fleet, hub);
         let problem = plan.problems.iter().find(|problem| problem.starts_with("'prod' is a value of both"));
         assert_eq!(problem.map(|problem| problem.split(':').next().unwrap()), told);
         applied(hub.clone(), &plan)
@@ -306,11 +302,8 @@ fn where_the_record_of_groups_is_long_no_new_one_of_a_single_partition_is_made()
 
 #[test]
 fn a_partition_with_another_spelling_renames_no_group_of_a_value_where_that_of_all_is_left_out() {
-    let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
-    let planned = |fleet: &Fleet, hub: &Hub| match decided(fleet, hub, &settings) {
-        Decision::Apply(plan) => plan,
-        Decision::Hold(hold) => panic!("{}", hold.reason),
-    };
+    let settings = grouped_by(&["geo"]);
+    let planned = |fleet: &Fleet, hub: &Hub| planned_with(&settings, fleet, hub);
     let in_north = |mut fleet: Fleet| {
         fleet.values_mut().for_each(|partition| set_attribute(&mut partition.beat, "geo", "north"));
         fleet
@@ -331,11 +324,8 @@ fn a_partition_with_another_spelling_renames_no_group_of_a_value_where_that_of_a
 
 #[test]
 fn what_two_partitions_make_up_together_leaves_room_for_groups_of_the_hubs_own_databases() {
-    let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
-    let planned = |fleet: &Fleet, hub: &Hub| match decided(fleet, hub, &settings) {
-        Decision::Apply(plan) => plan,
-        Decision::Hold(hold) => panic!("{}", hold.reason),
-    };
+    let settings = grouped_by(&["geo"]);
+    let planned = |fleet: &Fleet, hub: &Hub| planned_with(&settings, fleet, hub);
     let made_up = |pair: usize| {
         let names = (0..1_000).map(|number| json!({"database": format!("0-{pair}-{number:0>20}")}));
         names.collect::<Value>()
@@ -360,11 +350,8 @@ fn what_two_partitions_make_up_together_leaves_room_for_groups_of_the_hubs_own_d
 fn more_databases_than_can_be_looked_at_are_left_out_and_those_of_most_partitions_are_not() {
     let databases = |names: &[&str]| names.iter().map(|name| json!({"database": name})).collect::<Value>();
     let known = |names: &[&str]| [("eu", 1, databases(names)), ("us", 1, databases(names))];
-    let settings = Settings { group_attributes: vec!["geo".to_owned(), "tenant".to_owned()], ..settings() };
-    let planned = |fleet: &Fleet, hub: &Hub| match decided(fleet, hub, &settings) {
-        Decision::Apply(plan) => plan,
-        Decision::Hold(hold) => panic!("{}", hold.reason),
-    };
+    let settings = grouped_by(&["geo", "tenant"]);
+    let planned = |fleet: &Fleet, hub: &Hub| planned_with(&settings, fleet, hub);
     let empty = hub(&["Logs"]);
     let mut zoned = fleet(&[("solo", 1, databases(&["Alone"]))]);
     set_attribute(&mut zoned.get_mut(&cluster("solo")).unwrap().beat, "geo", "north");
@@ -396,7 +383,7 @@ fn more_databases_than_can_be_looked_at_are_left_out_and_those_of_most_partition
 
 #[test]
 fn what_no_group_can_be_named_after_is_told_of_its_partition_and_its_database_has_its_group() {
-    let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
+    let settings = grouped_by(&["geo"]);
     let mut fleet = fleet(&[("eu", 1, logs(&[])), ("us", 1, logs(&[]))]);
     for (host, value) in [("eu", "it's"), ("us", "US")] {
         let beat = &mut fleet.get_mut(&cluster(host)).unwrap().beat;
@@ -410,7 +397,7 @@ fn what_no_group_can_be_named_after_is_told_of_its_partition_and_its_database_ha
         ]
     );
     assert_eq!(refused("us"), [""; 0]);
-    let Decision::Apply(plan) = decided(&fleet, &hub(&["Other"]), &settings) else { panic!("both beat") };
+    let plan = planned_with(&settings, &fleet, &hub(&["Other"]));
     assert_eq!(
         shown(&plan),
         ["Logs_Partitions", "Logs_Partitions_US"].map(|group| format!("create entity group {group} in Other"))
