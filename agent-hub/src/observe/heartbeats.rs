@@ -138,7 +138,7 @@ pub async fn read_heartbeats(
         let request = ReadSchemas { database, source, windows, endpoints: &endpoints }.request();
         // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
         match hub.send(&request).await.map_err(asking(SCHEMAS)) {
-            Ok(answer) => memory.learn(&answer, &rows, config).map_err(decoding(SCHEMAS))?,
+            Ok(answer) => memory.learn(&answer, &rows, now, config).map_err(decoding(SCHEMAS))?,
             Err(error) => {
                 failures.push(format!("{} schema(s) could not be read: {}", endpoints.len(), chain(&error)));
                 unread.extend(endpoints);
@@ -179,14 +179,15 @@ struct HeartbeatRow {
     skew: Option<SignedDuration>,
     /// Of schema and attributes.
     hash: String,
-    /// `None`: no beat within the window has a schema.
-    schema_bytes: Option<usize>,
+    /// What both take in the answer that has them.
+    bytes: usize,
 }
 
-/// How many bytes of schemas one query fetches at most; a longer schema comes alone. Bounds the memory that they take until they are read.
+/// How many bytes of schemas and attributes one query fetches at most; what is longer comes alone. Bounds the memory that they take until they are read, and what one partition may do to
+/// others: Kusto gives no answer at all that is too long.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// The longest schema that is read: a hundred times that of a large cluster.
+/// The longest schema that is read, with its attributes: a hundred times that of a large cluster.
 const MAX_SCHEMA_BYTES: usize = 24 * 1024 * 1024;
 
 /// How many partitions one query asks for at most: their endpoints travel with it.
@@ -197,7 +198,8 @@ fn pages<'a>(rows: impl Iterator<Item = &'a HeartbeatRow>) -> Vec<BTreeSet<Strin
     let mut pages = Vec::<BTreeSet<String>>::new();
     let mut room = 0;
     for row in rows {
-        let bytes = row.schema_bytes.unwrap_or(0);
+        // None is so short that it comes with one that takes a whole page.
+        let bytes = row.bytes.max(1);
         if pages.last().is_none_or(|page| bytes > room || page.len() == PAGE_PARTITIONS) {
             pages.push(BTreeSet::new());
             room = PAGE_BYTES;
@@ -313,7 +315,7 @@ fn parse_row(row: Row<'_>, endpoint: ClusterEndpoint, key: &str) -> Result<Heart
         new_beats: row.long("NewBeats")?.and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
         skew: row.long("Skew")?.map(SignedDuration::from_secs),
         hash: row.string("Hash")?.to_owned(),
-        schema_bytes: row.long("SchemaBytes")?.and_then(|bytes| usize::try_from(bytes).ok()),
+        bytes: row.long("Bytes")?.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0),
     })
 }
 
@@ -331,13 +333,15 @@ impl HeartbeatMemory {
 
     /// A schema beyond all reason is not even fetched: its partition goes on with what is known of it.
     fn refuse_long_schemas<'a>(&mut self, rows: impl Iterator<Item = &'a HeartbeatRow>) {
-        for row in rows {
-            let Some(bytes) = row.schema_bytes.filter(|bytes| *bytes > MAX_SCHEMA_BYTES) else { continue };
+        for row in rows.filter(|row| row.bytes > MAX_SCHEMA_BYTES) {
             let known = self.partitions.entry(row.endpoint.clone()).or_default();
             known.hash.clone_from(&row.hash);
             known.left_out = None;
-            known.problems =
-                vec![format!("its schema has {bytes} bytes, more than {MAX_SCHEMA_BYTES}: it is not read").into()];
+            let told = format!(
+                "its schema and attributes have {} bytes, more than {MAX_SCHEMA_BYTES}: they are not read",
+                row.bytes
+            );
+            known.problems = vec![told.into()];
         }
     }
 
@@ -350,13 +354,20 @@ impl HeartbeatMemory {
     }
 
     /// Takes in the answer of [`ReadSchemas`].
-    fn learn(&mut self, table: &ResultTable, rows: &Newest, config: &HubConfig) -> Result<(), DecodeError> {
+    fn learn(
+        &mut self,
+        table: &ResultTable,
+        rows: &Newest,
+        now: Timestamp,
+        config: &HubConfig,
+    ) -> Result<(), DecodeError> {
+        let recent = signed(windows(config).schemas);
         for answer in table.rows() {
             let Ok(endpoint) = ClusterEndpoint::parse(answer.string("ClusterEndpoint")?) else { continue };
             // Two spellings of one endpoint: the one whose row counts.
-            if rows.get(&endpoint).is_none_or(|row| answer.string("ClusterEndpoint") != Ok(&row.key)) {
+            let Some(row) = rows.get(&endpoint).filter(|row| answer.string("ClusterEndpoint") == Ok(&row.key)) else {
                 continue;
-            }
+            };
             // Not the row's: the partition may have beaten since that was read, with another schema, and later with that one again.
             let hash = answer.string("Hash")?.to_owned();
             let text = answer.string("SchemaText")?;
@@ -377,11 +388,13 @@ impl HeartbeatMemory {
                         .to_owned(),
                 );
             }
-            if text.is_empty() {
-                problems.push(
-                    "no recent heartbeat has a schema: what is known of it is kept (null is also what Kusto makes of a schema over 1 MiB, unless the column's encoding is BigObject32)"
-                        .to_owned(),
-                );
+            // That nothing is recent of one that is silent says its state.
+            if text.is_empty() && now.duration_since(row.received) <= recent {
+                let follows =
+                    if before.inventory.is_some() { "what is known of it is kept" } else { "it is in no group" };
+                problems.push(format!(
+                    "no recent heartbeat has a schema: {follows} (null is also what Kusto makes of a schema over 1 MiB, unless the column's encoding is BigObject32)"
+                ));
             }
             if before.inventory.is_none() {
                 self.first.insert(endpoint.clone());

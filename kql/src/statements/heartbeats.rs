@@ -264,7 +264,7 @@ pub struct Windows {
 
 /// The newest heartbeat of each partition, without the schemas' texts, and one row without an endpoint that tells the server's time.
 /// Columns: ClusterEndpoint:string, Received:long (milliseconds since 1970), NewBeats:long, Skew:long (seconds; null without a Timestamp), Hash:string (of schema
-/// and attributes), SchemaBytes:long (null without a schema), Now:datetime (null but in the last row).
+/// and attributes), Bytes:long (what [`ReadSchemas`] gives of them), Now:datetime (null but in the last row).
 #[derive(Debug, Clone, Copy)]
 pub struct ReadHeartbeats<'a> {
     /// The heartbeat database.

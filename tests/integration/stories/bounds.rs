@@ -34,13 +34,22 @@ fn short(tables: &str) -> String {
     format!("dynamic([{{\"database\": \"Logs\", \"tables\": [{tables}]}}])")
 }
 
+/// A result that is longer is cut, by Kusto and by the local one, where a request does not say otherwise.
+const CAP: u64 = 64 * 1024 * 1024;
+
+/// How long each answer was that told an agent of schemas and attributes.
+fn pages(hub: &Hub) -> Vec<u64> {
+    /// Part of that query, and of no other text that an agent sends.
+    const SCHEMAS: &str = "MetadataText";
+    let recording = fs::read_to_string(&hub.server.recording).expect("the recording can be read");
+    let lines = recording.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
+    let asked = lines.filter(|line| line["csl"].as_str().is_some_and(|text| text.contains(SCHEMAS)));
+    asked.map(|line| line["response_bytes"].as_u64().expect("an answer has a length")).collect()
+}
+
 #[tokio::test]
 async fn schemas_that_are_more_than_one_answer_may_hold_are_read_in_pages_and_give_all_functions() {
     const PARTITIONS: u32 = 24;
-    /// A result that is longer is cut, by Kusto and by the local one, where a request does not say otherwise.
-    const CAP: u64 = 64 * 1024 * 1024;
-    /// Part of the query of the schemas, and of no other text that an agent sends.
-    const SCHEMAS: &str = "MetadataText";
     let hub = Hub::start().await;
     beat(&hub, (1, PARTITIONS), &long("\"All\", \"Only', Number, '\"", 3)).await;
     let bytes = "Heartbeats | extend Bytes = strlen(tostring(Schema)) | summarize Bytes = sum(Bytes)";
@@ -49,12 +58,7 @@ async fn schemas_that_are_more_than_one_answer_may_hold_are_read_in_pages_and_gi
 
     let (code, output) = hub.pass().await;
     assert_eq!(code, Some(0), "{output}");
-    let recording = fs::read_to_string(&hub.server.recording).expect("the recording can be read");
-    let lines = recording.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));
-    let pages: Vec<u64> = lines
-        .filter(|line| line["csl"].as_str().is_some_and(|text| text.contains(SCHEMAS)))
-        .map(|line| line["response_bytes"].as_u64().expect("an answer has a length"))
-        .collect();
+    let pages = pages(&hub);
     assert!(pages.len() > 1 && pages.iter().all(|page| *page < CAP / 8), "{pages:?}");
     assert!(pages.iter().sum::<u64>() > CAP, "{pages:?}");
 
@@ -77,6 +81,32 @@ async fn schemas_that_are_more_than_one_answer_may_hold_are_read_in_pages_and_gi
     assert!(!bodies[1].contains("'http://127.0.0.23:1'"), "{bodies:?}");
     let status = hub.server.query("Logs", "federation_status() | distinct State, Reason").await;
     assert_eq!(status.expect("the hub answers").text_rows(), [["live", ""]]);
+    hub.end().await;
+}
+
+#[tokio::test]
+async fn attributes_count_as_schemas_do_and_keep_nobody_from_being_read() {
+    const PARTITIONS: u32 = 200;
+    let hub = Hub::start().await;
+    // By characters they would be a third of what they are by bytes. The last has more than is read of one.
+    let command = format!(
+        ".set-or-append Heartbeats <| range Number from 1 to {PARTITIONS} step 1 | extend Long = strrep('\u{8a9e}', iff(Number == {PARTITIONS}, 60000, 21000)) | project Timestamp = now(), ClusterEndpoint = strcat('http://127.0.0.', Number, ':1'), Schema = {}, PartitionMetadata = parse_json(strcat('{{\"made-up\": \"', Long, '\"}}'))",
+        short("\"A\"")
+    );
+    hub.server.command("FleetDiscovery", &command).await.expect("the hub takes heartbeats");
+    let (code, output) = hub.pass().await;
+    assert_eq!(code, Some(0), "{output}");
+    let pages = pages(&hub);
+    assert!(pages.iter().all(|page| *page < CAP / 8), "{pages:?}");
+    assert!(pages.iter().sum::<u64>() > 12 * 1024 * 1024, "{pages:?}");
+    let content = hub.content().await;
+    let group = content.iter().find(|line| line.contains("Logs_Partitions")).expect("the group is there");
+    let left_out: Vec<_> =
+        (1..=PARTITIONS).filter(|number| !group.contains(&format!("'http://127.0.0.{number}:1'"))).collect();
+    assert_eq!(left_out, [0; 0]);
+    let told = "federation_status() | where Reason contains 'longer than 64 KiB' | project Partition, Reason";
+    let told = hub.server.query("Logs", told).await.expect("the hub answers").text_rows();
+    assert!(told.len() == 1 && told[0][0].contains("127.0.0.200:"), "{told:?}");
     hub.end().await;
 }
 
@@ -112,8 +142,8 @@ async fn a_schema_beyond_all_reason_is_refused_by_its_length_and_harms_no_other(
     let told = partition_of(&get(&url, "/status").await.1, LONG);
     let problem = told["problems"][0].as_str().unwrap_or_default();
     let bytes = problem
-        .strip_prefix("its schema has ")
-        .and_then(|rest| rest.strip_suffix(" bytes, more than 25165824: it is not read"));
+        .strip_prefix("its schema and attributes have ")
+        .and_then(|rest| rest.strip_suffix(" bytes, more than 25165824: they are not read"));
     assert!(bytes.is_some_and(|bytes| bytes.parse::<u32>().is_ok_and(|bytes| bytes > 25_165_824)), "{told:#}");
     // What is known of it is kept, and whoever asks in Kusto is told why it is no more.
     assert!(told["state"] == "live" && told["databases"]["Logs"] == 1, "{told:#}");
