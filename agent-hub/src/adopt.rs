@@ -49,7 +49,7 @@ fn shown_groups(hub: &Hub, database: &DatabaseName, settings: &Settings) -> Vec<
     let Some(content) = hub.databases.get(database) else { return Vec::new() };
     let (Ok(group), Ok(present)) = (group_of(database), &content.groups) else { return Vec::new() };
     let is_asked = |group: &EntityGroupName| {
-        let mut ours = content.functions.iter().filter(|(_, existing)| existing.is_droppable(&settings.folder));
+        let mut ours = content.functions.iter().filter(|(_, existing)| existing.is_ours());
         ours.any(|(function, existing)| asks(database, group, function, existing, settings))
     };
     asked_groups(&group, settings)
@@ -84,7 +84,7 @@ fn asks(
                 database: database.clone(),
                 function: function.clone(),
                 keeper: settings.keeper.clone(),
-                folder: existing.folder.clone(),
+                folder: settings.folder.clone(),
                 description: described(&table, source, database, true),
                 body: Body::Federated(body),
             };

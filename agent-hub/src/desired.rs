@@ -8,12 +8,11 @@ use std::{
 
 use kql::{
     endpoint::ClusterEndpoint,
-    names::{ColumnName, DatabaseName, EntityGroupName, FunctionName, NameError, TableName},
+    names::{DatabaseName, EntityGroupName, FunctionName, NameError, TableName},
     secrets::line,
     statements::{Body, Entity, FederatedBody, Members, PutFunction, STATUS_FUNCTION, Source},
-    types::ScalarType,
 };
-use shared::heartbeat::{Columns, DatabaseInventory};
+use shared::heartbeat::DatabaseInventory;
 
 use crate::{
     fleet::{Beat, Fleet, Inventory, Partition},
@@ -23,9 +22,11 @@ use crate::{
 
 mod bounds;
 mod problems;
+mod types;
 
 use problems::told;
 pub use problems::{GroupBound, Problem};
+use types::{Having, conversions};
 
 /// How much of a refused value is shown.
 const SHOWN_CHARS: usize = 64;
@@ -186,6 +187,7 @@ pub fn desired(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Desired {
     desired.problems.extend(told(of_groups, "entity groups"));
     desired.add_missing(missing);
     desired.problems.extend(too_many_groups);
+    desired.problems.extend(attributes_of_nobody(fleet, settings));
     desired.add_status(hub, settings);
     desired
 }
@@ -367,6 +369,16 @@ fn members_by<'a>(
     members_by
 }
 
+/// Attributes of `entityGroups` that none of the federated partitions has, as far as all can be read: a misspelt one takes the groups of the right one away.
+fn attributes_of_nobody(fleet: &Fleet, settings: &Settings) -> impl Iterator<Item = Problem> {
+    let federated: Vec<_> = fleet.values().filter(|partition| partition.is_federated()).collect();
+    let is_read = !federated.is_empty() && federated.iter().all(|partition| !partition.beat.metadata.is_empty());
+    let attributes = settings.group_attributes.iter().filter(move |_| is_read);
+    let of_nobody =
+        attributes.filter(move |attribute| !federated.iter().any(|is| is.beat.metadata.contains_key(*attribute)));
+    of_nobody.map(|attribute| Problem::AttributeOfNobody { attribute: attribute.clone() })
+}
+
 fn databases<'a>(
     fleet: &'a Fleet,
     hub: &Hub,
@@ -529,67 +541,5 @@ pub fn described(table: &TableName, source: Source, database: &DatabaseName, all
         format!("{what} of every partition of {database}")
     } else {
         format!("{what} of the partitions of {database} that have it")
-    }
-}
-
-/// A table's columns in one content of its database, and who has that.
-struct Having<'a> {
-    columns: Option<&'a Columns>,
-    entities: &'a BTreeSet<Entity>,
-}
-
-/// The most partitions that are named for one type of a column: those who disagree are few, whom they disagree with are many.
-const MAX_NAMED: usize = 10;
-
-/// Columns that partitions have with different types, and one type that holds all of them; each is reported with who has which.
-fn conversions(
-    having: &[Having<'_>],
-    database: &DatabaseName,
-    table: &TableName,
-    problems: &mut Vec<Problem>,
-) -> BTreeMap<ColumnName, ScalarType> {
-    // Almost always there is but one kind of columns.
-    let first = having.iter().find_map(|having| having.columns);
-    if having.iter().all(|having| having.columns.is_none() || having.columns == first) {
-        return BTreeMap::new();
-    }
-    let mut types = BTreeMap::<&ColumnName, BTreeMap<ScalarType, Vec<&Entity>>>::new();
-    for Having { columns, entities } in having {
-        for (column, scalar_type) in columns.iter().copied().flatten() {
-            types.entry(column).or_default().entry(*scalar_type).or_default().extend(*entities);
-        }
-    }
-    let conflicts = types.into_iter().filter(|(_, types)| types.len() > 1);
-    conflicts
-        .map(|(column, types)| {
-            let scalar_type = common_type(&types.keys().copied().collect::<Vec<_>>());
-            let said = types.iter().map(|(scalar_type, entities)| {
-                let named: Vec<_> = entities.iter().take(MAX_NAMED).map(|entity| entity.cluster.to_string()).collect();
-                let more = entities.len().saturating_sub(MAX_NAMED);
-                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                format!("{scalar_type} in {}{more}", named.join(", "))
-            });
-            problems.push(Problem::TypesDiffer {
-                database: database.clone(),
-                table: table.clone(),
-                column: column.clone(),
-                types: said.collect::<Vec<_>>().join("; "),
-            });
-            (column.clone(), scalar_type)
-        })
-        .collect()
-}
-
-/// The narrowest type that every value of these fits into without an error, and where there is one, without a loss: whole numbers and decimals have more digits than a real.
-fn common_type(types: &[ScalarType]) -> ScalarType {
-    use ScalarType::{Decimal, Int, Long, Real};
-    if types.iter().all(|scalar_type| matches!(scalar_type, Int | Long)) {
-        Long
-    } else if types.iter().all(|scalar_type| matches!(scalar_type, Int | Long | Decimal)) {
-        Decimal
-    } else if types.iter().all(|scalar_type| matches!(scalar_type, Int | Long | Real | Decimal)) {
-        Real
-    } else {
-        ScalarType::String
     }
 }

@@ -143,7 +143,7 @@ mod tests {
         let foreign = Entity { cluster: cluster("us"), database: logs.clone() };
         *database.groups.as_mut().unwrap().values_mut().next().unwrap() =
             ExistingGroup::Members(Arc::new([foreign].into()));
-        database.functions.values_mut().next().unwrap().content_hash = "another".to_owned();
+        database.functions.values_mut().next().unwrap().written.content_hash = "another".to_owned();
         let expected = [
             "the entity group 'Logs_Partitions' in 'Logs' was changed by somebody and is put back",
             "the function 'federated_A' in 'Logs' was edited by somebody and is put back",

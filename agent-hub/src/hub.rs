@@ -26,8 +26,8 @@ pub struct Hub {
     pub records: usize,
     /// Copies of groups that are adopted in this pass, in databases that could not be read: with members of this hash they are ours.
     pub presumed: BTreeMap<(DatabaseName, EntityGroupName), String>,
-    /// How the hub writes functions that we put, where it writes them in other words: docstring to hash of the text.
-    pub rewritten: BTreeMap<String, String>,
+    /// How the hub writes functions that we put, where it writes them in other words, by docstring.
+    pub rewritten: BTreeMap<String, Written>,
 }
 
 /// What our record says of one group.
@@ -82,11 +82,18 @@ pub enum Keeper {
 pub struct ExistingFunction {
     /// Who put it, in whatever folder and with whatever content.
     pub keeper: Keeper,
-    /// Its folder.
-    pub folder: String,
     /// Its docstring, our marker in it if it is ours.
     pub docstring: String,
-    /// A hash of its text, see [`PutFunction::content_hash`].
+    /// The rest, as the hub has it.
+    pub written: Written,
+}
+
+/// What of a function somebody may change without becoming its keeper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Its folder.
+    pub folder: String,
+    /// A hash of its text and parameters, see [`PutFunction::content_hash`].
     pub content_hash: String,
 }
 
@@ -107,16 +114,15 @@ impl ExistingFunction {
         self.keeper == Keeper::Us
     }
 
-    /// Whether it is exactly this: equal docstrings mean that we put it so, equal texts that nobody edited it since.
-    pub fn is(&self, function: &PutFunction, rewritten: &BTreeMap<String, String>) -> bool {
-        self.docstring == function.docstring()
-            && (self.content_hash == function.content_hash()
-                || rewritten.get(&self.docstring) == Some(&self.content_hash))
+    /// Whether it is exactly this: equal docstrings mean that we put it so, the rest that nobody edited or moved it since.
+    pub fn is(&self, function: &PutFunction, rewritten: &BTreeMap<String, Written>) -> bool {
+        let is_ours = || self.written.folder == function.folder && self.written.content_hash == function.content_hash();
+        self.docstring == function.docstring() && (is_ours() || rewritten.get(&self.docstring) == Some(&self.written))
     }
 
     /// Whether it is ours to drop: also in our folder, since another document with our heartbeat database may keep functions of its own in another.
     pub fn is_droppable(&self, folder: &str) -> bool {
-        self.folder == folder && self.is_ours()
+        self.written.folder == folder && self.is_ours()
     }
 }
 

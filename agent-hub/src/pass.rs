@@ -30,7 +30,7 @@ use crate::{
     drift::Left,
     fleet::{Beat, Fleet, Inventory},
     guards::HoldReason,
-    hub::Hub,
+    hub::{Hub, Written},
     membership::{MemberRecord, Membership},
     observe::{
         HeartbeatMemory, HeartbeatReading, Known, ObjectMemory, ObserveError, read_heartbeats, read_hub, read_members,
@@ -76,8 +76,8 @@ struct HubAgent {
     canaries: Canaries,
     /// Docstrings of functions that the last pass put: how the hub writes them is learned from the next look.
     put: BTreeSet<String>,
-    /// How the hub writes functions that were put, docstring to hash of the text.
-    rewritten: BTreeMap<String, String>,
+    /// How the hub writes functions that were put, by docstring.
+    rewritten: BTreeMap<String, Written>,
     columns: StaleColumns,
     left: Left,
     report: Report,
@@ -315,7 +315,7 @@ impl HubAgent {
     fn learn_texts(&mut self, hub: &mut Hub) {
         for function in hub.databases.values().flat_map(|database| database.functions.values()) {
             if self.put.remove(&function.docstring) {
-                self.rewritten.insert(function.docstring.clone(), function.content_hash.clone());
+                self.rewritten.insert(function.docstring.clone(), function.written.clone());
             }
         }
         hub.rewritten.clone_from(&self.rewritten);

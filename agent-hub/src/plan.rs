@@ -22,7 +22,7 @@ use crate::{
     desired::{self, Desired},
     fleet::{Fleet, Partition},
     guards::{Guarded, HoldReason, guard, leaving},
-    hub::{ExistingGroup, Hub, HubDatabase, Keeper, MemberSet},
+    hub::{ExistingGroup, Hub, HubDatabase, Keeper, MemberSet, Written},
     membership::Membership,
     settings::Settings,
 };
@@ -91,17 +91,21 @@ impl Released {
 }
 
 impl Plan {
-    /// Tells this plan from any other: twelve hexadecimal digits of what its commands say, in their order. Empty for one without changes.
-    pub fn hash(&self) -> String {
-        hash(&self.changes)
+    /// Tells this plan from any other, with the commands that set up what it needs: twelve hexadecimal digits of what all commands say, in their order. Empty where there are none.
+    pub fn hash(&self, set_up: &[Request]) -> String {
+        hash(set_up, &self.changes)
     }
 }
 
-fn hash(changes: &[Change]) -> String {
-    if changes.is_empty() {
+fn hash(set_up: &[Request], changes: &[Change]) -> String {
+    if set_up.is_empty() && changes.is_empty() {
         return String::new();
     }
     let mut digest = Sha256::new();
+    for command in set_up {
+        digest.update(command.text());
+        digest.update([0]);
+    }
     for change in changes {
         digest.update(change.database().as_str());
         digest.update([0]);
@@ -267,7 +271,9 @@ impl Change {
                 format!("{why}: {}", function.description)
             }
             Self::DropFunction { .. } => "no federated partition has its table".to_owned(),
-            Self::DropGroup { .. } => "no federated partition has its database".to_owned(),
+            Self::DropGroup { .. } => {
+                "no federated partition has its database, or what entityGroups names it after".to_owned()
+            }
         }
     }
 
@@ -350,7 +356,7 @@ fn released(unguarded: &Plan, fleet: &Fleet, hub: &Hub) -> Option<Released> {
             silence.map(|at| at.to_string()).unwrap_or_default()
         ));
     }
-    digest.update(hash(&changes));
+    digest.update(hash(&[], &changes));
     let hash = short_hex(&digest.finalize());
     Some(Released { hash, changes })
 }
@@ -363,7 +369,6 @@ fn short_hex(digest: &[u8]) -> String {
 fn changes(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Plan {
     let desired = desired::desired(fleet, hub, settings);
     let mut steps = Steps::default();
-    steps.problems.extend(desired.problems.iter().map(ToString::to_string));
     steps.missing_databases.extend(desired.missing_databases.iter().cloned());
     for (database, present) in &hub.databases {
         match &present.groups {
@@ -383,6 +388,8 @@ fn changes(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Plan {
             }
         }
     }
+    // After what is wrong with the hub's objects: partitions choose how much there is of it, and a status has room for so much.
+    steps.problems.extend(desired.problems.iter().map(ToString::to_string));
     steps.ordered()
 }
 
@@ -471,7 +478,7 @@ impl Steps {
         present: &HubDatabase,
         desired: &Desired,
         settings: &Settings,
-        rewritten: &BTreeMap<String, String>,
+        rewritten: &BTreeMap<String, Written>,
     ) {
         let none = BTreeMap::new();
         let wanted = desired.functions.get(database).unwrap_or(&none);

@@ -27,7 +27,8 @@ use crate::{
     plan::{Change, Hold, Plan, Released},
     setup::{Missing, SetUp},
 };
-use planned::{Logged, SET_UP};
+use planned::Logged;
+pub use planned::SET_UP;
 
 /// Remembers what was reported, so that counters count each thing once and logs say each thing once.
 #[derive(Debug)]
@@ -304,7 +305,7 @@ impl Report {
         // Where something is held, what a person may acknowledge: it has the other changes in it.
         let (hash, changes) = match &plan.released {
             Some(released) => (released.hash.clone(), &released.changes),
-            None => (plan.hash(), &plan.changes),
+            None => (plan.hash(&missing.commands), &plan.changes),
         };
         self.logged.log(&missing.commands, &hash, changes);
         let changes: Vec<_> = set_up.chain(changes.iter().map(planned_change)).collect();
@@ -340,7 +341,7 @@ impl Report {
 
     fn log_guards(&self, plan: &Plan) {
         for reason in &plan.acknowledged {
-            tracing::warn!(reason = %reason, plan = plan.hash(), "a guard is set aside: a person acknowledged this plan");
+            tracing::warn!(reason = %reason, plan = self.acknowledged, "a guard is set aside: a person acknowledged this plan");
         }
         let acknowledge = plan.released.as_ref().map(|released| released.hash.as_str());
         for reason in &plan.held {

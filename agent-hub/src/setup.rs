@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use kql::{
     names::{DatabaseName, TableName},
     request::Request,
     statements::{
         AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, CreateMembersTable,
-        CreateOwnershipTable, EnableStreaming, HeartbeatPolicy, ShowColumns, ShowDatabases, ShowPolicy,
+        CreateOwnershipTable, EnableStreaming, HeartbeatPolicy, HeartbeatSource, ShowColumns, ShowDatabases,
+        ShowPolicy,
     },
 };
 use serde_json::Value;
@@ -228,8 +229,18 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, Setu
         }
     }
     let tables = stream::iter(config.heartbeats.tables()).map(|table| look_at_heartbeats(hub, config, table));
-    let tables: Vec<_> = tables.buffered(CONCURRENT_TABLES).try_collect().await?;
+    let tables: Vec<_> = tables.buffered(CONCURRENT_TABLES).collect().await;
     for table in tables {
+        let table = match table {
+            // The heartbeats of the others are in tables of their own.
+            Err(why @ SetupError::NoHeartbeats { .. })
+                if matches!(config.heartbeats, HeartbeatSource::PerPartition(_)) =>
+            {
+                missing.left_alone.push(why.to_string());
+                continue;
+            }
+            table => table?,
+        };
         missing.heartbeat_table |= table.heartbeat_table;
         missing.commands.extend(table.commands);
         missing.left_alone.extend(table.left_alone);

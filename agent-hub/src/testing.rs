@@ -19,7 +19,7 @@ use shared::{
 
 use crate::{
     fleet::{Beat, Fleet, Inventory, Partition},
-    hub::{Claim, ExistingFunction, ExistingGroup, Hub, Keeper},
+    hub::{Claim, ExistingFunction, ExistingGroup, Hub, Keeper, Written},
     plan::{Change, Plan},
 };
 
@@ -106,9 +106,8 @@ pub(crate) fn applied(mut hub: Hub, plan: &Plan) -> Hub {
             Change::PutFunction { function, .. } => {
                 let existing = ExistingFunction {
                     keeper: Keeper::Us,
-                    folder: function.folder.clone(),
                     docstring: function.docstring(),
-                    content_hash: function.content_hash(),
+                    written: Written { folder: function.folder.clone(), content_hash: function.content_hash() },
                 };
                 place.functions.insert(function.function, existing);
             }

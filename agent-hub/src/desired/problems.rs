@@ -61,6 +61,11 @@ pub enum Problem {
         /// Whose are not.
         other: String,
     },
+    /// No partition has an attribute of `entityGroups`.
+    AttributeOfNobody {
+        /// The attribute.
+        attribute: String,
+    },
     /// So many tables and views get no function, as those of all partitions would be too many.
     TooMany {
         /// The database.
@@ -142,6 +147,10 @@ impl fmt::Display for Problem {
             Self::ValueShared { value, attribute, other } => write!(
                 f,
                 "'{value}' is a value of both {attribute} and {other}: the groups with that name are of {attribute}, and partitions with that {other} get none for it"
+            ),
+            Self::AttributeOfNobody { attribute } => write!(
+                f,
+                "entityGroups names '{attribute}', which no federated partition has among its attributes: there are no groups by it, and case matters"
             ),
             Self::TooMany { database, table, more, partition } => write!(
                 f,

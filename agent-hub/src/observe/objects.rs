@@ -19,7 +19,7 @@ use shared::{
 
 use super::{ObserveError, asking, decoding};
 use crate::{
-    hub::{Claim, ExistingFunction, ExistingGroup, Hub, HubDatabase, Keeper},
+    hub::{Claim, ExistingFunction, ExistingGroup, Hub, HubDatabase, Keeper, Written},
     setup::ownership_table,
 };
 
@@ -231,9 +231,9 @@ fn read_entities(
         match (kind, FunctionName::new(name)) {
             ("Function", Ok(function)) => {
                 let (folder, docstring) = (row.string("Folder")?.to_owned(), row.string("DocString")?.to_owned());
-                let content_hash = row.string("ContentHash")?.to_owned();
+                let written = Written { folder, content_hash: row.string("ContentHash")?.to_owned() };
                 let keeper = Keeper::of(&place, &function, &docstring, us);
-                database.functions.insert(function, ExistingFunction { keeper, folder, docstring, content_hash });
+                database.functions.insert(function, ExistingFunction { keeper, docstring, written });
             }
             ("Function", Err(_)) => {} // Not a name that we could have given.
             ("EntityGroup", _) => {}   // Groups have names of their own.

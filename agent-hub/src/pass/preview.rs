@@ -12,7 +12,7 @@ use crate::{
     fleet::Fleet,
     guards::HoldReason,
     plan::{Change, Decision, Hold, Plan, plan},
-    report::planned_outcome,
+    report::{SET_UP, planned_outcome},
     setup,
 };
 
@@ -41,9 +41,11 @@ pub async fn preview(config: HubConfig, world: World) -> Exit {
 
 async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
     let missing = setup::look(&agent.hub, &agent.config).await.map_err(|error| chain(&error))?;
-    let mut lines: Vec<String> = missing.commands.iter().map(|command| format!("set up: {}", command.text())).collect();
+    let set_up = missing.commands.iter().map(|command| format!("set up: {}: {SET_UP}", command.text()));
+    let mut lines: Vec<String> = set_up.collect();
     let problem = |problem: &String| format!("problem: {problem}");
     if missing.heartbeat_table {
+        lines.push(format!("plan {}", Plan::default().hash(&missing.commands)));
         lines.push("The rest follows from the heartbeats, and there is no heartbeat table yet.".to_owned());
         lines.extend(missing.left_alone.iter().map(problem));
         return Ok((lines.join("\n"), planned_outcome(&missing, &Plan::default(), &missing.left_alone).into()));
@@ -66,8 +68,11 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
             let outcome = planned_outcome(&missing, &plan, &failures);
             lines.extend(plan.acknowledged.iter().map(|reason| format!("acknowledged: {reason}")));
             lines.extend(plan.changes.iter().map(Change::in_full));
-            if !plan.changes.is_empty() {
-                lines.push(format!("plan {}", plan.hash()));
+            // Where a person has acknowledged it, by the hash that was shown.
+            let acknowledged = agent.settings.acknowledged_plan.clone().filter(|_| !plan.acknowledged.is_empty());
+            let hash = acknowledged.unwrap_or_else(|| plan.hash(&missing.commands));
+            if !hash.is_empty() {
+                lines.push(format!("plan {hash}"));
             }
             problems.extend(plan.problems);
             (plan.held, plan.released, outcome)

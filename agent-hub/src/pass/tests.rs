@@ -442,7 +442,7 @@ async fn a_plan_is_whole_only_where_all_was_read_and_is_shown_all_the_same() {
     let changes = vec![drop_function, Change::DropGroup { database, group }];
     let in_order = [
         "drop function federated_A in Logs: no federated partition has its table",
-        "drop entity group Logs_Partitions in Logs: no federated partition has its database",
+        "drop entity group Logs_Partitions in Logs: no federated partition has its database, or what entityGroups names it after",
     ];
     let held = vec![HoldReason::NoLiveHeartbeat { known: 1 }];
     let (quiet, due) = (Plan::default(), Plan { changes, ..Plan::default() });

@@ -271,13 +271,19 @@ fn a_function_that_somebody_edited_is_put_back_and_one_that_the_hub_only_writes_
     let mut hub = applied(hub.clone(), &planned(&fleet, &hub));
     let functions = &mut hub.databases.get_mut(&database("Logs")).unwrap().functions;
     let function = functions.values_mut().next().unwrap();
-    function.content_hash = "another".to_owned();
+    let written = &function.written;
+    let edited = Written { content_hash: "another".to_owned(), ..written.clone() };
+    let moved = Written { folder: "another".to_owned(), ..written.clone() };
     let docstring = function.docstring.clone();
-    let plan = planned(&fleet, &hub);
-    assert_eq!(shown(&plan), ["alter function federated_A in Logs"]);
-    assert_eq!(plan.changes[0].reason(), "it was edited by somebody: A of every partition of Logs");
-    hub.rewritten.insert(docstring, "another".to_owned());
-    assert_eq!(planned(&fleet, &hub), Plan::default());
+    for theirs in [edited, moved] {
+        let functions = &mut hub.databases.get_mut(&database("Logs")).unwrap().functions;
+        functions.values_mut().for_each(|function| function.written = theirs.clone());
+        let plan = planned(&fleet, &hub);
+        assert_eq!(shown(&plan), ["alter function federated_A in Logs"]);
+        assert_eq!(plan.changes[0].reason(), "it was edited by somebody: A of every partition of Logs");
+        hub.rewritten.insert(docstring.clone(), theirs);
+        assert_eq!(planned(&fleet, &hub), Plan::default());
+    }
 }
 
 #[test]
@@ -409,9 +415,8 @@ fn a_persons_own_functions_groups_and_tables_are_never_touched() {
 fn existing(name: &FunctionName, folder: &str, docstring: &str) -> ExistingFunction {
     ExistingFunction {
         keeper: Keeper::of(&database("Logs"), name, docstring, &database("FleetDiscovery")),
-        folder: folder.to_owned(),
         docstring: docstring.to_owned(),
-        content_hash: String::new(),
+        written: Written { folder: folder.to_owned(), content_hash: String::new() },
     }
 }
 
@@ -424,7 +429,7 @@ fn what_an_agent_with_another_heartbeat_database_keeps_is_left_alone() {
     hub = applied(hub, &plan);
     for database in hub.databases.values_mut() {
         for (name, function) in &mut database.functions {
-            *function = existing(name, &function.folder, &function.docstring);
+            *function = existing(name, &function.written.folder, &function.docstring);
         }
     }
     hub.claims.clear();
@@ -445,7 +450,7 @@ fn what_an_earlier_version_put_is_ours_and_is_brought_up_to_date() {
         let (_, mark) = function.docstring.rsplit_once(" [").unwrap();
         let (place, _) = mark.rsplit_once('-').unwrap();
         let docstring = format!("The whole fleet's [{place}-{}]", "0".repeat(64));
-        *function = existing(name, &function.folder, &docstring);
+        *function = existing(name, &function.written.folder, &docstring);
         assert!(function.is_ours());
     }
     let plan = planned(&fleet(&[("eu", 1, logs(&["A"])), ("us", 1, logs(&["A"]))]), &hub);

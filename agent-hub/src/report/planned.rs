@@ -6,7 +6,7 @@ use shared::runtime::shortened;
 use crate::plan::Change;
 
 /// Why tables and policies are set up.
-pub(super) const SET_UP: &str = "a table or policy that this agent needs";
+pub const SET_UP: &str = "a table or policy that this agent needs";
 
 /// The most changes of one plan that are logged: with all, a first plan of a large hub would have a line for each of its functions.
 const MOST_CHANGES: usize = 100;

@@ -163,7 +163,7 @@ impl PutFunction {
         format!("{}{}", self.description, mark(&self.keeper, &self.database, &self.function, &digest))
     }
 
-    /// SHA-256 of the function's text as the hub has it (`{ body }`), without white space, as `show_hub_entities` computes it: a text that somebody edited has another.
+    /// SHA-256 of the function's text as the hub has it (`{ body }`), without white space, as `show_hub_entities` computes it: one that somebody edited or gave parameters has another.
     pub fn content_hash(&self) -> String {
         let text: String = format!("{{{}}}", self.body.render()).chars().filter(|c| !c.is_whitespace()).collect();
         Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()

@@ -89,7 +89,7 @@ pub struct PassStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanStatus {
-    /// Tells this plan from any other: `federation.acknowledgedPlan` takes it.
+    /// Tells this plan from any other. Where a guard holds it, `federation.acknowledgedPlan` takes it.
     pub hash: String,
     /// In order, each with its reason.
     pub changes: Vec<String>,

@@ -161,6 +161,8 @@ async fn once_and_plan_tell_by_their_exit_codes_what_happened() {
         assert!(sent["csl"].as_str().is_some_and(|text| text.starts_with(".show")), "a plan only looks: {line}");
     }
     assert!(output.contains("set up: .create-merge table ['Heartbeats']"), "{output}");
+    let hash = output.lines().find_map(|line| line.strip_prefix("plan "));
+    assert!(hash.is_some_and(|hash| hash.len() == 12), "{output}");
     let (code, output) = run(&["--once"]).await;
     assert_eq!(code, Some(3), "no partition has beaten yet: {output}");
     for (region, server) in REGIONS.iter().zip(&fleet.partitions) {

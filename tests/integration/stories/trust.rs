@@ -40,10 +40,17 @@ pub(crate) async fn once(fleet: &Fleet, document: &std::path::Path, how: &str) -
 
 /// Somebody edits a function of ours in Logs, and keeps its docstring.
 pub(crate) async fn edit(fleet: &Fleet, function: &str) {
-    let shown = format!(".show functions | where Name == '{function}' | project DocString");
-    let docstring = fleet.hub.command("Logs", &shown).await.expect("the hub answers").column("DocString").remove(0);
+    edit_to(fleet, function, "federation_facades", "()", Some("{ print Region = 'mine' }")).await;
+}
+
+/// The same, with a folder, parameters, and another text or its own.
+async fn edit_to(fleet: &Fleet, function: &str, folder: &str, parameters: &str, text: Option<&str>) {
+    let shown = format!(".show functions | where Name == '{function}' | project DocString, Body");
+    let shown = fleet.hub.command("Logs", &shown).await.expect("the hub answers");
+    let [docstring, body] = ["DocString", "Body"].map(|column| shown.column(column).remove(0));
+    let text = text.unwrap_or(&body);
     let edit = format!(
-        ".create-or-alter function with (folder='federation_facades', docstring='{docstring}', skipvalidation=true) {function}() {{ print Region = 'mine' }}"
+        ".create-or-alter function with (folder='{folder}', docstring='{docstring}', skipvalidation=true) {function}{parameters} {text}"
     );
     fleet.hub.command("Logs", &edit).await.expect("anybody may");
 }
@@ -90,13 +97,16 @@ async fn with_a_table_for_each_partition_nobody_can_write_as_another() {
     let fields = format!("    heartbeatTables: PerPartition\n    allowedPartitions: ['{europe}', '{america}']");
     let document = hub_with(&fleet, "own-tables", &fields);
     assert_eq!(once(&fleet, &document, "--once").await.0, Some(3), "nobody has beaten yet");
-    for (region, server) in REGIONS.iter().zip(&fleet.partitions).take(2) {
+    let beat = async |index: usize| {
+        let (region, server) = (&REGIONS[index], &fleet.partitions[index]);
         let partition = fs::read_to_string(fleet.partition_document(region, server)).expect("just written");
         let target = "        heartbeatTable: Heartbeats\n";
         let own = partition.replace(target, &format!("{target}        heartbeatTables: PerPartition\n"));
         let mut agent = fleet.start_agent("agent-partition", &fleet.write_document(region.name, &own), &["--once"]);
         assert_eq!(agent.exited_within(SOON).await.code(), Some(0), "{}", agent.output());
-    }
+    };
+    beat(0).await;
+    beat(1).await;
     let (code, output) = once(&fleet, &document, "--once").await;
     assert_eq!(code, Some(0), "{output}");
     assert_eq!(members(&fleet).await, [true, true, false]);
@@ -121,6 +131,30 @@ async fn with_a_table_for_each_partition_nobody_can_write_as_another() {
     let status = status.expect("the hub answers");
     assert_eq!(status.column("State")[..2], ["live", "live"], "{status:?}");
     assert!(status.column("Guards").iter().all(String::is_empty), "{status:?}");
+
+    // Somebody makes America's table anew, with a column of another type, or with none of those of heartbeats. What Europe says goes on.
+    let row = format!("{table} <|\n2026-01-01T00:00:00Z,{america},[],{{}}\n");
+    for (columns, rows, code, told) in [
+        ("Timestamp:datetime, ClusterEndpoint:string, Schema:string, PartitionMetadata:dynamic", Some(row), 0, None),
+        ("Other:long", None, 1, Some("has not the columns of heartbeats")),
+    ] {
+        let made = format!(".create table {table} ({columns})");
+        let ingested = rows.map(|row| format!(".ingest inline into table {row}"));
+        for command in [format!(".drop table {table}"), made].into_iter().chain(ingested) {
+            fleet.hub.command("FleetDiscovery", &command).await.expect("the hub takes it");
+        }
+        let new = format!("New{code}");
+        let make = format!(".create table {new} (Region:string)");
+        fleet.partitions[0].command("Logs", &make).await.expect("Europe takes a table");
+        beat(0).await;
+        let (outcome, output) = once(&fleet, &document, "--once").await;
+        assert_eq!(outcome, Some(code), "{output}");
+        assert!(told.is_none_or(|told| output.contains(told)), "{output}");
+        let made = format!("federated_{new}() | count");
+        let count = fleet.hub.query("Logs", &made).await.unwrap_or_else(|error| panic!("{columns}: {error}\n{output}"));
+        assert_eq!(count.column("Count"), ["0"]);
+        assert_eq!(members(&fleet).await, [true, true, false]);
+    }
     end(fleet, []).await;
 }
 
@@ -297,10 +331,18 @@ async fn a_group_by_geography_holds_its_partitions_and_views_and_an_edited_funct
     assert_eq!(viewed.rows.len(), 3, "{viewed:?}");
     let summed = fleet.hub.query("Logs", "federated_Busy() | summarize sum(Count)").await;
     assert_eq!(summed.expect("the materialized view is federated").column("sum_Count"), ["420"]);
-    edit(&fleet, "federated_Requests").await;
-    let (code, output) = once(&fleet, &document, "--once").await;
-    assert_eq!(code, Some(0), "{output}");
-    assert!(output.contains("was edited by somebody and is put back"), "{output}");
+    for (folder, parameters, text) in [
+        ("federation_facades", "()", Some("{ print Region = 'mine' }")),
+        ("elsewhere", "()", None),
+        ("federation_facades", "(Mine:long=1)", None),
+    ] {
+        edit_to(&fleet, "federated_Requests", folder, parameters, text).await;
+        let (code, output) = once(&fleet, &document, "--once").await;
+        assert_eq!(code, Some(0), "{output}");
+        assert!(output.contains("was edited by somebody and is put back"), "{output}");
+        let (code, output) = once(&fleet, &document, "--plan").await;
+        assert!(code == Some(0) && output.contains("Nothing has to change"), "{output}");
+    }
     let regions = fleet.hub.query("Logs", "federated_Requests() | distinct Region").await.expect("the hub answers");
     assert_eq!(regions.rows.len(), 3);
     end(fleet, []).await;

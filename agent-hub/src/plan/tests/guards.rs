@@ -331,7 +331,16 @@ fn a_zone_is_held_also_while_its_attributes_cannot_be_read_and_when_its_rows_are
     let mut wordless = beats(true, true);
     wordless.iter_mut().for_each(|beat| beat.metadata = Arc::default());
     assert_eq!(judged(&known, wordless).1, std::slice::from_ref(&zone), "attributes that nobody can read");
-    assert_eq!(judged(&known, beats(true, false)).1, [zone], "heartbeatRetention is over");
+    let (known, held) = judged(&known, beats(true, false));
+    assert_eq!(held, std::slice::from_ref(&zone), "heartbeatRetention is over");
+    // Nothing tells that they are members while the groups cannot be read, and nothing of their zone but what was known.
+    let mut unread = hub.clone();
+    unread.databases.values_mut().for_each(|database| database.groups = Err("throttled".to_owned()));
+    let (mut known, thresholds) = (known, &settings.thresholds);
+    for _ in 0..2 {
+        known = known.step(beats(true, false), &unread, &Trust::default(), now(), thresholds, "geo").0;
+    }
+    assert_eq!(judged(&known, beats(true, false)).1, [zone], "the groups can be read again");
 }
 
 #[test]

@@ -405,3 +405,18 @@ fn what_no_group_can_be_named_after_is_told_of_its_partition_and_its_database_ha
     let lacking = "2 partition(s) have the database 'Logs', but the hub has none of that name: create it on the hub to get its functions";
     assert_eq!(plan.problems, [lacking]);
 }
+
+#[test]
+fn an_attribute_that_no_partition_has_is_told_where_all_of_them_can_be_read() {
+    let settings = grouped_by(&["Geo", "geo"]);
+    let mut fleet = fleet(&[("eu", 1, logs(&[])), ("us", 1, logs(&[]))]);
+    let told = |fleet: &Fleet| {
+        let problems = planned_with(&settings, fleet, &hub(&["Logs"])).problems;
+        problems.into_iter().filter(|problem| problem.starts_with("entityGroups names")).collect::<Vec<_>>()
+    };
+    set_attribute(&mut fleet.get_mut(&cluster("eu")).unwrap().beat, "geo", "EU");
+    assert_eq!(told(&fleet), [""; 0], "what the other one has is not known");
+    set_attribute(&mut fleet.get_mut(&cluster("us")).unwrap().beat, "location", "x");
+    let expected = "entityGroups names 'Geo', which no federated partition has among its attributes: there are no groups by it, and case matters";
+    assert_eq!(told(&fleet), [expected]);
+}
