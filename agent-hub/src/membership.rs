@@ -166,6 +166,9 @@ impl Membership {
         let (partitions, watching_since) = (BTreeMap::new(), watching.or(Some(now)));
         let mut after = Self { partitions, darkness, guards, missing, watching_since };
         let mut fleet = Fleet::new();
+        // Who is listed by a group that could not be read is no member as far as can be seen: what is known of it stays.
+        let is_unread = hub.databases.values().any(|database| database.groups.is_err());
+        let was_member = |known: &Remembered| is_unread && known.is_member;
         for (endpoint, mut beat) in newest {
             // Of what came while nobody watched, only the newest is in a row with what comes now.
             let unwatched = known.get(&endpoint).filter(|_| watching.is_none());
@@ -178,6 +181,7 @@ impl Membership {
                 now,
             };
             let mut remembered = step(known.get(&endpoint), &sight, thresholds);
+            remembered.is_member |= known.get(&endpoint).is_some_and(was_member);
             remembered.counted = beat.received;
             if !beat.metadata.is_empty() {
                 remembered.zone = beat.attribute(zone_attribute).filter(|zone| !zone.is_empty());
@@ -197,6 +201,9 @@ impl Membership {
                 },
             );
             after.partitions.insert(endpoint, remembered);
+        }
+        for (endpoint, remembered) in known.into_iter().filter(|(_, known)| was_member(known)) {
+            after.partitions.entry(endpoint).or_insert(remembered);
         }
         (after, fleet)
     }

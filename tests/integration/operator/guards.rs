@@ -101,11 +101,10 @@ async fn a_guard_is_a_condition_an_event_and_in_the_log_while_it_holds_and_no_lo
     test.apply(&hub.replace("    macroExpand:", membership)).await;
     while_beating(&fleet, &all, test.until("ADXCluster", "hub", |hub| is_free(hub, PARTITIONS))).await;
 
-    // What the hub answers to the question for heartbeats is no answer, for longer than one of the partitions may be silent. The hub is not written to, so that nobody is told
-    // there.
+    // What the hub answers to the question for heartbeats is no answer, for longer than one of the partitions may be silent.
     fleet.hub.fail(&json!([{"text": "NewBeats", "fault": "html"}]));
     let unread = "the heartbeats could not be read completely";
-    until_held(&test, &fleet, &all[1..], "IncompleteRead", &[unread], "").await;
+    until_held(&test, &fleet, &all[1..], "IncompleteRead", &[unread], "incomplete_read").await;
     let is_held = test.until_condition("ADXCluster", "hub", "Federated", "False", "Held");
     while_beating(&fleet, &all[1..], is_held).await;
     let silent = "federation_status() | where Partition == 'http://127.0.0.1:1' | project IsLong = Silence > 9s";
