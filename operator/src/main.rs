@@ -1,6 +1,15 @@
 //! `operator`: see the library.
 
-use std::{env, net::SocketAddr, num::NonZeroU32, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    env,
+    io::{self, Write as _},
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 use operator::{
@@ -286,10 +295,15 @@ async fn main() -> ExitCode {
             ExitCode::from(supervise(args).await.code())
         }
         Command::Crds => match operator::crds::yaml() {
-            Ok(yaml) => {
-                print!("{yaml}");
-                ExitCode::SUCCESS
-            }
+            // Where nobody reads any more, as behind `| head`, there is nobody to tell.
+            Ok(yaml) => match io::stdout().write_all(yaml.as_bytes()) {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    runtime::init_logs(LogFormat::Plain);
+                    tracing::error!(error = chain(&error), "failed to write the definitions");
+                    ExitCode::FAILURE
+                }
+                Ok(()) | Err(_) => ExitCode::SUCCESS,
+            },
             Err(error) => {
                 runtime::init_logs(LogFormat::Plain);
                 tracing::error!(error = chain(&error), "failed to write the definitions");
