@@ -70,7 +70,7 @@ impl ClusterEndpoint {
             if port.is_some() {
                 return refuse("a port is accepted for loopback addresses only");
             }
-            if host.starts_with('[') || host.parse::<IpAddr>().is_ok() {
+            if host.starts_with('[') || ends_in_a_number(host) {
                 return refuse("the host must be a DNS name, not an IP address");
             }
             if let Some(rule) = broken_dns_rule(host) {
@@ -125,6 +125,14 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
 fn is_loopback(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether a URL's host of this form is an IPv4 address, also one with fewer numbers than four or with hexadecimal ones (WHATWG URL, "ends in a number"): no top-level domain is a number.
+pub fn ends_in_a_number(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or(host);
+    let is_hexadecimal = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (!last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()))
+        || last.to_ascii_lowercase().strip_prefix("0x").is_some_and(is_hexadecimal)
 }
 
 fn broken_dns_rule(host: &str) -> Option<&'static str> {
@@ -254,6 +262,11 @@ mod tests {
                 "it must be scheme and host only, without path, query or fragment",
             ),
             ("https://10.0.0.1", "the host must be a DNS name, not an IP address"),
+            ("https://10.1", "the host must be a DNS name, not an IP address"),
+            ("https://127.1", "the host must be a DNS name, not an IP address"),
+            ("https://2130706433", "the host must be a DNS name, not an IP address"),
+            ("https://0x7f.0.0.0x1", "the host must be a DNS name, not an IP address"),
+            ("https://a.kusto.0X", "the host must be a DNS name, not an IP address"),
             ("https://[fe80::1]", "the host must be a DNS name, not an IP address"),
             ("https://x.kusto.windows.net.", "the host must not end with a dot"),
             ("https://kusto", "the host must be a full DNS name, such as mycluster.westeurope.kusto.windows.net"),

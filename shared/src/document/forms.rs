@@ -46,7 +46,7 @@ pub(super) const HOST_PATTERN: Form = Form {
 };
 
 /// The form that [`kql::endpoint::ClusterEndpoint`] takes; no pattern, as it needs two. The message leaves the value out, in which somebody may have written a password.
-pub(super) const ENDPOINT_RULE: &str = r"self.matches(r'^(?i)(https://[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+/?|https?://(localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(:[0-9]{1,5})?/?)$') && (self.startsWith('https://127.') || !self.matches(r'^(?i)https://([0-9.]+/?$|([^/]*\.)?xn--)'))";
+pub(super) const ENDPOINT_RULE: &str = r"self.matches(r'^(?i)https?://(localhost|127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\])(:[0-9]{1,5})?/?$') || (self.matches(r'^(?i)https://[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+/?$') && !self.matches(r'^(?i)https://([^/]*\.)?([0-9]+/?$|0x[0-9a-f]*/?$|xn--)'))";
 pub(super) const ENDPOINT_MESSAGE: &str = "an endpoint must be https:// and a full DNS name, such as https://mycluster.westeurope.kusto.windows.net, without user name, port, path, query or fragment; loopback addresses may have a port and plain http";
 
 /// Whose time to live need not cover its intervals: all but hubs.

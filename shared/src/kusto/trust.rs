@@ -6,7 +6,7 @@
 
 use std::{fmt, str::FromStr};
 
-use kql::endpoint::ClusterEndpoint;
+use kql::endpoint::{ClusterEndpoint, ends_in_a_number};
 
 /// A cloud: its identity provider and what it trusts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -124,7 +124,9 @@ impl FromStr for TrustedSuffix {
         };
         match labels.as_slice() {
             // One label alone would be a whole top-level domain.
-            ["", names @ ..] if names.len() >= 2 && names.iter().all(is_label) => Ok(Self(suffix)),
+            ["", names @ ..] if names.len() >= 2 && names.iter().all(is_label) && !ends_in_a_number(&suffix) => {
+                Ok(Self(suffix))
+            }
             _ => Err("must be a dot and a domain of two names or more, such as .kusto.example.com"),
         }
     }
@@ -289,7 +291,8 @@ mod tests {
         {
             assert!(!trusts(other), "{other}");
         }
-        for wrong in ["", ".", ".com", "kusto.example.com", ".a..b", ".-a.b", ".a.b/", ".a b.c", "."] {
+        for wrong in ["", ".", ".com", "kusto.example.com", ".a..b", ".-a.b", ".a.b/", ".a b.c", ".", ".0.1", ".a.0x1"]
+        {
             assert!(wrong.parse::<TrustedSuffix>().is_err(), "{wrong}");
         }
     }

@@ -88,6 +88,8 @@ async fn invalid_objects_are_refused_with_the_rule_that_they_break() {
         ("endpoint: 'https://me@x.kusto.windows.net'".to_owned(), "an endpoint must be https:// and a full DNS name"),
         ("endpoint: 'https://x.kusto.windows.net/path'".to_owned(), "an endpoint must be https:// and a full DNS name"),
         ("endpoint: 'https://10.0.0.1'".to_owned(), "an endpoint must be https:// and a full DNS name"),
+        ("endpoint: 'https://127.1'".to_owned(), "an endpoint must be https:// and a full DNS name"),
+        ("endpoint: 'https://a.0x7f'".to_owned(), "an endpoint must be https:// and a full DNS name"),
         ("endpoint: 'https://x.xn--ksto-0ra.windows.net'".to_owned(), "an endpoint must be https:// and a full DNS name"),
         ("endpoint: 'https://x.kusto.windows.net?a=b'".to_owned(), "an endpoint must be https:// and a full DNS name"),
         ("endpoint: 'https://x.kusto.windows.net#a'".to_owned(), "an endpoint must be https:// and a full DNS name"),
