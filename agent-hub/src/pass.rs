@@ -257,7 +257,7 @@ impl HubAgent {
             // Whatever fails after this, a later pass writes it whole.
             self.recorded = Membership::default();
         }
-        let set_up = ensured?;
+        let set_up = ensured.inspect_err(|error| self.report.set_up(error.failed().as_slice()))?;
         self.report.set_up(&set_up);
         Ok((set_up, Missing { memory, ..Missing::default() }))
     }

@@ -138,6 +138,15 @@ pub enum SetupError {
     },
 }
 
+impl SetupError {
+    /// The table that could not be made, if that is what failed.
+    pub fn failed(&self) -> Option<SetUp> {
+        let Self::Command { command, .. } = self else { return None };
+        let creates = command.starts_with("create_");
+        creates.then(|| SetUp { action: ChangeAction::Create, result: Err(chain(self)) })
+    }
+}
+
 impl Setup {
     /// Makes tables and policies as they should be, if it is time to look. Returns what there was that remembers the membership, and what was done. A policy that the
     /// hub refuses is tried again in the next pass, and so are columns: heartbeats arrive and are read without them. So is a table that is somebody else's.

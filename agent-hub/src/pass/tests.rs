@@ -65,6 +65,15 @@ async fn a_replica_that_leads_again_believes_no_silence_that_it_has_not_watched(
     }
 }
 
+#[tokio::test]
+async fn who_was_a_member_is_as_new_as_anyone_when_it_is_none_any_more() {
+    let mut agent = HubAgent::new(hub_config("canary: true, "), World::new("agent-hub")).unwrap();
+    let (hub, all) = (federated(now()).await, beats(now(), now()));
+    agent.canaries.sound = all.iter().map(|beat| beat.endpoint.clone()).collect();
+    agent.ask_new_partitions(&all, &hub, now()).await;
+    assert_eq!(agent.canaries.sound, BTreeSet::new());
+}
+
 /// The answer of a hub that is asked what is remembered: kind, name, state, since when, and since when it is silent.
 fn remembered(rows: &[(&str, &str, &str, Timestamp, Option<Timestamp>)]) -> Value {
     let columns = [
