@@ -208,12 +208,16 @@ impl Process {
     pub async fn exited_within(&mut self, limit: Duration) -> ExitStatus {
         match time::timeout(limit, self.child.wait()).await {
             Ok(status) => {
-                // A grandchild may hold the streams for longer.
-                let _ = time::timeout(LAST_LINES, join_all(self.collectors.drain(..))).await;
+                self.read_to_the_end().await;
                 status.expect("a child of ours can be waited for")
             }
             Err(_) => panic!("{} still runs after {limit:?}; its output:\n{}", self.name, self.output()),
         }
+    }
+
+    /// The last of the output of a process that has ended. A grandchild may hold the streams for longer.
+    async fn read_to_the_end(&mut self) {
+        let _ = time::timeout(LAST_LINES, join_all(self.collectors.drain(..))).await;
     }
 
     /// Asks it to stop, and kills it if it does not.
@@ -222,11 +226,13 @@ impl Process {
         if time::timeout(GRACE, self.child.wait()).await.is_err() {
             self.kill().await;
         }
+        self.read_to_the_end().await;
     }
 
     /// SIGKILL, and waits until it is gone.
     pub async fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         let _ = self.child.wait().await;
+        self.read_to_the_end().await;
     }
 }

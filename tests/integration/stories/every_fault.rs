@@ -233,10 +233,29 @@ async fn an_agent_that_stands_still_in_its_pass_while_another_leads_undoes_nothi
     hub.ends_quietly().await;
 }
 
+/// An agent is killed in the middle of a script; the next pass leaves what is expected.
+async fn killed_in_a_script(hub: &Hub, expected: &[String]) {
+    hub.fail(&json!([{"text": ".execute database script", "fault": "halfScript"}]));
+    let before = hub.content().await;
+    let mut agent = hub.agent();
+    let deadline = time::Instant::now() + SOON;
+    while hub.content().await == before {
+        assert!(time::Instant::now() < deadline, "{}", agent.output());
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    agent.kill().await;
+    hub.fail(&json!([]));
+    let half = hub.content().await;
+    let (code, output) = hub.pass().await;
+    assert_ne!(hub.content().await, half, "it was killed in the middle");
+    assert_eq!((code, hub.whole_content().await.as_slice()), (Some(0), expected), "{output}");
+}
+
 #[tokio::test]
 async fn an_agent_that_is_killed_in_the_middle_of_a_script_leaves_what_the_next_one_completes() {
     const TABLES: [&[&str]; 2] = [&["A", "B", "C"], &["D", "E", "F"]];
     let hub = Hub::start().await;
+    let (_, with_and_without) = undisturbed(&hub).await;
     let mut undisturbed = Vec::new();
     for tables in TABLES {
         hub.beat(&[("Logs", tables)]).await;
@@ -250,20 +269,14 @@ async fn an_agent_that_is_killed_in_the_middle_of_a_script_leaves_what_the_next_
     hub.pass().await;
     for (tables, undisturbed) in TABLES.into_iter().zip(undisturbed) {
         hub.beat(&[("Logs", tables)]).await;
-        hub.fail(&json!([{"text": ".execute database script", "fault": "halfScript"}]));
-        let before = hub.content().await;
-        let mut agent = hub.agent();
-        let deadline = time::Instant::now() + SOON;
-        while hub.content().await == before {
-            assert!(time::Instant::now() < deadline, "{}", agent.output());
-            time::sleep(Duration::from_millis(50)).await;
-        }
-        agent.kill().await;
-        hub.fail(&json!([]));
-        let half = hub.content().await;
-        let (code, output) = hub.pass().await;
-        assert_ne!(hub.content().await, half, "it was killed in the middle");
-        assert_eq!((code, hub.whole_content().await), (Some(0), undisturbed), "{output}");
+        killed_in_a_script(&hub, &undisturbed).await;
+    }
+    // And of scripts that make and drop groups, too, which are in the record before they are there.
+    hub.turn(false).await;
+    hub.pass().await;
+    for with in [true, false] {
+        hub.turn(with).await;
+        killed_in_a_script(&hub, &with_and_without[usize::from(with)]).await;
     }
     hub.ends_quietly().await;
 }

@@ -84,6 +84,11 @@ async fn secrets_in_heartbeats_are_shown_by_no_agent() {
     agent.stop().await;
     assert_hidden("status", &status);
     assert_hidden("metrics", &metrics);
+    for told in ["federation_status() | project Reason", "AdxFederationMembers"] {
+        let rows = hub.server.query("FleetDiscovery", told).await.expect("the hub answers").text_rows();
+        assert!(!rows.is_empty(), "{told}");
+        assert_hidden(told, &format!("{rows:?}"));
+    }
     assert_hidden("log", &agent.output());
     hub.end().await;
 }
