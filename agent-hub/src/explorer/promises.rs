@@ -86,7 +86,7 @@ impl World {
         // Who beats and is no member yet may become one while the last other one leaves.
         let others = (0..self.beats.len()).filter(|partition| !is_silent(*partition));
         let has_listed = members.iter().copied().chain(others).any(|partition| self.is_admitted(partition));
-        let is_within_limit = |partition: &usize| !self.is_beyond_limit(*partition, event, settings);
+        let is_within_limit = |partition: &usize| !self.is_beyond_limit(*partition, settings);
         assert!(
             has_listed || !left.iter().any(is_within_limit),
             "a_list_of_nobody_empties_no_hub: {left:?} after {event:?}"
@@ -98,7 +98,7 @@ impl World {
             let beating = (0..self.beats.len()).filter(|partition| is_in(partition) && !is_silent(*partition)).count();
             let GuardSettings { mass_percent, mass_partitions, .. } = settings.guards;
             let is_mass = silent >= mass_partitions && silent * 100 >= (silent + beating) * mass_percent;
-            let is_kept = |partition: &usize| is_in(partition) && !self.is_beyond_limit(*partition, event, settings);
+            let is_kept = |partition: &usize| is_in(partition) && !self.is_beyond_limit(*partition, settings);
             assert!(
                 !is_mass || !left.iter().any(is_kept),
                 "nobody_leaves_a_fleet_or_zone_of_which_so_many_are_silent: {left:?} of {zone:?} after {event:?}"
@@ -111,7 +111,7 @@ impl World {
                 assert!(
                     event == Event::StaleLeads
                         || self.now.duration_since(*held_at) > time_to_live
-                        || self.is_beyond_limit(*partition, event, settings),
+                        || self.is_beyond_limit(*partition, settings),
                     "after_a_guard_held_all_have_one_time_to_live: {partition} after {event:?}"
                 );
             }
@@ -151,18 +151,15 @@ impl World {
         let kept = without.members();
         for partition in left.iter().filter(|partition| kept.contains(&Self::endpoint(**partition))) {
             assert!(
-                self.is_beyond_limit(*partition, event, settings),
+                self.is_beyond_limit(*partition, settings),
                 "a_time_limit_releases_nobody_before_it: {partition} after {event:?}"
             );
         }
     }
 
     /// Whether there is a time limit of guards, and a partition has been expired or on no list for longer.
-    fn is_beyond_limit(&self, partition: usize, event: Event, settings: &Settings) -> bool {
-        // An old leader goes by when it saw a list without the partition, which may have been an earlier one.
-        let is_unlisted = |since: jiff::Timestamp, limit: SignedDuration| {
-            event == Event::StaleLeads || self.now.duration_since(since) >= limit
-        };
+    fn is_beyond_limit(&self, partition: usize, settings: &Settings) -> bool {
+        let is_unlisted = |since: jiff::Timestamp, limit: SignedDuration| self.now.duration_since(since) >= limit;
         let is_beyond = |limit: SignedDuration| {
             self.age(partition).is_none_or(|age| age > settings.thresholds.time_to_live + limit)
                 || self.unlisted_since[partition].is_some_and(|since| is_unlisted(since, limit))

@@ -120,7 +120,7 @@ pub(super) struct World {
     schema: Arc<SchemaInventory>,
     pub(super) zones: Vec<Option<&'static str>>,
     pub(super) trust: Trust,
-    /// Since when each is on no list, while there is one.
+    /// Since when each is on no list, while there is one, as far as some agent may believe.
     pub(super) unlisted_since: Vec<Option<Timestamp>>,
     /// The first leads.
     pub(super) agents: [Option<Agent>; 2],
@@ -327,7 +327,9 @@ impl World {
         self.sight_since.get_or_insert(self.now);
         for partition in 0..self.beats.len() {
             let is_unlisted = matches!(self.trust.admission(&Self::endpoint(partition)), Admission::Refused(_));
-            let since = self.unlisted_since[partition].unwrap_or(self.now);
+            // An old leader goes by when it saw a list without the partition, which may have been an earlier one, and so does whoever starts with what it recorded.
+            let earliest = if event == Event::StaleLeads { Timestamp::UNIX_EPOCH } else { self.now };
+            let since = self.unlisted_since[partition].map_or(earliest, |since| since.min(earliest));
             self.unlisted_since[partition] = is_unlisted.then_some(since);
         }
         let beats = self.seen(event);
