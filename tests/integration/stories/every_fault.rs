@@ -256,6 +256,8 @@ async fn an_agent_that_is_killed_in_the_middle_of_a_script_leaves_what_the_next_
     const TABLES: [&[&str]; 2] = [&["A", "B", "C"], &["D", "E", "F"]];
     let hub = Hub::start().await;
     let (_, with_and_without) = undisturbed(&hub).await;
+    hub.turn(false).await;
+    hub.pass().await;
     let mut undisturbed = Vec::new();
     for tables in TABLES {
         hub.beat(&[("Logs", tables)]).await;
