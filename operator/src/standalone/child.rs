@@ -97,7 +97,15 @@ impl Agent {
     }
 }
 
-/// Copies lines, each behind its agent's name, so that the output of several stays readable.
+/// A line with its agent's name: in front of it, or as the first member of what is JSON, which it stays.
+fn named(name: &str, line: &str) -> String {
+    match line.strip_prefix("{\"") {
+        Some(rest) => format!("{{\"agent\":{},\"{rest}\n", serde_json::Value::from(name)),
+        None => format!("[{name}] {line}\n"),
+    }
+}
+
+/// Copies lines, each with its agent's name, so that the output of several stays readable.
 async fn pass_on(
     name: String,
     from: impl AsyncRead + Unpin,
@@ -111,8 +119,20 @@ async fn pass_on(
         let text = text.trim_end();
         seen(text);
         // One write for the whole line: other agents write to the same stream. Where nobody reads, the line is lost and the agent goes on.
-        let _ = to.write_all(format!("[{name}] {text}\n").as_bytes()).await;
+        let _ = to.write_all(named(&name, text).as_bytes()).await;
         let _ = to.flush().await;
         line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_agents_name_and_stays_json_if_it_is() {
+        assert_eq!(named("hub", "2026-11-28 INFO a pass"), "[hub] 2026-11-28 INFO a pass\n");
+        assert_eq!(named("hub", r#"{"level":"INFO"}"#), "{\"agent\":\"hub\",\"level\":\"INFO\"}\n");
+        assert_eq!(named("hub", "{}"), "[hub] {}\n");
     }
 }
