@@ -21,7 +21,7 @@ use tokio::{
     time,
 };
 
-use crate::witness;
+use crate::{loopback, witness};
 
 /// How long a process may take to stop before it is killed: as long as a pod has, where nobody says otherwise.
 const GRACE: Duration = Duration::from_secs(30);
@@ -32,6 +32,9 @@ const NOBODY: &str = "src/process";
 
 /// How long the last lines of a process that has ended are waited for.
 const LAST_LINES: Duration = Duration::from_secs(10);
+
+/// How long a process that is to stop may take to tell of itself.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// The variable that names a folder of programs to start in the place of those that cargo built with this one: `make bench` is about programs as they are released, and what
 /// takes their figures need not be.
@@ -220,8 +223,20 @@ impl Process {
         let _ = time::timeout(LAST_LINES, join_all(self.collectors.drain(..))).await;
     }
 
+    /// Keeps what its admin port answers, if it has one: not every story asks.
+    async fn keep_what_it_tells(&mut self) {
+        let Some(url) = loopback::admin_url(self).filter(|_| self.ended().is_none() && witness::is_kept()) else {
+            return;
+        };
+        for path in ["/status", "/metrics", "/readyz"] {
+            // One that stands still does not answer.
+            let _ = time::timeout(ANSWER, loopback::get(&format!("{url}{path}"))).await;
+        }
+    }
+
     /// Asks it to stop, and kills it if it does not.
     pub async fn stop(&mut self) {
+        self.keep_what_it_tells().await;
         self.signal(Signal::SIGTERM);
         if time::timeout(GRACE, self.child.wait()).await.is_err() {
             self.kill().await;

@@ -1,5 +1,5 @@
 //! What the suite printed and was told, and the secrets that it used, which are tokens, passwords and signatures: `make stories` looks for the one in the other at its end. Kept is
-//! what programs of ours print as they end, what admin ports answer, each look at an object while a story waits for it, every Event (`cluster/events.rs`), and what agents in
+//! what programs of ours print as they end, what admin ports answer, also before a program is stopped, each look at an object while a story waits for it, every Event (`cluster/events.rs`), and what agents in
 //! a test program log. I/O: files in the folder that `ADX_FEDERATION_WITNESS` names; without it nothing is kept.
 
 use std::{
@@ -40,6 +40,11 @@ pub fn assert_hidden(what: &str, told: &str) {
     for secret in [PASSWORD, SIGNATURE] {
         assert!(!told.contains(secret), "{what}: {told}");
     }
+}
+
+/// Whether there is a folder to keep anything in.
+pub fn is_kept() -> bool {
+    env::var_os(FOLDER).is_some()
 }
 
 /// Keeps what a program of ours printed, or what the API server or an admin port told of it.

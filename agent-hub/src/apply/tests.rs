@@ -57,6 +57,41 @@ async fn each_command_of_a_script_has_the_result_of_its_row() {
 }
 
 #[tokio::test]
+async fn a_script_that_fails_fails_its_own_commands_and_not_those_of_the_next() {
+    let logs = DatabaseName::new("Logs").unwrap();
+    let entity = |number| Entity { cluster: cluster(&format!("partition-{number}")), database: logs.clone() };
+    // Alone in its script.
+    let long = Change::CreateGroup {
+        database: logs.clone(),
+        group: EntityGroupName::new("Logs_Partitions").unwrap(),
+        members: Arc::new((0..8_000).map(entity).collect()),
+    };
+    assert!(long.request().text().len() > MAX_SCRIPT_BYTES);
+    let drop = |name| Change::DropFunction { database: logs.clone(), function: FunctionName::new(name).unwrap() };
+    let changes = [long, drop("federated_A"), drop("federated_B")];
+    for first_fails in [true, false] {
+        let (hub, sent) = answering_hub(move |text| {
+            let is_first = text.contains(".create entity_group");
+            if text.starts_with(".ingest") {
+                ingested(false)
+            } else if is_first == first_fails {
+                json!({"is_down": true})
+            } else {
+                let row = json!(["id", "kind", "text", "Completed", ""]);
+                script_answer(COLUMNS, &vec![row; if is_first { 1 } else { 2 }])
+            }
+        })
+        .await;
+        let plan = Plan { changes: changes.to_vec(), ..Plan::default() };
+        let (applied, _) = apply(&hub, &hub_config(""), plan, now()).await;
+        let is_done: Vec<bool> = applied.iter().map(|applied| applied.result.is_ok()).collect();
+        assert_eq!(is_done, [!first_fails, first_fails, first_fails], "{applied:?}");
+        let scripts = sent.lock().unwrap().iter().filter(|text| text.starts_with(".execute")).count();
+        assert_eq!(scripts, 2);
+    }
+}
+
+#[tokio::test]
 async fn a_reason_is_told_without_secrets() {
     let reason = "cannot read 'https://x.blob.core.windows.net/c?sv=2024&sig=hunter2'";
     let results = outcomes(COLUMNS, &[("Failed", reason); 3]).await;

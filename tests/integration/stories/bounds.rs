@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The partitions whose numbers are the first to the last beat, with the schema that an expression makes of a `Number`. Their clocks are right.
-async fn beat(hub: &Hub, numbers: (u32, u32), schema: &str) {
+pub(crate) async fn beat(hub: &Hub, numbers: (u32, u32), schema: &str) {
     beat_made_of(hub, numbers, ["", ""], schema).await;
 }
 
@@ -25,7 +25,7 @@ async fn beat_made_of(hub: &Hub, (first, last): (u32, u32), [before, made]: [&st
 }
 
 /// A schema of about so many MiB, most of which is what no hub asks for.
-fn long(tables: &str, mebibytes: u32) -> String {
+pub(crate) fn long(tables: &str, mebibytes: u32) -> String {
     let note = format!("strrep(strrep(strrep('x', 1000 + Number), 1024), {mebibytes})");
     format!("parse_json(strcat('[{{\"database\": \"Logs\", \"tables\": [{tables}], \"note\": \"', {note}, '\"}}]'))")
 }

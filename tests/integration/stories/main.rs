@@ -23,6 +23,7 @@ mod membership;
 mod numbers;
 mod ownership;
 mod plans;
+mod rare_faults;
 mod readme;
 mod refusals;
 mod rows;

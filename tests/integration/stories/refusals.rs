@@ -103,7 +103,7 @@ async fn a_policy_that_is_refused_is_a_problem_of_a_pass_that_is_partial_and_of_
 }
 
 /// A record that an earlier version began, before `Beats` and what follows it.
-const RECORD_OF_BEFORE: &str = ".create table AdxFederationMembers (Timestamp:datetime, Kind:string, Name:string, State:string, Since:datetime, SilentSince:datetime, Returns:dynamic, Reason:string)";
+pub(crate) const RECORD_OF_BEFORE: &str = ".create table AdxFederationMembers (Timestamp:datetime, Kind:string, Name:string, State:string, Since:datetime, SilentSince:datetime, Returns:dynamic, Reason:string)";
 
 #[tokio::test]
 async fn a_record_of_an_earlier_version_gets_the_columns_that_it_lacks_and_serves_without_them() {

@@ -1,0 +1,77 @@
+//! Every fault of `kusto-local --faults` at requests that few passes make, and that look like others: a second page of schemas, and the columns that the memory of an earlier
+//! version lacks.
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    bounds::{beat, long},
+    faulty_hub::{Hub, faults, side_by_side, spares},
+    refusals::RECORD_OF_BEFORE,
+    support::judge_together,
+};
+
+/// Part of the text that gives the memory the columns which it lacks.
+const EXTENSION: &str = ".create-merge table ['AdxFederationMembers']";
+/// Part of the text that asks for a page of schemas.
+const PAGE: &str = "_endpoints";
+
+/// All three have what they had, and nobody is missing from a group.
+async fn has_kept_all(hub: &Hub) -> Result<(), String> {
+    let content = hub.content().await;
+    let groups: Vec<&String> = content.iter().filter(|line| line.contains("Logs_Partitions\"")).collect();
+    let is_whole = |group: &&String| (1..=3).all(|number| group.contains(&format!("127.0.0.{number}:1")));
+    let is_there = content.iter().any(|line| line.contains("federated_A\""));
+    if is_there && groups.len() == 2 && groups.iter().all(is_whole) { Ok(()) } else { Err(format!("{content:#?}")) }
+}
+
+/// And what they have besides.
+async fn has_all(hub: &Hub) -> Result<(), String> {
+    has_kept_all(hub).await?;
+    let content = hub.content().await;
+    let is_there = content.iter().any(|line| line.contains("federated_B\""));
+    let columns = ".show table AdxFederationMembers cslschema | project Schema";
+    let columns = hub.server.command("FleetDiscovery", columns).await.map_err(|error| error.to_string())?;
+    if is_there && columns.column("Schema")[0].contains("SchemaHash") { Ok(()) } else { Err(format!("{content:#?}")) }
+}
+
+/// One kind of fault at both requests.
+async fn at_both(fault: Value) -> TempDir {
+    let hub = Hub::start().await;
+    hub.beat(&[("Logs", &["A"])]).await;
+    let (code, output) = hub.pass().await;
+    assert_eq!((code, has_kept_all(&hub).await), (Some(0), Ok(())), "{output}");
+    for command in [".drop table AdxFederationMembers", RECORD_OF_BEFORE] {
+        hub.server.command("FleetDiscovery", command).await.expect("anybody may");
+    }
+    // Each of the three is a page of its own.
+    beat(&hub, (1, 3), &long("\"A\", \"B\"", 3)).await;
+    hub.fail(&json!([{"text": EXTENSION, "fault": fault}, {"text": PAGE, "skip": 1, "fault": fault}]));
+    let mut read = 0;
+    hub.sent_since(&mut read);
+    let (_, output) = hub.pass().await;
+    let sent = hub.sent_since(&mut read);
+    for text in [EXTENSION, PAGE] {
+        assert!(sent.iter().any(|sent| sent.is_struck && sent.text.contains(text)), "{fault} at {text}: {output}");
+    }
+    assert!(
+        sent.iter().any(|sent| !sent.is_struck && sent.text.contains(PAGE)),
+        "the first page can be read: {output}"
+    );
+    assert_eq!(has_kept_all(&hub).await, Ok(()), "{fault}: {output}");
+    assert!(spares(&fault) || output.contains("schema(s) could not be read"), "{fault}: {output}");
+    hub.fail(&json!([]));
+    assert_eq!(hub.converges(|| has_all(&hub)).await, Ok(()), "{fault}");
+    let mut agent = hub.agent();
+    assert_eq!(hub.stays_quiet(&agent).await, Ok(()), "{fault}");
+    agent.stop().await;
+    let Hub { mut server, folder, .. } = hub;
+    server.process().stop().await;
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_fault_at_a_second_page_or_at_an_extension_of_the_memory_removes_anybody_or_leaves_a_trace() {
+    let folders = side_by_side(faults().into_iter().map(at_both)).await;
+    judge_together(folders.iter().map(TempDir::path));
+}
