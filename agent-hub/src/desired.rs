@@ -369,10 +369,13 @@ fn members_by<'a>(
     members_by
 }
 
-/// Attributes of `entityGroups` that none of the federated partitions has, as far as all can be read: a misspelt one takes the groups of the right one away.
+/// Attributes of `entityGroups` that none of the federated partitions has, where those of all could be read: a misspelt one takes the groups of the right one away.
 fn attributes_of_nobody(fleet: &Fleet, settings: &Settings) -> impl Iterator<Item = Problem> {
     let federated: Vec<_> = fleet.values().filter(|partition| partition.is_federated()).collect();
-    let is_read = !federated.is_empty() && federated.iter().all(|partition| !partition.beat.metadata.is_empty());
+    let is_known = |partition: &&Partition| {
+        !partition.beat.metadata.is_empty() || matches!(partition.beat.inventory, Inventory::Known(_))
+    };
+    let is_read = !federated.is_empty() && federated.iter().all(is_known);
     let attributes = settings.group_attributes.iter().filter(move |_| is_read);
     let of_nobody =
         attributes.filter(move |attribute| !federated.iter().any(|is| is.beat.metadata.contains_key(*attribute)));

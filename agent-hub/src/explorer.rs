@@ -208,6 +208,18 @@ fn no_history_in_which_the_hubs_clock_is_set_back_breaks_a_promise() {
     }
 }
 
+/// To depth six from a fleet that beats, to five from one whose majority has just expired.
+#[test]
+fn no_history_in_which_rows_go_before_their_time_breaks_a_promise() {
+    let settings = settings("");
+    let events =
+        [CORE.as_slice(), &[Event::RowsGo(0), Event::RowsGo(1), Event::RowsGo(2), Event::GroupsUnread]].concat();
+    for (beating, depth) in [([0, 1, 2].as_slice(), 6), (&[0], 5)] {
+        let worlds = worlds(&with_silent(complete(3), beating, &settings), &events, depth, &settings);
+        assert!(worlds > 1_000, "{worlds}");
+    }
+}
+
 #[test]
 fn flapping_partitions_that_fall_silent_with_the_others_are_no_sign_of_life() {
     use Event::{AllBeat, Beat, Crash, Silence};

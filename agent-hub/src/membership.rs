@@ -75,7 +75,7 @@ pub struct Remembered {
     pub reason: Option<String>,
     /// What was refused of its newest heartbeat: the first thing, in a sentence.
     pub problem: Option<String>,
-    /// Whether a group of ours listed it when it was last judged. Not recorded: the groups tell.
+    /// Whether a group of ours listed it when it was last judged. Not recorded, as the groups tell: of what was recorded it may be so.
     pub is_member: bool,
 }
 
@@ -172,9 +172,14 @@ impl Membership {
         for (endpoint, mut beat) in newest {
             // Of what came while nobody watched, only the newest is in a row with what comes now.
             let unwatched = known.get(&endpoint).filter(|_| watching.is_none());
+            // Rows may go before their time: whoever has none is silent since its last beat that was seen, not since ever.
+            let last = match known.get(&endpoint) {
+                Some(known) if beat.received == Timestamp::UNIX_EPOCH => known.counted.min(now),
+                _ => beat.received,
+            };
             let new_beats = unwatched.map_or(beat.new_beats, |known| u64::from(beat.received > known.counted));
             let sight = Sight {
-                age: now.duration_since(beat.received),
+                age: now.duration_since(last),
                 new_beats,
                 is_member: members.contains(&endpoint),
                 admission: trust.admission(&endpoint),
@@ -182,7 +187,7 @@ impl Membership {
             };
             let mut remembered = step(known.get(&endpoint), &sight, thresholds);
             remembered.is_member |= known.get(&endpoint).is_some_and(was_member);
-            remembered.counted = beat.received;
+            remembered.counted = last;
             if !beat.metadata.is_empty() {
                 remembered.zone = beat.attribute(zone_attribute).filter(|zone| !zone.is_empty());
             }
@@ -202,7 +207,9 @@ impl Membership {
             );
             after.partitions.insert(endpoint, remembered);
         }
-        for (endpoint, remembered) in known.into_iter().filter(|(_, known)| was_member(known)) {
+        // Bounded: where a database is unread for good, nobody is forgotten.
+        for (endpoint, remembered) in known.into_iter().filter(|(_, known)| was_member(known)).take(records::MOST_NAMES)
+        {
             after.partitions.entry(endpoint).or_insert(remembered);
         }
         (after, fleet)

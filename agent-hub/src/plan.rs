@@ -77,6 +77,8 @@ pub struct Plan {
     pub kept: BTreeMap<ClusterEndpoint, GuardReason>,
     /// The guards that were set aside because a person acknowledged this plan.
     pub acknowledged: Vec<HoldReason>,
+    /// By which hash.
+    pub acknowledged_hash: Option<String>,
 }
 
 impl Released {
@@ -91,9 +93,10 @@ impl Released {
 }
 
 impl Plan {
-    /// Tells this plan from any other, with the commands that set up what it needs: twelve hexadecimal digits of what all commands say, in their order. Empty where there are none.
+    /// Tells this plan from any other, with the commands that set up what it needs: twelve hexadecimal digits of what all commands say, in their order. Empty where there are none. What a person
+    /// has acknowledged goes by the hash that was shown.
     pub fn hash(&self, set_up: &[Request]) -> String {
-        hash(set_up, &self.changes)
+        self.acknowledged_hash.clone().unwrap_or_else(|| hash(set_up, &self.changes))
     }
 }
 
@@ -144,7 +147,7 @@ pub enum PutCause {
     Missing,
     /// It is ours, with other content than it should have.
     Outdated,
-    /// It is as we put it by its docstring, and its text is not: somebody edited it.
+    /// It is as we put it by its docstring, and its text, parameters or folder are not: somebody edited it.
     Edited,
 }
 
@@ -185,7 +188,7 @@ pub enum Change {
         /// The function.
         function: FunctionName,
     },
-    /// A group of ours whose database no federated partition has.
+    /// A group of ours that no federated partition is to be in any more.
     DropGroup {
         /// The hub database.
         database: DatabaseName,
@@ -318,6 +321,7 @@ pub fn plan(fleet: &Fleet, hub: &Hub, membership: &Membership, now: Timestamp, s
         return match released(&unguarded, fleet, hub) {
             Some(released) if settings.acknowledged_plan.as_ref() == Some(&released.hash) => {
                 unguarded.acknowledged.push(reason);
+                unguarded.acknowledged_hash = Some(released.hash);
                 Decision::Apply(unguarded)
             }
             released => {
@@ -334,6 +338,7 @@ pub fn plan(fleet: &Fleet, hub: &Hub, membership: &Membership, now: Timestamp, s
     let released = released(&unguarded, fleet, hub);
     if released.as_ref().is_some_and(|released| settings.acknowledged_plan.as_ref() == Some(&released.hash)) {
         unguarded.acknowledged = held;
+        unguarded.acknowledged_hash = released.map(|released| released.hash);
         return Decision::Apply(unguarded);
     }
     let who = kept.iter().filter_map(|(endpoint, partition)| Some((endpoint.clone(), partition.kept_by?)));

@@ -341,7 +341,7 @@ impl Report {
 
     fn log_guards(&self, plan: &Plan) {
         for reason in &plan.acknowledged {
-            tracing::warn!(reason = %reason, plan = self.acknowledged, "a guard is set aside: a person acknowledged this plan");
+            tracing::warn!(reason = %reason, plan = plan.acknowledged_hash, "a guard is set aside: a person acknowledged this plan");
         }
         let acknowledge = plan.released.as_ref().map(|released| released.hash.as_str());
         for reason in &plan.held {

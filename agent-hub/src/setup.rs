@@ -6,14 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kql::{
     names::{DatabaseName, TableName},
     request::Request,
     statements::{
         AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, CreateMembersTable,
-        CreateOwnershipTable, EnableStreaming, HeartbeatPolicy, HeartbeatSource, ShowColumns, ShowDatabases,
-        ShowPolicy,
+        CreateOwnershipTable, EnableStreaming, HeartbeatPolicy, ShowColumns, ShowDatabases, ShowPolicy,
     },
 };
 use serde_json::Value;
@@ -138,12 +137,16 @@ pub enum SetupError {
     },
 }
 
+/// Whether a command of this name makes a table.
+fn creates(command: &str) -> bool {
+    command.starts_with("create_")
+}
+
 impl SetupError {
     /// The table that could not be made, if that is what failed.
     pub fn failed(&self) -> Option<SetUp> {
         let Self::Command { command, .. } = self else { return None };
-        let creates = command.starts_with("create_");
-        creates.then(|| SetUp { action: ChangeAction::Create, result: Err(chain(self)) })
+        creates(command).then(|| SetUp { action: ChangeAction::Create, result: Err(chain(self)) })
     }
 }
 
@@ -168,14 +171,13 @@ impl Setup {
         let left_alone = left_alone.into_iter().map(|why| SetUp { action: ChangeAction::Alter, result: Err(why) });
         let mut done: Vec<SetUp> = left_alone.collect();
         for command in &commands {
-            let creates = command.name().starts_with("create_");
-            let action = if creates { ChangeAction::Create } else { ChangeAction::Alter };
+            let action = if creates(command.name()) { ChangeAction::Create } else { ChangeAction::Alter };
             match hub.send(command).await {
                 Ok(_) => {
                     done.push(SetUp { action, result: Ok(()) });
                     tracing::info!(command = command.text(), "table set up");
                 }
-                Err(source) if creates => {
+                Err(source) if creates(command.name()) => {
                     return Err(SetupError::Command { command: command.name(), source });
                 }
                 Err(error) => {
@@ -238,18 +240,8 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, Setu
         }
     }
     let tables = stream::iter(config.heartbeats.tables()).map(|table| look_at_heartbeats(hub, config, table));
-    let tables: Vec<_> = tables.buffered(CONCURRENT_TABLES).collect().await;
+    let tables: Vec<_> = tables.buffered(CONCURRENT_TABLES).try_collect().await?;
     for table in tables {
-        let table = match table {
-            // The heartbeats of the others are in tables of their own.
-            Err(why @ SetupError::NoHeartbeats { .. })
-                if matches!(config.heartbeats, HeartbeatSource::PerPartition(_)) =>
-            {
-                missing.left_alone.push(why.to_string());
-                continue;
-            }
-            table => table?,
-        };
         missing.heartbeat_table |= table.heartbeat_table;
         missing.commands.extend(table.commands);
         missing.left_alone.extend(table.left_alone);

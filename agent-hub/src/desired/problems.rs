@@ -150,7 +150,7 @@ impl fmt::Display for Problem {
             ),
             Self::AttributeOfNobody { attribute } => write!(
                 f,
-                "entityGroups names '{attribute}', which no federated partition has among its attributes: there are no groups by it, and case matters"
+                "entityGroups names '{attribute}', which no federated partition has among the attributes that can be used: there are no groups by it, and case matters"
             ),
             Self::TooMany { database, table, more, partition } => write!(
                 f,

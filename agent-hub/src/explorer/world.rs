@@ -56,6 +56,8 @@ pub(super) enum Event {
     GroupsUnread,
     /// The schema of this partition cannot be read by the pass that follows.
     SchemaUnread(usize),
+    /// This partition's rows go before their time, until it beats again.
+    RowsGo(usize),
     /// The agent starts anew: it knows what is recorded.
     Crash,
     /// The agent crashes in its pass, when it has recorded the membership and changed nothing.
@@ -117,6 +119,8 @@ pub(super) struct World {
     /// When each partition last beat; `None`: never.
     pub(super) beats: Vec<Option<Timestamp>>,
     counted: Vec<u64>,
+    /// Whose beats are in no row any more.
+    has_no_rows: Vec<bool>,
     schema: Arc<SchemaInventory>,
     pub(super) zones: Vec<Option<&'static str>>,
     pub(super) trust: Trust,
@@ -150,6 +154,7 @@ impl World {
             hub: Hub { databases, ..Hub::default() },
             beats: vec![None; zones.len()],
             counted: vec![0; zones.len()],
+            has_no_rows: vec![false; zones.len()],
             schema: Arc::new(schema),
             zones: zones.to_vec(),
             trust: Trust::default(),
@@ -170,6 +175,7 @@ impl World {
         // By a clock that was set back, the newest may be an earlier one.
         self.beats[partition] = self.beats[partition].max(Some(self.now));
         self.counted[partition] += 1;
+        self.has_no_rows[partition] = false;
     }
 
     pub(super) fn members(&self) -> BTreeSet<ClusterEndpoint> {
@@ -243,6 +249,7 @@ impl World {
                 return passed;
             }
             Event::ClockBack => self.set_clock_back(),
+            Event::RowsGo(partition) => self.has_no_rows[partition] = true,
             Event::Crash => self.agents[0] = None,
             Event::OtherLeads => self.agents = [None, self.agents[0].take()],
             Event::StaleLeads if self.agents[1].is_some() => {
@@ -316,6 +323,9 @@ impl World {
             let is_unread = event == Event::SchemaUnread(partition);
             let inventory = if is_unread { Inventory::Unread } else { Inventory::Known(Arc::clone(&self.schema)) };
             let metadata = Arc::new(zone.iter().map(|zone| ("geo".to_owned(), (*zone).into())).collect());
+            if self.has_no_rows[partition] {
+                return None;
+            }
             let new_beats = mem::take(counted);
             let forgotten = Beat::forgotten(Self::endpoint(partition));
             Some(Beat { received: (*beat)?, new_beats, inventory, metadata, ..forgotten })
@@ -328,8 +338,11 @@ impl World {
         for partition in 0..self.beats.len() {
             let is_unlisted = matches!(self.trust.admission(&Self::endpoint(partition)), Admission::Refused(_));
             // An old leader goes by when it saw a list without the partition, which may have been an earlier one, and so does whoever starts with what it recorded.
-            let earliest = if event == Event::StaleLeads { Timestamp::UNIX_EPOCH } else { self.now };
-            let since = self.unlisted_since[partition].map_or(earliest, |since| since.min(earliest));
+            let believed = self.agents[0].as_ref().filter(|_| event == Event::StaleLeads).and_then(|agent| {
+                let known = agent.membership.partitions.get(&Self::endpoint(partition))?;
+                (known.state == PartitionState::Untrusted).then_some(known.since)
+            });
+            let since = self.unlisted_since[partition].into_iter().chain(believed).min().unwrap_or(self.now);
             self.unlisted_since[partition] = is_unlisted.then_some(since);
         }
         let beats = self.seen(event);
@@ -450,6 +463,7 @@ impl World {
             Darkness::Over { at } => now.duration_since(*at) <= time_to_live,
         });
         for remembered in recorded.partitions.values_mut() {
+            remembered.is_member = true;
             let is_joining = remembered.state == PartitionState::Joining;
             remembered.needs = if is_joining { join_after.max(return_after) } else { join_after };
         }
@@ -461,8 +475,9 @@ impl World {
         let partitions = self.partitions();
         let mut told = BTreeSet::new();
         let is_new = |event: &&Event| match event {
-            Event::Beat(partition) => told.insert((false, &partitions[*partition])),
-            Event::SchemaUnread(partition) => told.insert((true, &partitions[*partition])),
+            Event::Beat(partition) => told.insert((0, &partitions[*partition])),
+            Event::SchemaUnread(partition) => told.insert((1, &partitions[*partition])),
+            Event::RowsGo(partition) => told.insert((2, &partitions[*partition])),
             _ => true,
         };
         events.iter().filter(is_new).copied().collect()
@@ -480,7 +495,7 @@ impl World {
     fn partitions(&self) -> Vec<String> {
         let age = |at: Timestamp| self.now.duration_since(at).as_secs() / 60;
         let members = self.members();
-        let of = |membership: &Membership, endpoint: &ClusterEndpoint| {
+        let of = |membership: &Membership, endpoint: &ClusterEndpoint, has_no_rows: bool| {
             membership.partitions.get(endpoint).map(|known| {
                 let returns: Vec<_> = known.returns.iter().map(|at| age(*at).min(360)).collect();
                 (
@@ -490,13 +505,15 @@ impl World {
                     returns,
                     known.beats.min(3),
                     known.needs,
+                    has_no_rows.then_some(age(known.counted).min(90)),
                 )
             })
         };
         (0..self.beats.len())
             .map(|partition| {
                 let endpoint = Self::endpoint(partition);
-                let known: Vec<_> = self.memories().map(|membership| of(membership, &endpoint)).collect();
+                let has_no_rows = self.has_no_rows[partition];
+                let known: Vec<_> = self.memories().map(|membership| of(membership, &endpoint, has_no_rows)).collect();
                 let beat = self.beats[partition].map(|beat| age(beat).min(90));
                 let zone = self.zones[partition];
                 let admission = (self.is_blocked(partition), self.is_admitted(partition));
@@ -507,7 +524,7 @@ impl World {
                 });
                 let is_member = members.contains(&endpoint);
                 format!(
-                    "{beat:?} {is_member} {} {zone:?} {admission:?} {plans:?} {known:?}",
+                    "{beat:?} {has_no_rows} {is_member} {} {zone:?} {admission:?} {plans:?} {known:?}",
                     self.counted[partition].min(3)
                 )
             })

@@ -10,7 +10,7 @@ use super::{Darkness, Membership, Remembered, Scope};
 use crate::setup::members_table;
 
 /// So many names may be in the table before one that is in no group of ours gets into it: several times what large fleets have. Who is a member always does.
-const MOST_NAMES: usize = 10_000;
+pub(super) const MOST_NAMES: usize = 10_000;
 
 /// A line of the table that remembers the membership.
 #[derive(Debug, Clone, PartialEq, Eq)]

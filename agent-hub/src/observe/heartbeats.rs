@@ -53,6 +53,8 @@ struct Remembered {
     problems: Vec<Arc<str>>,
     /// There was no room for its schema.
     left_out: Option<Full>,
+    /// No beat had one, as far back as schemas are read.
+    lacks_schema: bool,
 }
 
 /// A complete reading of the heartbeat table.
@@ -73,6 +75,9 @@ pub struct HeartbeatReading {
     /// How many of those there are.
     pub refused: BTreeMap<RefusalReason, usize>,
 }
+
+/// What is wrong with a partition that beats without a schema. What is not known of it keeps it in the groups that list it, and out of all others.
+const NO_SCHEMA: &str = "no recent heartbeat has a schema: what is known of it is kept (null is also what Kusto makes of a schema over 1 MiB, unless the column's encoding is BigObject32)";
 
 const HEARTBEATS: &str = "heartbeats";
 const SCHEMAS: &str = "the heartbeats' schemas";
@@ -138,7 +143,7 @@ pub async fn read_heartbeats(
         let request = ReadSchemas { database, source, windows, endpoints: &endpoints }.request();
         // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
         match hub.send(&request).await.map_err(asking(SCHEMAS)) {
-            Ok(answer) => memory.learn(&answer, &rows, now, config).map_err(decoding(SCHEMAS))?,
+            Ok(answer) => memory.learn(&answer, &rows, config).map_err(decoding(SCHEMAS))?,
             Err(error) => {
                 failures.push(format!("{} schema(s) could not be read: {}", endpoints.len(), chain(&error)));
                 unread.extend(endpoints);
@@ -148,11 +153,11 @@ pub async fn read_heartbeats(
     memory.partitions.retain(|endpoint, _| rows.contains_key(endpoint));
     memory.turns.retain(|endpoint| rows.contains_key(endpoint));
     memory.interner.forget_unused();
-    let window = signed(config.heartbeat_ttl);
+    let (window, recent) = (signed(config.heartbeat_ttl), signed(windows.schemas));
     let beats = rows.into_values().map(|row| {
         let is_unread = unread.contains(&row.key);
         let in_turn = memory.turns.hear(&row.endpoint, &row.hash, row.received, window);
-        let mut beat = memory.beat(row);
+        let mut beat = memory.beat(row, now, recent);
         beat.problems.extend(in_turn.map(Arc::from));
         match beat.inventory {
             Inventory::Unknown if is_unread => Beat { inventory: Inventory::Unread, ..beat },
@@ -354,20 +359,13 @@ impl HeartbeatMemory {
     }
 
     /// Takes in the answer of [`ReadSchemas`].
-    fn learn(
-        &mut self,
-        table: &ResultTable,
-        rows: &Newest,
-        now: Timestamp,
-        config: &HubConfig,
-    ) -> Result<(), DecodeError> {
-        let recent = signed(windows(config).schemas);
+    fn learn(&mut self, table: &ResultTable, rows: &Newest, config: &HubConfig) -> Result<(), DecodeError> {
         for answer in table.rows() {
             let Ok(endpoint) = ClusterEndpoint::parse(answer.string("ClusterEndpoint")?) else { continue };
             // Two spellings of one endpoint: the one whose row counts.
-            let Some(row) = rows.get(&endpoint).filter(|row| answer.string("ClusterEndpoint") == Ok(&row.key)) else {
+            if rows.get(&endpoint).is_none_or(|row| answer.string("ClusterEndpoint") != Ok(&row.key)) {
                 continue;
-            };
+            }
             // Not the row's: the partition may have beaten since that was read, with another schema, and later with that one again.
             let hash = answer.string("Hash")?.to_owned();
             let text = answer.string("SchemaText")?;
@@ -387,14 +385,6 @@ impl HeartbeatMemory {
                     "its heartbeat lists no database that can be used: what is known of it is kept (its agent may lack Database Viewer or Monitor at home)"
                         .to_owned(),
                 );
-            }
-            // That nothing is recent of one that is silent says its state.
-            if text.is_empty() && now.duration_since(row.received) <= recent {
-                let follows =
-                    if before.inventory.is_some() { "what is known of it is kept" } else { "it is in no group" };
-                problems.push(format!(
-                    "no recent heartbeat has a schema: {follows} (null is also what Kusto makes of a schema over 1 MiB, unless the column's encoding is BigObject32)"
-                ));
             }
             if before.inventory.is_none() {
                 self.first.insert(endpoint.clone());
@@ -421,17 +411,22 @@ impl HeartbeatMemory {
                 Some(inventory) => (Some(inventory), Some(hash.clone())),
                 None => (before.inventory, before.inventory_hash),
             };
-            let remembered = Remembered { hash, inventory, inventory_hash, metadata, problems, left_out };
+            let lacks_schema = text.is_empty();
+            let remembered = Remembered { hash, inventory, inventory_hash, metadata, problems, left_out, lacks_schema };
             self.partitions.insert(endpoint, remembered);
         }
         Ok(())
     }
 
     /// The beat of a row, with its own schema or, if that was left out or could not be stored, the last one that was read.
-    fn beat(&self, row: HeartbeatRow) -> Beat {
+    fn beat(&self, row: HeartbeatRow, now: Timestamp, recent: SignedDuration) -> Beat {
         let HeartbeatRow { endpoint, received, new_beats, skew, .. } = row;
-        let Remembered { inventory, inventory_hash: hash, metadata, problems, .. } =
+        let Remembered { inventory, inventory_hash: hash, metadata, mut problems, lacks_schema, .. } =
             self.partitions.get(&endpoint).cloned().unwrap_or_default();
+        // That nothing is recent of one that is silent says its state.
+        if lacks_schema && now.duration_since(received) <= recent {
+            problems.insert(0, NO_SCHEMA.into());
+        }
         let inventory = inventory.map_or(Inventory::Unknown, Inventory::Known);
         Beat { endpoint, received, new_beats, skew, inventory, metadata, problems, hash }
     }

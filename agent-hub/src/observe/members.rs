@@ -54,7 +54,7 @@ fn parse(config: &HubConfig, table: &ResultTable) -> Result<Membership, DecodeEr
                     },
                     reason: None,
                     problem: Some(row.string("Reason")?.to_owned()).filter(|reason| !reason.is_empty()),
-                    is_member: false,
+                    is_member: true,
                 };
                 membership.partitions.insert(endpoint, remembered);
             }

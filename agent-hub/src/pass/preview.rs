@@ -68,9 +68,7 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
             let outcome = planned_outcome(&missing, &plan, &failures);
             lines.extend(plan.acknowledged.iter().map(|reason| format!("acknowledged: {reason}")));
             lines.extend(plan.changes.iter().map(Change::in_full));
-            // Where a person has acknowledged it, by the hash that was shown.
-            let acknowledged = agent.settings.acknowledged_plan.clone().filter(|_| !plan.acknowledged.is_empty());
-            let hash = acknowledged.unwrap_or_else(|| plan.hash(&missing.commands));
+            let hash = plan.hash(&missing.commands);
             if !hash.is_empty() {
                 lines.push(format!("plan {hash}"));
             }

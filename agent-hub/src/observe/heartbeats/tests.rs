@@ -11,6 +11,9 @@ use crate::testing::hub_config;
 
 const NOW: &str = "2025-05-03T12:00:00Z";
 
+/// How far back schemas are read.
+const RECENT: SignedDuration = SignedDuration::from_hours(2);
+
 /// When all is read.
 fn at() -> Timestamp {
     NOW.parse().unwrap()
@@ -163,13 +166,13 @@ fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
     let lacks = |memory: &HeartbeatMemory, hash| memory.lacks(row(hash).values().next().unwrap());
     assert!(lacks(&memory, "1"));
     let known = r#"[{"database": "Logs", "tables": ["A"]}]"#;
-    memory.learn(&schemas(endpoint, "1", known), &row("1"), at(), &hub_config("")).unwrap();
+    memory.learn(&schemas(endpoint, "1", known), &row("1"), &hub_config("")).unwrap();
     assert_eq!(memory.changed, BTreeSet::new());
     assert!(!lacks(&memory, "1") && lacks(&memory, "2"));
     for (hash, wrong) in [("2", "7"), ("3", ""), ("2", "[]")] {
-        memory.learn(&schemas(endpoint, hash, wrong), &row(hash), at(), &hub_config("")).unwrap();
+        memory.learn(&schemas(endpoint, hash, wrong), &row(hash), &hub_config("")).unwrap();
         assert!(!lacks(&memory, hash), "what cannot be read is not fetched again and again");
-        let beat = memory.beat(row(hash).into_values().next().unwrap());
+        let beat = memory.beat(row(hash).into_values().next().unwrap(), at(), RECENT);
         let Inventory::Known(inventory) = beat.inventory else { panic!("the last readable schema counts") };
         assert_eq!(inventory.to_json(), json!([{"database": "Logs", "tables": ["A"]}]));
         assert_eq!(beat.metadata["geo"], "EU");
@@ -181,7 +184,7 @@ fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
         );
     }
     let changed = r#"[{"database": "Logs", "tables": ["A", "B"]}]"#;
-    memory.learn(&schemas(endpoint, "4", changed), &row("4"), at(), &hub_config("")).unwrap();
+    memory.learn(&schemas(endpoint, "4", changed), &row("4"), &hub_config("")).unwrap();
     assert_eq!(memory.changed.len(), 1, "the hub must forget the old columns of Logs");
     // One for which there was no room is fetched when there is.
     assert!(!lacks(&memory, "4"));
@@ -194,18 +197,13 @@ fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
 #[test]
 fn a_beat_without_a_schema_is_told_as_long_as_it_is_recent() {
     const ENDPOINT: &str = "https://eu.kusto.windows.net";
-    let told = |memory: &mut HeartbeatMemory, minutes: i64, hash: &str| {
-        let row = rows(&[(ENDPOINT, minutes, hash, 9)]);
-        memory.learn(&schemas(ENDPOINT, hash, ""), &row, at(), &hub_config("")).unwrap();
-        memory.beat(row.into_values().next().unwrap()).problems
-    };
+    let row = |minutes: i64| rows(&[(ENDPOINT, minutes, "1", 9)]);
     let mut memory = HeartbeatMemory::default();
-    assert!(told(&mut memory, 1, "1")[0].contains("has a schema: it is in no group"));
-    let known = r#"[{"database": "Logs", "tables": ["A"]}]"#;
-    memory.learn(&schemas(ENDPOINT, "2", known), &rows(&[(ENDPOINT, 1, "2", 9)]), at(), &hub_config("")).unwrap();
-    assert!(told(&mut memory, 120, "3")[0].contains("has a schema: what is known of it is kept"));
-    // It is silent for twice its time to live, which is as far back as schemas are read.
-    assert_eq!(told(&mut memory, 121, "4"), []);
+    memory.learn(&schemas(ENDPOINT, "1", ""), &row(1), &hub_config("")).unwrap();
+    let told = |minutes: i64| memory.beat(row(minutes).into_values().next().unwrap(), at(), RECENT).problems;
+    assert_eq!(told(120), [NO_SCHEMA.into()]);
+    // It is silent for longer than as far back as schemas are read.
+    assert_eq!(told(121), []);
 }
 
 #[test]
@@ -215,15 +213,15 @@ fn a_schema_that_comes_and_goes_between_the_two_queries_is_not_kept_for_the_one_
     let mut memory = HeartbeatMemory::default();
     let row = || rows(&[(ENDPOINT, 1, "a", 9)]);
     let beat = |memory: &HeartbeatMemory| {
-        let beat = memory.beat(row().into_values().next().unwrap());
+        let beat = memory.beat(row().into_values().next().unwrap(), at(), RECENT);
         let Inventory::Known(inventory) = beat.inventory else { panic!("a schema was read") };
         (inventory.to_json(), beat.hash)
     };
     // The beat was A's when the heartbeats were read, B's when the schemas were, and is A's again ever after.
-    memory.learn(&schemas(ENDPOINT, "b", &schema("B").to_string()), &row(), at(), &hub_config("")).unwrap();
+    memory.learn(&schemas(ENDPOINT, "b", &schema("B").to_string()), &row(), &hub_config("")).unwrap();
     assert_eq!(beat(&memory), (schema("B"), Some("b".to_owned())), "what is told of the schema is the schema's");
     assert_eq!(memory.wanted(&row(), |_| true), [BTreeSet::from([ENDPOINT.to_owned()])]);
-    memory.learn(&schemas(ENDPOINT, "a", &schema("A").to_string()), &row(), at(), &hub_config("")).unwrap();
+    memory.learn(&schemas(ENDPOINT, "a", &schema("A").to_string()), &row(), &hub_config("")).unwrap();
     assert_eq!(beat(&memory), (schema("A"), Some("a".to_owned())));
     assert_eq!(memory.wanted(&row(), |_| true), []);
 }
@@ -247,7 +245,7 @@ fn a_schema_beyond_all_reason_is_not_fetched_and_what_was_known_stays() {
     let long = row("2", MAX_SCHEMA_BYTES + 1);
     assert_eq!(memory.wanted(&long, |_| true), []);
     assert!(!memory.lacks(long.values().next().unwrap()));
-    let beat = memory.beat(long.into_values().next().unwrap());
+    let beat = memory.beat(long.into_values().next().unwrap(), at(), RECENT);
     assert!(matches!(beat.inventory, Inventory::Known(_)) && beat.metadata["geo"] == "EU");
     assert!(beat.problems[0].contains("they are not read"), "{:?}", beat.problems);
     assert_eq!(beat.hash.as_deref(), Some("1"));
@@ -263,8 +261,8 @@ fn a_partitions_words_take_little_memory_and_what_touches_all_of_it_comes_first(
     let mut memory = HeartbeatMemory::default();
     let row = rows(&[(endpoint, 1, "1", 9)]);
     let answer = schemas_with(endpoint, "1", &attributes, &json!(databases).to_string());
-    memory.learn(&answer, &row, at(), &hub_config("entityGroups: [{by: geo}], ")).unwrap();
-    let beat = memory.beat(row.into_values().next().unwrap());
+    memory.learn(&answer, &row, &hub_config("entityGroups: [{by: geo}], ")).unwrap();
+    let beat = memory.beat(row.into_values().next().unwrap(), at(), RECENT);
     assert_eq!(beat.metadata["geo"], "EU");
     let first = beat.problems[0].starts_with("its heartbeat lists no database that can be used");
     let last = beat.problems.last().is_some_and(|last| last.ends_with(" more problems"));
@@ -280,8 +278,8 @@ fn of_what_is_read_only_so_much_counts() {
     let read = |schema: Value| {
         let mut memory = HeartbeatMemory::default();
         let row = rows(&[(endpoint, 1, "1", 9)]);
-        memory.learn(&schemas(endpoint, "1", &schema.to_string()), &row, at(), &hub_config("")).unwrap();
-        let beat = memory.beat(row.into_values().next().unwrap());
+        memory.learn(&schemas(endpoint, "1", &schema.to_string()), &row, &hub_config("")).unwrap();
+        let beat = memory.beat(row.into_values().next().unwrap(), at(), RECENT);
         let Inventory::Known(inventory) = beat.inventory else { panic!("it is a schema") };
         (inventory, beat.problems.iter().map(ToString::to_string).collect::<Vec<_>>())
     };

@@ -344,6 +344,34 @@ fn a_zone_is_held_also_while_its_attributes_cannot_be_read_and_when_its_rows_are
 }
 
 #[test]
+fn whoever_has_no_row_any_more_is_silent_since_its_last_beat_that_was_seen() {
+    let settings = settings();
+    let hosts = ["eu", "us", "asia", "india"];
+    let all = fleet(&hosts.map(|host| (host, 1, logs(&["A"]))));
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&all, &hub));
+    // Somebody deletes the rows of one, or makes its table anew.
+    let judged = |membership: &Membership, minutes: i64| {
+        let at = now() + SignedDuration::from_mins(minutes);
+        let beats = all.values().map(|partition| Beat { received: at, ..partition.beat.clone() });
+        let beats = beats.filter(|beat| minutes == 0 || beat.endpoint != cluster("eu")).collect();
+        let (after, fleet) = membership.step(beats, &hub, &Trust::default(), at, &settings.thresholds, "geo");
+        let Decision::Apply(plan) = plan(&fleet, &hub, &after, at, &settings) else { panic!("three beat") };
+        (after, fleet[&cluster("eu")].state, plan.changes.len())
+    };
+    let mut known = judged(&watched(), 0).0;
+    for (minutes, state, changes) in
+        [(5, PartitionState::Live, 0), (20, PartitionState::Suspect, 0), (60, PartitionState::Suspect, 0)]
+    {
+        let judged = judged(&known, minutes);
+        assert_eq!((judged.1, judged.2), (state, changes), "{minutes}");
+        known = judged.0;
+    }
+    let (_, state, changes) = judged(&known, 61);
+    assert_eq!((state, changes), (PartitionState::Expired, 1), "it leaves as any other that is silent");
+}
+
+#[test]
 fn a_guard_with_a_time_limit_ends_by_it() {
     let three = |age| fleet(&["a", "b", "c", "d"].map(|host| (host, if host == "d" { 1 } else { age }, logs(&["A"]))));
     let hub = hub(&["Logs"]);

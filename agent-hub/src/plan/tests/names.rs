@@ -415,8 +415,11 @@ fn an_attribute_that_no_partition_has_is_told_where_all_of_them_can_be_read() {
         problems.into_iter().filter(|problem| problem.starts_with("entityGroups names")).collect::<Vec<_>>()
     };
     set_attribute(&mut fleet.get_mut(&cluster("eu")).unwrap().beat, "geo", "EU");
+    let known = fleet[&cluster("us")].beat.inventory.clone();
+    fleet.get_mut(&cluster("us")).unwrap().beat.inventory = Inventory::Unread;
     assert_eq!(told(&fleet), [""; 0], "what the other one has is not known");
-    set_attribute(&mut fleet.get_mut(&cluster("us")).unwrap().beat, "location", "x");
-    let expected = "entityGroups names 'Geo', which no federated partition has among its attributes: there are no groups by it, and case matters";
+    // It has none, as one that writes no attributes.
+    fleet.get_mut(&cluster("us")).unwrap().beat.inventory = known;
+    let expected = "entityGroups names 'Geo', which no federated partition has among the attributes that can be used: there are no groups by it, and case matters";
     assert_eq!(told(&fleet), [expected]);
 }
