@@ -232,12 +232,7 @@ fn a_schema_beyond_all_reason_is_not_fetched_and_what_was_known_stays() {
     let mut memory = HeartbeatMemory::default();
     let row = |hash, bytes| rows(&[(endpoint, 1, hash, bytes)]);
     memory
-        .learn(
-            &schemas(endpoint, "1", r#"[{"database": "Logs", "tables": ["A"]}]"#),
-            &row("1", 9),
-            at(),
-            &hub_config(""),
-        )
+        .learn(&schemas(endpoint, "1", r#"[{"database": "Logs", "tables": ["A"]}]"#), &row("1", 9), &hub_config(""))
         .unwrap();
     let just = BTreeSet::from([endpoint.to_owned()]);
     assert_eq!(memory.wanted(&row("2", MAX_SCHEMA_BYTES), |_| true), [just]);
