@@ -147,7 +147,7 @@ mod tests {
             (zone, problem, schema_hash) in (option::of(texts()), option::of(texts()), option::of("[0-9a-f]{16}")),
         ) -> Remembered {
             let needs = if state == PartitionState::Joining { 5 } else { 3 };
-            Remembered { state, since, silent_since, returns, beats, counted, needs, schema_hash, zone, reason: None, problem, is_member: false }
+            Remembered { state, since, silent_since, returns, beats, counted, needs, schema_hash, zone, reason: None, problem, is_member: true }
         }
     }
 
