@@ -212,8 +212,11 @@ fn no_history_in_which_the_hubs_clock_is_set_back_breaks_a_promise() {
 #[test]
 fn no_history_in_which_rows_go_before_their_time_breaks_a_promise() {
     let settings = settings("");
-    let events =
-        [CORE.as_slice(), &[Event::RowsGo(0), Event::RowsGo(1), Event::RowsGo(2), Event::GroupsUnread]].concat();
+    let events = [
+        CORE.as_slice(),
+        &[Event::RowsGo(0), Event::RowsGo(1), Event::RowsGo(2), Event::GroupsUnread, Event::ClockBack],
+    ]
+    .concat();
     for (beating, depth) in [([0, 1, 2].as_slice(), 6), (&[0], 5)] {
         let worlds = worlds(&with_silent(complete(3), beating, &settings), &events, depth, &settings);
         assert!(worlds > 1_000, "{worlds}");

@@ -150,8 +150,10 @@ pub fn guard(
         let count = |is: &dyn Fn(&Partition) -> bool| partitions.iter().filter(|partition| is(partition)).count();
         let suspect = count(&|partition| match partition.state {
             PartitionState::Suspect => true,
+            // It was seen to beat a short while ago, and its rows are gone since then.
+            PartitionState::Live => partition.is_forgotten(),
             // Kept through its silences, which does not make them beats.
-            PartitionState::Flapping => partition.missed_beats >= thresholds.suspect_after,
+            PartitionState::Flapping => partition.is_forgotten() || partition.missed_beats >= thresholds.suspect_after,
             _ => false,
         });
         let federated = [PartitionState::Live, PartitionState::Suspect, PartitionState::Flapping];

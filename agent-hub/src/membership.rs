@@ -172,14 +172,16 @@ impl Membership {
         for (endpoint, mut beat) in newest {
             // Of what came while nobody watched, only the newest is in a row with what comes now.
             let unwatched = known.get(&endpoint).filter(|_| watching.is_none());
-            // Rows may go before their time: whoever has none is silent since its last beat that was seen, not since ever.
-            let last = match known.get(&endpoint) {
-                Some(known) if beat.received == Timestamp::UNIX_EPOCH => known.counted.min(now),
-                _ => beat.received,
-            };
+            // Rows may go before their time: whoever has none, or older ones only, is silent since its last beat that was seen.
+            let last = known.get(&endpoint).map_or(beat.received, |known| beat.received.max(known.counted.min(now)));
+            let age = now.duration_since(last);
+            if last > beat.received && age <= thresholds.time_to_live && matches!(beat.inventory, Inventory::Unknown) {
+                // It was read, and is no more.
+                beat.inventory = Inventory::Unread;
+            }
             let new_beats = unwatched.map_or(beat.new_beats, |known| u64::from(beat.received > known.counted));
             let sight = Sight {
-                age: now.duration_since(last),
+                age,
                 new_beats,
                 is_member: members.contains(&endpoint),
                 admission: trust.admission(&endpoint),
@@ -207,11 +209,11 @@ impl Membership {
             );
             after.partitions.insert(endpoint, remembered);
         }
-        // Bounded: where a database is unread for good, nobody is forgotten.
-        for (endpoint, remembered) in known.into_iter().filter(|(_, known)| was_member(known)).take(records::MOST_NAMES)
-        {
-            after.partitions.entry(endpoint).or_insert(remembered);
-        }
+        let is_lost = |endpoint: &ClusterEndpoint| !after.partitions.contains_key(endpoint);
+        let lost = known.into_iter().filter(|(endpoint, known)| was_member(known) && is_lost(endpoint));
+        // Bounded, as a database may be unread for good.
+        let lost: Vec<_> = lost.take(records::MOST_NAMES).collect();
+        after.partitions.extend(lost);
         (after, fleet)
     }
 
@@ -293,7 +295,9 @@ impl Membership {
     pub fn has_watched(&self, partition: &Partition, now: Timestamp, time_to_live: SignedDuration) -> bool {
         let is_long = |since: Timestamp| now.duration_since(since) >= time_to_live;
         let silent_since = self.partitions.get(&partition.beat.endpoint).and_then(|remembered| remembered.silent_since);
-        self.watching_since.is_some_and(|since| since <= partition.beat.received || is_long(since))
+        // Nobody watched the rows go.
+        let watching_since = self.watching_since.filter(|_| !partition.is_forgotten());
+        watching_since.is_some_and(|since| since <= partition.beat.received || is_long(since))
             || silent_since.is_some_and(is_long)
     }
 }

@@ -306,7 +306,8 @@ impl fmt::Display for Change {
 pub fn plan(fleet: &Fleet, hub: &Hub, membership: &Membership, now: Timestamp, settings: &Settings) -> Decision {
     let time_to_live = settings.thresholds.time_to_live;
     let beats = |partition: &Partition| match partition.state {
-        PartitionState::Joining | PartitionState::Live | PartitionState::Suspect => true,
+        // Whoever has no row any more is not seen to beat.
+        PartitionState::Joining | PartitionState::Live | PartitionState::Suspect => !partition.is_forgotten(),
         PartitionState::Expired => false,
         // Whatever their silence: a flapping partition is kept through one, which does not make it a beat.
         PartitionState::Flapping | PartitionState::Blocked | PartitionState::Untrusted => {

@@ -77,7 +77,9 @@ impl World {
     /// Without one.
     fn check_guards(&self, before: &Self, left: &BTreeSet<usize>, event: Event, passed: &Passed, settings: &Settings) {
         let time_to_live = settings.thresholds.time_to_live;
-        let is_silent = |partition: usize| self.age(partition).is_none_or(|age| age > time_to_live);
+        // Or its beats are in no row.
+        let is_silent =
+            |partition: usize| self.has_no_rows[partition] || self.age(partition).is_none_or(|age| age > time_to_live);
         let members: Vec<usize> = (0..self.beats.len())
             .filter(|partition| before.members().contains(&Self::endpoint(*partition)) && !self.is_blocked(*partition))
             .collect();

@@ -120,7 +120,7 @@ pub(super) struct World {
     pub(super) beats: Vec<Option<Timestamp>>,
     counted: Vec<u64>,
     /// Whose beats are in no row any more.
-    has_no_rows: Vec<bool>,
+    pub(super) has_no_rows: Vec<bool>,
     schema: Arc<SchemaInventory>,
     pub(super) zones: Vec<Option<&'static str>>,
     pub(super) trust: Trust,
@@ -249,7 +249,7 @@ impl World {
                 return passed;
             }
             Event::ClockBack => self.set_clock_back(),
-            Event::RowsGo(partition) => self.has_no_rows[partition] = true,
+            Event::RowsGo(partition) => (self.has_no_rows[partition], self.counted[partition]) = (true, 0),
             Event::Crash => self.agents[0] = None,
             Event::OtherLeads => self.agents = [None, self.agents[0].take()],
             Event::StaleLeads if self.agents[1].is_some() => {

@@ -39,6 +39,8 @@ impl Membership {
                 (before.state, before.since, before.silent_since, &before.returns, &before.zone, &before.schema_hash)
                     == (after.state, after.since, after.silent_since, &after.returns, &after.zone, &after.schema_hash)
                     && (!counts || before.beats == after.beats)
+                    // By a clock that was ahead: whoever starts would take it for younger than it is.
+                    && before.counted <= after.counted
                     && (after.reason.is_some() || before.told() == after.told())
             });
             (!is_recorded).then(|| MemberRecord {

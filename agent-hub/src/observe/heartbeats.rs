@@ -76,7 +76,7 @@ pub struct HeartbeatReading {
     pub refused: BTreeMap<RefusalReason, usize>,
 }
 
-/// What is wrong with a partition that beats without a schema. What is not known of it keeps it in the groups that list it, and out of all others.
+/// What is wrong with a partition that beats without a schema.
 const NO_SCHEMA: &str = "no recent heartbeat has a schema: what is known of it is kept (null is also what Kusto makes of a schema over 1 MiB, unless the column's encoding is BigObject32)";
 
 const HEARTBEATS: &str = "heartbeats";
@@ -342,6 +342,7 @@ impl HeartbeatMemory {
             let known = self.partitions.entry(row.endpoint.clone()).or_default();
             known.hash.clone_from(&row.hash);
             known.left_out = None;
+            known.lacks_schema = false;
             let told = format!(
                 "its schema and attributes have {} bytes, more than {MAX_SCHEMA_BYTES}: they are not read",
                 row.bytes

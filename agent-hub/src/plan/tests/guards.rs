@@ -367,8 +367,17 @@ fn whoever_has_no_row_any_more_is_silent_since_its_last_beat_that_was_seen() {
         assert_eq!((judged.1, judged.2), (state, changes), "{minutes}");
         known = judged.0;
     }
-    let (_, state, changes) = judged(&known, 61);
-    assert_eq!((state, changes), (PartitionState::Expired, 1), "it leaves as any other that is silent");
+    // That it is silent was seen first at minute 20.
+    for (minutes, changes) in [(61, 0), (79, 0), (80, 1)] {
+        let judged = judged(&known, minutes);
+        assert_eq!((judged.1, judged.2), (PartitionState::Expired, changes), "{minutes}");
+    }
+    // Of all, none is seen to beat.
+    let at = now() + SignedDuration::from_mins(5);
+    let (after, fleet) = known.step(Vec::new(), &hub, &Trust::default(), at, &settings.thresholds, "geo");
+    assert!(fleet.values().all(|partition| partition.state != PartitionState::Expired));
+    let Decision::Hold(hold) = plan(&fleet, &hub, &after, at, &settings) else { panic!("there is no row at all") };
+    assert_eq!(hold.reason, HoldReason::NoHeartbeatYet);
 }
 
 #[test]
