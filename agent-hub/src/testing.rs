@@ -20,6 +20,7 @@ use shared::{
 use crate::{
     fleet::{Beat, Fleet, Inventory, Partition},
     hub::{Claim, ExistingFunction, ExistingGroup, Hub, Keeper, Written},
+    membership::Remembered,
     plan::{Change, Plan},
 };
 
@@ -64,6 +65,24 @@ pub(crate) fn set_attribute(beat: &mut Beat, name: &str, value: impl Into<Value>
 
 pub(crate) fn cluster(host: &str) -> ClusterEndpoint {
     ClusterEndpoint::parse(&format!("https://{host}.kusto.windows.net")).unwrap()
+}
+
+/// What is remembered of a member that was seen to fall silent then.
+pub(crate) fn silent_since(at: Timestamp) -> Remembered {
+    Remembered {
+        state: PartitionState::Suspect,
+        since: at,
+        silent_since: Some(at),
+        returns: Vec::new(),
+        beats: 0,
+        counted: Timestamp::UNIX_EPOCH,
+        needs: 1,
+        schema_hash: None,
+        zone: None,
+        reason: None,
+        problem: None,
+        is_member: true,
+    }
 }
 
 /// When tests decide.

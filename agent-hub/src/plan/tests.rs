@@ -10,8 +10,7 @@ use crate::{
     adopt::adopt,
     fleet::{Beat, Inventory},
     hub::{Claim, ExistingFunction},
-    membership::Remembered,
-    testing::{applied, cluster, fleet, now, set_attribute},
+    testing::{applied, cluster, fleet, now, set_attribute, silent_since},
     trust::Trust,
 };
 
@@ -59,7 +58,9 @@ fn watched() -> Membership {
 }
 
 fn decided(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Decision {
-    plan(&with_forgotten(fleet.clone(), hub), hub, &watched(), now(), settings)
+    let silent = hub.members().map(|member| (member.cluster.clone(), silent_since(Timestamp::UNIX_EPOCH)));
+    let membership = Membership { partitions: silent.collect(), ..watched() };
+    plan(&with_forgotten(fleet.clone(), hub), hub, &membership, now(), settings)
 }
 
 fn logs(tables: &[&str]) -> Value {

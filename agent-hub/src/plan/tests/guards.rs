@@ -71,6 +71,7 @@ fn a_fleet_that_comes_back_has_one_time_to_live_for_it() {
     let hub = applied(hub.clone(), &planned(&all([1, 1, 1]), &hub));
     let ttl = settings().thresholds.time_to_live;
     let mut membership = watched();
+    membership.partitions.insert(cluster("us"), silent_since(Timestamp::UNIX_EPOCH));
     let mut decide = |fleet: &Fleet, at: Timestamp| {
         let decision = plan(&with_forgotten(fleet.clone(), &hub), &hub, &membership, at, &settings());
         let held = match &decision {
@@ -234,22 +235,7 @@ fn an_agent_that_has_not_watched_for_a_time_to_live_removes_nobody() {
     };
     assert_eq!(decide(&membership), (vec![HoldReason::StartupGrace { silent: 1 }], 0));
     // An earlier process saw it fall silent long enough ago.
-    let silent_since = Some(now() - SignedDuration::from_mins(60));
-    let remembered = Remembered {
-        state: PartitionState::Suspect,
-        since: now(),
-        silent_since,
-        returns: Vec::new(),
-        beats: 0,
-        counted: Timestamp::UNIX_EPOCH,
-        needs: 1,
-        schema_hash: None,
-        zone: None,
-        reason: None,
-        problem: None,
-        is_member: true,
-    };
-    membership.partitions.insert(cluster("eu"), remembered);
+    membership.partitions.insert(cluster("eu"), silent_since(now() - SignedDuration::from_mins(60)));
     assert_eq!(decide(&membership), (vec![], 1));
     let watched = Membership { watching_since: Some(now() - SignedDuration::from_mins(60)), ..Membership::default() };
     assert_eq!(decide(&watched), (vec![], 1));
