@@ -38,7 +38,7 @@ pub enum Inventory {
     Known(Arc<SchemaInventory>),
     /// No heartbeat of it had a readable schema since this process started. It is never taken for empty: what the hub has of it is kept.
     Unknown,
-    /// It has one that could not be fetched, and this process knows none: until it is, functions that may be of it stay as they are.
+    /// It has one that could not be fetched, or had one whose row has gone since, and this process knows none: until it is, functions that may be of it stay as they are.
     Unread,
 }
 
