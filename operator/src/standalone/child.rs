@@ -100,7 +100,7 @@ impl Agent {
 /// A line with its agent's name: in front of it, or as the first member of what is JSON, which it stays.
 fn named(name: &str, line: &str) -> String {
     match line.strip_prefix("{\"") {
-        Some(rest) => format!("{{\"agent\":{},\"{rest}\n", serde_json::Value::from(name)),
+        Some(rest) => format!("{{\"process\":{},\"{rest}\n", serde_json::Value::from(name)),
         None => format!("[{name}] {line}\n"),
     }
 }
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_line_has_its_agents_name_and_stays_json_if_it_is() {
         assert_eq!(named("hub", "2026-11-28 INFO a pass"), "[hub] 2026-11-28 INFO a pass\n");
-        assert_eq!(named("hub", r#"{"level":"INFO"}"#), "{\"agent\":\"hub\",\"level\":\"INFO\"}\n");
+        assert_eq!(named("hub", r#"{"level":"INFO"}"#), "{\"process\":\"hub\",\"level\":\"INFO\"}\n");
         assert_eq!(named("hub", "{}"), "[hub] {}\n");
     }
 }

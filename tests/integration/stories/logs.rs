@@ -68,8 +68,10 @@ async fn a_supervisor_logs_in_the_format_of_its_agents() {
             let mut operator = Process::start("operator standalone", "operator", &[own, texts(format)].concat());
             let started = time::Instant::now();
             let of_agent = |name: &str, output: &str| {
-                let begin = format!("[{name}] ");
-                let lines = output.lines().filter_map(|line| line.strip_prefix(begin.as_str()));
+                let (plain, json) = (format!("[{name}] "), format!("{{\"process\":\"{name}\","));
+                let of_it = |line: &str| line.starts_with(&plain) || line.starts_with(&json);
+                let lines = output.lines().filter(|line| of_it(line));
+                let lines = lines.map(|line| line.strip_prefix(plain.as_str()).unwrap_or(line));
                 lines.map(|line| format!("{line}\n")).collect::<String>()
             };
             while ["hub", "part"].iter().any(|name| !of_agent(name, &operator.output()).contains("pass ended")) {
@@ -82,7 +84,8 @@ async fn a_supervisor_logs_in_the_format_of_its_agents() {
             for name in ["hub", "part"] {
                 assert_format(&of_agent(name, &output));
             }
-            let own: Vec<&str> = output.lines().filter(|line| !line.starts_with('[')).collect();
+            let own: Vec<&str> =
+                output.lines().filter(|line| !line.starts_with('[') && !line.starts_with("{\"process\":")).collect();
             assert!(own.iter().any(|line| line.contains("agent started")), "{output}");
             assert_format(&own.join("\n"));
         }
