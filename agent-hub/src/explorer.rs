@@ -223,6 +223,21 @@ fn no_history_in_which_rows_go_before_their_time_breaks_a_promise() {
     }
 }
 
+/// To depth five from a fleet that beats and from one in which one has just expired, to four from one whose majority has.
+#[test]
+fn no_history_in_which_single_tables_cannot_be_read_breaks_a_promise() {
+    let settings = settings("");
+    let events = [
+        CORE.as_slice(),
+        &[Event::TableUnread(0), Event::TableUnread(1), Event::TableUnread(2), Event::Unlist(1), Event::Relist],
+    ]
+    .concat();
+    for (beating, depth) in [([0, 1, 2].as_slice(), 5), (&[0, 1], 5), (&[0], 4)] {
+        let worlds = worlds(&with_silent(complete(3), beating, &settings), &events, depth, &settings);
+        assert!(worlds > 1_000, "{worlds}");
+    }
+}
+
 #[test]
 fn flapping_partitions_that_fall_silent_with_the_others_are_no_sign_of_life() {
     use Event::{AllBeat, Beat, Crash, Silence};
@@ -253,6 +268,7 @@ fn events(partitions: usize, zones: usize) -> impl Strategy<Value = Event> {
         1 => prop_oneof![Just(Event::Outage), Just(Event::Unseen)],
         1 => Just(Event::GroupsUnread),
         1 => (0..partitions).prop_map(Event::SchemaUnread),
+        1 => (0..partitions).prop_map(Event::TableUnread),
         1 => Just(Event::Crash),
         1 => Just(Event::OtherLeads),
         1 => Just(Event::StaleLeads),

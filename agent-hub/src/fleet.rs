@@ -29,6 +29,8 @@ pub struct Beat {
     pub problems: Vec<Arc<str>>,
     /// Tells what was read together with the inventory, schema and attributes, from any other. `None`: no schema was.
     pub hash: Option<String>,
+    /// Why its heartbeats were not read, in a sentence, where each partition has a table of its own and that cannot be: it is no silence, and the rest of this is what was known.
+    pub unread: Option<Arc<str>>,
 }
 
 /// What is known of a partition's databases and tables.
@@ -102,6 +104,7 @@ impl Beat {
             metadata: Arc::default(),
             problems: Vec::new(),
             hash: None,
+            unread: None,
         }
     }
 }

@@ -147,7 +147,9 @@ pub fn guard(
         return guarded;
     }
     for (scope, partitions) in scopes(fleet) {
-        let count = |is: &dyn Fn(&Partition) -> bool| partitions.iter().filter(|partition| is(partition)).count();
+        // Of whose heartbeats nothing can be read, nobody knows which of the two it is.
+        let read = || partitions.iter().filter(|partition| partition.beat.unread.is_none());
+        let count = |is: &dyn Fn(&Partition) -> bool| read().filter(|partition| is(partition)).count();
         let suspect = count(&|partition| match partition.state {
             PartitionState::Suspect => true,
             // It was seen to beat a short while ago, and its rows are gone since then.

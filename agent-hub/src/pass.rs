@@ -13,12 +13,12 @@ use jiff::{SignedDuration, Timestamp};
 use kql::{
     endpoint::ClusterEndpoint,
     names::{DatabaseName, TableName},
-    statements::{Canary, ClearRemoteSchema, Entity, Source},
+    statements::{Canary, ClearRemoteSchema, Entity, HeartbeatSource, Source},
 };
 use shared::{
     document::HubConfig,
     kusto::{ClientError, HostTrust, KustoClient},
-    runtime::{Backoff, Exit, GuardReason, PassOutcome, RefusalReason, World, chain},
+    runtime::{Backoff, Exit, GuardReason, PartitionState, PassOutcome, RefusalReason, World, chain},
 };
 
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
     columns::StaleColumns,
     desired::refused_values,
     drift::Left,
-    fleet::{Beat, Fleet, Inventory},
+    fleet::{Beat, Fleet, Inventory, Partition},
     guards::HoldReason,
     hub::{Hub, Written},
     membership::{MemberRecord, Membership},
@@ -188,7 +188,7 @@ impl HubAgent {
                 return self.failed(now, &error);
             }
         };
-        if missing.heartbeat_table {
+        if missing.no_heartbeats {
             self.lose_sight();
             return self.report.planned(now, &missing, &Plan::default(), &missing.left_alone);
         }
@@ -257,9 +257,9 @@ impl HubAgent {
             // Whatever fails after this, a later pass writes it whole.
             self.recorded = Membership::default();
         }
-        let set_up = ensured.inspect_err(|error| self.report.set_up(error.failed().as_slice()))?;
+        let (set_up, unread) = ensured.inspect_err(|error| self.report.set_up(error.failed().as_slice()))?;
         self.report.set_up(&set_up);
-        Ok((set_up, Missing { memory, ..Missing::default() }))
+        Ok((set_up, Missing { memory, unread, ..Missing::default() }))
     }
 
     /// Reads the heartbeats and the hub, and judges the partitions.
@@ -285,7 +285,9 @@ impl HubAgent {
             let pattern = self.trust.pattern.as_ref().map(|pattern| pattern.as_str().to_owned());
             Known { needed, watched, pattern }
         };
-        let reading = read_heartbeats(&self.hub, &self.config, &mut self.memory, known, trusted, admitted).await;
+        let unread = &missing.unread;
+        let reading =
+            read_heartbeats(&self.hub, &self.config, unread, &mut self.memory, known, trusted, admitted).await;
         let mut reading = reading.map_err(Blind::Incomplete)?;
         self.columns.read(reading.changed, reading.first);
         let hub = hub.map_err(Blind::Failed)?;
@@ -305,10 +307,19 @@ impl HubAgent {
         let (membership, fleet) =
             self.membership.step(reading.beats, &hub, &self.trust, reading.now, thresholds, &guards.zone_attribute);
         self.membership = membership;
+        self.doubt_tables(&fleet, reading.now);
         self.columns.judge(self.membership.outdated(&fleet), &fleet);
         (self.seen_at, self.is_blind, self.guards_recorded_at) = (Some(reading.now), false, None);
         let HeartbeatReading { now, problems, failures, refused, .. } = reading;
         Ok(Seen { now, fleet, hub, problems, failures, refused })
+    }
+
+    /// Where each partition has its own table, one that falls silent may have no table any more that takes its heartbeats: that is looked at before it counts as expired.
+    fn doubt_tables(&mut self, fleet: &Fleet, now: Timestamp) {
+        let has_fallen = |partition: &Partition| partition.state == PartitionState::Suspect && partition.since == now;
+        if matches!(self.config.heartbeats, HeartbeatSource::PerPartition(_)) && fleet.values().any(has_fallen) {
+            self.setup.doubt();
+        }
     }
 
     /// A hub may write a function's text in other words than ours: as it is right after we put it, so it is right.
@@ -393,7 +404,8 @@ impl HubAgent {
         // Who has joined and left again is as new as anyone.
         self.canaries.sound.retain(|endpoint| !members.contains(endpoint));
         let is_new = |beat: &&Beat| {
-            !members.contains(&beat.endpoint)
+            beat.unread.is_none()
+                && !members.contains(&beat.endpoint)
                 && now.duration_since(beat.received) <= self.settings.thresholds.time_to_live
                 && !self.canaries.sound.contains(&beat.endpoint)
                 && self.trust.admission(&beat.endpoint) == Admission::Admitted

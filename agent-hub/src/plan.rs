@@ -306,6 +306,7 @@ impl fmt::Display for Change {
 pub fn plan(fleet: &Fleet, hub: &Hub, membership: &Membership, now: Timestamp, settings: &Settings) -> Decision {
     let time_to_live = settings.thresholds.time_to_live;
     let beats = |partition: &Partition| match partition.state {
+        _ if partition.beat.unread.is_some() => false,
         // Whoever has no row any more is not seen to beat.
         PartitionState::Joining | PartitionState::Live | PartitionState::Suspect => !partition.is_forgotten(),
         PartitionState::Expired => false,

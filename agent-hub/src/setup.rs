@@ -2,7 +2,8 @@
 //! hub, only where something differs, and never to a table that somebody else made.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    mem,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,8 @@ use kql::{
     request::Request,
     statements::{
         AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, CreateMembersTable,
-        CreateOwnershipTable, EnableStreaming, HeartbeatPolicy, ShowColumns, ShowDatabases, ShowPolicy,
+        CreateOwnershipTable, EnableStreaming, HeartbeatPolicy, HeartbeatSource, ShowColumns, ShowDatabases,
+        ShowPolicy,
     },
 };
 use serde_json::Value;
@@ -75,8 +77,10 @@ pub struct Missing {
     pub commands: Vec<Request>,
     /// What nothing is done to, in sentences: policies that the hub does not show, and a table that is somebody else's.
     pub left_alone: Vec<String>,
-    /// Whether a heartbeat table is not there yet.
-    pub heartbeat_table: bool,
+    /// Why heartbeat tables cannot be read, in sentences: they are not there yet or, where each partition has its own, have other columns.
+    pub unread: BTreeMap<TableName, String>,
+    /// Whether that is so of all.
+    pub no_heartbeats: bool,
     /// Whether there is no table yet that records our groups.
     pub ownership_table: bool,
     /// Whether there is a table that remembers the membership.
@@ -93,6 +97,13 @@ pub enum Memory {
     Absent,
     /// A table of somebody else has its name: nothing is read from it or written to it.
     Taken,
+}
+
+impl Missing {
+    /// Whether no heartbeat table can be read.
+    fn is_unreadable(&self, config: &HubConfig) -> bool {
+        config.heartbeats.tables().all(|table| self.unread.contains_key(table))
+    }
 }
 
 /// What is there under the name of a table of ours.
@@ -151,34 +162,66 @@ impl SetupError {
 }
 
 impl Setup {
-    /// Makes tables and policies as they should be, if it is time to look. Returns what there was that remembers the membership, and what was done. A policy that the
-    /// hub refuses is tried again in the next pass, and so are columns: heartbeats arrive and are read without them. So is a table that is somebody else's.
+    /// Makes tables and policies as they should be, if it is time to look. Returns what there was that remembers the membership, and what was done, with the heartbeat tables that cannot be read. A policy
+    /// that the hub refuses is tried again in the next pass, and so are columns: heartbeats arrive and are read without them. So is a table that is somebody else's, and one of a single
+    /// partition.
     ///
     /// # Errors
     /// [`SetupError`] if there is no table to read; the next pass looks again.
-    pub async fn ensure(&mut self, hub: &KustoClient, config: &HubConfig) -> (Memory, Result<Vec<SetUp>, SetupError>) {
+    pub async fn ensure(
+        &mut self,
+        hub: &KustoClient,
+        config: &HubConfig,
+    ) -> (Memory, Result<(Vec<SetUp>, BTreeMap<TableName, String>), SetupError>) {
         if self.right_since.is_some_and(|since| since.elapsed() < LOOK_AGAIN_AFTER) {
-            return (Memory::Kept, Ok(Vec::new()));
+            return (Memory::Kept, Ok(Default::default()));
         }
         match look(hub, config).await {
-            Ok(missing) => (missing.memory, self.make(hub, missing).await),
+            Ok(missing) => (missing.memory, self.make(hub, config, missing).await),
             Err(error) => (Memory::Kept, Err(error)),
         }
     }
 
-    async fn make(&mut self, hub: &KustoClient, missing: Missing) -> Result<Vec<SetUp>, SetupError> {
-        let Missing { commands, left_alone, .. } = missing;
-        let left_alone = left_alone.into_iter().map(|why| SetUp { action: ChangeAction::Alter, result: Err(why) });
-        let mut done: Vec<SetUp> = left_alone.collect();
-        for command in &commands {
+    async fn make(
+        &mut self,
+        hub: &KustoClient,
+        config: &HubConfig,
+        mut missing: Missing,
+    ) -> Result<(Vec<SetUp>, BTreeMap<TableName, String>), SetupError> {
+        let left_alone = mem::take(&mut missing.left_alone).into_iter();
+        let mut done: Vec<SetUp> =
+            left_alone.map(|why| SetUp { action: ChangeAction::Alter, result: Err(why) }).collect();
+        let is_own = matches!(config.heartbeats, HeartbeatSource::PerPartition(_));
+        // Tables of single partitions that could not be made.
+        let mut refused = BTreeSet::<TableName>::new();
+        for command in &mem::take(&mut missing.commands) {
+            let is_of = |table: &&TableName| command.text().contains(&table.quoted());
+            if refused.iter().any(|table| is_of(&table)) {
+                continue;
+            }
+            let own = || missing.unread.keys().find(|table| is_own && is_of(table)).cloned();
             let action = if creates(command.name()) { ChangeAction::Create } else { ChangeAction::Alter };
             match hub.send(command).await {
                 Ok(_) => {
+                    if creates(command.name()) {
+                        missing.unread.retain(|table, _| !is_of(&table));
+                    }
                     done.push(SetUp { action, result: Ok(()) });
                     tracing::info!(command = command.text(), "table set up");
                 }
                 Err(source) if creates(command.name()) => {
-                    return Err(SetupError::Command { command: command.name(), source });
+                    let error = SetupError::Command { command: command.name(), source };
+                    let Some(table) = own() else { return Err(error) };
+                    let why = format!(
+                        "its heartbeat table '{table}' could not be made, which is tried again: {}",
+                        chain(&error)
+                    );
+                    missing.unread.insert(table.clone(), why.clone());
+                    refused.insert(table);
+                    if missing.is_unreadable(config) {
+                        return Err(error);
+                    }
+                    done.push(SetUp { action, result: Err(why) });
                 }
                 Err(error) => {
                     let (text, error) = (command.text(), chain(&error));
@@ -190,7 +233,7 @@ impl Setup {
         }
         let is_right = done.iter().all(|set_up| set_up.result.is_ok());
         self.right_since = is_right.then(Instant::now);
-        Ok(done)
+        Ok((done, missing.unread))
     }
 
     /// One that has looked just now, and found all as it should be.
@@ -239,14 +282,31 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, Setu
             missing.left_alone.push(taken(database, &members, "our memory of partitions", &create.request(), follows));
         }
     }
-    let tables = stream::iter(config.heartbeats.tables()).map(|table| look_at_heartbeats(hub, config, table));
+    let tables = stream::iter(config.heartbeats.tables()).map(async |table| {
+        match look_at_heartbeats(hub, config, table).await {
+            // What is wrong with the table of one partition is that one's alone.
+            Err(error @ SetupError::NoHeartbeats { .. }) => Ok((table, Err(error))),
+            found => Ok((table, Ok(found?))),
+        }
+    });
     let tables: Vec<_> = tables.buffered(CONCURRENT_TABLES).try_collect().await?;
-    for table in tables {
-        missing.heartbeat_table |= table.heartbeat_table;
-        missing.commands.extend(table.commands);
-        missing.left_alone.extend(table.left_alone);
+    let is_any = tables.iter().any(|(_, found)| found.is_ok());
+    for (table, found) in tables {
+        match found {
+            Ok(found) => {
+                missing.commands.extend(found.commands);
+                missing.left_alone.extend(found.left_alone);
+                missing.unread.extend(found.unread);
+            }
+            Err(error) if is_any => {
+                missing.left_alone.push(chain(&error));
+                missing.unread.insert(table.clone(), chain(&error));
+            }
+            Err(error) => return Err(error),
+        }
     }
-    if missing.ownership_table || missing.memory == Memory::Absent || missing.heartbeat_table {
+    missing.no_heartbeats = missing.is_unreadable(config);
+    if missing.ownership_table || missing.memory == Memory::Absent || !missing.unread.is_empty() {
         require_database(hub, database).await?;
     }
     Ok(missing)
@@ -312,6 +372,12 @@ fn has_columns(create: &Request, present: &str) -> bool {
     names(listed_columns(create)).is_subset(&names(present))
 }
 
+/// The same with their types.
+fn has_typed_columns(create: &Request, present: &str) -> bool {
+    let present: BTreeSet<&str> = present.split(',').map(str::trim).collect();
+    listed_columns(create).split(',').all(|column| present.contains(column.trim()))
+}
+
 /// Of columns such as `A:long,B:string`.
 fn names(columns: &str) -> BTreeSet<&str> {
     columns.split(',').filter_map(|column| Some(column.trim().split_once(':')?.0)).collect()
@@ -327,12 +393,13 @@ async fn look_at_heartbeats(hub: &KustoClient, config: &HubConfig, table: &Table
     let mut missing = Missing::default();
     let database = &config.heartbeat_database;
     let create = CreateHeartbeatTable { database, table }.request();
+    let is_absent = |missing: &Missing| !missing.unread.is_empty();
     for policy in POLICIES {
         match show(hub, config, table, policy).await? {
             // The table is there, as it has shown its other policies: what is not there is its column, and a table without it may be another's.
-            Shown::Absent if missing.heartbeat_table || policy == HeartbeatPolicy::SchemaEncoding => {}
+            Shown::Absent if is_absent(&missing) || policy == HeartbeatPolicy::SchemaEncoding => {}
             Shown::Absent => {
-                missing.heartbeat_table = true;
+                missing.unread.insert(table.clone(), format!("the heartbeat table '{table}' is not there yet"));
                 missing.commands.push(create.clone());
             }
             Shown::Policy(present) if is_right(policy, &present, config) => continue,
@@ -344,13 +411,21 @@ async fn look_at_heartbeats(hub: &KustoClient, config: &HubConfig, table: &Table
         }
         missing.commands.push(command(policy, table, config));
     }
-    // Whose policies are right needs no look: nothing is done to it.
-    let is_changed = !missing.heartbeat_table && !missing.commands.is_empty();
-    if is_changed && !has_columns(&create, &columns(hub, database, table).await?) {
-        let columns = listed_columns(&create).to_owned();
-        return Err(SetupError::NoHeartbeats { database: database.clone(), table: table.clone(), columns });
+    if is_absent(&missing) {
+        return Ok(missing);
     }
-    Ok(missing)
+    let has_columns = match &config.heartbeats {
+        // Whose policies are right needs no look: nothing is done to it.
+        HeartbeatSource::Shared(_) if missing.commands.is_empty() => true,
+        HeartbeatSource::Shared(_) => has_columns(&create, &columns(hub, database, table).await?),
+        // One with other types would make the question fail for all.
+        HeartbeatSource::PerPartition(_) => has_typed_columns(&create, &columns(hub, database, table).await?),
+    };
+    if has_columns {
+        return Ok(missing);
+    }
+    let columns = listed_columns(&create).to_owned();
+    Err(SetupError::NoHeartbeats { database: database.clone(), table: table.clone(), columns })
 }
 
 /// A missing database refuses like a missing table; only the list of databases tells them apart.

@@ -20,7 +20,7 @@ use shared::{
 use crate::{
     fleet::{Beat, Fleet, Inventory, Partition},
     hub::{Claim, ExistingFunction, ExistingGroup, Hub, Keeper, Written},
-    membership::Remembered,
+    membership::{Remembered, Watch},
     plan::{Change, Plan},
 };
 
@@ -82,6 +82,7 @@ pub(crate) fn silent_since(at: Timestamp) -> Remembered {
         reason: None,
         problem: None,
         is_member: true,
+        watch: Watch::Kept,
     }
 }
 

@@ -42,6 +42,10 @@ impl World {
         for partition in &left {
             let is_alive = self.age(*partition).is_none_or(|age| age <= settings.thresholds.time_to_live);
             assert!(
+                event != Event::TableUnread(*partition) || !self.is_admitted(*partition),
+                "whose_heartbeats_cannot_be_read_never_leaves: {partition} after {event:?}"
+            );
+            assert!(
                 !is_alive || !self.is_admitted(*partition),
                 "a_partition_within_its_time_to_live_never_leaves: {partition} after {event:?}"
             );
@@ -78,8 +82,12 @@ impl World {
     fn check_guards(&self, before: &Self, left: &BTreeSet<usize>, event: Event, passed: &Passed, settings: &Settings) {
         let time_to_live = settings.thresholds.time_to_live;
         // Or its beats are in no row.
-        let is_silent =
-            |partition: usize| self.has_no_rows[partition] || self.age(partition).is_none_or(|age| age > time_to_live);
+        let is_unread = |partition: usize| event == Event::TableUnread(partition);
+        let is_silent = |partition: usize| {
+            self.has_no_rows[partition]
+                || is_unread(partition)
+                || self.age(partition).is_none_or(|age| age > time_to_live)
+        };
         let members: Vec<usize> = (0..self.beats.len())
             .filter(|partition| before.members().contains(&Self::endpoint(*partition)) && !self.is_blocked(*partition))
             .collect();
@@ -95,7 +103,9 @@ impl World {
         );
         let zones: BTreeSet<&str> = self.zones.iter().copied().flatten().collect();
         for zone in zones.into_iter().map(Some).chain([None]) {
-            let is_in = |partition: &usize| zone.is_none() || self.zones[*partition] == zone;
+            // Whose table is not read is neither.
+            let is_in =
+                |partition: &usize| (zone.is_none() || self.zones[*partition] == zone) && !is_unread(*partition);
             let silent = members.iter().filter(|partition| is_in(partition) && is_silent(**partition)).count();
             let beating = (0..self.beats.len()).filter(|partition| is_in(partition) && !is_silent(*partition)).count();
             let GuardSettings { mass_percent, mass_partitions, .. } = settings.guards;
@@ -177,7 +187,8 @@ impl World {
         let silent_since = |known: &Membership| {
             let since = known.partitions.get(&Self::endpoint(partition))?.silent_since?;
             let is_one = self.beats[partition].is_none_or(|beat| beat <= since);
-            let is_watched = self.blind_at.is_none_or(|blind| blind <= since);
+            let gaps = self.blind_at.max(self.unread_at[partition]);
+            let is_watched = gaps.is_none_or(|gap| gap <= since);
             (is_one && is_watched).then_some(since)
         };
         // Another process goes by the record, which says that a silence was watched. It knows of no gap of sight that could not be recorded; and whom only a guard keeps, or the
@@ -190,9 +201,10 @@ impl World {
             && (before.has_unrecorded_gap || before.leader().into_iter().chain([&before.recorded]).any(is_kept));
         let agent = before.leader().filter(|_| !is_another);
         let known = agent.unwrap_or(&before.recorded);
-        let was_seen = self.sight_since.is_some_and(|since| self.beats[partition].is_some_and(|beat| since <= beat));
+        let sight_since = self.sight_since.map(|since| self.unread_at[partition].map_or(since, |at| since.max(at)));
+        let was_seen = sight_since.is_some_and(|since| self.beats[partition].is_some_and(|beat| since <= beat));
         assert!(
-            event == Event::StaleLeads || was_seen || is_long(self.sight_since) || is_long(silent_since(known)),
+            event == Event::StaleLeads || was_seen || is_long(sight_since) || is_long(silent_since(known)),
             "a_silence_that_overlaps_a_gap_of_sight_removes_nobody: {partition} after {event:?}"
         );
     }

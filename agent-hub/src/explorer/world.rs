@@ -21,7 +21,7 @@ use crate::{
     fleet::{Beat, Inventory},
     guards::{HoldReason, leaving},
     hub::{Hub, HubDatabase},
-    membership::{Darkness, MemberRecord, Membership, Scope, Thresholds},
+    membership::{Darkness, MemberRecord, Membership, Scope, Thresholds, Watch},
     plan::{Decision, Plan, plan},
     settings::Settings,
     setup::LOOK_AGAIN_AFTER,
@@ -56,6 +56,8 @@ pub(super) enum Event {
     GroupsUnread,
     /// The schema of this partition cannot be read by the pass that follows.
     SchemaUnread(usize),
+    /// The table of this partition's heartbeats cannot be read by the pass that follows, and the others' can.
+    TableUnread(usize),
     /// This partition's rows go before their time, until it beats again.
     RowsGo(usize),
     /// The agent starts anew: it knows what is recorded.
@@ -121,6 +123,8 @@ pub(super) struct World {
     counted: Vec<u64>,
     /// Whose beats are in no row any more.
     pub(super) has_no_rows: Vec<bool>,
+    /// When each one's table was last not read.
+    pub(super) unread_at: Vec<Option<Timestamp>>,
     schema: Arc<SchemaInventory>,
     pub(super) zones: Vec<Option<&'static str>>,
     pub(super) trust: Trust,
@@ -155,6 +159,7 @@ impl World {
             beats: vec![None; zones.len()],
             counted: vec![0; zones.len()],
             has_no_rows: vec![false; zones.len()],
+            unread_at: vec![None; zones.len()],
             schema: Arc::new(schema),
             zones: zones.to_vec(),
             trust: Trust::default(),
@@ -250,6 +255,7 @@ impl World {
             }
             Event::ClockBack => self.set_clock_back(),
             Event::RowsGo(partition) => (self.has_no_rows[partition], self.counted[partition]) = (true, 0),
+            Event::TableUnread(partition) => (self.unread_at[partition], self.counted[partition]) = (Some(self.now), 0),
             Event::Crash => self.agents[0] = None,
             Event::OtherLeads => self.agents = [None, self.agents[0].take()],
             Event::StaleLeads if self.agents[1].is_some() => {
@@ -289,7 +295,8 @@ impl World {
         let now = self.now - INTERVAL * 4;
         self.now = now;
         let unlisted = self.unlisted_since.iter_mut().flatten();
-        for at in self.held_at.values_mut().chain(&mut self.sight_since).chain(&mut self.blind_at).chain(unlisted) {
+        let gaps = self.sight_since.iter_mut().chain(&mut self.blind_at).chain(self.unread_at.iter_mut().flatten());
+        for at in self.held_at.values_mut().chain(gaps).chain(unlisted) {
             *at = (*at).min(now);
         }
     }
@@ -323,6 +330,10 @@ impl World {
             let is_unread = event == Event::SchemaUnread(partition);
             let inventory = if is_unread { Inventory::Unread } else { Inventory::Known(Arc::clone(&self.schema)) };
             let metadata = Arc::new(zone.iter().map(|zone| ("geo".to_owned(), (*zone).into())).collect());
+            if event == Event::TableUnread(partition) {
+                let (inventory, unread) = (Inventory::Unread, Some("no such column".into()));
+                return Some(Beat { inventory, unread, ..Beat::forgotten(Self::endpoint(partition)) });
+            }
             if self.has_no_rows[partition] {
                 return None;
             }
@@ -478,6 +489,7 @@ impl World {
             Event::Beat(partition) => told.insert((0, &partitions[*partition])),
             Event::SchemaUnread(partition) => told.insert((1, &partitions[*partition])),
             Event::RowsGo(partition) => told.insert((2, &partitions[*partition])),
+            Event::TableUnread(partition) => told.insert((3, &partitions[*partition])),
             _ => true,
         };
         events.iter().filter(is_new).copied().collect()
@@ -506,6 +518,11 @@ impl World {
                     known.beats.min(3),
                     known.needs,
                     has_no_rows.then_some(age(known.counted).min(90)),
+                    match known.watch {
+                        Watch::Kept => None,
+                        Watch::Lost => Some(-1),
+                        Watch::Since(at) => Some(age(at).min(90)),
+                    },
                 )
             })
         };
@@ -515,6 +532,7 @@ impl World {
                 let has_no_rows = self.has_no_rows[partition];
                 let known: Vec<_> = self.memories().map(|membership| of(membership, &endpoint, has_no_rows)).collect();
                 let beat = self.beats[partition].map(|beat| age(beat).min(90));
+                let unread = self.unread_at[partition].map(|at| age(at).min(90));
                 let zone = self.zones[partition];
                 let admission = (self.is_blocked(partition), self.is_admitted(partition));
                 let plans = [&self.shown, &self.acknowledged].map(|shown| {
@@ -524,7 +542,7 @@ impl World {
                 });
                 let is_member = members.contains(&endpoint);
                 format!(
-                    "{beat:?} {has_no_rows} {is_member} {} {zone:?} {admission:?} {plans:?} {known:?}",
+                    "{beat:?} {has_no_rows} {unread:?} {is_member} {} {zone:?} {admission:?} {plans:?} {known:?}",
                     self.counted[partition].min(3)
                 )
             })

@@ -3,14 +3,15 @@
 
 use jiff::Timestamp;
 
-use super::{Darkness, Membership};
+use super::{Darkness, Membership, Watch};
 
 impl Membership {
     /// The same, with nothing in it that is still to come.
     pub(super) fn not_later_than(&self, now: Timestamp) -> Self {
         let mut known = self.clone();
         let times = known.partitions.values_mut().flat_map(|known| {
-            let times = [Some(&mut known.since), known.silent_since.as_mut()];
+            let watched = if let Watch::Since(at) = &mut known.watch { Some(at) } else { None };
+            let times = [Some(&mut known.since), known.silent_since.as_mut(), watched];
             times.into_iter().flatten().chain(&mut known.returns)
         });
         let darkness = known.darkness.values_mut().map(|(Darkness::Dark { since: at } | Darkness::Over { at })| at);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kql::endpoint::ClusterEndpoint;
 use shared::runtime::PartitionState;
 
-use super::{Darkness, Membership, Remembered, Scope};
+use super::{Darkness, Membership, Remembered, Scope, Watch};
 use crate::setup::members_table;
 
 /// So many names may be in the table before one that is in no group of ours gets into it: several times what large fleets have. Who is a member always does.
@@ -29,19 +29,21 @@ pub struct MemberRecord {
 }
 
 impl Membership {
-    /// What a restart must not lose and `recorded`, which is what the table says, does not have.
+    /// What a restart must not lose and `recorded`, which is what the table says, does not have. A reason that counts beats is recorded with the state alone.
     pub fn changed_since(&self, recorded: &Self) -> Vec<MemberRecord> {
         let partitions = self.recordable(recorded).filter_map(|(endpoint, after)| {
             let before = recorded.partitions.get(endpoint);
             let is_recorded = before.is_some_and(|before| {
                 // Where beats decide what comes next, each counts; else they would be recorded one by one for nothing.
+                let told_of_watch =
+                    |before: &Remembered, after: &Remembered| [before.watch, after.watch].contains(&Watch::Lost);
                 let counts = [PartitionState::Joining, PartitionState::Suspect].contains(&after.state);
                 (before.state, before.since, before.silent_since, &before.returns, &before.zone, &before.schema_hash)
                     == (after.state, after.since, after.silent_since, &after.returns, &after.zone, &after.schema_hash)
                     && (!counts || before.beats == after.beats)
                     // By a clock that was ahead: whoever starts would take it for younger than it is.
                     && before.counted <= after.counted
-                    && (after.reason.is_some() || before.told() == after.told())
+                    && (before.told() == after.told() || after.reason.is_some() && !told_of_watch(before, after))
             });
             (!is_recorded).then(|| MemberRecord {
                 kind: "Partition",

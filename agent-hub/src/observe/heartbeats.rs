@@ -10,7 +10,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use kql::{
     endpoint::ClusterEndpoint,
-    names::DatabaseName,
+    names::{DatabaseName, TableName},
     statements::{FALSE_CLAIM, HeartbeatSource, ReadHeartbeats, ReadSchemas, Windows},
 };
 use serde_json::Value;
@@ -104,19 +104,21 @@ impl Known {
 
 /// Reads all heartbeats of the retention period; where more endpoints beat than an answer may tell of, those of all that are needed by `known`, and of some others.
 /// `trusted` says which endpoints may be partitions: anyone who may write heartbeats may write any endpoint,
-/// and what gets into a group is asked with the rights of the hub's users. `admitted` says whose schemas are wanted: those of strangers would cost memory. An error means that nothing is known: a partial list is never returned.
+/// and what gets into a group is asked with the rights of the hub's users. `unread`: why tables of single partitions are not read. `admitted` says whose schemas are wanted: those of strangers would cost memory. An error means that nothing is known: a partial list is never returned.
 ///
 /// # Errors
 /// [`ObserveError`]
 pub async fn read_heartbeats(
     hub: &KustoClient,
     config: &HubConfig,
+    unread: &BTreeMap<TableName, String>,
     memory: &mut HeartbeatMemory,
     known: impl FnOnce() -> Known,
     trusted: impl Fn(&ClusterEndpoint) -> Result<(), &'static str>,
     admitted: impl Fn(&ClusterEndpoint) -> bool,
 ) -> Result<HeartbeatReading, ObserveError> {
-    let (database, source, windows) = (&config.heartbeat_database, &config.heartbeats, windows(config));
+    let (database, windows) = (&config.heartbeat_database, windows(config));
+    let source = &config.heartbeats.without(|table| unread.contains_key(table));
     let since = memory.read_at.map_or(UNIX_EPOCH, SystemTime::from);
     let interval = config.heartbeat_interval;
     let query = ReadHeartbeats { database, source, windows, since, interval };
@@ -132,13 +134,13 @@ pub async fn read_heartbeats(
         answers.insert(0, hub.send(&request).await.map_err(asking(HEARTBEATS))?);
     }
     let Rows { rows, now, mut problems, refused } =
-        parse_rows(&answers, source, trusted).map_err(decoding(HEARTBEATS))?;
+        parse_rows(&answers, source, &trusted).map_err(decoding(HEARTBEATS))?;
     drop(answers);
     if is_crowd {
         let enough = ReadHeartbeats::ENOUGH;
         problems.insert(0, format!("more than {enough} endpoints beat: all that are federated or listed are looked at, and of the others only some"));
     }
-    let (mut unread, mut failures) = (BTreeSet::new(), Vec::new());
+    let (mut unfetched, mut failures) = (BTreeSet::new(), Vec::new());
     for endpoints in memory.wanted(&rows, admitted) {
         let request = ReadSchemas { database, source, windows, endpoints: &endpoints }.request();
         // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
@@ -146,16 +148,19 @@ pub async fn read_heartbeats(
             Ok(answer) => memory.learn(&answer, &rows, config).map_err(decoding(SCHEMAS))?,
             Err(error) => {
                 failures.push(format!("{} schema(s) could not be read: {}", endpoints.len(), chain(&error)));
-                unread.extend(endpoints);
+                unfetched.extend(endpoints);
             }
         }
     }
-    memory.partitions.retain(|endpoint, _| rows.contains_key(endpoint));
-    memory.turns.retain(|endpoint| rows.contains_key(endpoint));
+    let without_rows: BTreeMap<_, _> =
+        config.heartbeats.owners(unread).filter(|(owner, _)| trusted(owner).is_ok()).collect();
+    let is_there = |endpoint: &ClusterEndpoint| rows.contains_key(endpoint) || without_rows.contains_key(endpoint);
+    memory.partitions.retain(|endpoint, _| is_there(endpoint));
+    memory.turns.retain(is_there);
     memory.interner.forget_unused();
     let (window, recent) = (signed(config.heartbeat_ttl), signed(windows.schemas));
     let beats = rows.into_values().map(|row| {
-        let is_unread = unread.contains(&row.key);
+        let is_unread = unfetched.contains(&row.key);
         let in_turn = memory.turns.hear(&row.endpoint, &row.hash, row.received, window);
         let mut beat = memory.beat(row, now, recent);
         beat.problems.extend(in_turn.map(Arc::from));
@@ -164,7 +169,8 @@ pub async fn read_heartbeats(
             _ => beat,
         }
     });
-    let beats = beats.collect();
+    let mut beats: Vec<_> = beats.collect();
+    beats.extend(without_rows.into_iter().map(|(owner, why)| memory.unread_beat(owner, why)));
     let (changed, first) = (mem::take(&mut memory.changed), mem::take(&mut memory.first));
     Ok(HeartbeatReading { now, beats, changed, first, problems, failures, refused })
 }
@@ -429,7 +435,15 @@ impl HeartbeatMemory {
             problems.insert(0, NO_SCHEMA.into());
         }
         let inventory = inventory.map_or(Inventory::Unknown, Inventory::Known);
-        Beat { endpoint, received, new_beats, skew, inventory, metadata, problems, hash }
+        Beat { endpoint, received, new_beats, skew, inventory, metadata, problems, hash, unread: None }
+    }
+
+    /// What stands for the beat of a partition whose table cannot be read: the last schema that was.
+    fn unread_beat(&self, endpoint: &ClusterEndpoint, why: &str) -> Beat {
+        let Remembered { inventory, inventory_hash: hash, metadata, .. } =
+            self.partitions.get(endpoint).cloned().unwrap_or_default();
+        let inventory = inventory.map_or(Inventory::Unread, Inventory::Known);
+        Beat { inventory, metadata, hash, unread: Some(why.into()), ..Beat::forgotten(endpoint.clone()) }
     }
 }
 

@@ -10,7 +10,7 @@ use shared::{
 
 use super::{ObserveError, asking, decoding};
 use crate::{
-    membership::{Darkness, Membership, MissingDatabases, Remembered, RememberedGuard, Scope},
+    membership::{Darkness, Membership, MissingDatabases, Remembered, RememberedGuard, Scope, Watch},
     setup::members_table,
 };
 
@@ -55,6 +55,7 @@ fn parse(config: &HubConfig, table: &ResultTable) -> Result<Membership, DecodeEr
                     reason: None,
                     problem: Some(row.string("Reason")?.to_owned()).filter(|reason| !reason.is_empty()),
                     is_member: true,
+                    watch: Watch::Kept,
                 };
                 membership.partitions.insert(endpoint, remembered);
             }
@@ -147,7 +148,7 @@ mod tests {
             (zone, problem, schema_hash) in (option::of(texts()), option::of(texts()), option::of("[0-9a-f]{16}")),
         ) -> Remembered {
             let needs = if state == PartitionState::Joining { 5 } else { 3 };
-            Remembered { state, since, silent_since, returns, beats, counted, needs, schema_hash, zone, reason: None, problem, is_member: true }
+            Remembered { state, since, silent_since, returns, beats, counted, needs, schema_hash, zone, reason: None, problem, is_member: true, watch: Watch::Kept }
         }
     }
 

@@ -44,7 +44,7 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
     let set_up = missing.commands.iter().map(|command| format!("set up: {}: {SET_UP}", command.text()));
     let mut lines: Vec<String> = set_up.collect();
     let problem = |problem: &String| format!("problem: {problem}");
-    if missing.heartbeat_table {
+    if missing.no_heartbeats {
         lines.push(format!("plan {}", Plan::default().hash(&missing.commands)));
         lines.push("The rest follows from the heartbeats, and there is no heartbeat table yet.".to_owned());
         lines.extend(missing.left_alone.iter().map(problem));

@@ -221,6 +221,27 @@ impl HeartbeatSource {
         shared.into_iter().chain(own.into_iter().flatten())
     }
 
+    /// Of some tables, where each partition has its own: whose they are.
+    pub fn owners<'a, T>(
+        &'a self,
+        tables: &'a BTreeMap<TableName, T>,
+    ) -> impl Iterator<Item = (&'a ClusterEndpoint, &'a T)> {
+        let own = if let Self::PerPartition(own) = self { Some(own) } else { None };
+        tables.iter().filter_map(move |(table, of)| Some((own?.get(table)?, of)))
+    }
+
+    /// The same without some tables, where each partition has its own.
+    #[must_use]
+    pub fn without<'a>(&self, tables: impl Fn(&TableName) -> bool + 'a) -> Self {
+        match self {
+            Self::Shared(table) => Self::Shared(table.clone()),
+            Self::PerPartition(own) => {
+                let rest = own.iter().filter(|(table, _)| !tables(table));
+                Self::PerPartition(rest.map(|(table, owner)| (table.clone(), owner.clone())).collect())
+            }
+        }
+    }
+
     /// A tabular expression of heartbeats with their time of arrival, `Received`; `database` where they are in another one than that of the text.
     pub(super) fn render(&self, database: Option<&DatabaseName>) -> String {
         let place = database.map(|database| format!("database({}).", literal::string(database.as_str())));

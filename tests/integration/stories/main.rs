@@ -21,6 +21,7 @@ mod lifecycle;
 mod logs;
 mod membership;
 mod numbers;
+mod own_tables;
 mod ownership;
 mod plans;
 mod rare_faults;

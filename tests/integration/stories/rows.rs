@@ -22,7 +22,14 @@ pub(crate) struct RowFleet {
     pub(crate) hub: Hub,
     /// The tables in the database Logs of each partition that beats, and those in Metrics.
     pub(crate) beating: BTreeMap<usize, (Vec<&'static str>, Vec<&'static str>)>,
+    /// Whether each writes into a table of its own.
+    has_own_tables: bool,
     beaten: Instant,
+}
+
+/// The table of one of them, where each has its own.
+pub(crate) fn own_table(host: usize) -> String {
+    format!("Heartbeats_127_0_0_{host}___1")
 }
 
 impl RowFleet {
@@ -30,7 +37,8 @@ impl RowFleet {
     pub(crate) async fn start(reconcile: &str, fields: &str) -> Self {
         let hub = Hub::start_without_tables().await;
         hub.document_with_passes(reconcile, fields);
-        Self { hub, beating: BTreeMap::new(), beaten: Instant::now() }
+        let has_own_tables = fields.contains("PerPartition");
+        Self { hub, beating: BTreeMap::new(), has_own_tables, beaten: Instant::now() }
     }
 
     /// A beat of all that beat.
@@ -45,11 +53,13 @@ impl RowFleet {
             let net = usize::from(*host == OUTSIDER);
             let zone = if WEST.contains(host) { "WEST" } else { "EAST" };
             let metadata = json!({"geo": zone}).to_string().replace('"', "\"\"");
-            format!("2026-01-01T00:00:00Z,http://127.0.{net}.{host}:1,\"{schema}\",\"{metadata}\"\n")
+            let row = format!("2026-01-01T00:00:00Z,http://127.0.{net}.{host}:1,\"{schema}\",\"{metadata}\"\n");
+            (if self.has_own_tables { own_table(*host) } else { "Heartbeats".to_owned() }, row)
         });
-        let rows: String = rows.collect();
-        if !rows.is_empty() {
-            let command = format!(".ingest inline into table Heartbeats <|\n{rows}");
+        let mut tables = BTreeMap::<String, String>::new();
+        rows.for_each(|(table, row)| tables.entry(table).or_default().push_str(&row));
+        for (table, rows) in tables {
+            let command = format!(".ingest inline into table {table} <|\n{rows}");
             self.hub.server.command("FleetDiscovery", &command).await.expect("the hub takes heartbeats");
         }
     }

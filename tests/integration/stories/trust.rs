@@ -132,7 +132,7 @@ async fn with_a_table_for_each_partition_nobody_can_write_as_another() {
     assert_eq!(status.column("State")[..2], ["live", "live"], "{status:?}");
     assert!(status.column("Guards").iter().all(String::is_empty), "{status:?}");
 
-    // Somebody makes America's table anew, with a column of another type: nothing can be read, and nobody leaves.
+    // Somebody makes America's table anew, with a column of another type: only America is not read, and it stays.
     let made = format!(
         ".create table {table} (Timestamp:datetime, ClusterEndpoint:string, Schema:string, PartitionMetadata:dynamic)"
     );
@@ -140,8 +140,16 @@ async fn with_a_table_for_each_partition_nobody_can_write_as_another() {
         fleet.hub.command("FleetDiscovery", &command).await.expect("the hub takes it");
     }
     let (code, output) = once(&fleet, &document, "--once").await;
-    assert!(code == Some(3) && output.contains("could not be read completely"), "{output}");
-    assert_eq!(members(&fleet).await, [true, true, false]);
+    let told = format!("the table '{table}' in 'FleetDiscovery' has not the columns of heartbeats");
+    assert!(code == Some(1) && output.contains(&told), "{output}");
+    assert_eq!(hub_content(&fleet).await, before);
+    let (code, plan) = once(&fleet, &document, "--plan").await;
+    assert!(code == Some(1) && plan.contains(&told), "{plan}");
+    let status = "federation_status() | project Partition, State, Reason";
+    let status = fleet.hub.query("Metrics", status).await.expect("the hub answers").text_rows();
+    let of = |url: &str| status.iter().find(|row| row[0] == *url).cloned().unwrap_or_default();
+    assert_eq!(of(&europe)[1..], ["live", ""]);
+    assert!(of(&america)[1] == "unknown" && of(&america)[2].contains(&told), "{status:?}");
     end(fleet, []).await;
 }
 
