@@ -125,6 +125,34 @@ fn partitions_that_fall_silent_together_stay_and_one_alone_leaves() {
 }
 
 #[test]
+fn whose_table_cannot_be_read_is_neither_silent_nor_beats() {
+    let partly_read = |ages: &[i64], unread: bool| {
+        let hosts: Vec<String> = (0..ages.len()).map(|number| format!("p{number}")).collect();
+        let partitions = hosts.iter().zip(ages).map(|(host, age)| (host.as_str(), *age, logs(&["A"])));
+        let mut fleet = fleet(&partitions.collect::<Vec<_>>());
+        fleet.last_entry().unwrap().get_mut().beat.unread = unread.then(|| "no such column".into());
+        fleet
+    };
+    let mass = |silent, of| vec![HoldReason::MassExpiry { silent, of, zone: None }];
+    // Three make a mass, and more than a half of all.
+    for (ages, read, unread) in
+        [([61, 59, 58, 1, 1, 1].as_slice(), vec![], mass(3, 5)), (&[61, 59, 1, 58], mass(3, 4), vec![])]
+    {
+        let hub = hub(&["Logs"]);
+        let hub = applied(hub.clone(), &planned(&partly_read(&vec![1; ages.len()], false), &hub));
+        let held = |unread| planned(&partly_read(ages, unread), &hub).held;
+        assert_eq!((held(false), held(true)), (read, unread), "{ages:?}");
+    }
+    // Where nobody else beats, nothing is decided.
+    let hub = hub(&["Logs"]);
+    let hub = applied(hub.clone(), &planned(&partly_read(&[1, 1], false), &hub));
+    assert_eq!(
+        hold(decided(&partly_read(&[61, 1], true), &hub, &settings())).reason,
+        HoldReason::NoLiveHeartbeat { known: 2 }
+    );
+}
+
+#[test]
 fn half_a_fleet_may_leave_bit_by_bit_more_is_not_believed_and_a_whole_one_never() {
     let hosts: Vec<String> = (0..20).map(|number| format!("p{number:02}")).collect();
     let silent = |count: usize, age: i64| {
