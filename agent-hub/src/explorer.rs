@@ -35,7 +35,7 @@ const CORE: [Event; 8] = [
 /// Readings that lack a part.
 const PARTIAL: [Event; 4] =
     [Event::GroupsUnread, Event::SchemaUnread(0), Event::SchemaUnread(1), Event::SchemaUnread(2)];
-const MORE: [Event; 2] = [Event::Outage, Event::StaleLeads];
+const MORE: [Event; 3] = [Event::Outage, Event::StaleLeads, Event::LeadsAgain];
 /// A pass that ends in its middle.
 const CRASHES: [Event; 3] = [Event::CrashAfterRecord, Event::CrashInApply, Event::RecordFails];
 /// A person's word.
@@ -272,6 +272,7 @@ fn events(partitions: usize, zones: usize) -> impl Strategy<Value = Event> {
         1 => Just(Event::Crash),
         1 => Just(Event::OtherLeads),
         1 => Just(Event::StaleLeads),
+        1 => Just(Event::LeadsAgain),
         1 => (0..zones).prop_map(|zone| Event::ZoneBeats(ZONES[zone])),
         1 => prop_oneof![Just(Event::CrashAfterRecord), Just(Event::CrashInApply), Just(Event::RecordFails)],
         1 => prop_oneof![(0..partitions).prop_map(Event::Block), (0..partitions).prop_map(Event::Unblock)],

@@ -40,5 +40,6 @@ pub mod setup;
 #[cfg(test)]
 mod testing;
 pub mod trust;
+pub mod watcher;
 
 pub use pass::{preview, run};

@@ -18,7 +18,7 @@ use kql::{
 use shared::{
     document::HubConfig,
     kusto::{ClientError, HostTrust, KustoClient},
-    runtime::{Backoff, Exit, GuardReason, PartitionState, PassOutcome, RefusalReason, World, chain},
+    runtime::{Backoff, Exit, PartitionState, PassOutcome, RefusalReason, World, chain},
 };
 
 use crate::{
@@ -38,8 +38,9 @@ use crate::{
     plan::{Decision, Hold, Plan, plan},
     report::{Report, Work},
     settings::{self, Settings},
-    setup::{self, LOOK_AGAIN_AFTER, Memory, Missing, SetUp, Setup, SetupError},
+    setup::{self, Memory, Missing, SetUp, Setup, SetupError},
     trust::{Admission, Trust, without_crowd},
+    watcher::{Recall, Watcher},
 };
 
 pub use preview::preview;
@@ -62,17 +63,7 @@ struct HubAgent {
     setup: Setup,
     memory: HeartbeatMemory,
     objects: ObjectMemory,
-    membership: Membership,
-    /// What the table of memberships says.
-    recorded: Membership,
-    /// When that table was read, by the hub server's clock; none where it is to be read again.
-    recorded_read_at: Option<Timestamp>,
-    /// When a pass that saw nothing recorded its guards last, by this machine's clock.
-    guards_recorded_at: Option<Timestamp>,
-    /// The hub server's clock at the last pass that saw everything.
-    seen_at: Option<Timestamp>,
-    /// Whether this process has looked since, and seen nothing.
-    is_blind: bool,
+    watcher: Watcher,
     canaries: Canaries,
     /// Docstrings of functions that the last pass put: how the hub writes them is learned from the next look.
     put: BTreeSet<String>,
@@ -143,8 +134,7 @@ impl HubAgent {
         let hub = KustoClient::new(config.endpoint.clone(), &config.credential, world.client_options())?;
         let report = Report::new(world.clone(), &config);
         let (settings, trust) = (Settings::from(&config), settings::trust(&config));
-        let (setup, memory, objects, membership, recorded) = Default::default();
-        let (seen_at, is_blind, recorded_read_at, guards_recorded_at) = Default::default();
+        let (setup, memory, objects, watcher) = Default::default();
         let (canaries, put, rewritten, columns, left) = Default::default();
         Ok(Self {
             hub,
@@ -154,12 +144,7 @@ impl HubAgent {
             setup,
             memory,
             objects,
-            membership,
-            recorded,
-            seen_at,
-            is_blind,
-            recorded_read_at,
-            guards_recorded_at,
+            watcher,
             canaries,
             put,
             rewritten,
@@ -170,12 +155,9 @@ impl HubAgent {
         })
     }
 
-    /// Another agent may have led meanwhile: what was recorded counts, and watching begins anew.
+    /// Another agent may have led meanwhile.
     fn take_over(&mut self) {
-        self.seen_at = None;
-        // It may have recorded other guards: until they are read again, a pass that sees nothing tells of its own alone.
-        self.membership.guards.clear();
-        self.recorded.guards.clear();
+        self.watcher.take_over();
         self.left = Left::default();
     }
 
@@ -184,12 +166,12 @@ impl HubAgent {
         let (set_up, missing) = match self.set_up(is_plan_only).await {
             Ok(done) => done,
             Err(error) => {
-                self.lose_sight();
+                self.watcher.lose_sight();
                 return self.failed(now, &error);
             }
         };
         if missing.no_heartbeats {
-            self.lose_sight();
+            self.watcher.lose_sight();
             return self.report.planned(now, &missing, &Plan::default(), &missing.left_alone);
         }
         let mut failures: Vec<String> = set_up.iter().filter_map(|set_up| set_up.result.clone().err()).collect();
@@ -202,11 +184,11 @@ impl HubAgent {
         failures.extend(unread);
         self.report.fleet(&fleet, &refused);
         self.memory.count_from(server_now);
-        let decision = plan(&fleet, &hub, &self.membership, server_now, &self.settings);
-        self.note(&decision, server_now);
+        let decision = plan(&fleet, &hub, &self.watcher.membership, server_now, &self.settings);
+        self.watcher.note(&decision, server_now, self.settings.thresholds.time_to_live);
         if !is_plan_only {
             failures.extend(self.record(server_now, missing.memory).await);
-            problems.extend(self.membership.unrecorded(&self.recorded));
+            problems.extend(self.watcher.membership.unrecorded(&self.watcher.recorded));
         }
         let mut plan = match decision {
             Decision::Apply(plan) => plan,
@@ -238,7 +220,10 @@ impl HubAgent {
     fn is_in_motion(&self, outcome: PassOutcome) -> bool {
         match outcome {
             PassOutcome::Done | PassOutcome::Partial | PassOutcome::Failed => true,
-            PassOutcome::Held => self.membership.partitions.is_empty() || self.membership.watching_since.is_none(),
+            PassOutcome::Held => {
+                let membership = &self.watcher.membership;
+                membership.partitions.is_empty() || membership.watching_since.is_none()
+            }
             // Nothing is written before it is known whether a person has suspended that.
             PassOutcome::Unchanged | PassOutcome::Planned => {
                 let status = self.world.status.as_ref().filter(|_| !self.config.is_plan_only);
@@ -255,7 +240,7 @@ impl HubAgent {
         let (memory, ensured) = self.setup.ensure(&self.hub, &self.config).await;
         if memory != Memory::Kept {
             // Whatever fails after this, a later pass writes it whole.
-            self.recorded = Membership::default();
+            self.watcher.recorded = Membership::default();
         }
         let (set_up, unread) = ensured.inspect_err(|error| self.report.set_up(error.failed().as_slice()))?;
         self.report.set_up(&set_up);
@@ -281,7 +266,7 @@ impl HubAgent {
         };
         let known = || {
             let needed = members.iter().chain(self.trust.allowed.iter().flatten()).cloned().collect();
-            let watched = self.membership.partitions.keys().cloned().collect();
+            let watched = self.watcher.membership.partitions.keys().cloned().collect();
             let pattern = self.trust.pattern.as_ref().map(|pattern| pattern.as_str().to_owned());
             Known { needed, watched, pattern }
         };
@@ -303,13 +288,9 @@ impl HubAgent {
         for beat in &mut reading.beats {
             beat.problems.extend(refused_values(beat, &self.settings).into_iter().map(Arc::from));
         }
-        let Settings { thresholds, guards, .. } = &self.settings;
-        let (membership, fleet) =
-            self.membership.step(reading.beats, &hub, &self.trust, reading.now, thresholds, &guards.zone_attribute);
-        self.membership = membership;
+        let fleet = self.watcher.see(reading.beats, &hub, &self.trust, reading.now, &self.settings);
         self.doubt_tables(&fleet, reading.now);
-        self.columns.judge(self.membership.outdated(&fleet), &fleet);
-        (self.seen_at, self.is_blind, self.guards_recorded_at) = (Some(reading.now), false, None);
+        self.columns.judge(self.watcher.membership.outdated(&fleet), &fleet);
         let HeartbeatReading { now, problems, failures, refused, .. } = reading;
         Ok(Seen { now, fleet, hub, problems, failures, refused })
     }
@@ -332,62 +313,43 @@ impl HubAgent {
         hub.rewritten.clone_from(&self.rewritten);
     }
 
-    /// Whether no look was missed since this process saw the last time. Who looks less often than partitions expire is not blind in between.
-    fn has_kept_looking(&self, now: Timestamp) -> bool {
-        self.seen_at.is_some_and(|at| {
-            let next = self.config.schedule.delay_after(at, 0.0).unwrap_or_default();
-            let patience = SignedDuration::try_from(next.saturating_mul(3) / 2).unwrap_or(SignedDuration::MAX);
-            now.duration_since(at) <= patience.max(self.settings.thresholds.time_to_live)
-        })
+    /// How long after its last look this process looks again at the latest. Who looks less often than partitions expire is not blind in between.
+    fn patience(&self) -> SignedDuration {
+        let next = self.watcher.seen_at.map(|at| self.config.schedule.delay_after(at, 0.0).unwrap_or_default());
+        let next = SignedDuration::try_from(next.unwrap_or_default().saturating_mul(3) / 2);
+        next.unwrap_or(SignedDuration::MAX).max(self.settings.thresholds.time_to_live)
     }
 
-    /// A process that is new, or has not seen for too long (another one led, perhaps), begins with what is recorded. Says in a sentence what it can do without.
+    /// Reads what is recorded, where that is due. Says in a sentence what it can do without.
     async fn recall(&mut self, now: Timestamp, memory: Memory) -> Result<Option<String>, ObserveError> {
         if memory == Memory::Taken {
             // What this process sees is forgotten with it, and the next one would not know what it held: nobody's silence counts as watched.
-            self.membership.lose_sight();
+            self.watcher.membership.lose_sight();
         }
-        if self.has_kept_looking(now) {
-            return Ok(self.recall_again(now, memory).await);
+        match (self.watcher.due(now, self.patience()), memory) {
+            (Recall::Anew, _) => {
+                let recorded = match memory {
+                    Memory::Kept => read_members(&self.hub, &self.config).await?,
+                    Memory::Absent | Memory::Taken => Membership::default(),
+                };
+                self.columns.recalled();
+                self.watcher.begin(recorded, now);
+                Ok(None)
+            }
+            (Recall::Again, Memory::Kept) => Ok(self.recall_again(now).await),
+            (Recall::Again, _) | (Recall::Nothing, _) => Ok(None),
         }
-        let recorded = match memory {
-            Memory::Kept => read_members(&self.hub, &self.config).await?,
-            Memory::Absent | Memory::Taken => Membership::default(),
-        };
-        self.membership.clone_from(&recorded);
-        self.columns.recalled();
-        // This process was blind, or the one before it when it ended: what was recorded before that is no silence that was watched. Where the hub answered nothing, that may be
-        // in no record.
-        if self.seen_at.is_some() || self.is_blind || recorded.is_blind() {
-            self.membership.lose_sight();
-        }
-        self.recorded = recorded;
-        self.recorded_read_at = Some(now);
-        Ok(None)
     }
 
-    /// Another agent may have written into the table: one that runs once, or an old leader. Whoever sees ends what guards that recorded, and writes anew what it says otherwise of partitions, or the
-    /// next process would go by that. Asks as seldom as for the set-up, and after a pass that saw nothing. Nothing is decided by it: where it cannot be read, the next pass asks again.
-    async fn recall_again(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
-        let is_fresh = |at: Timestamp| now.duration_since(at).unsigned_abs() < LOOK_AGAIN_AFTER;
-        if memory != Memory::Kept || self.recorded_read_at.is_some_and(is_fresh) {
-            return None;
-        }
-        let recorded = match read_members(&self.hub, &self.config).await {
-            Ok(recorded) => recorded,
+    /// Asks as seldom as for the set-up, and after a pass that saw nothing. Nothing is decided by it: where it cannot be read, the next pass asks again.
+    async fn recall_again(&mut self, now: Timestamp) -> Option<String> {
+        match read_members(&self.hub, &self.config).await {
+            Ok(recorded) => self.watcher.take_in(recorded, now, self.setup.is_right()),
             Err(error) => {
                 // Its table may have gone.
                 self.setup.doubt();
                 return Some(format!("failed to read again what is recorded of the membership: {}", chain(&error)));
             }
-        };
-        self.membership.take_in(&recorded);
-        self.recorded_read_at = Some(now);
-        if self.setup.is_right() {
-            self.recorded = recorded;
-        } else {
-            // A table that lacks columns tells all of it otherwise than it was written.
-            (self.recorded.guards, self.recorded.darkness) = (recorded.guards, recorded.darkness);
         }
         None
     }
@@ -433,41 +395,21 @@ impl HubAgent {
         self.trust.failed_canaries = self.canaries.failures();
     }
 
-    /// Remembers which guards hold, and which databases the hub lacks.
-    fn note(&mut self, decision: &Decision, now: Timestamp) {
-        let held = match decision {
-            Decision::Hold(hold) => std::slice::from_ref(&hold.reason),
-            Decision::Apply(plan) => {
-                self.membership.note_missing(&plan.missing_databases, now);
-                &plan.held
-            }
-        };
-        let scopes = held.iter().filter_map(HoldReason::scope).collect();
-        self.membership.note(&scopes, now, self.settings.thresholds.time_to_live);
-        let active = held.iter().map(|reason| (reason.label(), reason.to_string())).collect();
-        self.membership.note_guards(&active, now);
-    }
-
     /// Records what a restart must not lose. Says in a sentence if that failed.
     async fn record(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
-        let written = self.write(self.membership.changed_since(&self.recorded), now, memory).await?;
+        let written = self.write(self.watcher.to_record(), now, memory).await?;
         if written.is_ok() {
-            self.recorded.written(&self.membership);
+            self.watcher.is_recorded();
         }
         written.err()
     }
 
-    /// Records which guards hold, and nothing of partitions: for a pass that saw none. Another agent may have recorded more of them since this one last looked, or, as one that runs once and
-    /// sees, that this one is over: it is recorded anew from time to time.
+    /// The same for a pass that saw nothing.
     async fn record_guards(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
-        if self.guards_recorded_at.is_some_and(|at| now.duration_since(at).unsigned_abs() >= LOOK_AGAIN_AFTER) {
-            self.recorded.guards.remove(&GuardReason::IncompleteRead);
-        }
-        let changed = self.membership.guards_changed_since(&self.recorded).collect();
+        let changed = self.watcher.guards_to_record(now);
         let written = self.write(changed, now, memory).await?;
         if written.is_ok() {
-            self.recorded.guards.clone_from(&self.membership.guards);
-            self.guards_recorded_at = Some(now);
+            self.watcher.guards_are_recorded(now);
         }
         written.err()
     }
@@ -530,7 +472,7 @@ impl HubAgent {
     /// Records of which partitions the hub remembers no columns as they were: of those another process need not tell it.
     async fn remember_columns(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
         for (endpoint, hash) in self.columns.told() {
-            if let Some(known) = self.membership.partitions.get_mut(&endpoint) {
+            if let Some(known) = self.watcher.membership.partitions.get_mut(&endpoint) {
                 known.schema_hash = Some(hash);
             }
         }
@@ -547,12 +489,12 @@ impl HubAgent {
         mut failures: Vec<String>,
     ) -> PassOutcome {
         self.setup.doubt();
-        self.lose_sight();
+        self.watcher.lose_sight();
         match blind {
             Blind::Incomplete(error) => {
                 let reason = HoldReason::IncompleteRead { why: chain(&error) };
                 // By this machine's clock, as the hub has not told its own.
-                self.membership.note_guard(reason.label(), &reason.to_string(), now);
+                self.watcher.membership.note_guard(reason.label(), &reason.to_string(), now);
                 if let Some(memory) = memory {
                     failures.extend(self.record_guards(now, memory).await);
                 }
@@ -560,11 +502,6 @@ impl HubAgent {
             }
             Blind::Failed(error) => self.failed(now, &error),
         }
-    }
-
-    fn lose_sight(&mut self) {
-        self.membership.lose_sight();
-        (self.is_blind, self.recorded_read_at) = (true, None);
     }
 
     fn failed(&mut self, now: Timestamp, error: &(dyn std::error::Error + 'static)) -> PassOutcome {

@@ -197,7 +197,7 @@ impl World {
             let state = known.partitions.get(&Self::endpoint(partition)).map(|known| known.state);
             matches!(state, Some(PartitionState::Expired | PartitionState::Flapping))
         };
-        let is_another = matches!(event, Event::Crash | Event::OtherLeads)
+        let is_another = matches!(event, Event::Crash | Event::OtherLeads | Event::LeadsAgain)
             && (before.has_unrecorded_gap || before.leader().into_iter().chain([&before.recorded]).any(is_kept));
         let agent = before.leader().filter(|_| !is_another);
         let known = agent.unwrap_or(&before.recorded);

@@ -24,9 +24,9 @@ use crate::{
     membership::{Darkness, MemberRecord, Membership, Scope, Thresholds, Watch},
     plan::{Decision, Plan, plan},
     settings::Settings,
-    setup::LOOK_AGAIN_AFTER,
     testing::{applied, cluster},
     trust::{Admission, Trust},
+    watcher::{Recall, Watcher},
 };
 
 /// How often partitions beat.
@@ -70,6 +70,8 @@ pub(super) enum Event {
     RecordFails,
     /// Another agent leads from now on: it knows what is recorded.
     OtherLeads,
+    /// The one that led before leads again.
+    LeadsAgain,
     /// The one that led before makes a pass with what it remembers: a lease is no mutual exclusion.
     StaleLeads,
     /// The hub's clock is set back by more than a time to live.
@@ -102,18 +104,6 @@ pub(super) struct Passed {
 /// A plan that was shown: its hash, and who leaves by it, with the last beat before their silence.
 pub(super) type Shown = (String, BTreeSet<(ClusterEndpoint, Option<Timestamp>)>);
 
-/// An agent's process.
-#[derive(Debug, Clone)]
-pub(super) struct Agent {
-    pub(super) membership: Membership,
-    /// What it takes for recorded: another may have written meanwhile.
-    recorded: Membership,
-    /// When it has read that; none where it is to be read again.
-    read_at: Option<Timestamp>,
-    /// When it saw everything last.
-    seen_at: Option<Timestamp>,
-}
-
 #[derive(Debug, Clone)]
 pub(super) struct World {
     pub(super) now: Timestamp,
@@ -131,7 +121,7 @@ pub(super) struct World {
     /// Since when each is on no list, while there is one, as far as some agent may believe.
     pub(super) unlisted_since: Vec<Option<Timestamp>>,
     /// The first leads.
-    pub(super) agents: [Option<Agent>; 2],
+    pub(super) agents: [Option<Watcher>; 2],
     /// What the table says.
     pub(super) recorded: Membership,
     /// Since when every pass has seen everything.
@@ -199,7 +189,7 @@ impl World {
         self.agents[0].as_ref().is_none_or(|agent| self.is_right(agent))
     }
 
-    fn is_right(&self, agent: &Agent) -> bool {
+    fn is_right(&self, agent: &Watcher) -> bool {
         let Membership { guards, darkness, .. } = &agent.recorded;
         agent.recorded.changed_since(&self.recorded).is_empty()
             && (guards, darkness) == (&self.recorded.guards, &self.recorded.darkness)
@@ -258,6 +248,10 @@ impl World {
             Event::TableUnread(partition) => (self.unread_at[partition], self.counted[partition]) = (Some(self.now), 0),
             Event::Crash => self.agents[0] = None,
             Event::OtherLeads => self.agents = [None, self.agents[0].take()],
+            Event::LeadsAgain => {
+                self.agents.swap(0, 1);
+                self.agents.iter_mut().take(1).flatten().for_each(Watcher::take_over);
+            }
             Event::StaleLeads if self.agents[1].is_some() => {
                 self.agents.swap(0, 1);
                 let passed = self.pass(settings, event);
@@ -305,14 +299,13 @@ impl World {
     fn blind(&mut self, is_recorded: bool) -> Passed {
         self.sight_since = None;
         let held = HoldReason::IncompleteRead { why: String::new() };
-        let mut agent = self.agents[0].take().unwrap_or_else(|| self.start());
-        agent.membership.lose_sight();
-        agent.read_at = None;
+        let mut agent = self.agents[0].take().unwrap_or_default();
+        agent.lose_sight();
         agent.membership.note_guard(held.label(), &held.to_string(), self.now);
         if is_recorded {
-            let changed = agent.membership.guards_changed_since(&agent.recorded).collect();
+            let changed = agent.guards_to_record(self.now);
             self.write(&agent.membership, changed);
-            agent.recorded.guards.clone_from(&agent.membership.guards);
+            agent.guards_are_recorded(self.now);
         }
         self.agents[0] = Some(agent);
         // Perhaps of an earlier one.
@@ -361,10 +354,9 @@ impl World {
             Some((hash, _)) => Cow::Owned(Settings { acknowledged_plan: Some(hash.clone()), ..settings.clone() }),
             None => Cow::Borrowed(settings),
         };
-        let Agent { membership, mut recorded, read_at, .. } = self.lead(&settings.thresholds);
-        let (mut membership, fleet) =
-            membership.step(beats, &self.hub, &self.trust, self.now, &settings.thresholds, "geo");
-        let decision = plan(&fleet, &self.hub, &membership, self.now, &settings);
+        let mut agent = self.lead(&settings.thresholds);
+        let fleet = agent.see(beats, &self.hub, &self.trust, self.now, &settings);
+        let decision = plan(&fleet, &self.hub, &agent.membership, self.now, &settings);
         let (held, released) = match &decision {
             Decision::Hold(hold) => (vec![hold.reason.clone()], &hold.released),
             Decision::Apply(plan) => (plan.held.clone(), &plan.released),
@@ -374,13 +366,11 @@ impl World {
             (partition.beat.endpoint.clone(), is_silent.then_some(partition.beat.received))
         });
         self.shown = released.as_ref().map(|released| (released.hash.clone(), silences.collect()));
-        let scopes: BTreeSet<Scope> = held.iter().filter_map(HoldReason::scope).collect();
-        membership.note(&scopes, self.now, settings.thresholds.time_to_live);
-        let guards = held.iter().map(|reason| (reason.label(), reason.to_string())).collect();
-        membership.note_guards(&guards, self.now);
+        agent.note(&decision, self.now, settings.thresholds.time_to_live);
         if event != Event::RecordFails {
-            self.record(&membership, &recorded, scopes, &settings.thresholds);
-            recorded.written(&membership);
+            let scopes = held.iter().filter_map(HoldReason::scope).collect();
+            self.record(&agent, scopes, &settings.thresholds);
+            agent.is_recorded();
         }
         let mut passed = Passed { held, ..Passed::default() };
         if let (Decision::Apply(mut plan), true) = (decision, event != Event::CrashAfterRecord) {
@@ -393,34 +383,25 @@ impl World {
             self.hub = applied(mem::take(&mut self.hub), &plan);
         }
         let crashes = matches!(event, Event::CrashAfterRecord | Event::CrashInApply);
-        self.agents[0] = (!crashes).then_some(Agent { membership, recorded, read_at, seen_at: Some(self.now) });
+        self.agents[0] = (!crashes).then_some(agent);
         passed
     }
 
     /// The agent that leads, or one that starts, with what it takes for recorded looked at again where that is due.
-    fn lead(&mut self, thresholds: &Thresholds) -> Agent {
-        let mut agent = self.agents[0].take().unwrap_or_else(|| self.start());
-        // Another may have led meanwhile.
-        if agent.seen_at.is_some_and(|at| self.now.duration_since(at) > thresholds.time_to_live) {
-            agent = self.start();
-            agent.membership.lose_sight();
-        }
-        if agent.read_at.is_none_or(|at| self.now.duration_since(at).unsigned_abs() >= LOOK_AGAIN_AFTER) {
-            agent.membership.take_in(&self.recorded);
-            (agent.recorded, agent.read_at) = (self.recorded.clone(), Some(self.now));
+    fn lead(&mut self, thresholds: &Thresholds) -> Watcher {
+        let mut agent = self.agents[0].take().unwrap_or_default();
+        match agent.due(self.now, thresholds.time_to_live) {
+            Recall::Anew => agent.begin(self.recorded.clone(), self.now),
+            Recall::Again => agent.take_in(self.recorded.clone(), self.now, true),
+            Recall::Nothing => {}
         }
         agent
     }
 
     /// Records what the agent that leads knows and takes for recorded otherwise. `scopes`: where a guard holds.
-    fn record(
-        &mut self,
-        membership: &Membership,
-        recorded: &Membership,
-        scopes: BTreeSet<Scope>,
-        thresholds: &Thresholds,
-    ) {
-        self.write(membership, membership.changed_since(recorded));
+    fn record(&mut self, agent: &Watcher, scopes: BTreeSet<Scope>, thresholds: &Thresholds) {
+        let membership = &agent.membership;
+        self.write(membership, agent.to_record());
         self.recorded = Self::read_back(&self.recorded, thresholds, self.now);
         // Where it says what an old leader knew, whoever starts goes by that.
         let is_recorded = |scope: &Scope| self.recorded.darkness.get(scope) == membership.darkness.get(scope);
@@ -430,15 +411,6 @@ impl World {
         };
         self.has_unrecorded_gap &=
             silences(membership) != silences(&self.recorded) || membership.is_blind() != self.recorded.is_blind();
-    }
-
-    /// A process that knows what is recorded.
-    fn start(&self) -> Agent {
-        let mut membership = self.recorded.clone();
-        if membership.is_blind() {
-            membership.lose_sight();
-        }
-        Agent { membership, recorded: self.recorded.clone(), read_at: Some(self.now), seen_at: None }
     }
 
     /// Writes these records of a membership into the table, which keeps what else it says.
@@ -577,7 +549,7 @@ impl World {
         let looks = self.agents.each_ref().map(|agent| {
             let agent = agent.as_ref()?;
             let seen = agent.seen_at.map(|at| age(at).min(90));
-            Some((seen, agent.read_at.filter(|_| !self.is_right(agent)).map(age)))
+            Some((seen, agent.is_blind, agent.recorded_read_at.filter(|_| !self.is_right(agent)).map(age)))
         });
         let mut hasher = DefaultHasher::new();
         format!("{partitions:?} {memories:?} {sight:?} {held:?} {objects:?} {plans:?} {looks:?}").hash(&mut hasher);

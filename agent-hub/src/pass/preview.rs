@@ -52,7 +52,7 @@ async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
     }
     let (decision, mut problems, unread, told) = match agent.see(&missing).await {
         Ok(Seen { now, fleet, hub, problems, failures, .. }) => {
-            (plan(&fleet, &hub, &agent.membership, now, &agent.settings), problems, failures, told_of(&fleet))
+            (plan(&fleet, &hub, &agent.watcher.membership, now, &agent.settings), problems, failures, told_of(&fleet))
         }
         Err(Blind::Failed(error)) => return Err(chain(&error)),
         Err(Blind::Incomplete(error)) => {

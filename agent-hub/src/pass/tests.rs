@@ -10,6 +10,8 @@ use crate::{
     testing::{answering_hub, applied, cluster, fleet, hub_config, ingested, now},
 };
 
+const TIME_TO_LIVE: SignedDuration = SignedDuration::from_hours(1);
+
 /// Three partitions' newest beats: Europe's, and those of the others.
 fn beats(europe: Timestamp, others: Timestamp) -> Vec<Beat> {
     let partitions = ["asia", "eu", "us"].map(|host| (host, 0, json!([{"database": "Logs", "tables": ["A"]}])));
@@ -26,10 +28,8 @@ async fn decide(agent: &mut HubAgent, hub: &Hub, beats: Vec<Beat>, now: Timestam
 /// The same where the table that remembers the membership is as it is.
 async fn decide_with(agent: &mut HubAgent, hub: &Hub, beats: Vec<Beat>, now: Timestamp, memory: Memory) -> Plan {
     agent.recall(now, memory).await.unwrap();
-    let Settings { thresholds, guards, .. } = &agent.settings;
-    let (membership, fleet) = agent.membership.step(beats, hub, &agent.trust, now, thresholds, &guards.zone_attribute);
-    (agent.membership, agent.seen_at) = (membership, Some(now));
-    match plan(&fleet, hub, &agent.membership, now, &agent.settings) {
+    let fleet = agent.watcher.see(beats, hub, &agent.trust, now, &agent.settings);
+    match plan(&fleet, hub, &agent.watcher.membership, now, &agent.settings) {
         Decision::Apply(plan) => plan,
         Decision::Hold(hold) => panic!("somebody beats: {hold:?}"),
     }
@@ -162,7 +162,7 @@ async fn a_pass_whose_set_up_fails_has_seen_nothing_and_no_silence_that_overlaps
 #[tokio::test]
 async fn a_guard_or_a_darkness_that_another_agent_has_recorded_is_ended_by_the_one_that_sees_within_an_hour() {
     let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
-    (agent.seen_at, agent.recorded_read_at) = (Some(now()), Some(now()));
+    (agent.watcher.seen_at, agent.watcher.recorded_read_at) = (Some(now()), Some(now()));
     let answer =
         remembered(&[("Guard", "incomplete_read", "active", now(), None), ("Darkness", "fleet", "dark", now(), None)]);
     let answers = move |text: &str| if text.contains(".ingest ") { ingested(false) } else { answer.clone() };
@@ -172,12 +172,12 @@ async fn a_guard_or_a_darkness_that_another_agent_has_recorded_is_ended_by_the_o
     for (minutes, asked) in [(59, 0), (60, 1), (60, 1)] {
         let at = now() + SignedDuration::from_mins(minutes);
         agent.recall(at, Memory::Kept).await.unwrap();
-        agent.note(&Decision::Apply(Plan::default()), at);
+        agent.watcher.note(&Decision::Apply(Plan::default()), at, TIME_TO_LIVE);
         assert_eq!(agent.record(at, Memory::Kept).await, None);
         assert_eq!(count(), asked, "after {minutes} min");
     }
     // It does not wait where it saw nothing itself.
-    agent.lose_sight();
+    agent.watcher.lose_sight();
     agent.recall(now(), Memory::Kept).await.unwrap();
     assert_eq!(count(), 2);
     let sent = sent.lock().unwrap();
@@ -195,8 +195,9 @@ async fn what_an_old_leader_recorded_of_a_partition_is_recorded_anew_within_an_h
     for (setup, anew) in [(Setup::right(), 1), (Setup::default(), 0)] {
         let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
         decide(&mut agent, &hub, beats(now(), now()), now()).await;
-        (agent.setup, agent.recorded, agent.recorded_read_at) = (setup, agent.membership.clone(), Some(now()));
-        let names: Vec<_> = agent.membership.partitions.keys().map(ToString::to_string).collect();
+        (agent.setup, agent.watcher.recorded, agent.watcher.recorded_read_at) =
+            (setup, agent.watcher.membership.clone(), Some(now()));
+        let names: Vec<_> = agent.watcher.membership.partitions.keys().map(ToString::to_string).collect();
         let rows: Vec<_> = names
             .iter()
             .map(|name| match *name == stale {
@@ -210,7 +211,7 @@ async fn what_an_old_leader_recorded_of_a_partition_is_recorded_anew_within_an_h
         (agent.hub, sent) = answering_hub(answers).await;
         for (minutes, written) in [(59, 0), (60, anew), (61, anew)] {
             let at = now() + mins(minutes);
-            agent.seen_at = Some(at);
+            agent.watcher.seen_at = Some(at);
             assert_eq!(agent.recall(at, Memory::Kept).await.unwrap(), None);
             assert_eq!(agent.record(at, Memory::Kept).await, None);
             let sent = sent.lock().unwrap();
@@ -225,16 +226,16 @@ async fn what_an_old_leader_recorded_of_a_partition_is_recorded_anew_within_an_h
 #[tokio::test]
 async fn a_record_that_cannot_be_read_again_is_told_and_asked_for_by_the_next_pass_and_blind_nobody() {
     let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
-    agent.seen_at = Some(now());
+    agent.watcher.seen_at = Some(now());
     (agent.hub, _) = answering_hub(|_| json!({"is_down": true})).await;
     for _ in 0..2 {
         let told = agent.recall(now(), Memory::Kept).await.unwrap().unwrap();
         assert!(told.starts_with("failed to read again what is recorded of the membership: "), "{told}");
-        assert_eq!(agent.recorded_read_at, None);
+        assert_eq!(agent.watcher.recorded_read_at, None);
     }
     (agent.hub, _) = answering_hub(|_| remembered(&[])).await;
     assert_eq!(agent.recall(now(), Memory::Kept).await.unwrap(), None);
-    assert_eq!(agent.recorded_read_at, Some(now()));
+    assert_eq!(agent.watcher.recorded_read_at, Some(now()));
 }
 
 #[tokio::test]
@@ -243,11 +244,11 @@ async fn who_sees_nothing_records_its_guard_anew_once_an_hour_as_another_may_hav
     let sent;
     (agent.hub, sent) = answering_hub(|_| ingested(false)).await;
     // One of before: what became of it since, it has not seen.
-    agent.membership.note_guard(HoldReason::NoLiveHeartbeat { known: 1 }.label(), "", now());
-    agent.recorded.clone_from(&agent.membership);
+    agent.watcher.membership.note_guard(HoldReason::NoLiveHeartbeat { known: 1 }.label(), "", now());
+    agent.watcher.recorded.clone_from(&agent.watcher.membership);
     for (minutes, written) in [(0, 1), (1, 1), (59, 1), (60, 2), (61, 2), (120, 3)] {
         let at = now() + SignedDuration::from_mins(minutes);
-        agent.membership.note_guard(HoldReason::IncompleteRead { why: String::new() }.label(), "", at);
+        agent.watcher.membership.note_guard(HoldReason::IncompleteRead { why: String::new() }.label(), "", at);
         assert_eq!(agent.record_guards(at, Memory::Kept).await, None);
         let sent = sent.lock().unwrap();
         assert_eq!(sent.len(), written, "after {minutes} min");
@@ -333,7 +334,11 @@ async fn an_agent_whose_memory_is_somebody_elses_believes_no_silence_and_one_tha
     let at = last + mins(630);
     let kept = decide_with(&mut agent, &hub, beats(last, at), at, Memory::Absent).await;
     assert_eq!((kept.held.as_slice(), kept.changes.len()), (held.as_slice(), 0));
-    assert_eq!(agent.membership.changed_since(&agent.recorded).len(), 3, "all that is known is to be recorded");
+    assert_eq!(
+        agent.watcher.membership.changed_since(&agent.watcher.recorded).len(),
+        3,
+        "all that is known is to be recorded"
+    );
     let watched = last + mins(660);
     (agent.hub, _) = answering_hub(|_| remembered(&[])).await;
     let believed = decide_with(&mut agent, &hub, beats(last, watched), watched, Memory::Kept).await;
@@ -366,17 +371,23 @@ async fn every_guard_of_a_removal_is_recorded_by_its_name_with_its_words_and_rec
         format!("{ended},Guard,\"{name}\",{state},{at},,\"[]\",\"{words}\",0,,\"\",\"\"\n")
     };
     let recorded = |agent: &HubAgent| -> BTreeSet<String> {
-        agent.membership.changed_since(&agent.recorded).iter().map(|record| record.csv_line(ended)).collect()
+        agent
+            .watcher
+            .membership
+            .changed_since(&agent.watcher.recorded)
+            .iter()
+            .map(|record| record.csv_line(ended))
+            .collect()
     };
     // Each alone, and all at once.
     for held in [&told[..1], &told[1..2], &told[2..], &told] {
         let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
         let reasons = held.iter().map(|(reason, ..)| reason.clone()).collect();
-        agent.note(&Decision::Apply(Plan { held: reasons, ..Plan::default() }), began);
+        agent.watcher.note(&Decision::Apply(Plan { held: reasons, ..Plan::default() }), began, TIME_TO_LIVE);
         let active = held.iter().map(|(_, name, words)| line(name, "active", began, words));
         assert_eq!(recorded(&agent), active.collect::<BTreeSet<_>>());
-        agent.recorded.clone_from(&agent.membership);
-        agent.note(&Decision::Apply(Plan::default()), ended);
+        agent.watcher.recorded.clone_from(&agent.watcher.membership);
+        agent.watcher.note(&Decision::Apply(Plan::default()), ended, TIME_TO_LIVE);
         let over = held.iter().map(|(_, name, words)| line(name, "over", ended, words));
         assert_eq!(recorded(&agent), over.collect::<BTreeSet<_>>());
     }
@@ -386,18 +397,18 @@ async fn every_guard_of_a_removal_is_recorded_by_its_name_with_its_words_and_rec
 async fn what_the_hub_has_not_stored_of_the_membership_is_told_and_written_by_the_next_pass() {
     let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
     let held = HoldReason::NoLiveHeartbeat { known: 1 };
-    agent.membership.note_guard(held.label(), &held.to_string(), now());
+    agent.watcher.membership.note_guard(held.label(), &held.to_string(), now());
     (agent.hub, _) = answering_hub(|_| ingested(true)).await;
     for problem in [agent.record_guards(now(), Memory::Kept).await, agent.record(now(), Memory::Kept).await] {
         let problem = problem.unwrap();
         assert!(problem.starts_with("failed to record the membership, which is tried again: "), "{problem}");
     }
-    assert_eq!(agent.recorded, Membership::default());
+    assert_eq!(agent.watcher.recorded, Membership::default());
     let sent;
     (agent.hub, sent) = answering_hub(|_| ingested(false)).await;
     for _ in 0..2 {
         assert_eq!(agent.record(now(), Memory::Kept).await, None);
-        assert_eq!(agent.recorded, agent.membership);
+        assert_eq!(agent.watcher.recorded, agent.watcher.membership);
     }
     let sent = sent.lock().unwrap();
     assert!(sent.len() == 1 && sent[0].contains("no_live_heartbeat"), "what is recorded is not sent again: {sent:?}");
@@ -408,9 +419,9 @@ async fn a_leader_that_sees_nothing_at_first_records_that_alone_and_no_guard_of_
     let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
     // It led while one held, and recorded that this was over. Another leader may have recorded anything since.
     let held = HoldReason::MassExpiry { silent: 2, of: 3, zone: None };
-    agent.note(&Decision::Apply(Plan { held: vec![held], ..Plan::default() }), now());
-    agent.note(&Decision::Apply(Plan::default()), now());
-    agent.recorded.clone_from(&agent.membership);
+    agent.watcher.note(&Decision::Apply(Plan { held: vec![held], ..Plan::default() }), now(), TIME_TO_LIVE);
+    agent.watcher.note(&Decision::Apply(Plan::default()), now(), TIME_TO_LIVE);
+    agent.watcher.recorded.clone_from(&agent.watcher.membership);
     agent.take_over();
     let sent;
     (agent.hub, sent) = answering_hub(|_| ingested(false)).await;

@@ -1,0 +1,143 @@
+//! What one process of the hub's agent knows of the membership, what it takes for recorded, and when it looked. Pure: [`pass`](crate::pass) reads and writes the table that remembers the membership;
+//! the explorer stands for it.
+
+use jiff::{SignedDuration, Timestamp};
+use shared::runtime::GuardReason;
+
+use crate::{
+    fleet::{Beat, Fleet},
+    guards::HoldReason,
+    hub::Hub,
+    membership::{MemberRecord, Membership},
+    plan::Decision,
+    settings::Settings,
+    setup::LOOK_AGAIN_AFTER,
+    trust::Trust,
+};
+
+/// Lives as long as the process.
+#[derive(Debug, Clone, Default)]
+pub struct Watcher {
+    /// What it knows.
+    pub membership: Membership,
+    /// What the table of memberships says.
+    pub recorded: Membership,
+    /// When that table was read, by the hub server's clock; none where it is to be read again.
+    pub recorded_read_at: Option<Timestamp>,
+    /// When a pass that saw nothing recorded its guards last, by this machine's clock.
+    pub guards_recorded_at: Option<Timestamp>,
+    /// The hub server's clock at the last pass that saw everything.
+    pub seen_at: Option<Timestamp>,
+    /// Whether this process has looked since, and seen nothing.
+    pub is_blind: bool,
+}
+
+/// What is to be read of the table before a pass is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recall {
+    /// Nothing: what this process knows is what it has watched.
+    Nothing,
+    /// What another agent may have written.
+    Again,
+    /// All: this process is new, or has not seen for too long.
+    Anew,
+}
+
+impl Watcher {
+    /// Another agent may have led meanwhile: what was recorded counts, and watching begins anew.
+    pub fn take_over(&mut self) {
+        self.seen_at = None;
+        // It may have recorded other guards: until they are read again, a pass that sees nothing tells of its own alone.
+        self.membership.guards.clear();
+        self.recorded.guards.clear();
+    }
+
+    /// A pass saw nothing.
+    pub fn lose_sight(&mut self) {
+        self.membership.lose_sight();
+        (self.is_blind, self.recorded_read_at) = (true, None);
+    }
+
+    /// What a pass at this time must know. `patience`: how long after its last look a process looks again that keeps to its schedule.
+    pub fn due(&self, now: Timestamp, patience: SignedDuration) -> Recall {
+        let is_fresh = |at: Timestamp| now.duration_since(at).unsigned_abs() < LOOK_AGAIN_AFTER;
+        if self.seen_at.is_none_or(|at| now.duration_since(at) > patience) {
+            Recall::Anew
+        } else if self.recorded_read_at.is_some_and(is_fresh) {
+            Recall::Nothing
+        } else {
+            Recall::Again
+        }
+    }
+
+    /// Begins with what is recorded.
+    pub fn begin(&mut self, recorded: Membership, now: Timestamp) {
+        self.membership.clone_from(&recorded);
+        // This process was blind, or the one before it when it ended: what was recorded before that is no silence that was watched. Where the hub answered nothing, that may be in no record.
+        if self.seen_at.is_some() || self.is_blind || recorded.is_blind() {
+            self.membership.lose_sight();
+        }
+        (self.recorded, self.recorded_read_at) = (recorded, Some(now));
+    }
+
+    /// Another agent may have written into the table: one that runs once, or an old leader. Whoever sees ends what guards that recorded, and writes anew what it says otherwise of partitions, or the
+    /// next process would go by that. `is_whole`: whether the table has all columns, or else all of it is told otherwise than it was written.
+    pub fn take_in(&mut self, recorded: Membership, now: Timestamp, is_whole: bool) {
+        self.membership.take_in(&recorded);
+        self.recorded_read_at = Some(now);
+        if is_whole {
+            self.recorded = recorded;
+        } else {
+            (self.recorded.guards, self.recorded.darkness) = (recorded.guards, recorded.darkness);
+        }
+    }
+
+    /// Judges what a pass saw.
+    pub fn see(&mut self, beats: Vec<Beat>, hub: &Hub, trust: &Trust, now: Timestamp, settings: &Settings) -> Fleet {
+        let Settings { thresholds, guards, .. } = settings;
+        let (membership, fleet) = self.membership.step(beats, hub, trust, now, thresholds, &guards.zone_attribute);
+        self.membership = membership;
+        (self.seen_at, self.is_blind, self.guards_recorded_at) = (Some(now), false, None);
+        fleet
+    }
+
+    /// Remembers which guards hold, and which databases the hub lacks.
+    pub fn note(&mut self, decision: &Decision, now: Timestamp, time_to_live: SignedDuration) {
+        let held = match decision {
+            Decision::Hold(hold) => std::slice::from_ref(&hold.reason),
+            Decision::Apply(plan) => {
+                self.membership.note_missing(&plan.missing_databases, now);
+                &plan.held
+            }
+        };
+        let scopes = held.iter().filter_map(HoldReason::scope).collect();
+        self.membership.note(&scopes, now, time_to_live);
+        let active = held.iter().map(|reason| (reason.label(), reason.to_string())).collect();
+        self.membership.note_guards(&active, now);
+    }
+
+    /// What a restart must not lose and the table does not say.
+    pub fn to_record(&self) -> Vec<MemberRecord> {
+        self.membership.changed_since(&self.recorded)
+    }
+
+    /// That was written.
+    pub fn is_recorded(&mut self) {
+        self.recorded.written(&self.membership);
+    }
+
+    /// The same for a pass that saw nothing: which guards hold, and nothing of partitions. Another agent may have recorded more of them since this one last looked, or, as one that runs once and
+    /// sees, that this one is over: it is recorded anew from time to time.
+    pub fn guards_to_record(&mut self, now: Timestamp) -> Vec<MemberRecord> {
+        if self.guards_recorded_at.is_some_and(|at| now.duration_since(at).unsigned_abs() >= LOOK_AGAIN_AFTER) {
+            self.recorded.guards.remove(&GuardReason::IncompleteRead);
+        }
+        self.membership.guards_changed_since(&self.recorded).collect()
+    }
+
+    /// Those were written.
+    pub fn guards_are_recorded(&mut self, now: Timestamp) {
+        self.recorded.guards.clone_from(&self.membership.guards);
+        self.guards_recorded_at = Some(now);
+    }
+}
