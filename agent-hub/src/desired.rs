@@ -9,27 +9,25 @@ use std::{
 use kql::{
     endpoint::ClusterEndpoint,
     names::{DatabaseName, EntityGroupName, FunctionName, NameError, TableName},
-    secrets::line,
     statements::{Body, Entity, FederatedBody, Members, PutFunction, STATUS_FUNCTION, Source},
 };
 use shared::heartbeat::DatabaseInventory;
 
 use crate::{
-    fleet::{Beat, Fleet, Inventory, Partition},
+    fleet::{Fleet, Inventory, Partition},
     hub::{ExistingFunction, Hub, MemberSet},
     settings::Settings,
 };
 
 mod bounds;
 mod problems;
+mod refused;
 mod types;
 
 use problems::told;
 pub use problems::{GroupBound, Problem};
+pub use refused::RefusedNames;
 use types::{Having, conversions};
-
-/// How much of a refused value is shown.
-const SHOWN_CHARS: usize = 64;
 
 /// What every group's name ends with, by the seed.
 const GROUP_SUFFIX: &str = "_Partitions";
@@ -285,19 +283,6 @@ pub fn asked_groups(group: &EntityGroupName, settings: &Settings) -> impl Iterat
 /// Whether a group can be named after an attribute's value, if its database's name leaves room for it.
 fn names_a_group(value: &str) -> bool {
     EntityGroupName::new(format!("{GROUP_SUFFIX}_{value}")).is_ok()
-}
-
-/// What is refused of a partition's attributes: no group can be named after it.
-pub fn refused_values(beat: &Beat, settings: &Settings) -> Vec<String> {
-    let values = settings.group_attributes.iter().filter_map(|attribute| Some((attribute, beat.attribute(attribute)?)));
-    let refused = values.filter(|(_, value)| !value.is_empty() && !names_a_group(value));
-    let sentences = refused.map(|(attribute, value)| {
-        let value = line(&value, SHOWN_CHARS);
-        format!(
-            "PartitionMetadata.{attribute}: no entity group can be named after '{value}': a Kusto name holds letters, digits, '_', ' ', '.' and '-' only, and does not end with '__'"
-        )
-    });
-    sentences.collect()
 }
 
 /// The attribute whose value names a group: where several have one value, that by which most of a present group's members have it, and else that by which most partitions

@@ -26,7 +26,7 @@ use crate::{
     apply::{Applied, all_nodes_forgot, apply, write_members},
     canary::Canaries,
     columns::StaleColumns,
-    desired::refused_values,
+    desired::RefusedNames,
     drift::Left,
     fleet::{Beat, Fleet, Inventory, Partition},
     guards::HoldReason,
@@ -285,8 +285,10 @@ impl HubAgent {
             reading.problems.push(format!("{left_out} more partitions beat that may not be federated"));
         }
         reading.beats = beats;
+        let mut refused = RefusedNames::new(&self.settings);
         for beat in &mut reading.beats {
-            beat.problems.extend(refused_values(beat, &self.settings).into_iter().map(Arc::from));
+            let of_it = refused.of(beat);
+            beat.problems.extend(of_it.into_iter().map(Arc::from));
         }
         let fleet = self.watcher.see(reading.beats, &hub, &self.trust, reading.now, &self.settings);
         self.doubt_tables(&fleet, reading.now);

@@ -389,7 +389,7 @@ fn what_no_group_can_be_named_after_is_told_of_its_partition_and_its_database_ha
         let beat = &mut fleet.get_mut(&cluster(host)).unwrap().beat;
         set_attribute(beat, "geo", value);
     }
-    let refused = |host| desired::refused_values(&fleet[&cluster(host)].beat, &settings);
+    let refused = |host| desired::RefusedNames::new(&settings).of(&fleet[&cluster(host)].beat);
     assert_eq!(
         refused("eu"),
         [
@@ -404,6 +404,41 @@ fn what_no_group_can_be_named_after_is_told_of_its_partition_and_its_database_ha
     );
     let lacking = "2 partition(s) have the database 'Logs', but the hub has none of that name: create it on the hub to get its functions";
     assert_eq!(plan.problems, [lacking]);
+}
+
+#[test]
+fn names_that_are_too_long_with_what_is_put_before_or_behind_them_are_told_of_their_partition() {
+    let settings = Settings { group_attributes: vec!["geo".to_owned()], ..settings() };
+    let long = |letter: &str, chars: usize| letter.repeat(chars);
+    let (table, database) = (long("t", 1015), long("d", 1013));
+    let schema = json!([
+        {"database": "Logs", "tables": ["A", table, long("u", 1016)], "views": [table, long("v", 1014)]},
+        {"database": "Other", "tables": [long("w", 1020)]},
+        // With the suffix it is as long as a name may be, with a value behind that it is not.
+        {"database": database, "tables": []},
+        {"database": long("é", 1014), "tables": []},
+    ]);
+    let mut all = fleet(&[("eu", 1, schema), ("us", 1, logs(&["A", &long("t", 1014)]))]);
+    let mut refused = desired::RefusedNames::new(&settings);
+    let of_groups = |more: usize, first: &str| {
+        format!(
+            "the database '{}…' and {more} more get not all of their entity groups: with '_Partitions', or the value of an attribute behind that, a name would have more than 1024 characters",
+            first.repeat(64)
+        )
+    };
+    let of_tables = format!(
+        "'{}…' in 'Logs' and 2 more tables or views get no function: behind 'federated_' its name would have more than 1024 characters",
+        long("t", 64)
+    );
+    assert_eq!(refused.of(&all[&cluster("eu")].beat), [of_groups(0, "é"), of_tables.clone()]);
+    assert_eq!(refused.of(&all[&cluster("us")].beat), [""; 0]);
+    let europe = &mut all.get_mut(&cluster("eu")).unwrap().beat;
+    set_attribute(europe, "geo", "EU");
+    assert_eq!(refused.of(europe), [of_groups(1, "d"), of_tables]);
+    // The plan leaves out the same, and nothing else.
+    let plan = planned_with(&settings, &all, &hub(&["Logs"]));
+    let functions = plan.changes.iter().filter(|change| change.kind().0 == ChangeObject::Function).count();
+    assert_eq!(functions, 3, "{:#?}", shown(&plan));
 }
 
 #[test]
