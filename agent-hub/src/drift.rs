@@ -1,5 +1,5 @@
 //! What a pass left on the hub, so that the next one can tell a repair of what somebody else did from work of its own. Pure; a process that has just started has
-//! nothing to compare with and calls nothing a repair.
+//! nothing to compare with but the record of groups that were made, and texts that are not as our docstrings say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,15 +25,15 @@ struct Objects {
 
 impl Left {
     /// Of changes that were made, those that undo somebody's, in sentences.
-    pub fn repairs(&self, applied: &[Applied]) -> Vec<String> {
+    pub fn repairs(&self, hub: &Hub, applied: &[Applied]) -> Vec<String> {
         applied
             .iter()
             .filter(|applied| applied.result.is_ok())
-            .filter_map(|applied| self.repair(&applied.change))
+            .filter_map(|applied| self.repair(hub, &applied.change))
             .collect()
     }
 
-    fn repair(&self, change: &Change) -> Option<String> {
+    fn repair(&self, hub: &Hub, change: &Change) -> Option<String> {
         let left = self.databases.get(change.database());
         let (what, name, happened) = match change {
             Change::PutFunction { function, cause: PutCause::Edited } => {
@@ -43,8 +43,11 @@ impl Left {
                 left?.functions.get(&function.function)?;
                 ("function", function.function.to_string(), "was removed by somebody and is made again")
             }
-            Change::CreateGroup { group, .. } => {
-                left?.groups.get(group)?;
+            Change::CreateGroup { database, group, .. } => {
+                // Also what was there before this process.
+                let is_made = || hub.claims.get(&(database.clone(), group.clone())).is_some_and(|claim| claim.is_made);
+                let was_there = left.map_or_else(is_made, |left| left.groups.contains_key(group));
+                was_there.then_some(())?;
                 ("entity group", group.to_string(), "was removed by somebody and is made again")
             }
             Change::AlterGroup { group, before, .. } if left?.groups.get(group)? != before => {
@@ -123,7 +126,7 @@ mod tests {
         let first = changes(&empty);
         let mut left = Left::default();
         assert_eq!(first.changes.len(), 2);
-        assert_eq!(left.repairs(&made(&first)), Vec::<String>::new(), "they were never there");
+        assert_eq!(left.repairs(&empty, &made(&first)), Vec::<String>::new(), "they were never there");
         left.remember(&empty, &made(&first));
         let ours = applied(empty.clone(), &first);
         let mut again = left.clone();
@@ -132,12 +135,19 @@ mod tests {
 
         let removed = changes(&empty);
         assert_eq!(
-            left.repairs(&made(&removed)),
+            left.repairs(&empty, &made(&removed)),
             [
                 "the entity group 'Logs_Partitions' in 'Logs' was removed by somebody and is made again",
                 "the function 'federated_A' in 'Logs' was removed by somebody and is made again",
             ]
         );
+        // One that has just started knows which groups were made.
+        let found = Hub { claims: ours.claims.clone(), ..empty.clone() };
+        assert_eq!(
+            Left::default().repairs(&found, &made(&removed)),
+            ["the entity group 'Logs_Partitions' in 'Logs' was removed by somebody and is made again"]
+        );
+        assert_eq!(Left::default().repairs(&empty, &made(&removed)), Vec::<String>::new());
         let mut changed = ours;
         let database = changed.databases.get_mut(&logs).unwrap();
         let foreign = Entity { cluster: cluster("us"), database: logs.clone() };
@@ -149,8 +159,8 @@ mod tests {
             "the function 'federated_A' in 'Logs' was edited by somebody and is put back",
         ];
         let back = changes(&changed);
-        assert_eq!(left.repairs(&made(&back)), expected);
+        assert_eq!(left.repairs(&changed, &made(&back)), expected);
         let refused = back.changes.into_iter().map(|change| Applied { change, result: Err("no".to_owned()) });
-        assert_eq!(left.repairs(&refused.collect::<Vec<_>>()), Vec::<String>::new(), "nothing was put back");
+        assert_eq!(left.repairs(&changed, &refused.collect::<Vec<_>>()), Vec::<String>::new(), "nothing was put back");
     }
 }

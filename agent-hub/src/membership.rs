@@ -185,6 +185,10 @@ impl Membership {
         // Who is listed by a group that could not be read is no member as far as can be seen: what is known of it stays.
         let is_unread = hub.databases.values().any(|database| database.groups.is_err());
         let was_member = |known: &Remembered| is_unread && known.is_member;
+        // Of whom nothing was known before, nothing is known by a table that cannot be read.
+        newest.retain(|endpoint, beat| {
+            beat.unread.is_none() || known.contains_key(endpoint) || members.contains(endpoint)
+        });
         for (endpoint, mut beat) in newest {
             // Of what came while nobody watched, only the newest is in a row with what comes now.
             let unwatched = known.get(&endpoint).filter(|_| watching.is_none());

@@ -208,7 +208,7 @@ impl HubAgent {
         self.put.extend(applied.iter().filter_map(Applied::put_docstring));
         failures.extend(self.clear_remote_schemas().await);
         failures.extend(self.remember_columns(server_now, missing.memory).await);
-        let repairs = self.left.repairs(&applied);
+        let repairs = self.left.repairs(&hub, &applied);
         self.left.remember(&hub, &applied);
         applied.iter().for_each(|applied| self.objects.forget(applied.change.database()));
         let work = Work { set_up: &set_up, plan: &plan, applied: &applied, repairs: &repairs, failures: &failures };

@@ -4,6 +4,7 @@ mod planned;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     sync::Arc,
 };
 
@@ -42,6 +43,8 @@ pub struct Report {
     /// How often partitions beat.
     interval: SignedDuration,
     missed: BTreeMap<ClusterEndpoint, Missed>,
+    /// What the pass that runs has undone so far.
+    repairs: Vec<String>,
 }
 
 /// What a pass set out to do, and how it went.
@@ -155,8 +158,8 @@ impl Report {
         let status = Status { hub: config.endpoint.to_string(), ..Status::default() };
         let interval = SignedDuration::try_from(config.heartbeat_interval).unwrap_or(SignedDuration::MAX);
         let acknowledged = config.acknowledged_plan.clone();
-        let (guards, logged, missed) = Default::default();
-        Self { world, status, guards, acknowledged, logged, interval, missed }
+        let (guards, logged, missed, repairs) = Default::default();
+        Self { world, status, guards, acknowledged, logged, interval, missed, repairs }
     }
 
     /// The fleet as it was judged: partitions in metrics and status.
@@ -256,9 +259,7 @@ impl Report {
         for applied in applied {
             self.change(applied);
         }
-        for repair in repairs {
-            tracing::warn!(repair, "what somebody did to our objects is undone");
-        }
+        self.repairs.extend_from_slice(repairs);
         let problems = each_once(failures.iter().chain(&plan.problems).cloned());
         self.log_new_problems(&problems);
         self.keep(&plan.kept);
@@ -275,7 +276,6 @@ impl Report {
             held: self.sentences(&plan.held, plan.released.as_ref()),
             planned: plan.released.as_ref().map(planned_of),
             changes: applied.iter().map(change_status).collect(),
-            repairs: repairs.to_vec(),
             problems,
             missing_databases: names(&plan.missing_databases),
             ..LastPass::new(at, outcome)
@@ -360,9 +360,10 @@ impl Report {
     }
 
     /// The set-up sent commands.
-    pub fn set_up(&self, commands: &[SetUp]) {
-        for SetUp { action, result } in commands {
+    pub fn set_up(&mut self, commands: &[SetUp]) {
+        for SetUp { action, result, repair } in commands {
             self.world.metrics.change(ChangeObject::Table, *action, change_outcome(result));
+            self.repairs.extend(repair.clone());
         }
     }
 
@@ -442,7 +443,11 @@ impl Report {
         }
     }
 
-    fn end(&mut self, pass: LastPass, held: &[HoldReason]) -> PassOutcome {
+    fn end(&mut self, mut pass: LastPass, held: &[HoldReason]) -> PassOutcome {
+        pass.repairs = mem::take(&mut self.repairs);
+        for repair in &pass.repairs {
+            tracing::warn!(repair, "what somebody did to our objects is undone");
+        }
         self.guards = held.iter().map(HoldReason::label).collect();
         for reason in GuardReason::ALL {
             self.world.metrics.guard(*reason, self.guards.contains(reason));

@@ -59,6 +59,8 @@ const FIRST_OF_MEMBERS: usize = 8;
 #[derive(Debug, Default)]
 pub struct Setup {
     right_since: Option<Instant>,
+    /// Whether this process has found it right before: what differs since then is somebody's doing.
+    was_right: bool,
 }
 
 /// A command of the set-up: what it does to a table, and whether the hub did it.
@@ -68,6 +70,14 @@ pub struct SetUp {
     pub action: ChangeAction,
     /// In a sentence if the hub refused: a policy, or a column of our record, without which heartbeats arrive and are read.
     pub result: Result<(), String>,
+    /// In a sentence where it undid what somebody did.
+    pub repair: Option<String>,
+}
+
+impl SetUp {
+    const fn refused(action: ChangeAction, why: String) -> Self {
+        Self { action, result: Err(why), repair: None }
+    }
 }
 
 /// What the set-up lacks.
@@ -157,7 +167,7 @@ impl SetupError {
     /// The table that could not be made, if that is what failed.
     pub fn failed(&self) -> Option<SetUp> {
         let Self::Command { command, .. } = self else { return None };
-        creates(command).then(|| SetUp { action: ChangeAction::Create, result: Err(chain(self)) })
+        creates(command).then(|| SetUp::refused(ChangeAction::Create, chain(self)))
     }
 }
 
@@ -189,29 +199,45 @@ impl Setup {
         mut missing: Missing,
     ) -> Result<(Vec<SetUp>, BTreeMap<TableName, String>), SetupError> {
         let left_alone = mem::take(&mut missing.left_alone).into_iter();
-        let mut done: Vec<SetUp> =
-            left_alone.map(|why| SetUp { action: ChangeAction::Alter, result: Err(why) }).collect();
-        let is_own = matches!(config.heartbeats, HeartbeatSource::PerPartition(_));
-        // Tables of single partitions that could not be made.
-        let mut refused = BTreeSet::<TableName>::new();
-        for command in &mem::take(&mut missing.commands) {
-            let is_of = |table: &&TableName| command.text().contains(&table.quoted());
-            if refused.iter().any(|table| is_of(&table)) {
+        let mut done: Vec<SetUp> = left_alone.map(|why| SetUp::refused(ChangeAction::Alter, why)).collect();
+        let commands = mem::take(&mut missing.commands);
+        let tables = [ownership_table(), members_table()].into_iter().chain(config.heartbeats.tables().cloned());
+        let tables: Vec<_> = tables.filter(|_| !commands.is_empty()).map(|table| (table.quoted(), table)).collect();
+        let table_of = |command: &Request| tables.iter().find(|(quoted, _)| command.text().contains(quoted));
+        // Tables that are made in this pass, and those of single partitions that could not be.
+        let (mut made, mut refused) = (BTreeSet::new(), BTreeSet::new());
+        for command in &commands {
+            let table = table_of(command).map(|(_, table)| table);
+            if table.is_some_and(|table| refused.contains(table)) {
                 continue;
             }
-            let own = || missing.unread.keys().find(|table| is_own && is_of(table)).cloned();
             let action = if creates(command.name()) { ChangeAction::Create } else { ChangeAction::Alter };
             match hub.send(command).await {
                 Ok(_) => {
-                    if creates(command.name()) {
-                        missing.unread.retain(|table, _| !is_of(&table));
+                    let is_new = action == ChangeAction::Create;
+                    // Its policies come with it.
+                    let is_repair = self.was_right && (is_new || table.is_none_or(|table| !made.contains(table)));
+                    let repair = is_repair.then(|| {
+                        let what = if is_new {
+                            "was removed by somebody and is made again"
+                        } else {
+                            "was changed by somebody and is put back"
+                        };
+                        let table = table.map(ToString::to_string).unwrap_or_default();
+                        format!("the table '{table}' in '{}' {what}: {}", config.heartbeat_database, command.text())
+                    });
+                    if let (Some(table), true) = (table, is_new) {
+                        missing.unread.remove(table);
+                        made.insert(table);
                     }
-                    done.push(SetUp { action, result: Ok(()) });
+                    done.push(SetUp { action, result: Ok(()), repair });
                     tracing::info!(command = command.text(), "table set up");
                 }
                 Err(source) if creates(command.name()) => {
                     let error = SetupError::Command { command: command.name(), source };
-                    let Some(table) = own() else { return Err(error) };
+                    let is_own = matches!(config.heartbeats, HeartbeatSource::PerPartition(_));
+                    let own = table.filter(|table| is_own && missing.unread.contains_key(*table));
+                    let Some(table) = own else { return Err(error) };
                     let why = format!(
                         "its heartbeat table '{table}' could not be made, which is tried again: {}",
                         chain(&error)
@@ -221,25 +247,26 @@ impl Setup {
                     if missing.is_unreadable(config) {
                         return Err(error);
                     }
-                    done.push(SetUp { action, result: Err(why) });
+                    done.push(SetUp::refused(action, why));
                 }
                 Err(error) => {
                     let (text, error) = (command.text(), chain(&error));
                     let what = if command.name() == EXTENSION { "columns of our record" } else { "a policy" };
                     let why = format!("the hub refused {what}, which is tried again: {text}: {error}");
-                    done.push(SetUp { action, result: Err(why) });
+                    done.push(SetUp::refused(action, why));
                 }
             }
         }
         let is_right = done.iter().all(|set_up| set_up.result.is_ok());
         self.right_since = is_right.then(Instant::now);
+        self.was_right |= is_right;
         Ok((done, missing.unread))
     }
 
     /// One that has looked just now, and found all as it should be.
     #[cfg(test)]
     pub fn right() -> Self {
-        Self { right_since: Some(Instant::now()) }
+        Self { right_since: Some(Instant::now()), was_right: true }
     }
 
     /// Whether all was as it should be when it was looked at last.

@@ -354,6 +354,12 @@ mod tests {
         assert_eq!([judge(None, true), judge(None, false)], [Live, Joining]);
     }
 
+    /// A first pass that cannot read the table of one that it does not know.
+    fn pass_of_nobody(endpoint: &ClusterEndpoint, thresholds: &Thresholds) -> Membership {
+        let beat = Beat { unread: Some("no such column".into()), ..Beat::forgotten(endpoint.clone()) };
+        Membership::default().step(vec![beat], &Hub::default(), &Trust::default(), at(0), thresholds, "geo").0
+    }
+
     #[test]
     fn a_silence_in_which_a_partitions_heartbeats_could_not_be_read_was_not_watched() {
         let (thresholds, eu) = (thresholds(""), cluster("eu"));
@@ -377,6 +383,9 @@ mod tests {
         let again = pass(&unread, 80, false);
         let later = pass(&again.0, 139, false);
         assert_eq!([again.1, later.1, pass(&later.0, 140, false).1], [false, false, true]);
+        // Nobody is made up by it.
+        let nobody = pass_of_nobody(&eu, &thresholds);
+        assert!(nobody.partitions.is_empty(), "{nobody:?}");
         // A person's word counts all the same.
         let trust = Trust { blocked: [eu.clone()].into(), ..Trust::default() };
         let beat = Beat { unread: Some("no such column".into()), ..Beat::forgotten(eu.clone()) };

@@ -73,7 +73,22 @@ async fn every_agent_may_be_killed_and_the_fleet_is_whole_again_and_so_is_a_grou
         until_printed(&hub, told).await;
         assert_eq!(group_members(&fleet).await, whole, "after {by_hand}");
     }
+    // So is what becomes of its tables: when the question over one has no answer, it looks at all.
+    for by_hand in
+        [".alter-merge table AdxFederationObjects policy retention softdelete = 1d", ".drop table Heartbeats"]
+    {
+        fleet.hub.command("FleetDiscovery", by_hand).await.expect("the hub does what a person says");
+    }
+    for told in [
+        "the table 'Heartbeats' in 'FleetDiscovery' was removed by somebody and is made again: .create-merge table",
+        "the table 'AdxFederationObjects' in 'FleetDiscovery' was changed by somebody and is put back: .alter-merge table",
+    ] {
+        until_printed(&hub, told).await;
+    }
+    let output = hub.output();
+    assert!(!output.contains("'Heartbeats' in 'FleetDiscovery' was changed"), "its policies come with it: {output}");
     until_all_beat_anew(&fleet).await;
+    assert_eq!(group_members(&fleet).await, whole);
     end(fleet, agents.into_iter().chain([hub])).await;
 }
 
