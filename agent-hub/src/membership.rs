@@ -29,7 +29,7 @@ use crate::{
     trust::{Admission, Trust},
 };
 
-pub use missing::MissingDatabases;
+pub use missing::{Incomplete, Lacking};
 pub use records::MemberRecord;
 use step::{Sight, step, unread};
 
@@ -150,7 +150,9 @@ pub struct Membership {
     /// Guards that hold or have held, for `federation_status()`.
     pub guards: BTreeMap<GuardReason, RememberedGuard>,
     /// What the hub lacked when it was last known, for the same.
-    pub missing: MissingDatabases,
+    pub missing: Lacking,
+    /// What the last pass could not do, for the same.
+    pub incomplete: Lacking,
     /// When this process began to watch without a gap.
     pub watching_since: Option<Timestamp>,
 }
@@ -178,9 +180,10 @@ impl Membership {
         for member in &members {
             newest.entry((*member).clone()).or_insert_with(|| Beat::forgotten((*member).clone()));
         }
-        let Self { partitions: known, darkness, guards, missing, watching_since: watching } = self.not_later_than(now);
+        let Self { partitions: known, darkness, guards, missing, incomplete, watching_since: watching } =
+            self.not_later_than(now);
         let (partitions, watching_since) = (BTreeMap::new(), watching.or(Some(now)));
-        let mut after = Self { partitions, darkness, guards, missing, watching_since };
+        let mut after = Self { partitions, darkness, guards, missing, incomplete, watching_since };
         let mut fleet = Fleet::new();
         // Who is listed by a group that could not be read is no member as far as can be seen: what is known of it stays.
         let is_unread = hub.databases.values().any(|database| database.groups.is_err());

@@ -31,7 +31,7 @@ use crate::{
     fleet::{Beat, Fleet, Inventory, Partition},
     guards::HoldReason,
     hub::{Hub, Written},
-    membership::{MemberRecord, Membership},
+    membership::{Incomplete, MemberRecord, Membership},
     observe::{
         HeartbeatMemory, HeartbeatReading, Known, ObjectMemory, ObserveError, read_heartbeats, read_hub, read_members,
     },
@@ -83,6 +83,8 @@ struct Seen {
     problems: Vec<String>,
     /// What of it could not be read.
     failures: Vec<String>,
+    /// The same, as `federation_status()` tells of it.
+    incomplete: Incomplete,
     refused: BTreeMap<RefusalReason, usize>,
 }
 
@@ -176,7 +178,7 @@ impl HubAgent {
         }
         let mut failures: Vec<String> = set_up.iter().filter_map(|set_up| set_up.result.clone().err()).collect();
         failures.extend(missing.left_alone.iter().cloned());
-        let Seen { now: server_now, fleet, hub, mut problems, failures: unread, refused } =
+        let Seen { now: server_now, fleet, hub, mut problems, failures: unread, mut incomplete, refused } =
             match self.see(&missing).await {
                 Ok(seen) => seen,
                 Err(blind) => return self.blind(now, blind, (!is_plan_only).then_some(missing.memory), failures).await,
@@ -186,6 +188,9 @@ impl HubAgent {
         self.memory.count_from(server_now);
         let decision = plan(&fleet, &hub, &self.watcher.membership, server_now, &self.settings);
         self.watcher.note(&decision, server_now, self.settings.thresholds.time_to_live);
+        if matches!(decision, Decision::Hold(_)) {
+            self.watcher.membership.note_incomplete(&incomplete, server_now);
+        }
         if !is_plan_only {
             failures.extend(self.record(server_now, missing.memory).await);
             problems.extend(self.watcher.membership.unrecorded(&self.watcher.recorded));
@@ -206,6 +211,9 @@ impl HubAgent {
         let (applied, unrecorded) = apply(&self.hub, &self.config, plan.clone(), now).await;
         failures.extend(unrecorded);
         self.put.extend(applied.iter().filter_map(Applied::put_docstring));
+        let unchanged = applied.iter().filter(|applied| applied.result.is_err());
+        incomplete.unchanged = unchanged.map(|applied| applied.change.database().clone()).collect();
+        self.watcher.membership.note_incomplete(&incomplete, server_now);
         failures.extend(self.clear_remote_schemas().await);
         failures.extend(self.remember_columns(server_now, missing.memory).await);
         let repairs = self.left.repairs(&hub, &applied);
@@ -293,8 +301,11 @@ impl HubAgent {
         let fleet = self.watcher.see(reading.beats, &hub, &self.trust, reading.now, &self.settings);
         self.doubt_tables(&fleet, reading.now);
         self.columns.judge(self.watcher.membership.outdated(&fleet), &fleet);
-        let HeartbeatReading { now, problems, failures, refused, .. } = reading;
-        Ok(Seen { now, fleet, hub, problems, failures, refused })
+        let HeartbeatReading { now, problems, failures, unfetched: schemas, refused, .. } = reading;
+        let unread = hub.databases.iter().filter(|(_, database)| database.groups.is_err());
+        let unread = unread.map(|(name, _)| name.clone()).collect();
+        let incomplete = Incomplete { unread, schemas, ..Incomplete::default() };
+        Ok(Seen { now, fleet, hub, problems, failures, incomplete, refused })
     }
 
     /// Where each partition has its own table, one that falls silent may have no table any more that takes its heartbeats: that is looked at before it counts as expired.

@@ -432,7 +432,8 @@ impl World {
                     let guards = membership.guards.iter().filter(|(label, _)| label.as_str() == record.name);
                     self.recorded.guards.extend(guards.map(|(label, guard)| (*label, guard.clone())));
                 }
-                _ => self.recorded.missing.clone_from(&membership.missing),
+                "Missing" => self.recorded.missing.clone_from(&membership.missing),
+                _ => self.recorded.incomplete.clone_from(&membership.incomplete),
             }
         }
     }

@@ -67,24 +67,29 @@ impl Membership {
             };
             MemberRecord { state: state.to_owned(), ..MemberRecord::of("Darkness", scope.name(), since) }
         });
+        let lacking = [
+            ("Missing", "databases", &recorded.missing, &self.missing),
+            ("Incomplete", "pass", &recorded.incomplete, &self.incomplete),
+        ];
         // The time alone is no news.
-        let missing = Some(&self.missing).filter(|after| recorded.missing.names != after.names);
-        let missing = missing.map(|after| MemberRecord {
-            state: if after.names.is_empty() { "over" } else { "active" }.to_owned(),
-            reason: after.names.clone(),
-            ..MemberRecord::of("Missing", "databases".to_owned(), after.since)
+        let lacking = lacking.into_iter().filter(|(.., before, after)| before.words != after.words);
+        let lacking = lacking.map(|(kind, name, _, after)| MemberRecord {
+            state: if after.words.is_empty() { "over" } else { "active" }.to_owned(),
+            reason: after.words.clone(),
+            ..MemberRecord::of(kind, name.to_owned(), after.since)
         });
-        partitions.chain(darkness).chain(self.guards_changed_since(recorded)).chain(missing).collect()
+        partitions.chain(darkness).chain(self.guards_changed_since(recorded)).chain(lacking).collect()
     }
 
     /// Notes that the table now has what `now` changed.
     pub fn written(&mut self, now: &Self) {
         let partitions: Vec<_> = now.recordable(self).map(|(name, after)| (name.clone(), after.clone())).collect();
         self.partitions.extend(partitions);
-        let Self { partitions: _, darkness, guards, missing, watching_since: _ } = now;
+        let Self { partitions: _, darkness, guards, missing, incomplete, watching_since: _ } = now;
         self.darkness.clone_from(darkness);
         self.guards.clone_from(guards);
         self.missing.clone_from(missing);
+        self.incomplete.clone_from(incomplete);
     }
 
     /// The partitions that may be recorded. Of those who are not let in, or have nothing to federate, those beyond the bound are new again to the next process.

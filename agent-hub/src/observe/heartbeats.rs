@@ -72,6 +72,8 @@ pub struct HeartbeatReading {
     pub problems: Vec<String>,
     /// Schemas that could not be fetched: their partitions go on with what is known of them.
     pub failures: Vec<String>,
+    /// How many those are.
+    pub unfetched: usize,
     /// How many of those there are.
     pub refused: BTreeMap<RefusalReason, usize>,
 }
@@ -171,8 +173,9 @@ pub async fn read_heartbeats(
     });
     let mut beats: Vec<_> = beats.collect();
     beats.extend(without_rows.into_iter().map(|(owner, why)| memory.unread_beat(owner, why)));
+    let unfetched = unfetched.len();
     let (changed, first) = (mem::take(&mut memory.changed), mem::take(&mut memory.first));
-    Ok(HeartbeatReading { now, beats, changed, first, problems, failures, refused })
+    Ok(HeartbeatReading { now, beats, changed, first, problems, failures, unfetched, refused })
 }
 
 /// Schemas are large, and whoever is not expired has sent one within the time to live; twice that leaves room.

@@ -10,7 +10,7 @@ use shared::{
 
 use super::{ObserveError, asking, decoding};
 use crate::{
-    membership::{Darkness, Membership, MissingDatabases, Remembered, RememberedGuard, Scope, Watch},
+    membership::{Darkness, Lacking, Membership, Remembered, RememberedGuard, Scope, Watch},
     setup::members_table,
 };
 
@@ -72,7 +72,8 @@ fn parse(config: &HubConfig, table: &ResultTable) -> Result<Membership, DecodeEr
                 let reason = row.string("Reason")?.to_owned();
                 membership.guards.insert(label, RememberedGuard { is_active: state == "active", since, reason });
             }
-            "Missing" => membership.missing = MissingDatabases { names: row.string("Reason")?.to_owned(), since },
+            "Missing" => membership.missing = Lacking { words: row.string("Reason")?.to_owned(), since },
+            "Incomplete" => membership.incomplete = Lacking { words: row.string("Reason")?.to_owned(), since },
             _ => {}
         }
     }
@@ -83,6 +84,7 @@ fn parse(config: &HubConfig, table: &ResultTable) -> Result<Membership, DecodeEr
 mod tests {
     use kql::types::ScalarType;
     use proptest::{
+        array,
         collection::{btree_map, vec},
         option,
         prelude::*,
@@ -165,9 +167,10 @@ mod tests {
                 (any::<bool>(), times(), texts()).prop_map(|(is_active, since, reason)| RememberedGuard { is_active, since, reason }),
                 0..4,
             ),
-            missing in option::of((texts(), times()).prop_map(|(names, since)| MissingDatabases { names, since })),
+            lacking in array::uniform2(option::of((texts(), times()).prop_map(|(words, since)| Lacking { words, since }))),
         ) -> Membership {
-            Membership { partitions, darkness, guards, missing: missing.unwrap_or_default(), watching_since: None }
+            let [missing, incomplete] = lacking.map(Option::unwrap_or_default);
+            Membership { partitions, darkness, guards, missing, incomplete, watching_since: None }
         }
     }
 
