@@ -43,13 +43,22 @@ impl Applied {
     }
 }
 
-/// Makes all changes; each database's in the plan's order, databases side by side. Also says, in sentences, which records could not be written.
-pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Timestamp) -> (Vec<Applied>, Vec<String>) {
+/// What became of our record of groups.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// How many times it was written.
+    pub written: usize,
+    /// Why it was not, in sentences.
+    pub failures: Vec<String>,
+}
+
+/// Makes all changes; each database's in the plan's order, databases side by side. Also tells what became of the records.
+pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Timestamp) -> (Vec<Applied>, Recorded) {
     let Plan { mut changes, records, .. } = plan;
-    let (mut applied, mut unrecorded) = (Vec::new(), Vec::new());
+    let (mut applied, mut recorded) = (Vec::new(), Recorded::default());
     // Recorded before it is made: a group without a record would never be ours to change again. A record without a group does no harm.
-    if let Err(why) = write_records(hub, config, &records, now).await {
-        unrecorded.push(format!("failed to record what becomes of entity groups, which is tried again: {why}"));
+    if let Err(why) = recorded.write(hub, config, &records, now).await {
+        recorded.failures.push(format!("failed to record what becomes of entity groups, which is tried again: {why}"));
         let why = format!("not tried, because the record of our groups could not be written: {why}");
         // In whatever database: a group whose record was lost is known by its copies, which must stay equal until there is a record again.
         let groups: BTreeSet<_> = records.iter().map(|record| &record.group).collect();
@@ -65,11 +74,13 @@ pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Times
         .buffer_unordered(CONCURRENT_DATABASES);
     applied.extend(databases.collect::<Vec<_>>().await.into_iter().flatten());
     let outcomes: Vec<Record> = applied.iter().filter_map(outcome).collect();
-    if let Err(why) = write_records(hub, config, &outcomes, now).await {
+    if let Err(why) = recorded.write(hub, config, &outcomes, now).await {
         // The next pass sees what is there, and settles the record by it.
-        unrecorded.push(format!("failed to record what became of entity groups, which the next pass settles: {why}"));
+        recorded
+            .failures
+            .push(format!("failed to record what became of entity groups, which the next pass settles: {why}"));
     }
-    (applied, unrecorded)
+    (applied, recorded)
 }
 
 /// What is recorded after a change. Nothing where it failed: the answer may be what was lost, or another hub agent was faster.
@@ -82,16 +93,24 @@ fn outcome(Applied { change, result }: &Applied) -> Option<Record> {
     Some(Record { database: database.clone(), group: group.clone(), state })
 }
 
-/// Writes all of them, or fails: then some may be written, which does no harm. The newest record of a state counts, so that one that is written again changes nothing.
-async fn write_records(
-    hub: &KustoClient,
-    config: &HubConfig,
-    records: &[Record],
-    now: Timestamp,
-) -> Result<(), String> {
-    let lines: String = records.iter().map(|record| csv_line(record, now)).collect();
-    let (database, table) = (&config.heartbeat_database, &ownership_table());
-    hub.ingest_inline(&IngestInline { database, table, records: &lines }).await.map_err(|error| chain(&error))
+impl Recorded {
+    /// Writes all of them, or fails: then some may be written, which does no harm. The newest record of a state counts, so that one that is written again changes nothing.
+    async fn write(
+        &mut self,
+        hub: &KustoClient,
+        config: &HubConfig,
+        records: &[Record],
+        now: Timestamp,
+    ) -> Result<(), String> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let lines: String = records.iter().map(|record| csv_line(record, now)).collect();
+        let (database, table) = (&config.heartbeat_database, &ownership_table());
+        let written = hub.ingest_inline(&IngestInline { database, table, records: &lines }).await;
+        self.written += usize::from(written.is_ok());
+        written.map_err(|error| chain(&error))
+    }
 }
 
 /// Names hold no comma, quote or line break (Kusto's rule for names); the quotes keep blanks at their ends.
@@ -133,7 +152,7 @@ async fn run_scripts(hub: &KustoClient, database: &DatabaseName, changes: Vec<Ch
 }
 
 /// The answer to a command that makes the hub forget a partition's columns: a row for each of its nodes. Microsoft's example of one that succeeded is a sentence, its
-/// word for one that failed is this.
+/// word for one that failed is this. No row tells of no failure: to ask again in each pass would not make a hub tell more.
 ///
 /// # Errors
 /// In a sentence.

@@ -44,9 +44,9 @@ impl Left {
                 ("function", function.function.to_string(), "was removed by somebody and is made again")
             }
             Change::CreateGroup { database, group, .. } => {
-                // Also what was there before this process.
+                // Also what was there before this process, or could not be made again at once.
                 let is_made = || hub.claims.get(&(database.clone(), group.clone())).is_some_and(|claim| claim.is_made);
-                let was_there = left.map_or_else(is_made, |left| left.groups.contains_key(group));
+                let was_there = left.is_some_and(|left| left.groups.contains_key(group)) || is_made();
                 was_there.then_some(())?;
                 ("entity group", group.to_string(), "was removed by somebody and is made again")
             }

@@ -147,15 +147,23 @@ pub fn guard(
         return guarded;
     }
     for (scope, partitions) in scopes(fleet) {
-        // Of whose heartbeats nothing can be read, nobody knows which of the two it is.
-        let read = || partitions.iter().filter(|partition| partition.beat.unread.is_none());
-        let count = |is: &dyn Fn(&Partition) -> bool| read().filter(|partition| is(partition)).count();
+        // Of whose heartbeats nothing can be read, and who beat until then, nobody knows which of the two it is.
+        let is_known = |partition: &&&Partition| {
+            partition.beat.unread.is_none()
+                || matches!(partition.state, PartitionState::Suspect | PartitionState::Flapping)
+        };
+        let known = || partitions.iter().filter(is_known);
+        let count = |is: &dyn Fn(&Partition) -> bool| known().filter(|partition| is(partition)).count();
         let suspect = count(&|partition| match partition.state {
             PartitionState::Suspect => true,
             // It was seen to beat a short while ago, and its rows are gone since then.
             PartitionState::Live => partition.is_forgotten(),
             // Kept through its silences, which does not make them beats.
-            PartitionState::Flapping => partition.is_forgotten() || partition.missed_beats >= thresholds.suspect_after,
+            PartitionState::Flapping => {
+                partition.beat.unread.is_some()
+                    || partition.is_forgotten()
+                    || partition.missed_beats >= thresholds.suspect_after
+            }
             _ => false,
         });
         let federated = [PartitionState::Live, PartitionState::Suspect, PartitionState::Flapping];

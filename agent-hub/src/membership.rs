@@ -96,6 +96,12 @@ pub enum Watch {
 }
 
 impl Remembered {
+    /// Whether it was silent, or its heartbeats were not read, when it was last judged.
+    pub fn may_be_unread(&self) -> bool {
+        self.watch == Watch::Lost
+            || matches!(self.state, PartitionState::Suspect | PartitionState::Flapping | PartitionState::Expired)
+    }
+
     /// What is to be said of it.
     fn told(&self) -> Option<&String> {
         self.reason.as_ref().or(self.problem.as_ref())

@@ -18,7 +18,7 @@ use kql::{
 use shared::{
     document::HubConfig,
     kusto::{ClientError, HostTrust, KustoClient},
-    runtime::{Backoff, Exit, PartitionState, PassOutcome, RefusalReason, World, chain},
+    runtime::{Backoff, ChangeAction, ChangeObject, Exit, PassOutcome, RefusalReason, World, chain},
 };
 
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
     columns::StaleColumns,
     desired::RefusedNames,
     drift::Left,
-    fleet::{Beat, Fleet, Inventory, Partition},
+    fleet::{Beat, Fleet, Inventory},
     guards::HoldReason,
     hub::{Hub, Written},
     membership::{Incomplete, MemberRecord, Membership},
@@ -160,6 +160,7 @@ impl HubAgent {
     /// Another agent may have led meanwhile.
     fn take_over(&mut self) {
         self.watcher.take_over();
+        self.setup.doubt();
         self.left = Left::default();
     }
 
@@ -208,8 +209,9 @@ impl HubAgent {
         if is_plan_only {
             return self.report.planned(now, &missing, &plan, &failures);
         }
-        let (applied, unrecorded) = apply(&self.hub, &self.config, plan.clone(), now).await;
-        failures.extend(unrecorded);
+        let (applied, recorded) = apply(&self.hub, &self.config, plan.clone(), now).await;
+        self.report.wrote(ChangeObject::Record, ChangeAction::Alter, recorded.written, recorded.failures.len());
+        failures.extend(recorded.failures);
         self.put.extend(applied.iter().filter_map(Applied::put_docstring));
         let unchanged = applied.iter().filter(|applied| applied.result.is_err());
         incomplete.unchanged = unchanged.map(|applied| applied.change.database().clone()).collect();
@@ -245,13 +247,14 @@ impl HubAgent {
         if is_plan_only {
             return Ok((Vec::new(), setup::look(&self.hub, &self.config).await?));
         }
-        let (memory, ensured) = self.setup.ensure(&self.hub, &self.config).await;
+        let doubtful = self.doubtful_tables();
+        let (memory, set_up, unread) = self.setup.ensure(&self.hub, &self.config, doubtful).await;
         if memory != Memory::Kept {
             // Whatever fails after this, a later pass writes it whole.
             self.watcher.recorded = Membership::default();
         }
-        let (set_up, unread) = ensured.inspect_err(|error| self.report.set_up(error.failed().as_slice()))?;
         self.report.set_up(&set_up);
+        let unread = unread.inspect_err(|error| self.report.set_up(error.failed().as_slice()))?;
         Ok((set_up, Missing { memory, unread, ..Missing::default() }))
     }
 
@@ -299,7 +302,6 @@ impl HubAgent {
             beat.problems.extend(of_it.into_iter().map(Arc::from));
         }
         let fleet = self.watcher.see(reading.beats, &hub, &self.trust, reading.now, &self.settings);
-        self.doubt_tables(&fleet, reading.now);
         self.columns.judge(self.watcher.membership.outdated(&fleet), &fleet);
         let HeartbeatReading { now, problems, failures, unfetched: schemas, refused, .. } = reading;
         let unread = hub.databases.iter().filter(|(_, database)| database.groups.is_err());
@@ -308,12 +310,16 @@ impl HubAgent {
         Ok(Seen { now, fleet, hub, problems, failures, incomplete, refused })
     }
 
-    /// Where each partition has its own table, one that falls silent may have no table any more that takes its heartbeats: that is looked at before it counts as expired.
-    fn doubt_tables(&mut self, fleet: &Fleet, now: Timestamp) {
-        let has_fallen = |partition: &Partition| partition.state == PartitionState::Suspect && partition.since == now;
-        if matches!(self.config.heartbeats, HeartbeatSource::PerPartition(_)) && fleet.values().any(has_fallen) {
-            self.setup.doubt();
-        }
+    /// Where each partition has its own table: those of members that are silent or unread, as it may have no table any more that takes its heartbeats. That is looked at before a silence counts,
+    /// and where passes are further apart than partitions expire, each time.
+    fn doubtful_tables(&self) -> BTreeSet<TableName> {
+        let HeartbeatSource::PerPartition(own) = &self.config.heartbeats else { return BTreeSet::new() };
+        let is_seldom = self.patience() > self.settings.thresholds.time_to_live;
+        let is_doubtful = |owner: &ClusterEndpoint| {
+            let known = self.watcher.membership.partitions.get(owner);
+            known.is_some_and(|known| known.is_member && (is_seldom || known.may_be_unread()))
+        };
+        own.iter().filter(|(_, owner)| is_doubtful(owner)).map(|(table, _)| table.clone()).collect()
     }
 
     /// A hub may write a function's text in other words than ours: as it is right after we put it, so it is right.
@@ -438,6 +444,8 @@ impl HubAgent {
             return None;
         }
         let written = write_members(&self.hub, &self.config, &records, now).await;
+        let is_written = usize::from(written.is_ok());
+        self.report.wrote(ChangeObject::Record, ChangeAction::Alter, is_written, 1 - is_written);
         // Its table may have gone.
         if written.as_ref().is_err_and(setup::is_permanent) {
             self.setup.doubt();
@@ -464,7 +472,9 @@ impl HubAgent {
     /// The hub remembers partitions' columns; where they changed, it must ask again, or queries go on with the old ones. Says in a sentence if that failed.
     async fn clear_remote_schemas(&mut self) -> Option<String> {
         let (hub, database) = (&self.hub, &self.config.heartbeat_database);
-        let clears = stream::iter(self.columns.due()).map(async |(cluster, remote_database)| {
+        let due = self.columns.due();
+        let count = due.len();
+        let clears = stream::iter(due).map(async |(cluster, remote_database)| {
             let request =
                 ClearRemoteSchema { database, cluster: &cluster, remote_database: &remote_database }.request();
             let answer = hub.send(&request).await.map_err(|error| chain(&error));
@@ -473,6 +483,7 @@ impl HubAgent {
         });
         let failed = clears.buffer_unordered(CONCURRENT_PARTITIONS).filter_map(future::ready);
         let failed: BTreeMap<(ClusterEndpoint, DatabaseName), String> = failed.collect().await;
+        self.report.wrote(ChangeObject::RemoteSchema, ChangeAction::Drop, count - failed.len(), failed.len());
         // One sentence for all: they mostly fail alike.
         let problem = failed.first_key_value().map(|((cluster, database), why)| {
             let count = failed.len();

@@ -17,7 +17,9 @@ use shared::{
         HubConfig,
         status::{self, FederationStatus, whole_seconds},
     },
-    runtime::{ChangeObject, ChangeOutcome, GuardReason, PartitionState, PassOutcome, RefusalReason, World},
+    runtime::{
+        ChangeAction, ChangeObject, ChangeOutcome, GuardReason, PartitionState, PassOutcome, RefusalReason, World,
+    },
 };
 
 use crate::{
@@ -364,6 +366,13 @@ impl Report {
         for SetUp { action, result, repair } in commands {
             self.world.metrics.change(ChangeObject::Table, *action, change_outcome(result));
             self.repairs.extend(repair.clone());
+        }
+    }
+
+    /// So many commands of a kind did what they were to do, and so many did not.
+    pub fn wrote(&self, object: ChangeObject, action: ChangeAction, done: usize, failed: usize) {
+        for (outcome, count) in [(ChangeOutcome::Applied, done), (ChangeOutcome::Failed, failed)] {
+            (0..count).for_each(|_| self.world.metrics.change(object, action, outcome));
         }
     }
 

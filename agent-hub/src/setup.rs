@@ -1,40 +1,30 @@
 //! The tables that the hub agent needs: heartbeats, in adx-mon's form, our record of the entity groups that we made, and our memory of partitions. I/O: commands on the
 //! hub, only where something differs, and never to a table that somebody else made.
 
+mod look;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kql::{
     names::{DatabaseName, TableName},
     request::Request,
-    statements::{
-        AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, CreateMembersTable,
-        CreateOwnershipTable, EnableStreaming, HeartbeatPolicy, HeartbeatSource, ShowColumns, ShowDatabases,
-        ShowPolicy,
-    },
+    statements::HeartbeatSource,
 };
-use serde_json::Value;
 use shared::{
     document::HubConfig,
-    kusto::{Failure, KustoClient, KustoError},
+    kusto::{KustoClient, KustoError},
     runtime::{ChangeAction, chain},
 };
 
+use look::look_at_tables;
+pub use look::{is_permanent, look};
+
 /// How often the tables and policies are looked at, and what is recorded of the membership. They change only when a person changes them, or another agent, so not every pass pays for the look.
 pub const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
-
-/// How many heartbeat tables are looked at at once, where each partition has one.
-const CONCURRENT_TABLES: usize = 8;
-
-/// Heartbeats of the last day are hot: those are what passes read.
-const HOT_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Our records must outlive every group: a hundred years.
-const RECORD_RETENTION: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
 
 /// Where our record of entity groups lives, in the heartbeat database.
 pub fn ownership_table() -> TableName {
@@ -49,18 +39,14 @@ pub fn members_table() -> TableName {
 /// The name of the command that adds columns.
 const EXTENSION: &str = "extend_members_table";
 
-/// How many columns our record of groups has had since its first version: all.
-const FIRST_OF_OWNERSHIP: usize = 6;
-
-/// The same of the memory of partitions: those that came later are behind these.
-const FIRST_OF_MEMBERS: usize = 8;
-
 /// Remembers when the set-up was last found right.
 #[derive(Debug, Default)]
 pub struct Setup {
     right_since: Option<Instant>,
     /// Whether this process has found it right before: what differs since then is somebody's doing.
     was_right: bool,
+    /// Tables of which the hub has refused something since they were right: what differs of them is not.
+    unfinished: BTreeSet<TableName>,
 }
 
 /// A command of the set-up: what it does to a table, and whether the hub did it.
@@ -116,17 +102,6 @@ impl Missing {
     }
 }
 
-/// What is there under the name of a table of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Found {
-    /// No table.
-    Nothing,
-    /// Ours, perhaps as an earlier version made it.
-    Ours { lacks_columns: bool },
-    /// Somebody else's.
-    Another,
-}
-
 /// Why there is no table to read.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -172,9 +147,9 @@ impl SetupError {
 }
 
 impl Setup {
-    /// Makes tables and policies as they should be, if it is time to look. Returns what there was that remembers the membership, and what was done, with the heartbeat tables that cannot be read. A policy
-    /// that the hub refuses is tried again in the next pass, and so are columns: heartbeats arrive and are read without them. So is a table that is somebody else's, and one of a single
-    /// partition.
+    /// Makes tables and policies as they should be, if it is time to look. `doubtful`: heartbeat tables that are looked at in any case. Returns what there was that remembers the
+    /// membership, what was done, and which heartbeat tables cannot be read. A policy that the hub refuses is tried again in the next pass, and so are columns: heartbeats arrive and are read
+    /// without them. So is a table that is somebody else's, and one of a single partition.
     ///
     /// # Errors
     /// [`SetupError`] if there is no table to read; the next pass looks again.
@@ -182,91 +157,109 @@ impl Setup {
         &mut self,
         hub: &KustoClient,
         config: &HubConfig,
-    ) -> (Memory, Result<(Vec<SetUp>, BTreeMap<TableName, String>), SetupError>) {
-        if self.right_since.is_some_and(|since| since.elapsed() < LOOK_AGAIN_AFTER) {
-            return (Memory::Kept, Ok(Default::default()));
-        }
-        match look(hub, config).await {
-            Ok(missing) => (missing.memory, self.make(hub, config, missing).await),
+        doubtful: BTreeSet<TableName>,
+    ) -> (Memory, Vec<SetUp>, Result<BTreeMap<TableName, String>, SetupError>) {
+        let missing = if self.right_since.is_some_and(|since| since.elapsed() < LOOK_AGAIN_AFTER) {
+            // Of a table of a single partition that is not right, the others know nothing.
+            let own = self.unfinished.iter().filter(|table| config.heartbeats.tables().any(|known| known == *table));
+            let tables: BTreeSet<TableName> = own.cloned().chain(doubtful).collect();
+            if tables.is_empty() {
+                return (Memory::Kept, Vec::new(), Ok(BTreeMap::new()));
+            }
+            look_at_tables(hub, config, tables.iter(), Missing::default()).await
+        } else {
+            self.right_since = None;
+            look(hub, config).await
+        };
+        let mut done = Vec::new();
+        let (memory, unread) = match missing {
+            Ok(missing) => (missing.memory, self.make(hub, config, missing, &mut done).await),
             Err(error) => (Memory::Kept, Err(error)),
+        };
+        if unread.is_err() {
+            self.right_since = None;
         }
+        (memory, done, unread)
     }
 
+    /// What was done is told also where there is an error.
     async fn make(
         &mut self,
         hub: &KustoClient,
         config: &HubConfig,
         mut missing: Missing,
-    ) -> Result<(Vec<SetUp>, BTreeMap<TableName, String>), SetupError> {
-        let left_alone = mem::take(&mut missing.left_alone).into_iter();
-        let mut done: Vec<SetUp> = left_alone.map(|why| SetUp::refused(ChangeAction::Alter, why)).collect();
-        let commands = mem::take(&mut missing.commands);
-        let tables = [ownership_table(), members_table()].into_iter().chain(config.heartbeats.tables().cloned());
-        let tables: Vec<_> = tables.filter(|_| !commands.is_empty()).map(|table| (table.quoted(), table)).collect();
-        let table_of = |command: &Request| tables.iter().find(|(quoted, _)| command.text().contains(quoted));
-        // Tables that are made in this pass, and those of single partitions that could not be.
-        let (mut made, mut refused) = (BTreeSet::new(), BTreeSet::new());
-        for command in &commands {
-            let table = table_of(command).map(|(_, table)| table);
-            if table.is_some_and(|table| refused.contains(table)) {
+        done: &mut Vec<SetUp>,
+    ) -> Result<BTreeMap<TableName, String>, SetupError> {
+        let is_own = matches!(config.heartbeats, HeartbeatSource::PerPartition(_));
+        let tables: Vec<_> =
+            [ownership_table(), members_table()].into_iter().chain(config.heartbeats.tables().cloned()).collect();
+        let table_of = |text: &str| tables.iter().find(|table| text.contains(&table.quoted()));
+        let is_of_partition = |table: &TableName| is_own && config.heartbeats.tables().any(|known| known == table);
+        // What is wrong with the table of a single partition is looked at in each pass, without the others.
+        let mut is_right = true;
+        let mut unfinished: BTreeSet<TableName> = missing.unread.keys().cloned().collect();
+        for why in mem::take(&mut missing.left_alone) {
+            is_right &= missing.unread.values().any(|unread| *unread == why);
+            done.push(SetUp::refused(ChangeAction::Alter, why));
+        }
+        // Tables that are made in this pass: their policies come with them.
+        let (mut made, mut failed) = (BTreeSet::new(), None);
+        for command in &missing.commands {
+            let table = table_of(command.text());
+            let is_new = creates(command.name());
+            let action = if is_new { ChangeAction::Create } else { ChangeAction::Alter };
+            if table.is_some_and(|table| !is_new && missing.unread.contains_key(table)) {
                 continue;
             }
-            let action = if creates(command.name()) { ChangeAction::Create } else { ChangeAction::Alter };
             match hub.send(command).await {
                 Ok(_) => {
-                    let is_new = action == ChangeAction::Create;
-                    // Its policies come with it.
-                    let is_repair = self.was_right && (is_new || table.is_none_or(|table| !made.contains(table)));
-                    let repair = is_repair.then(|| {
-                        let what = if is_new {
-                            "was removed by somebody and is made again"
-                        } else {
-                            "was changed by somebody and is put back"
-                        };
-                        let table = table.map(ToString::to_string).unwrap_or_default();
-                        format!("the table '{table}' in '{}' {what}: {}", config.heartbeat_database, command.text())
-                    });
+                    let is_known = self.was_right && table.is_none_or(|table| !self.unfinished.contains(table));
+                    let is_repair = is_known && (is_new || table.is_none_or(|table| !made.contains(table)));
+                    let repair = is_repair.then(|| repair(config, table, command));
                     if let (Some(table), true) = (table, is_new) {
                         missing.unread.remove(table);
+                        unfinished.remove(table);
                         made.insert(table);
                     }
                     done.push(SetUp { action, result: Ok(()), repair });
                     tracing::info!(command = command.text(), "table set up");
                 }
-                Err(source) if creates(command.name()) => {
+                Err(source) if is_new => {
                     let error = SetupError::Command { command: command.name(), source };
-                    let is_own = matches!(config.heartbeats, HeartbeatSource::PerPartition(_));
-                    let own = table.filter(|table| is_own && missing.unread.contains_key(*table));
-                    let Some(table) = own else { return Err(error) };
+                    let Some(table) = table.filter(|table| is_of_partition(table)) else { return Err(error) };
+                    // The hub's words may be others in each pass.
+                    missing.unread.insert(table.clone(), format!("its heartbeat table '{table}' could not be made"));
                     let why = format!(
                         "its heartbeat table '{table}' could not be made, which is tried again: {}",
                         chain(&error)
                     );
-                    missing.unread.insert(table.clone(), why.clone());
-                    refused.insert(table);
-                    if missing.is_unreadable(config) {
-                        return Err(error);
-                    }
                     done.push(SetUp::refused(action, why));
+                    failed = Some(error);
                 }
                 Err(error) => {
                     let (text, error) = (command.text(), chain(&error));
                     let what = if command.name() == EXTENSION { "columns of our record" } else { "a policy" };
                     let why = format!("the hub refused {what}, which is tried again: {text}: {error}");
                     done.push(SetUp::refused(action, why));
+                    is_right &= table.is_some_and(is_of_partition);
+                    unfinished.extend(table.cloned());
                 }
             }
         }
-        let is_right = done.iter().all(|set_up| set_up.result.is_ok());
-        self.right_since = is_right.then(Instant::now);
+        self.unfinished = unfinished;
+        if let Some(error) = failed.filter(|_| missing.is_unreadable(config)) {
+            return Err(error);
+        }
+        // A look at some tables only leaves the time of the last one at all.
+        self.right_since = if is_right { self.right_since.or_else(|| Some(Instant::now())) } else { None };
         self.was_right |= is_right;
-        Ok((done, missing.unread))
+        Ok(missing.unread)
     }
 
     /// One that has looked just now, and found all as it should be.
     #[cfg(test)]
     pub fn right() -> Self {
-        Self { right_since: Some(Instant::now()), was_right: true }
+        Self { right_since: Some(Instant::now()), was_right: true, ..Self::default() }
     }
 
     /// Whether all was as it should be when it was looked at last.
@@ -280,319 +273,13 @@ impl Setup {
     }
 }
 
-/// Compares tables and policies with what they should be; changes nothing.
-///
-/// # Errors
-/// [`SetupError`]
-pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, SetupError> {
-    let database = &config.heartbeat_database;
-    let mut missing = Missing::default();
-    let (ownership, members) = (ownership_table(), members_table());
-    let create = CreateOwnershipTable { database, table: &ownership }.request();
-    match look_at_record(hub, config, &ownership, &create, FIRST_OF_OWNERSHIP, &mut missing).await? {
-        Found::Nothing => missing.ownership_table = true,
-        Found::Ours { .. } => {}
-        Found::Another => {
-            let (ours, follows) = ("our record of entity groups", "nothing on the hub is changed");
-            return Err(SetupError::RecordTaken(taken(database, &ownership, ours, &create, follows)));
-        }
-    }
-    let create = CreateMembersTable { database, table: &members };
-    match look_at_record(hub, config, &members, &create.request(), FIRST_OF_MEMBERS, &mut missing).await? {
-        Found::Nothing => missing.memory = Memory::Absent,
-        // Rows would be kept without them, and nobody told.
-        Found::Ours { lacks_columns: true } => missing.commands.push(create.extension()),
-        Found::Ours { lacks_columns: false } => {}
-        Found::Another => {
-            missing.memory = Memory::Taken;
-            let follows = "none leaves because of its silence, and federation_status() does not tell of them";
-            missing.left_alone.push(taken(database, &members, "our memory of partitions", &create.request(), follows));
-        }
-    }
-    let tables = stream::iter(config.heartbeats.tables()).map(async |table| {
-        match look_at_heartbeats(hub, config, table).await {
-            // What is wrong with the table of one partition is that one's alone.
-            Err(error @ SetupError::NoHeartbeats { .. }) => Ok((table, Err(error))),
-            found => Ok((table, Ok(found?))),
-        }
-    });
-    let tables: Vec<_> = tables.buffered(CONCURRENT_TABLES).try_collect().await?;
-    let is_any = tables.iter().any(|(_, found)| found.is_ok());
-    for (table, found) in tables {
-        match found {
-            Ok(found) => {
-                missing.commands.extend(found.commands);
-                missing.left_alone.extend(found.left_alone);
-                missing.unread.extend(found.unread);
-            }
-            Err(error) if is_any => {
-                missing.left_alone.push(chain(&error));
-                missing.unread.insert(table.clone(), chain(&error));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    missing.no_heartbeats = missing.is_unreadable(config);
-    if missing.ownership_table || missing.memory == Memory::Absent || !missing.unread.is_empty() {
-        require_database(hub, database).await?;
-    }
-    Ok(missing)
-}
-
-/// What is told of somebody else's table in the place of one of ours, and of what follows without that.
-fn taken(database: &DatabaseName, table: &TableName, ours: &str, create: &Request, follows: &str) -> String {
-    let columns = listed_columns(create);
-    format!(
-        "the table '{table}' in '{database}' was not made by us and is left alone: rename it to have ours made. It has not the columns of {ours} ({columns}), without which {follows}"
-    )
-}
-
-/// What a table lacks in which we record something. `first`: how many columns it has had since its first version. Columns come before policies: one that has others is
-/// somebody else's, whatever its policies are.
-async fn look_at_record(
-    hub: &KustoClient,
-    config: &HubConfig,
-    table: &TableName,
-    create: &Request,
-    first: usize,
-    missing: &mut Missing,
-) -> Result<Found, SetupError> {
-    let database = &config.heartbeat_database;
-    let retention = AlterRetention { database, table, period: RECORD_RETENTION }.request();
-    let shown = show(hub, config, table, HeartbeatPolicy::Retention).await?;
-    if matches!(shown, Shown::Absent) {
-        missing.commands.extend([create.clone(), retention]);
-        return Ok(Found::Nothing);
-    }
-    let found = found(create, first, &columns(hub, database, table).await?);
-    match shown {
-        _ if found == Found::Another => {}
-        Shown::Policy(policy) if !has_soft_delete(&policy, RECORD_RETENTION) => missing.commands.push(retention),
-        Shown::Policy(_) | Shown::Absent => {}
-        Shown::Refused(why) => missing.left_alone.push(why),
-    }
-    Ok(found)
-}
-
-/// Whose a table is by its columns, such as `A:long,B:string`: ours has those that our command lists, in their order, at least the first so many of them. Rows are
-/// written by position, so that others may only be behind ours.
-fn found(create: &Request, first: usize, present: &str) -> Found {
-    let split = |columns: &str| columns.split(',').map(|column| column.trim().to_owned()).collect::<Vec<_>>();
-    let (ours, present) = (split(listed_columns(create)), split(present));
-    if present.len() >= first && ours.iter().zip(&present).all(|(ours, present)| ours == present) {
-        Found::Ours { lacks_columns: present.len() < ours.len() }
+/// What is told of a command that undid what somebody did.
+fn repair(config: &HubConfig, table: Option<&TableName>, command: &Request) -> String {
+    let what = if creates(command.name()) {
+        "was removed by somebody and is made again"
     } else {
-        Found::Another
-    }
-}
-
-/// The columns of a table, such as `A:long,B:string`.
-async fn columns(hub: &KustoClient, database: &DatabaseName, table: &TableName) -> Result<String, SetupError> {
-    let request = ShowColumns { database, table }.request();
-    let answer = hub.send(&request).await;
-    let answer = answer.map_err(|source| SetupError::Command { command: request.name(), source })?;
-    Ok(answer.rows().next().and_then(|row| row.string("Schema").ok().map(str::to_owned)).unwrap_or_default())
-}
-
-/// Whether a table's columns, such as `A:long,B:string`, have the names of all that a command lists in its only parenthesis. A person may have given one another type.
-fn has_columns(create: &Request, present: &str) -> bool {
-    names(listed_columns(create)).is_subset(&names(present))
-}
-
-/// The same with their types.
-fn has_typed_columns(create: &Request, present: &str) -> bool {
-    let present: BTreeSet<&str> = present.split(',').map(str::trim).collect();
-    listed_columns(create).split(',').all(|column| present.contains(column.trim()))
-}
-
-/// Of columns such as `A:long,B:string`.
-fn names(columns: &str) -> BTreeSet<&str> {
-    columns.split(',').filter_map(|column| Some(column.trim().split_once(':')?.0)).collect()
-}
-
-/// What a command lists in its only parenthesis.
-fn listed_columns(create: &Request) -> &str {
-    create.text().split_once('(').map_or("", |(_, listed)| listed.trim_end_matches(')'))
-}
-
-/// What one heartbeat table lacks.
-async fn look_at_heartbeats(hub: &KustoClient, config: &HubConfig, table: &TableName) -> Result<Missing, SetupError> {
-    let mut missing = Missing::default();
-    let database = &config.heartbeat_database;
-    let create = CreateHeartbeatTable { database, table }.request();
-    let is_absent = |missing: &Missing| !missing.unread.is_empty();
-    for policy in POLICIES {
-        match show(hub, config, table, policy).await? {
-            // The table is there, as it has shown its other policies: what is not there is its column, and a table without it may be another's.
-            Shown::Absent if is_absent(&missing) || policy == HeartbeatPolicy::SchemaEncoding => {}
-            Shown::Absent => {
-                missing.unread.insert(table.clone(), format!("the heartbeat table '{table}' is not there yet"));
-                missing.commands.push(create.clone());
-            }
-            Shown::Policy(present) if is_right(policy, &present, config) => continue,
-            Shown::Policy(_) => {}
-            Shown::Refused(why) => {
-                missing.left_alone.push(why);
-                continue;
-            }
-        }
-        missing.commands.push(command(policy, table, config));
-    }
-    if is_absent(&missing) {
-        return Ok(missing);
-    }
-    let has_columns = match &config.heartbeats {
-        // Whose policies are right needs no look: nothing is done to it.
-        HeartbeatSource::Shared(_) if missing.commands.is_empty() => true,
-        HeartbeatSource::Shared(_) => has_columns(&create, &columns(hub, database, table).await?),
-        // One with other types would make the question fail for all.
-        HeartbeatSource::PerPartition(_) => has_typed_columns(&create, &columns(hub, database, table).await?),
+        "was changed by somebody and is put back"
     };
-    if has_columns {
-        return Ok(missing);
-    }
-    let columns = listed_columns(&create).to_owned();
-    Err(SetupError::NoHeartbeats { database: database.clone(), table: table.clone(), columns })
-}
-
-/// A missing database refuses like a missing table; only the list of databases tells them apart.
-async fn require_database(hub: &KustoClient, database: &DatabaseName) -> Result<(), SetupError> {
-    let request = ShowDatabases.request();
-    let answer = hub.send(&request).await;
-    let answer = answer.map_err(|source| SetupError::Command { command: request.name(), source })?;
-    let mut names = answer.rows().filter_map(|row| DatabaseName::new(row.string("DatabaseName").ok()?).ok());
-    if names.any(|name| name == *database) { Ok(()) } else { Err(SetupError::NoDatabase(database.clone())) }
-}
-
-const POLICIES: [HeartbeatPolicy; 4] = [
-    HeartbeatPolicy::Retention,
-    HeartbeatPolicy::Caching,
-    HeartbeatPolicy::StreamingIngestion,
-    HeartbeatPolicy::SchemaEncoding,
-];
-
-fn command(policy: HeartbeatPolicy, table: &TableName, config: &HubConfig) -> Request {
-    let database = &config.heartbeat_database;
-    match policy {
-        HeartbeatPolicy::Retention => AlterRetention { database, table, period: config.heartbeat_retention }.request(),
-        HeartbeatPolicy::Caching => AlterCaching { database, table, period: HOT_PERIOD }.request(),
-        HeartbeatPolicy::StreamingIngestion => EnableStreaming { database, table }.request(),
-        HeartbeatPolicy::SchemaEncoding => AlterSchemaEncoding { database, table }.request(),
-    }
-}
-
-/// What a hub says of a policy.
-enum Shown {
-    /// As JSON, null where none is set.
-    Policy(Value),
-    /// There is no such table or column.
-    Absent,
-    /// Nothing, though the table is there; in a sentence.
-    Refused(String),
-}
-
-/// Kusto refuses to show a policy of what is not there, and no code says that it is for that: of a table that is there it shows the columns.
-async fn show(
-    hub: &KustoClient,
-    config: &HubConfig,
-    table: &TableName,
-    policy: HeartbeatPolicy,
-) -> Result<Shown, SetupError> {
-    let database = &config.heartbeat_database;
-    let request = ShowPolicy { database, table, policy }.request();
-    let answer = match hub.send(&request).await {
-        Ok(answer) => answer,
-        Err(error) if is_permanent(&error) => {
-            let present = match columns(hub, database, table).await {
-                Err(SetupError::Command { source, .. }) if is_permanent(&source) => String::new(),
-                present => present?,
-            };
-            let is_column_absent = policy == HeartbeatPolicy::SchemaEncoding && !names(&present).contains("Schema");
-            if present.is_empty() || is_column_absent {
-                return Ok(Shown::Absent);
-            }
-            let (text, error) = (request.text(), chain(&error));
-            return Ok(Shown::Refused(format!(
-                "the hub does not show a policy, which is left as it is: {text}: {error}"
-            )));
-        }
-        Err(source) => return Err(SetupError::Command { command: request.name(), source }),
-    };
-    let text = answer.rows().next().and_then(|row| row.string("Policy").ok().map(str::to_owned)).unwrap_or_default();
-    // Most policies are JSON; the encoding policy is a bare word.
-    Ok(Shown::Policy(serde_json::from_str(&text).unwrap_or(Value::String(text))))
-}
-
-/// Whether the hub refused for good, as it does where there is no such table.
-pub fn is_permanent(error: &KustoError) -> bool {
-    matches!(error.failure, Failure::Rejected { permanent: true, .. })
-}
-
-fn is_right(policy: HeartbeatPolicy, present: &Value, config: &HubConfig) -> bool {
-    match policy {
-        HeartbeatPolicy::Retention => has_soft_delete(present, config.heartbeat_retention),
-        HeartbeatPolicy::Caching => timespan_at(present, "DataHotSpan") == Some(HOT_PERIOD),
-        HeartbeatPolicy::StreamingIngestion => present["IsEnabled"] == true,
-        HeartbeatPolicy::SchemaEncoding => present.to_string().contains("BigObject32"),
-    }
-}
-
-fn has_soft_delete(policy: &Value, period: Duration) -> bool {
-    timespan_at(policy, "SoftDeletePeriod") == Some(period)
-}
-
-/// A timespan in a policy: its text, or an object with the text in `Value`.
-fn timespan_at(policy: &Value, key: &str) -> Option<Duration> {
-    let value = &policy[key];
-    let text = value.as_str().or_else(|| value["Value"].as_str())?;
-    let ticks = kql::syntax::time::read_timespan(text)?;
-    Some(Duration::from_nanos(u64::try_from(ticks).ok()?.saturating_mul(100)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The columns of our two tables of records, as Kusto shows them.
-    const OWNERSHIP: &str = "Timestamp:datetime,Database:string,Kind:string,Name:string,State:string,Content:string";
-    const MEMBERS: &str = "Timestamp:datetime,Kind:string,Name:string,State:string,Since:datetime,SilentSince:datetime,Returns:dynamic,Reason:string,Beats:long,Counted:datetime,Zone:string,SchemaHash:string";
-
-    /// The first so many of these.
-    fn first(columns: &str, count: usize) -> String {
-        columns.split(',').take(count).collect::<Vec<_>>().join(",")
-    }
-
-    #[test]
-    fn a_table_of_records_is_ours_by_its_columns_in_their_order() {
-        let database = &DatabaseName::new("FleetDiscovery").unwrap();
-        let ownership = CreateOwnershipTable { database, table: &ownership_table() }.request();
-        let members = CreateMembersTable { database, table: &members_table() }.request();
-        let of_ownership = |columns: &str| found(&ownership, FIRST_OF_OWNERSHIP, columns);
-        let of_members = |columns: &str| found(&members, FIRST_OF_MEMBERS, columns);
-        let (whole, lacking) = (Found::Ours { lacks_columns: false }, Found::Ours { lacks_columns: true });
-        assert_eq!([of_ownership(OWNERSHIP), of_members(MEMBERS)], [whole, whole]);
-        // As earlier versions made the one; the other never had fewer.
-        for columns in 8..12 {
-            assert_eq!(of_members(&first(MEMBERS, columns)), lacking, "{columns}");
-        }
-        // What a person has added is behind ours.
-        assert_eq!(of_ownership(&format!("{OWNERSHIP},Note:string")), whole);
-        assert_eq!(of_members(&format!("{MEMBERS},Note:string")), whole);
-        let others = [
-            String::new(),
-            "Order:long,Amount:decimal".to_owned(),
-            first(MEMBERS, 7),
-            // What is added to it comes behind a column that is not ours.
-            format!("{},Note:string", first(MEMBERS, 8)),
-            MEMBERS.replace("Since:datetime", "Since:string"),
-            MEMBERS.replace("Kind:string,Name:string", "Name:string,Kind:string"),
-            OWNERSHIP.to_owned(),
-        ];
-        for other in others {
-            assert_eq!(of_members(&other), Found::Another, "{other}");
-        }
-        for other in [first(OWNERSHIP, 5), MEMBERS.to_owned(), OWNERSHIP.replace("Name", "name")] {
-            assert_eq!(of_ownership(&other), Found::Another, "{other}");
-        }
-    }
+    let table = table.map(ToString::to_string).unwrap_or_default();
+    format!("the table '{table}' in '{}' {what}: {}", config.heartbeat_database, command.text())
 }

@@ -172,14 +172,11 @@ async fn a_group_is_made_where_the_hub_says_that_its_record_was_stored_and_only_
         let (create, record) = new_group("Logs_Partitions");
         let changes = vec![create.clone(), drop_function.clone()];
         let plan = Plan { changes, records: vec![record], ..Plan::default() };
-        let (applied, unrecorded) = apply(&hub, &hub_config(""), plan, now()).await;
+        let (applied, super::Recorded { failures, .. }) = apply(&hub, &hub_config(""), plan, now()).await;
 
         let why = |error: &String| error.contains("NotStored") && error.contains("operation 7f");
-        assert_eq!(unrecorded.len(), usize::from(told.is_some()), "{lost}: {unrecorded:?}");
-        assert!(
-            unrecorded.iter().all(|error| why(error) && error.starts_with(told.unwrap())),
-            "{lost}: {unrecorded:?}"
-        );
+        assert_eq!(failures.len(), usize::from(told.is_some()), "{lost}: {failures:?}");
+        assert!(failures.iter().all(|error| why(error) && error.starts_with(told.unwrap())), "{lost}: {failures:?}");
         let result = |of: &Change| applied.iter().find(|Applied { change, .. }| change == of).unwrap().result.clone();
         assert_eq!(result(&drop_function), Ok(()), "{lost}: what needs no record waits for none");
         let untried = "not tried, because the record of our groups could not be written: ";
@@ -202,8 +199,8 @@ async fn records_that_are_too_many_for_one_command_are_all_stored_before_anythin
     let (hub, sent) = answering_hub(move |text| ingested(text.contains(&is_struck))).await;
     let (changes, records): (Vec<Change>, Vec<Record>) = (0..LINES).map(|number| new_group(&name(number))).unzip();
     let plan = Plan { changes, records, ..Plan::default() };
-    let (applied, unrecorded) = apply(&hub, &hub_config(""), plan, now()).await;
-    assert_eq!((applied.len(), unrecorded.len()), (LINES, 1));
+    let (applied, super::Recorded { failures, .. }) = apply(&hub, &hub_config(""), plan, now()).await;
+    assert_eq!((applied.len(), failures.len()), (LINES, 1));
     assert!(applied.iter().all(|applied| applied.result.is_err()), "what was recorded before is not made either");
     let sent = sent.lock().unwrap();
     assert_eq!(sent.len(), 2, "none follows the one that failed");

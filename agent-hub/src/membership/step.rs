@@ -25,7 +25,8 @@ pub(super) fn unread(before: Option<&Remembered>, sight: &Sight, why: &str, thre
         state @ (Live | Suspect | Expired | Flapping) => state,
     };
     if before.is_none_or(|before| before.state != after.state) {
-        after.since = sight.now;
+        // Beats of before are no return.
+        (after.since, after.beats) = (sight.now, 0);
     }
     (after.silent_since, after.watch, after.reason) = (None, Watch::Lost, Some(kept_text(why)));
     after

@@ -256,7 +256,9 @@ impl HeartbeatSource {
                     template::fill(include_str!("../../text/beats_leg.kql"), &values)
                 };
                 let legs = tables.iter().map(leg).collect::<Vec<_>>().join(", ");
-                let values = [("legs", &*legs), ("claim", &literal::string(FALSE_CLAIM))];
+                // Whoever decides by it must not take one that is not there for silent; whoever asks for the status is to be told of the others.
+                let fuzzy = if database.is_some() { "isfuzzy=true " } else { "" };
+                let values = [("fuzzy", fuzzy), ("legs", &*legs), ("claim", &literal::string(FALSE_CLAIM))];
                 template::fill(include_str!("../../text/beats_of_tables.kql"), &values)
             }
         }

@@ -111,6 +111,10 @@ label! {
         EntityGroup = "entity_group",
         /// A table of ours, with its policies.
         Table = "table",
+        /// What we record of partitions and of our groups.
+        Record = "record",
+        /// What the hub remembers of a partition's columns.
+        RemoteSchema = "remote_schema",
     }
 }
 

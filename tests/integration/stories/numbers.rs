@@ -6,7 +6,8 @@ use serde_json::json;
 use tokio::time;
 
 use crate::{
-    admin::admin_url,
+    admin::{admin_url, get},
+    faulty_hub::Hub,
     rows::{OUTSIDER, RowFleet, WEST},
     support::until_printed,
 };
@@ -92,6 +93,24 @@ async fn every_state_of_a_partition_and_every_change_of_the_hub_is_counted() {
     fleet
         .until(&url, &[change!("function", "create", "failed", "1"), change!("function", "create", "applied", "7")])
         .await;
+
+    // What is recorded, and what the hub is to forget of columns, counts too.
+    let fails = |text: &str| json!({"text": text, "fault": {"status": 400}});
+    fleet.hub.fail(&json!([fails(".clear cache remote-schema"), fails("into table ['AdxFederationMembers']")]));
+    let failed = |samples: &str, object: &str| {
+        samples
+            .lines()
+            .any(|line| line.contains(&format!("object=\"{object}\"")) && line.contains("outcome=\"failed\"}"))
+    };
+    fleet.beating.insert(1, (vec!["A", "D"], vec![]));
+    fleet
+        .until_so(async |_: &Hub| {
+            let metrics = get(&url, "/metrics").await.1;
+            let all = ["record", "remote_schema"].iter().all(|object| failed(&metrics, object));
+            if all { Ok(()) } else { Err(metrics) }
+        })
+        .await;
+    fleet.hub.fail(&json!([]));
 
     // It falls silent, and returns, and again.
     for _ in 0..2 {

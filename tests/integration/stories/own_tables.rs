@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::process::Process;
 
 use crate::{
@@ -118,6 +118,16 @@ async fn a_table_of_one_partition_that_cannot_be_read_is_no_silence_of_it_and_ha
     until_federated(&mut fleet, &[1, 2, 4, 5], &["A", "B", "C", "D", "E"]).await;
     all_stay(&mut fleet, &[1, 2, 4, 5]).await;
 
+    // With our columns in another order, what is written gets into the wrong ones: no heartbeat comes, and nobody is silent for that.
+    command(&fleet, &format!(".drop table {}", own_table(5))).await;
+    let turned = "ClusterEndpoint:string, Timestamp:datetime, Schema:dynamic, PartitionMetadata:dynamic";
+    command(&fleet, &format!(".create table {} ({turned})", own_table(5))).await;
+    fleet.beating.insert(5, (vec!["A", "E"], vec![]));
+    all_stay(&mut fleet, &[1, 2, 4, 5]).await;
+    let status = status_of(&agent, 5).await;
+    assert!(status["reason"].as_str().is_some_and(|reason| reason.contains("has not the columns")), "{status}");
+    fleet.beating.remove(&5);
+
     // Without those tables the agent makes its own, and whoever beats is as live as before; whoever does not is silent from when that is seen.
     for host in [4, 5] {
         command(&fleet, &format!(".drop table {}", own_table(host))).await;
@@ -134,5 +144,49 @@ async fn a_table_of_one_partition_that_cannot_be_read_is_no_silence_of_it_and_ha
     let status = status_of(&agent, 4).await;
     assert!(status["state"] == "live" && status["reason"].is_null(), "{status}");
     fleet.until_at_rest(&agent).await;
+    fleet.end(agent).await;
+}
+
+/// Of tables that are to be made, one has the name of what is there already.
+#[tokio::test]
+async fn a_table_of_one_partition_that_cannot_be_made_keeps_no_other_from_being_made_and_no_status_from_being_told() {
+    let all = (1..=3).map(|host| format!("'http://127.0.0.{host}:1'")).collect::<Vec<_>>().join(", ");
+    let mut fleet =
+        RowFleet::start("200ms", &format!("heartbeatTables: PerPartition, allowedPartitions: [{all}]")).await;
+    let refused = format!(".create-merge table ['{}']", own_table(1));
+    fleet.hub.fail(&json!([{"text": refused, "fault": {"status": 400}}]));
+    let agent = fleet.hub.agent();
+    let url = admin_url(&agent).await;
+    fleet.until(&url, &["changes_total{object=\"table\",action=\"create\",outcome=\"applied\"} 4"]).await;
+    for host in [2, 3] {
+        fleet.beating.insert(host, (vec!["A"], vec![]));
+    }
+    let states = async |hub: &Hub| {
+        let told = hub.server.query("Logs", "federation_status() | project Partition, State, Incomplete").await;
+        told.map(|told| told.text_rows()).map_err(|error| error.to_string())
+    };
+    fleet
+        .until_so(async |hub: &Hub| {
+            let live = |host: usize| vec![format!("http://127.0.0.{host}:1"), "live".to_owned(), String::new()];
+            let states = states(hub).await?;
+            if states == [live(2), live(3)] { Ok(()) } else { Err(format!("{states:?}")) }
+        })
+        .await;
+    let told = "its heartbeat table 'Heartbeats_127_0_0_1___1' could not be made, which is tried again";
+    assert!(agent.output().contains(told), "{}", agent.output());
+    // The tables that are right are not looked at while the other one is tried.
+    let looks = |fleet: &RowFleet| fleet.hub.sent_with("['Heartbeats_127_0_0_2___1'] policy");
+    let (before, tries) = (looks(&fleet), fleet.hub.sent_with(&refused));
+    fleet
+        .until_so(
+            async |hub: &Hub| if hub.sent_with(&refused) > tries + 5 { Ok(()) } else { Err("not yet".to_owned()) },
+        )
+        .await;
+    assert_eq!(looks(&fleet), before);
+    fleet.hub.fail(&json!([]));
+    fleet.until(&url, &["changes_total{object=\"table\",action=\"create\",outcome=\"applied\"} 5"]).await;
+    fleet.beating.insert(1, (vec!["A"], vec![]));
+    fleet.until_at_rest(&agent).await;
+    assert!(!agent.output().contains("by somebody"), "{}", agent.output());
     fleet.end(agent).await;
 }

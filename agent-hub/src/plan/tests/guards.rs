@@ -134,18 +134,22 @@ fn whose_table_cannot_be_read_is_neither_silent_nor_beats() {
         fleet
     };
     let mass = |silent, of| vec![HoldReason::MassExpiry { silent, of, zone: None }];
+    let empty = hub(&["Logs"]);
     // Three make a mass, and more than a half of all.
     for (ages, read, unread) in
         [([61, 59, 58, 1, 1, 1].as_slice(), vec![], mass(3, 5)), (&[61, 59, 1, 58], mass(3, 4), vec![])]
     {
-        let hub = hub(&["Logs"]);
-        let hub = applied(hub.clone(), &planned(&partly_read(&vec![1; ages.len()], false), &hub));
+        let hub = applied(empty.clone(), &planned(&partly_read(&vec![1; ages.len()], false), &empty));
         let held = |unread| planned(&partly_read(ages, unread), &hub).held;
         assert_eq!((held(false), held(true)), (read, unread), "{ages:?}");
     }
+    // But whoever was silent when it was read last is.
+    let hub_of_four = applied(empty.clone(), &planned(&partly_read(&[1; 4], false), &empty));
+    let mut silent = partly_read(&[61, 59, 1, 58], true);
+    silent.last_entry().unwrap().get_mut().state = PartitionState::Suspect;
+    assert_eq!(planned(&silent, &hub_of_four).held, mass(3, 4));
     // Where nobody else beats, nothing is decided.
-    let hub = hub(&["Logs"]);
-    let hub = applied(hub.clone(), &planned(&partly_read(&[1, 1], false), &hub));
+    let hub = applied(empty.clone(), &planned(&partly_read(&[1, 1], false), &empty));
     assert_eq!(
         hold(decided(&partly_read(&[61, 1], true), &hub, &settings())).reason,
         HoldReason::NoLiveHeartbeat { known: 2 }
