@@ -1,15 +1,22 @@
-//! Every fault of `kusto-local --faults` at requests that few passes make, and that look like others: a second page of schemas, and the columns that the memory of an earlier
-//! version lacks.
+//! Every fault of `kusto-local --faults` at requests that few passes make, and that look like others: a second page of schemas, the columns that the memory of an earlier version lacks, and
+//! the look at what another agent may have recorded.
 
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time;
 
 use crate::{
     bounds::{beat, long},
-    faulty_hub::{Hub, faults, side_by_side, spares},
+    faulty_hub::{Hub, Sent, UNTIL_RIGHT, faults, side_by_side, spares},
     refusals::RECORD_OF_BEFORE,
-    support::judge_together,
+    support::{SOON, judge_together},
 };
+
+/// Part of the text that asks for what is recorded of the membership.
+const LOOK: &str = "SilentSince";
 
 /// Part of the text that gives the memory the columns which it lacks.
 const EXTENSION: &str = ".create-merge table ['AdxFederationMembers']";
@@ -73,5 +80,47 @@ async fn at_both(fault: Value) -> TempDir {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_at_a_second_page_or_at_an_extension_of_the_memory_removes_anybody_or_leaves_a_trace() {
     let folders = side_by_side(faults().into_iter().map(at_both)).await;
+    judge_together(folders.iter().map(TempDir::path));
+}
+
+/// One kind of fault at the look of an agent that goes on, and has seen nothing in the pass before.
+async fn at_a_look(fault: Value) -> TempDir {
+    let hub = Hub::start().await;
+    hub.beat(&[("Logs", &["A"])]).await;
+    let (code, output) = hub.pass().await;
+    assert_eq!(code, Some(0), "{output}");
+    let undisturbed = hub.whole_content().await;
+    let is_right = async || {
+        let left = hub.whole_content().await;
+        if left == undisturbed { Ok(()) } else { Err(format!("{left:#?} instead of {undisturbed:#?}")) }
+    };
+    let mut agent = hub.agent();
+    let deadline = Instant::now() + SOON;
+    while !agent.output().contains("pass ended outcome=unchanged") {
+        assert!(Instant::now() < deadline, "{}", agent.output());
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut read = 0;
+    hub.sent_since(&mut read);
+    hub.fail(&json!([{"text": "NewBeats", "count": 1, "fault": {"status": 400}}, {"text": LOOK, "fault": fault}]));
+    let deadline = Instant::now() + SOON;
+    let mut sent = Vec::new();
+    while !sent.iter().any(|sent: &Sent| sent.is_struck && sent.text.contains(LOOK)) {
+        assert!(Instant::now() < deadline, "{fault} at {LOOK}: {}", agent.output());
+        time::sleep(Duration::from_millis(50)).await;
+        sent.extend(hub.sent_since(&mut read));
+    }
+    hub.fail(&json!([]));
+    let ended = Timestamp::now();
+    assert_eq!(hub.settles(&agent, ended, UNTIL_RIGHT + 1, is_right).await, Ok(()), "{fault} at {LOOK}");
+    agent.stop().await;
+    let Hub { mut server, folder, .. } = hub;
+    server.process().stop().await;
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_fault_at_a_second_look_at_the_record_removes_anybody_or_leaves_a_trace() {
+    let folders = side_by_side(faults().into_iter().map(at_a_look)).await;
     judge_together(folders.iter().map(TempDir::path));
 }
