@@ -118,6 +118,13 @@ pub fn missed_beats(time: SignedDuration, came: u64, interval: SignedDuration) -
     (time.as_secs_f64() / interval.as_secs_f64() - came as f64 - LATE_ALLOWANCE) as u64
 }
 
+/// How long a time is that began with a beat, when so many are missing and none came.
+pub fn silence(missed: u64, interval: SignedDuration) -> SignedDuration {
+    let beats = u32::try_from(missed).unwrap_or(u32::MAX);
+    SignedDuration::try_from_secs_f64(interval.as_secs_f64() * (f64::from(beats) + LATE_ALLOWANCE))
+        .unwrap_or(SignedDuration::MAX)
+}
+
 /// How far the writer's clock may be from the hub's before it is reported.
 const CLOCK_SKEW_ALLOWANCE: SignedDuration = SignedDuration::from_mins(5);
 
@@ -143,6 +150,11 @@ mod tests {
             [(10, 0, 0), (12, 0, 0), (20, 0, 1), (45, 0, 4), (20, 1, 0), (30, 1, 1), (15, 3, 0)]
         {
             assert_eq!(missed_beats(mins(gap), came_between, mins(10)), missed, "{gap} min, {came_between} between");
+        }
+        for missed in [1, 2, 7] {
+            let time = silence(missed, mins(10));
+            assert_eq!(missed_beats(time, 0, mins(10)), missed);
+            assert_eq!(missed_beats(time - SignedDuration::from_secs(1), 0, mins(10)), missed - 1);
         }
     }
 

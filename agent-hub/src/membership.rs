@@ -24,7 +24,7 @@ use kql::endpoint::ClusterEndpoint;
 use shared::runtime::{GuardReason, PartitionState};
 
 use crate::{
-    fleet::{Beat, Fleet, Inventory, Partition, clock_problem, missed_beats},
+    fleet::{Beat, Fleet, Inventory, Partition, clock_problem, missed_beats, silence},
     hub::Hub,
     trust::{Admission, Trust},
 };
@@ -50,6 +50,13 @@ pub struct Thresholds {
     pub flapping_returns: usize,
     /// For how long a return counts; a flapping partition is kept through a silence of this length.
     pub flapping_window: SignedDuration,
+}
+
+impl Thresholds {
+    /// For how long a partition that has stopped is suspect before it expires.
+    pub fn silence_before_expiry(&self) -> SignedDuration {
+        self.time_to_live.saturating_sub(silence(self.suspect_after, self.interval))
+    }
 }
 
 /// What is remembered of one partition.

@@ -160,7 +160,8 @@ impl HubAgent {
     /// Another agent may have led meanwhile.
     fn take_over(&mut self) {
         self.watcher.take_over();
-        self.setup.doubt();
+        // It may have done to tables what looks like somebody's doing.
+        self.setup = Setup::default();
         self.left = Left::default();
     }
 
@@ -245,17 +246,22 @@ impl HubAgent {
     /// Makes the tables, or tells which are missing.
     async fn set_up(&mut self, is_plan_only: bool) -> Result<(Vec<SetUp>, Missing), SetupError> {
         if is_plan_only {
+            // What it sees is known to no pass that writes.
+            self.setup.doubt();
             return Ok((Vec::new(), setup::look(&self.hub, &self.config).await?));
         }
         let doubtful = self.doubtful_tables();
-        let (memory, set_up, unread) = self.setup.ensure(&self.hub, &self.config, doubtful).await;
+        let (done, set_up) = self.setup.ensure(&self.hub, &self.config, doubtful).await;
+        self.report.set_up(&done);
+        let memory = match &set_up {
+            Ok(missing) => missing.memory,
+            Err((memory, _)) => *memory,
+        };
         if memory != Memory::Kept {
             // Whatever fails after this, a later pass writes it whole.
             self.watcher.recorded = Membership::default();
         }
-        self.report.set_up(&set_up);
-        let unread = unread.inspect_err(|error| self.report.set_up(error.failed().as_slice()))?;
-        Ok((set_up, Missing { memory, unread, ..Missing::default() }))
+        Ok((done, set_up.map_err(|(_, error)| error)?))
     }
 
     /// Reads the heartbeats and the hub, and judges the partitions.
@@ -302,6 +308,10 @@ impl HubAgent {
             beat.problems.extend(of_it.into_iter().map(Arc::from));
         }
         let fleet = self.watcher.see(reading.beats, &hub, &self.trust, reading.now, &self.settings);
+        if let HeartbeatSource::PerPartition(own) = &self.config.heartbeats {
+            let unlooked = own.iter().filter(|(table, _)| !missing.looked_at.contains(*table));
+            self.watcher.doubt_silences(&fleet, unlooked.map(|(_, owner)| owner), reading.now);
+        }
         self.columns.judge(self.watcher.membership.outdated(&fleet), &fleet);
         let HeartbeatReading { now, problems, failures, unfetched: schemas, refused, .. } = reading;
         let unread = hub.databases.iter().filter(|(_, database)| database.groups.is_err());
@@ -311,10 +321,11 @@ impl HubAgent {
     }
 
     /// Where each partition has its own table: those of members that are silent or unread, as it may have no table any more that takes its heartbeats. That is looked at before a silence counts,
-    /// and where passes are further apart than partitions expire, each time.
+    /// and where one may expire between two passes, each time.
     fn doubtful_tables(&self) -> BTreeSet<TableName> {
         let HeartbeatSource::PerPartition(own) = &self.config.heartbeats else { return BTreeSet::new() };
-        let is_seldom = self.patience() > self.settings.thresholds.time_to_live;
+        // Then a partition may be silent for the first time in the pass in which it expires.
+        let is_seldom = self.patience() > self.settings.thresholds.silence_before_expiry();
         let is_doubtful = |owner: &ClusterEndpoint| {
             let known = self.watcher.membership.partitions.get(owner);
             known.is_some_and(|known| known.is_member && (is_seldom || known.may_be_unread()))

@@ -43,10 +43,12 @@ const EXTENSION: &str = "extend_members_table";
 #[derive(Debug, Default)]
 pub struct Setup {
     right_since: Option<Instant>,
-    /// Whether this process has found it right before: what differs since then is somebody's doing.
-    was_right: bool,
-    /// Tables of which the hub has refused something since they were right: what differs of them is not.
+    /// Tables of which something is not right, or could not be made so.
     unfinished: BTreeSet<TableName>,
+    /// Tables that this process has found right, or made so: what differs of them since then is somebody's doing.
+    right: BTreeSet<TableName>,
+    /// Those of them that were found to be gone, and are not known to be there again.
+    removed: BTreeSet<TableName>,
 }
 
 /// A command of the set-up: what it does to a table, and whether the hub did it.
@@ -77,6 +79,10 @@ pub struct Missing {
     pub unread: BTreeMap<TableName, String>,
     /// Whether that is so of all.
     pub no_heartbeats: bool,
+    /// The tables that were looked at.
+    pub looked_at: BTreeSet<TableName>,
+    /// Those of single partitions among them of which something is left alone, or was not shown.
+    left_alone_of: BTreeMap<String, TableName>,
     /// Whether there is no table yet that records our groups.
     pub ownership_table: bool,
     /// Whether there is a table that remembers the membership.
@@ -138,17 +144,9 @@ fn creates(command: &str) -> bool {
     command.starts_with("create_")
 }
 
-impl SetupError {
-    /// The table that could not be made, if that is what failed.
-    pub fn failed(&self) -> Option<SetUp> {
-        let Self::Command { command, .. } = self else { return None };
-        creates(command).then(|| SetUp::refused(ChangeAction::Create, chain(self)))
-    }
-}
-
 impl Setup {
     /// Makes tables and policies as they should be, if it is time to look. `doubtful`: heartbeat tables that are looked at in any case. Returns what there was that remembers the
-    /// membership, what was done, and which heartbeat tables cannot be read. A policy that the hub refuses is tried again in the next pass, and so are columns: heartbeats arrive and are read
+    /// membership, what was done, and what of heartbeat tables cannot be read or was not looked at. A policy that the hub refuses is tried again in the next pass, and so are columns: heartbeats arrive and are read
     /// without them. So is a table that is somebody else's, and one of a single partition.
     ///
     /// # Errors
@@ -158,13 +156,13 @@ impl Setup {
         hub: &KustoClient,
         config: &HubConfig,
         doubtful: BTreeSet<TableName>,
-    ) -> (Memory, Vec<SetUp>, Result<BTreeMap<TableName, String>, SetupError>) {
+    ) -> (Vec<SetUp>, Result<Missing, (Memory, SetupError)>) {
         let missing = if self.right_since.is_some_and(|since| since.elapsed() < LOOK_AGAIN_AFTER) {
             // Of a table of a single partition that is not right, the others know nothing.
             let own = self.unfinished.iter().filter(|table| config.heartbeats.tables().any(|known| known == *table));
             let tables: BTreeSet<TableName> = own.cloned().chain(doubtful).collect();
             if tables.is_empty() {
-                return (Memory::Kept, Vec::new(), Ok(BTreeMap::new()));
+                return (Vec::new(), Ok(Missing::default()));
             }
             look_at_tables(hub, config, tables.iter(), Missing::default()).await
         } else {
@@ -172,14 +170,19 @@ impl Setup {
             look(hub, config).await
         };
         let mut done = Vec::new();
-        let (memory, unread) = match missing {
-            Ok(missing) => (missing.memory, self.make(hub, config, missing, &mut done).await),
-            Err(error) => (Memory::Kept, Err(error)),
+        let set_up = match missing {
+            Ok(mut missing) => {
+                let made = self.make(hub, config, &mut missing, &mut done).await;
+                let Missing { memory, unread, looked_at, .. } = missing;
+                made.map(|()| Missing { memory, unread, looked_at, ..Missing::default() })
+                    .map_err(|error| (memory, error))
+            }
+            Err(error) => Err((Memory::Kept, error)),
         };
-        if unread.is_err() {
+        if set_up.is_err() {
             self.right_since = None;
         }
-        (memory, done, unread)
+        (done, set_up)
     }
 
     /// What was done is told also where there is an error.
@@ -187,9 +190,9 @@ impl Setup {
         &mut self,
         hub: &KustoClient,
         config: &HubConfig,
-        mut missing: Missing,
+        missing: &mut Missing,
         done: &mut Vec<SetUp>,
-    ) -> Result<BTreeMap<TableName, String>, SetupError> {
+    ) -> Result<(), SetupError> {
         let is_own = matches!(config.heartbeats, HeartbeatSource::PerPartition(_));
         let tables: Vec<_> =
             [ownership_table(), members_table()].into_iter().chain(config.heartbeats.tables().cloned()).collect();
@@ -197,28 +200,39 @@ impl Setup {
         let is_of_partition = |table: &TableName| is_own && config.heartbeats.tables().any(|known| known == table);
         // What is wrong with the table of a single partition is looked at in each pass, without the others.
         let mut is_right = true;
-        let mut unfinished: BTreeSet<TableName> = missing.unread.keys().cloned().collect();
+        self.unfinished = missing.unread.keys().chain(missing.left_alone_of.values()).cloned().collect();
         for why in mem::take(&mut missing.left_alone) {
-            is_right &= missing.unread.values().any(|unread| *unread == why);
+            is_right &= missing.left_alone_of.contains_key(&why);
             done.push(SetUp::refused(ChangeAction::Alter, why));
         }
         // Tables that are made in this pass: their policies come with them.
         let (mut made, mut failed) = (BTreeSet::new(), None);
-        for command in &missing.commands {
+        for command in &mem::take(&mut missing.commands) {
             let table = table_of(command.text());
             let is_new = creates(command.name());
             let action = if is_new { ChangeAction::Create } else { ChangeAction::Alter };
-            if table.is_some_and(|table| !is_new && missing.unread.contains_key(table)) {
+            if table.is_some_and(|table| !is_new && is_of_partition(table) && missing.unread.contains_key(table)) {
                 continue;
             }
             match hub.send(command).await {
                 Ok(_) => {
-                    let is_known = self.was_right && table.is_none_or(|table| !self.unfinished.contains(table));
-                    let is_repair = is_known && (is_new || table.is_none_or(|table| !made.contains(table)));
-                    let repair = is_repair.then(|| repair(config, table, command));
-                    if let (Some(table), true) = (table, is_new) {
+                    let was_removed = table.is_some_and(|table| {
+                        // An answer that was lost may have been that it is made.
+                        self.removed.remove(table) || (is_new && self.right.contains(table))
+                    });
+                    let was_changed = table.is_some_and(|table| !made.contains(table) && self.right.contains(table));
+                    let what = match (was_removed, was_changed) {
+                        (true, _) => Some("was removed by somebody and is made again"),
+                        (false, true) => Some("was changed by somebody and is put back"),
+                        (false, false) => None,
+                    };
+                    let repair = what.zip(table).map(|(what, table)| {
+                        format!("the table '{table}' in '{}' {what}: {}", config.heartbeat_database, command.text())
+                    });
+                    if let (Some(table), true) = (table, is_new || was_removed) {
                         missing.unread.remove(table);
-                        unfinished.remove(table);
+                        self.unfinished.remove(table);
+                        self.right.remove(table);
                         made.insert(table);
                     }
                     done.push(SetUp { action, result: Ok(()), repair });
@@ -226,7 +240,13 @@ impl Setup {
                 }
                 Err(source) if is_new => {
                     let error = SetupError::Command { command: command.name(), source };
-                    let Some(table) = table.filter(|table| is_of_partition(table)) else { return Err(error) };
+                    let gone = table.and_then(|table| self.right.take(table));
+                    self.removed.extend(gone);
+                    self.unfinished.extend(table.cloned());
+                    let Some(table) = table.filter(|table| is_of_partition(table)) else {
+                        done.push(SetUp::refused(action, chain(&error)));
+                        return Err(error);
+                    };
                     // The hub's words may be others in each pass.
                     missing.unread.insert(table.clone(), format!("its heartbeat table '{table}' could not be made"));
                     let why = format!(
@@ -242,24 +262,23 @@ impl Setup {
                     let why = format!("the hub refused {what}, which is tried again: {text}: {error}");
                     done.push(SetUp::refused(action, why));
                     is_right &= table.is_some_and(is_of_partition);
-                    unfinished.extend(table.cloned());
+                    self.unfinished.extend(table.cloned());
                 }
             }
         }
-        self.unfinished = unfinished;
         if let Some(error) = failed.filter(|_| missing.is_unreadable(config)) {
             return Err(error);
         }
+        self.right.extend(missing.looked_at.difference(&self.unfinished).cloned());
         // A look at some tables only leaves the time of the last one at all.
         self.right_since = if is_right { self.right_since.or_else(|| Some(Instant::now())) } else { None };
-        self.was_right |= is_right;
-        Ok(missing.unread)
+        Ok(())
     }
 
     /// One that has looked just now, and found all as it should be.
     #[cfg(test)]
     pub fn right() -> Self {
-        Self { right_since: Some(Instant::now()), was_right: true, ..Self::default() }
+        Self { right_since: Some(Instant::now()), ..Self::default() }
     }
 
     /// Whether all was as it should be when it was looked at last.
@@ -271,15 +290,4 @@ impl Setup {
     pub const fn doubt(&mut self) {
         self.right_since = None;
     }
-}
-
-/// What is told of a command that undid what somebody did.
-fn repair(config: &HubConfig, table: Option<&TableName>, command: &Request) -> String {
-    let what = if creates(command.name()) {
-        "was removed by somebody and is made again"
-    } else {
-        "was changed by somebody and is put back"
-    };
-    let table = table.map(ToString::to_string).unwrap_or_default();
-    format!("the table '{table}' in '{}' {what}: {}", config.heartbeat_database, command.text())
 }

@@ -2,13 +2,14 @@
 //! the explorer stands for it.
 
 use jiff::{SignedDuration, Timestamp};
-use shared::runtime::GuardReason;
+use kql::endpoint::ClusterEndpoint;
+use shared::runtime::{GuardReason, PartitionState};
 
 use crate::{
-    fleet::{Beat, Fleet},
+    fleet::{Beat, Fleet, Partition},
     guards::HoldReason,
     hub::Hub,
-    membership::{MemberRecord, Membership},
+    membership::{MemberRecord, Membership, Watch},
     plan::Decision,
     settings::Settings,
     setup::LOOK_AGAIN_AFTER,
@@ -101,6 +102,24 @@ impl Watcher {
         fleet
     }
 
+    /// Whoever has expired in the pass that was the first to find it silent, and whose table nobody has looked at: its silence is watched from now on.
+    pub fn doubt_silences<'a>(
+        &mut self,
+        fleet: &Fleet,
+        unlooked: impl Iterator<Item = &'a ClusterEndpoint>,
+        now: Timestamp,
+    ) {
+        let has_just_expired =
+            |partition: &Partition| partition.state == PartitionState::Expired && partition.since == now;
+        for endpoint in unlooked.filter(|endpoint| fleet.get(*endpoint).is_some_and(has_just_expired)) {
+            let known = self.membership.partitions.get_mut(endpoint);
+            // Whose table was looked at before it expired was silent then.
+            if let Some(known) = known.filter(|known| known.silent_since == Some(now)) {
+                known.watch = Watch::Since(now);
+            }
+        }
+    }
+
     /// Remembers which guards hold, and which databases the hub lacks.
     pub fn note(&mut self, decision: &Decision, now: Timestamp, time_to_live: SignedDuration) {
         let held = match decision {
@@ -139,5 +158,41 @@ impl Watcher {
     pub fn guards_are_recorded(&mut self, now: Timestamp) {
         self.recorded.guards.clone_from(&self.membership.guards);
         self.guards_recorded_at = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{cluster, hub_config, now};
+
+    #[test]
+    fn whoever_expires_in_the_pass_that_first_finds_it_silent_leaves_only_if_its_table_was_looked_at() {
+        let (settings, eu, mins) = (Settings::from(&hub_config("")), cluster("eu"), SignedDuration::from_mins);
+        let time_to_live = settings.thresholds.time_to_live;
+        let mut watcher = Watcher::default();
+        let see = |watcher: &mut Watcher, minutes: i64| {
+            let beat = Beat { received: now(), new_beats: 1, ..Beat::forgotten(eu.clone()) };
+            watcher.see(vec![beat], &Hub::default(), &Trust::default(), now() + mins(minutes), &settings)
+        };
+        let is_believed = |watcher: &Watcher, fleet: &Fleet, minutes: i64| {
+            watcher.membership.has_watched(&fleet[&eu], now() + mins(minutes), time_to_live)
+        };
+        see(&mut watcher, 0);
+        // Between these two passes it has become silent, and expired.
+        for (is_looked_at, believed) in [(true, true), (false, false)] {
+            let mut watcher = watcher.clone();
+            let fleet = see(&mut watcher, 61);
+            watcher.doubt_silences(&fleet, [&eu].into_iter().filter(|_| !is_looked_at), now() + mins(61));
+            assert_eq!(is_believed(&watcher, &fleet, 61), believed);
+            let fleet = see(&mut watcher, 121);
+            watcher.doubt_silences(&fleet, [&eu].into_iter(), now() + mins(121));
+            assert!(is_believed(&watcher, &fleet, 121), "it was watched for one time to live");
+        }
+        // One that was silent before was looked at then.
+        see(&mut watcher, 30);
+        let fleet = see(&mut watcher, 61);
+        watcher.doubt_silences(&fleet, [&eu].into_iter(), now() + mins(61));
+        assert!(is_believed(&watcher, &fleet, 61));
     }
 }

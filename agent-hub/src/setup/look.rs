@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use kql::{
     names::{DatabaseName, TableName},
     request::Request,
@@ -58,6 +58,7 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, Setu
     let database = &config.heartbeat_database;
     let mut missing = Missing::default();
     let (ownership, members) = (ownership_table(), members_table());
+    missing.looked_at = BTreeSet::from([ownership.clone(), members.clone()]);
     let create = CreateOwnershipTable { database, table: &ownership }.request();
     match look_at_record(hub, config, &ownership, &create, FIRST_OF_OWNERSHIP, &mut missing).await? {
         Found::Nothing => missing.ownership_table = true,
@@ -93,32 +94,43 @@ pub(super) async fn look_at_tables(
     tables: impl Iterator<Item = &TableName>,
     mut missing: Missing,
 ) -> Result<Missing, SetupError> {
-    let tables = stream::iter(tables).map(async |table| {
-        match look_at_heartbeats(hub, config, table).await {
-            // What is wrong with the table of one partition is that one's alone.
-            Err(error @ SetupError::NoHeartbeats { .. }) => Ok((table, Err(error))),
-            found => Ok((table, Ok(found?))),
-        }
-    });
-    let tables: Vec<_> = tables.buffered(CONCURRENT_TABLES).try_collect().await?;
-    let wrong = tables.iter().filter(|(_, found)| found.is_err()).count();
-    let is_any = wrong < config.heartbeats.tables().count();
+    let is_own = matches!(config.heartbeats, HeartbeatSource::PerPartition(_));
+    let tables = stream::iter(tables).map(async |table| (table, look_at_heartbeats(hub, config, table).await));
+    let tables: Vec<_> = tables.buffered(CONCURRENT_TABLES).collect().await;
+    let mut failed = None;
     for (table, found) in tables {
+        missing.looked_at.insert(table.clone());
         match found {
             Ok(found) => {
                 missing.commands.extend(found.commands);
-                missing.left_alone.extend(found.left_alone);
                 missing.unread.extend(found.unread);
+                let of_partition = found.left_alone.iter().filter(|_| is_own).map(|why| (why.clone(), table.clone()));
+                missing.left_alone_of.extend(of_partition);
+                missing.left_alone.extend(found.left_alone);
             }
-            Err(error) if is_any => {
-                missing.left_alone.push(chain(&error));
-                missing.unread.insert(table.clone(), chain(&error));
+            // What is wrong with the table of one partition, or with the answer about it, is that one's alone.
+            Err(error) if is_own => {
+                let (told, why) = match &error {
+                    // The hub's words may be others in each pass.
+                    SetupError::Command { .. } => {
+                        let told = format!("its heartbeat table '{table}' could not be looked at");
+                        (told.clone(), format!("{told}: {}", chain(&error)))
+                    }
+                    _ => (chain(&error), chain(&error)),
+                };
+                missing.unread.insert(table.clone(), told);
+                missing.left_alone_of.insert(why.clone(), table.clone());
+                missing.left_alone.push(why);
+                failed = Some(error);
             }
             Err(error) => return Err(error),
         }
     }
     missing.no_heartbeats = missing.is_unreadable(config);
-    Ok(missing)
+    match failed {
+        Some(error) if missing.no_heartbeats => Err(error),
+        _ => Ok(missing),
+    }
 }
 
 /// What is told of somebody else's table in the place of one of ours, and of what follows without that.
@@ -196,14 +208,16 @@ async fn look_at_heartbeats(hub: &KustoClient, config: &HubConfig, table: &Table
     let mut missing = Missing::default();
     let database = &config.heartbeat_database;
     let create = CreateHeartbeatTable { database, table }.request();
-    let is_absent = |missing: &Missing| !missing.unread.is_empty();
     for policy in POLICIES {
         match show(hub, config, table, policy).await? {
             // The table is there, as it has shown its other policies: what is not there is its column, and a table without it may be another's.
-            Shown::Absent if is_absent(&missing) || policy == HeartbeatPolicy::SchemaEncoding => {}
+            Shown::Absent if policy == HeartbeatPolicy::SchemaEncoding => {}
+            // All of it is to be made, also what was there before it went.
             Shown::Absent => {
-                missing.unread.insert(table.clone(), format!("the heartbeat table '{table}' is not there yet"));
-                missing.commands.push(create.clone());
+                let why = format!("the heartbeat table '{table}' is not there yet");
+                let all = POLICIES.map(|policy| command(policy, table, config));
+                let commands = std::iter::once(create).chain(all).collect();
+                return Ok(Missing { commands, unread: [(table.clone(), why)].into(), ..Missing::default() });
             }
             Shown::Policy(present) if is_right(policy, &present, config) => continue,
             Shown::Policy(_) => {}
@@ -213,9 +227,6 @@ async fn look_at_heartbeats(hub: &KustoClient, config: &HubConfig, table: &Table
             }
         }
         missing.commands.push(command(policy, table, config));
-    }
-    if is_absent(&missing) {
-        return Ok(missing);
     }
     let has_columns = match &config.heartbeats {
         // Whose policies are right needs no look: nothing is done to it.
