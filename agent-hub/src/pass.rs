@@ -325,7 +325,7 @@ impl HubAgent {
     fn doubtful_tables(&self) -> BTreeSet<TableName> {
         let HeartbeatSource::PerPartition(own) = &self.config.heartbeats else { return BTreeSet::new() };
         // Then a partition may be silent for the first time in the pass in which it expires.
-        let is_seldom = self.patience() > self.settings.thresholds.silence_before_expiry();
+        let is_seldom = self.spacing() > self.settings.thresholds.silence_before_expiry();
         let is_doubtful = |owner: &ClusterEndpoint| {
             let known = self.watcher.membership.partitions.get(owner);
             known.is_some_and(|known| known.is_member && (is_seldom || known.may_be_unread()))
@@ -343,11 +343,16 @@ impl HubAgent {
         hub.rewritten.clone_from(&self.rewritten);
     }
 
-    /// How long after its last look this process looks again at the latest. Who looks less often than partitions expire is not blind in between.
-    fn patience(&self) -> SignedDuration {
+    /// How long after its last look this process looks again by its schedule, and half of that.
+    fn spacing(&self) -> SignedDuration {
         let next = self.watcher.seen_at.map(|at| self.config.schedule.delay_after(at, 0.0).unwrap_or_default());
         let next = SignedDuration::try_from(next.unwrap_or_default().saturating_mul(3) / 2);
-        next.unwrap_or(SignedDuration::MAX).max(self.settings.thresholds.time_to_live)
+        next.unwrap_or(SignedDuration::MAX)
+    }
+
+    /// How long after its last look this process looks again at the latest. Who looks less often than partitions expire is not blind in between.
+    fn patience(&self) -> SignedDuration {
+        self.spacing().max(self.settings.thresholds.time_to_live)
     }
 
     /// Reads what is recorded, where that is due. Says in a sentence what it can do without.
