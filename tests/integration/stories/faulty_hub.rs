@@ -298,7 +298,7 @@ impl Hub {
     }
 
     /// All that agents leave on their hub: functions and groups as they are, which groups are recorded as ours, and what is remembered of partitions. Without what tells how it
-    /// came to be so: times, the order of a group's members, guards and lacks that are over, and the schema that one had that is not federated.
+    /// came to be so: times, the order of a group's members, guards that are over, what a pass could not do (which another agent mends within the hour, as it does guards), and the schema that one had that is not federated.
     pub(crate) async fn whole_content(&self) -> Vec<String> {
         let mut content = Vec::new();
         for database in DATABASES {
@@ -319,7 +319,7 @@ impl Hub {
         let groups = ReadOwnership { database: &database, table: &groups }.request();
         let members = ReadMembers { database: &database, table: &members }.request();
         let of_groups = "project Database, Name, IsMade | order by Database asc, Name asc";
-        let of_members = "where Kind !in ('Guard', 'Incomplete') or State != 'over' | project Kind, Name, State, IsSilent = isnotnull(SilentSince), Returns, Reason, Zone, SchemaHash = iff(State == 'live', SchemaHash, '') | order by Kind asc, Name asc";
+        let of_members = "where Kind != 'Incomplete' and (Kind != 'Guard' or State != 'over') | project Kind, Name, State, IsSilent = isnotnull(SilentSince), Returns, Reason, Zone, SchemaHash = iff(State == 'live', SchemaHash, '') | order by Kind asc, Name asc";
         for (read, what) in [(groups.text(), of_groups), (members.text(), of_members)] {
             let recorded = self.server.query(database.as_str(), &format!("{read}\n| {what}")).await;
             content.extend(recorded.expect("the hub answers").rows.iter().map(|row| format!("recorded {row:?}")));
