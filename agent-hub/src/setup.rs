@@ -145,12 +145,12 @@ fn creates(command: &str) -> bool {
 }
 
 impl Setup {
-    /// Makes tables and policies as they should be, if it is time to look. `doubtful`: heartbeat tables that are looked at in any case. Returns what there was that remembers the
-    /// membership, what was done, and what of heartbeat tables cannot be read or was not looked at. A policy that the hub refuses is tried again in the next pass, and so are columns: heartbeats arrive and are read
-    /// without them. So is a table that is somebody else's, and one of a single partition.
+    /// Makes tables and policies as they should be, if it is time to look. `doubtful`: heartbeat tables that are looked at in any case. Returns what was done, and what there was that
+    /// remembers the membership, with which heartbeat tables were looked at and cannot be read. A policy that the hub refuses is tried again in the next pass, and so are columns: heartbeats
+    /// arrive and are read without them. So is a table that is somebody else's, and one of a single partition.
     ///
     /// # Errors
-    /// [`SetupError`] if there is no table to read; the next pass looks again.
+    /// [`SetupError`] if there is no table to read, with what there was that remembers the membership; the next pass looks again.
     pub async fn ensure(
         &mut self,
         hub: &KustoClient,

@@ -35,15 +35,14 @@ impl Membership {
             let before = recorded.partitions.get(endpoint);
             let is_recorded = before.is_some_and(|before| {
                 // Where beats decide what comes next, each counts; else they would be recorded one by one for nothing.
-                let told_of_watch =
-                    |before: &Remembered, after: &Remembered| [before.watch, after.watch].contains(&Watch::Lost);
+                let is_of_watch = [before.watch, after.watch].contains(&Watch::Lost);
                 let counts = [PartitionState::Joining, PartitionState::Suspect].contains(&after.state);
                 (before.state, before.since, before.silent_since, &before.returns, &before.zone, &before.schema_hash)
                     == (after.state, after.since, after.silent_since, &after.returns, &after.zone, &after.schema_hash)
                     && (!counts || before.beats == after.beats)
                     // By a clock that was ahead: whoever starts would take it for younger than it is.
                     && before.counted <= after.counted
-                    && (before.told() == after.told() || after.reason.is_some() && !told_of_watch(before, after))
+                    && (before.told() == after.told() || (after.reason.is_some() && !is_of_watch))
             });
             (!is_recorded).then(|| MemberRecord {
                 kind: "Partition",

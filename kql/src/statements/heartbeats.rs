@@ -232,7 +232,7 @@ impl HeartbeatSource {
 
     /// The same without some tables, where each partition has its own.
     #[must_use]
-    pub fn without<'a>(&self, tables: impl Fn(&TableName) -> bool + 'a) -> Self {
+    pub fn without(&self, tables: impl Fn(&TableName) -> bool) -> Self {
         match self {
             Self::Shared(table) => Self::Shared(table.clone()),
             Self::PerPartition(own) => {

@@ -298,7 +298,8 @@ impl Hub {
     }
 
     /// All that agents leave on their hub: functions and groups as they are, which groups are recorded as ours, and what is remembered of partitions. Without what tells how it
-    /// came to be so: times, the order of a group's members, guards that are over, what a pass could not do (which another agent mends within the hour, as it does guards), and the schema that one had that is not federated.
+    /// came to be so: times, the order of a group's members, guards that are over, what a pass could not do (another agent mends that within the hour, as it does guards), and the
+    /// schema that one had that is not federated.
     pub(crate) async fn whole_content(&self) -> Vec<String> {
         let mut content = Vec::new();
         for database in DATABASES {
