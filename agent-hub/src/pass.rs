@@ -38,7 +38,7 @@ use crate::{
     plan::{Decision, Hold, Plan, plan},
     report::{Report, Work},
     settings::{self, Settings},
-    setup::{self, Memory, Missing, SetUp, Setup, SetupError},
+    setup::{self, Memory, Missing, SetUp, Setup, SetupError, Tables},
     trust::{Admission, Trust, without_crowd},
     watcher::{Recall, Watcher},
 };
@@ -167,23 +167,23 @@ impl HubAgent {
 
     async fn pass(&mut self, now: Timestamp) -> PassOutcome {
         let is_plan_only = self.config.is_plan_only || self.is_suspended().await;
-        let (set_up, missing) = match self.set_up(is_plan_only).await {
+        let (set_up, missing, tables) = match self.set_up(is_plan_only).await {
             Ok(done) => done,
             Err(error) => {
                 self.watcher.lose_sight();
                 return self.failed(now, &error);
             }
         };
-        if missing.no_heartbeats {
+        if is_plan_only && tables.has_no_heartbeats(&self.config) {
             self.watcher.lose_sight();
             return self.report.planned(now, &missing, &Plan::default(), &missing.left_alone);
         }
         let mut failures: Vec<String> = set_up.iter().filter_map(|set_up| set_up.result.clone().err()).collect();
         failures.extend(missing.left_alone.iter().cloned());
         let Seen { now: server_now, fleet, hub, mut problems, failures: unread, mut incomplete, refused } =
-            match self.see(&missing).await {
+            match self.see(&tables).await {
                 Ok(seen) => seen,
-                Err(blind) => return self.blind(now, blind, (!is_plan_only).then_some(missing.memory), failures).await,
+                Err(blind) => return self.blind(now, blind, (!is_plan_only).then_some(tables.memory), failures).await,
             };
         failures.extend(unread);
         self.report.fleet(&fleet, &refused);
@@ -194,7 +194,7 @@ impl HubAgent {
             self.watcher.membership.note_incomplete(&incomplete, server_now);
         }
         if !is_plan_only {
-            failures.extend(self.record(server_now, missing.memory).await);
+            failures.extend(self.record(server_now, tables.memory).await);
             problems.extend(self.watcher.membership.unrecorded(&self.watcher.recorded));
         }
         let mut plan = match decision {
@@ -218,7 +218,7 @@ impl HubAgent {
         incomplete.unchanged = unchanged.map(|applied| applied.change.database().clone()).collect();
         self.watcher.membership.note_incomplete(&incomplete, server_now);
         failures.extend(self.clear_remote_schemas().await);
-        failures.extend(self.remember_columns(server_now, missing.memory).await);
+        failures.extend(self.remember_columns(server_now, tables.memory).await);
         let repairs = self.left.repairs(&hub, &applied);
         self.left.remember(&hub, &applied);
         applied.iter().for_each(|applied| self.objects.forget(applied.change.database()));
@@ -243,30 +243,31 @@ impl HubAgent {
         }
     }
 
-    /// Makes the tables, or tells which are missing.
-    async fn set_up(&mut self, is_plan_only: bool) -> Result<(Vec<SetUp>, Missing), SetupError> {
+    /// Makes the tables and tells what was done, or tells what they lack.
+    async fn set_up(&mut self, is_plan_only: bool) -> Result<(Vec<SetUp>, Missing, Tables), SetupError> {
         if is_plan_only {
             // What it sees is known to no pass that writes.
             self.setup.doubt();
-            return Ok((Vec::new(), setup::look(&self.hub, &self.config).await?));
+            let (missing, tables) = setup::look(&self.hub, &self.config).await?.into_parts();
+            return Ok((Vec::new(), missing, tables));
         }
         let doubtful = self.doubtful_tables();
         let (done, set_up) = self.setup.ensure(&self.hub, &self.config, doubtful).await;
         self.report.set_up(&done);
         let memory = match &set_up {
-            Ok(missing) => missing.memory,
+            Ok(tables) => tables.memory,
             Err((memory, _)) => *memory,
         };
         if memory != Memory::Kept {
             // Whatever fails after this, a later pass writes it whole.
             self.watcher.recorded = Membership::default();
         }
-        Ok((done, set_up.map_err(|(_, error)| error)?))
+        Ok((done, Missing::default(), set_up.map_err(|(_, error)| error)?))
     }
 
     /// Reads the heartbeats and the hub, and judges the partitions.
-    async fn see(&mut self, missing: &Missing) -> Result<Seen, Blind> {
-        let hub = read_hub(&self.hub, &self.config, !missing.ownership_table, &mut self.objects).await;
+    async fn see(&mut self, tables: &Tables) -> Result<Seen, Blind> {
+        let hub = read_hub(&self.hub, &self.config, !tables.lacks_ownership, &mut self.objects).await;
         let hub = hub.map(|mut hub| {
             self.learn_texts(&mut hub);
             adopt(&mut hub, &self.settings);
@@ -287,13 +288,13 @@ impl HubAgent {
             let pattern = self.trust.pattern.as_ref().map(|pattern| pattern.as_str().to_owned());
             Known { needed, watched, pattern }
         };
-        let unread = &missing.unread;
+        let unread = &tables.unread;
         let reading =
             read_heartbeats(&self.hub, &self.config, unread, &mut self.memory, known, trusted, admitted).await;
         let mut reading = reading.map_err(Blind::Incomplete)?;
         self.columns.read(reading.changed, reading.first);
         let hub = hub.map_err(Blind::Failed)?;
-        let unrecalled = self.recall(reading.now, missing.memory).await.map_err(Blind::Failed)?;
+        let unrecalled = self.recall(reading.now, tables.memory).await.map_err(Blind::Failed)?;
         reading.failures.extend(unrecalled);
         self.ask_new_partitions(&reading.beats, &hub, reading.now).await;
         let (beats, left_out) = without_crowd(reading.beats, &members, &self.trust);
@@ -309,7 +310,7 @@ impl HubAgent {
         }
         let fleet = self.watcher.see(reading.beats, &hub, &self.trust, reading.now, &self.settings);
         if let HeartbeatSource::PerPartition(own) = &self.config.heartbeats {
-            let unlooked = own.iter().filter(|(table, _)| !missing.looked_at.contains(*table));
+            let unlooked = own.iter().filter(|(table, _)| !tables.looked_at.contains(*table));
             self.watcher.doubt_silences(&fleet, unlooked.map(|(_, owner)| owner), reading.now);
         }
         self.columns.judge(self.watcher.membership.outdated(&fleet), &fleet);

@@ -5,14 +5,12 @@ mod look;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    mem,
     time::{Duration, Instant},
 };
 
 use kql::{
     names::{DatabaseName, TableName},
     request::Request,
-    statements::HeartbeatSource,
 };
 use shared::{
     document::HubConfig,
@@ -68,25 +66,50 @@ impl SetUp {
     }
 }
 
+/// What a look found of the tables that it looked at.
+#[derive(Debug, Default)]
+pub struct Look {
+    tables: Vec<TableLook>,
+    /// That a table is somebody else's which has the name of ours, in a sentence. Nothing is done to it.
+    taken: Option<String>,
+    lacks_ownership: bool,
+    memory: Memory,
+}
+
+/// What a look found of one table.
+#[derive(Debug)]
+struct TableLook {
+    table: TableName,
+    /// Whether it takes the heartbeats of a single partition: what is wrong with it is that one's trouble alone.
+    is_of_partition: bool,
+    /// The commands that make it right, in order.
+    commands: Vec<Request>,
+    /// What nothing is done to, in sentences: policies that the hub does not show, and all of it where it is of a single partition and cannot be looked at or has other columns.
+    left_alone: Vec<String>,
+    /// Why no heartbeats can be read from it, in a sentence: it is not there yet or, where it is of a single partition, has other columns.
+    unread: Option<String>,
+}
+
 /// What the set-up lacks.
 #[derive(Debug, Default)]
 pub struct Missing {
     /// The commands that make it right, in order.
     pub commands: Vec<Request>,
-    /// What nothing is done to, in sentences: policies that the hub does not show, and a table that is somebody else's.
+    /// What nothing is done to, in sentences.
     pub left_alone: Vec<String>,
-    /// Why heartbeat tables cannot be read, in sentences: they are not there yet or, where each partition has its own, have other columns.
-    pub unread: BTreeMap<TableName, String>,
-    /// Whether that is so of all.
-    pub no_heartbeats: bool,
+}
+
+/// What a pass may read from.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// Whether there is no table yet that records our groups.
+    pub lacks_ownership: bool,
+    /// Whether there is one that remembers the membership.
+    pub memory: Memory,
     /// The tables that were looked at.
     pub looked_at: BTreeSet<TableName>,
-    /// Those of single partitions among them of which something is left alone, or was not shown.
-    left_alone_of: BTreeMap<String, TableName>,
-    /// Whether there is no table yet that records our groups.
-    pub ownership_table: bool,
-    /// Whether there is a table that remembers the membership.
-    pub memory: Memory,
+    /// Why heartbeat tables cannot be read, in sentences.
+    pub unread: BTreeMap<TableName, String>,
 }
 
 /// The table that remembers the membership.
@@ -101,9 +124,31 @@ pub enum Memory {
     Taken,
 }
 
-impl Missing {
+impl Look {
+    /// What it found missing, and what can be read as it is.
+    pub fn into_parts(self) -> (Missing, Tables) {
+        let Self { tables, taken, lacks_ownership, memory } = self;
+        let (mut missing, mut found) = (Missing::default(), Tables { lacks_ownership, memory, ..Tables::default() });
+        missing.left_alone.extend(taken);
+        for TableLook { table, commands, left_alone, unread, .. } in tables {
+            missing.commands.extend(commands);
+            missing.left_alone.extend(left_alone);
+            found.unread.extend(unread.map(|why| (table.clone(), why)));
+            found.looked_at.insert(table);
+        }
+        (missing, found)
+    }
+}
+
+impl TableLook {
+    const fn new(table: TableName, is_of_partition: bool) -> Self {
+        Self { table, is_of_partition, commands: Vec::new(), left_alone: Vec::new(), unread: None }
+    }
+}
+
+impl Tables {
     /// Whether no heartbeat table can be read.
-    fn is_unreadable(&self, config: &HubConfig) -> bool {
+    pub fn has_no_heartbeats(&self, config: &HubConfig) -> bool {
         config.heartbeats.tables().all(|table| self.unread.contains_key(table))
     }
 }
@@ -145,9 +190,9 @@ fn creates(command: &str) -> bool {
 }
 
 impl Setup {
-    /// Makes tables and policies as they should be, if it is time to look. `doubtful`: heartbeat tables that are looked at in any case. Returns what was done, and what there was that
-    /// remembers the membership, with which heartbeat tables were looked at and cannot be read. A policy that the hub refuses is tried again in the next pass, and so are columns: heartbeats
-    /// arrive and are read without them. So is a table that is somebody else's, and one of a single partition.
+    /// Makes tables and policies as they should be, if it is time to look. `doubtful`: heartbeat tables that are looked at in any case. Returns what was done, and what can be read then; what
+    /// remembers the membership is told as it was before. A policy that the hub refuses is tried again in the next pass, and so are columns: heartbeats arrive and are read without them. So is a table
+    /// that is somebody else's, and one of a single partition.
     ///
     /// # Errors
     /// [`SetupError`] if there is no table to read, with what there was that remembers the membership; the next pass looks again.
@@ -156,26 +201,29 @@ impl Setup {
         hub: &KustoClient,
         config: &HubConfig,
         doubtful: BTreeSet<TableName>,
-    ) -> (Vec<SetUp>, Result<Missing, (Memory, SetupError)>) {
-        let missing = if self.right_since.is_some_and(|since| since.elapsed() < LOOK_AGAIN_AFTER) {
+    ) -> (Vec<SetUp>, Result<Tables, (Memory, SetupError)>) {
+        let found = if self.right_since.is_some_and(|since| since.elapsed() < LOOK_AGAIN_AFTER) {
             // Of a table of a single partition that is not right, the others know nothing.
             let own = self.unfinished.iter().filter(|table| config.heartbeats.tables().any(|known| known == *table));
             let tables: BTreeSet<TableName> = own.cloned().chain(doubtful).collect();
             if tables.is_empty() {
-                return (Vec::new(), Ok(Missing::default()));
+                return (Vec::new(), Ok(Tables::default()));
             }
-            look_at_tables(hub, config, tables.iter(), Missing::default()).await
+            look_at_tables(hub, config, tables.iter()).await.map(|tables| Look { tables, ..Look::default() })
         } else {
             self.right_since = None;
             look(hub, config).await
         };
         let mut done = Vec::new();
-        let set_up = match missing {
-            Ok(mut missing) => {
-                let made = self.make(hub, config, &mut missing, &mut done).await;
-                let Missing { memory, unread, looked_at, .. } = missing;
-                made.map(|()| Missing { memory, unread, looked_at, ..Missing::default() })
-                    .map_err(|error| (memory, error))
+        let set_up = match found {
+            Ok(Look { tables, taken, memory, .. }) => {
+                let is_taken = taken.is_some();
+                done.extend(taken.map(|why| SetUp::refused(ChangeAction::Alter, why)));
+                let made = self.make(hub, config, tables, &mut done).await;
+                if is_taken {
+                    self.right_since = None;
+                }
+                made.map(|made| Tables { memory, ..made }).map_err(|error| (memory, error))
             }
             Err(error) => Err((Memory::Kept, error)),
         };
@@ -190,89 +238,98 @@ impl Setup {
         &mut self,
         hub: &KustoClient,
         config: &HubConfig,
-        missing: &mut Missing,
+        found: Vec<TableLook>,
         done: &mut Vec<SetUp>,
-    ) -> Result<(), SetupError> {
-        let is_own = matches!(config.heartbeats, HeartbeatSource::PerPartition(_));
-        let tables: Vec<_> =
-            [ownership_table(), members_table()].into_iter().chain(config.heartbeats.tables().cloned()).collect();
-        let table_of = |text: &str| tables.iter().find(|table| text.contains(&table.quoted()));
-        let is_of_partition = |table: &TableName| is_own && config.heartbeats.tables().any(|known| known == table);
-        // What is wrong with the table of a single partition is looked at in each pass, without the others.
-        let mut is_right = true;
-        self.unfinished = missing.unread.keys().chain(missing.left_alone_of.values()).cloned().collect();
-        for why in mem::take(&mut missing.left_alone) {
-            is_right &= missing.left_alone_of.contains_key(&why);
-            done.push(SetUp::refused(ChangeAction::Alter, why));
+    ) -> Result<Tables, SetupError> {
+        let (mut tables, mut is_right, mut failed) = (Tables::default(), true, None);
+        self.unfinished.clear();
+        for found in found {
+            let (table, is_of_partition) = (found.table.clone(), found.is_of_partition);
+            let is_left_alone = !found.left_alone.is_empty();
+            let made = self.make_table(hub, &config.heartbeat_database, found, done).await;
+            // What is wrong with the table of a single partition is looked at in each pass, without the others.
+            is_right &= is_of_partition || !(is_left_alone || self.unfinished.contains(&table));
+            match made {
+                Ok(unread) => tables.unread.extend(unread.map(|why| (table.clone(), why))),
+                Err(error) if is_of_partition => {
+                    // The hub's words may be others in each pass.
+                    tables.unread.insert(table.clone(), format!("its heartbeat table '{table}' could not be made"));
+                    failed = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+            tables.looked_at.insert(table);
         }
-        // Tables that are made in this pass: their policies come with them.
-        let (mut made, mut failed) = (BTreeSet::new(), None);
-        for command in &mem::take(&mut missing.commands) {
-            let table = table_of(command.text());
+        if let Some(error) = failed.filter(|_| tables.has_no_heartbeats(config)) {
+            return Err(error);
+        }
+        // A look at some tables only leaves the time of the last one at all.
+        self.right_since = if is_right { self.right_since.or_else(|| Some(Instant::now())) } else { None };
+        Ok(tables)
+    }
+
+    /// Sends what makes one table right, and tells why it cannot be read then.
+    ///
+    /// # Errors
+    /// [`SetupError`] if it could not be made.
+    async fn make_table(
+        &mut self,
+        hub: &KustoClient,
+        database: &DatabaseName,
+        found: TableLook,
+        done: &mut Vec<SetUp>,
+    ) -> Result<Option<String>, SetupError> {
+        let TableLook { table, is_of_partition, commands, left_alone, mut unread } = found;
+        // What all share is right if what the hub shows of it is.
+        let mut is_whole = left_alone.is_empty() || !is_of_partition;
+        done.extend(left_alone.into_iter().map(|why| SetUp::refused(ChangeAction::Alter, why)));
+        // Its policies come with it then.
+        let mut is_made = false;
+        for command in &commands {
             let is_new = creates(command.name());
             let action = if is_new { ChangeAction::Create } else { ChangeAction::Alter };
-            if table.is_some_and(|table| !is_new && is_of_partition(table) && missing.unread.contains_key(table)) {
-                continue;
-            }
             match hub.send(command).await {
                 Ok(_) => {
-                    let was_removed = table.is_some_and(|table| {
-                        // An answer that was lost may have been that it is made.
-                        self.removed.remove(table) || (is_new && self.right.contains(table))
-                    });
-                    let was_changed = table.is_some_and(|table| !made.contains(table) && self.right.contains(table));
-                    let what = match (was_removed, was_changed) {
-                        (true, _) => Some("was removed by somebody and is made again"),
-                        (false, true) => Some("was changed by somebody and is put back"),
-                        (false, false) => None,
+                    // An answer that was lost may have been that it is made.
+                    let was_removed = self.removed.remove(&table) || (is_new && self.right.contains(&table));
+                    let what = if was_removed {
+                        Some("was removed by somebody and is made again")
+                    } else if self.right.contains(&table) && !is_made {
+                        Some("was changed by somebody and is put back")
+                    } else {
+                        None
                     };
-                    let repair = what.zip(table).map(|(what, table)| {
-                        format!("the table '{table}' in '{}' {what}: {}", config.heartbeat_database, command.text())
-                    });
-                    if let (Some(table), true) = (table, is_new || was_removed) {
-                        missing.unread.remove(table);
-                        self.unfinished.remove(table);
-                        self.right.remove(table);
-                        made.insert(table);
+                    let repair =
+                        what.map(|what| format!("the table '{table}' in '{database}' {what}: {}", command.text()));
+                    if is_new || was_removed {
+                        (unread, is_made) = (None, true);
+                        self.right.remove(&table);
                     }
                     done.push(SetUp { action, result: Ok(()), repair });
                     tracing::info!(command = command.text(), "table set up");
                 }
                 Err(source) if is_new => {
+                    self.removed.extend(self.right.take(&table));
                     let error = SetupError::Command { command: command.name(), source };
-                    let gone = table.and_then(|table| self.right.take(table));
-                    self.removed.extend(gone);
-                    self.unfinished.extend(table.cloned());
-                    let Some(table) = table.filter(|table| is_of_partition(table)) else {
-                        done.push(SetUp::refused(action, chain(&error)));
-                        return Err(error);
-                    };
-                    // The hub's words may be others in each pass.
-                    missing.unread.insert(table.clone(), format!("its heartbeat table '{table}' could not be made"));
-                    let why = format!(
-                        "its heartbeat table '{table}' could not be made, which is tried again: {}",
-                        chain(&error)
-                    );
-                    done.push(SetUp::refused(action, why));
-                    failed = Some(error);
+                    let of_partition =
+                        format!("its heartbeat table '{table}' could not be made, which is tried again: ");
+                    let what = if is_of_partition { of_partition } else { String::new() };
+                    done.push(SetUp::refused(action, what + &chain(&error)));
+                    self.unfinished.insert(table);
+                    return Err(error);
                 }
                 Err(error) => {
                     let (text, error) = (command.text(), chain(&error));
                     let what = if command.name() == EXTENSION { "columns of our record" } else { "a policy" };
                     let why = format!("the hub refused {what}, which is tried again: {text}: {error}");
                     done.push(SetUp::refused(action, why));
-                    is_right &= table.is_some_and(is_of_partition);
-                    self.unfinished.extend(table.cloned());
+                    is_whole = false;
                 }
             }
         }
-        if let Some(error) = failed.filter(|_| missing.is_unreadable(config)) {
-            return Err(error);
-        }
-        self.right.extend(missing.looked_at.difference(&self.unfinished).cloned());
-        // A look at some tables only leaves the time of the last one at all.
-        self.right_since = if is_right { self.right_since.or_else(|| Some(Instant::now())) } else { None };
-        Ok(())
+        let list = if is_whole && unread.is_none() { &mut self.right } else { &mut self.unfinished };
+        list.insert(table);
+        Ok(unread)
     }
 
     /// One that has looked just now, and found all as it should be.

@@ -40,17 +40,18 @@ pub async fn preview(config: HubConfig, world: World) -> Exit {
 }
 
 async fn preview_text(mut agent: HubAgent) -> Result<(String, Exit), String> {
-    let missing = setup::look(&agent.hub, &agent.config).await.map_err(|error| chain(&error))?;
+    let found = setup::look(&agent.hub, &agent.config).await.map_err(|error| chain(&error))?;
+    let (missing, tables) = found.into_parts();
     let set_up = missing.commands.iter().map(|command| format!("set up: {}: {SET_UP}", command.text()));
     let mut lines: Vec<String> = set_up.collect();
     let problem = |problem: &String| format!("problem: {problem}");
-    if missing.no_heartbeats {
+    if tables.has_no_heartbeats(&agent.config) {
         lines.push(format!("plan {}", Plan::default().hash(&missing.commands)));
         lines.push("The rest follows from the heartbeats, and there is no heartbeat table yet.".to_owned());
         lines.extend(missing.left_alone.iter().map(problem));
         return Ok((lines.join("\n"), planned_outcome(&missing, &Plan::default(), &missing.left_alone).into()));
     }
-    let (decision, mut problems, unread, told) = match agent.see(&missing).await {
+    let (decision, mut problems, unread, told) = match agent.see(&tables).await {
         Ok(Seen { now, fleet, hub, problems, failures, .. }) => {
             (plan(&fleet, &hub, &agent.watcher.membership, now, &agent.settings), problems, failures, told_of(&fleet))
         }

@@ -1,6 +1,6 @@
 //! What the tables of the hub lack. I/O: commands that show, and change nothing.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, iter, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use kql::{
@@ -19,7 +19,7 @@ use shared::{
     runtime::chain,
 };
 
-use super::{Memory, Missing, SetupError, members_table, ownership_table};
+use super::{Look, Memory, SetupError, TableLook, members_table, ownership_table};
 
 /// How many heartbeat tables are looked at at once, where each partition has one.
 const CONCURRENT_TABLES: usize = 8;
@@ -54,61 +54,54 @@ enum Found {
 ///
 /// # Errors
 /// [`SetupError`]
-pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Missing, SetupError> {
+pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Look, SetupError> {
     let database = &config.heartbeat_database;
-    let mut missing = Missing::default();
     let (ownership, members) = (ownership_table(), members_table());
-    missing.looked_at = BTreeSet::from([ownership.clone(), members.clone()]);
     let create = CreateOwnershipTable { database, table: &ownership }.request();
-    match look_at_record(hub, config, &ownership, &create, FIRST_OF_OWNERSHIP, &mut missing).await? {
-        Found::Nothing => missing.ownership_table = true,
-        Found::Ours { .. } => {}
-        Found::Another => {
-            let (ours, follows) = ("our record of entity groups", "nothing on the hub is changed");
-            return Err(SetupError::RecordTaken(taken(database, &ownership, ours, &create, follows)));
-        }
+    let (found, of_ownership) = look_at_record(hub, config, &ownership, &create, FIRST_OF_OWNERSHIP).await?;
+    if found == Found::Another {
+        let (ours, follows) = ("our record of entity groups", "nothing on the hub is changed");
+        return Err(SetupError::RecordTaken(taken(database, &ownership, ours, &create, follows)));
     }
+    let lacks_ownership = found == Found::Nothing;
     let create = CreateMembersTable { database, table: &members };
-    match look_at_record(hub, config, &members, &create.request(), FIRST_OF_MEMBERS, &mut missing).await? {
-        Found::Nothing => missing.memory = Memory::Absent,
-        // Rows would be kept without them, and nobody told.
-        Found::Ours { lacks_columns: true } => missing.commands.push(create.extension()),
-        Found::Ours { lacks_columns: false } => {}
-        Found::Another => {
-            missing.memory = Memory::Taken;
-            let follows = "none leaves because of its silence, and federation_status() does not tell of them";
-            missing.left_alone.push(taken(database, &members, "our memory of partitions", &create.request(), follows));
+    let (found, mut of_members) = look_at_record(hub, config, &members, &create.request(), FIRST_OF_MEMBERS).await?;
+    let (mut tables, mut taken_by) = (vec![of_ownership], None);
+    let memory = match found {
+        Found::Nothing => Memory::Absent,
+        Found::Ours { lacks_columns } => {
+            // Rows would be kept without them, and nobody told.
+            of_members.commands.extend(lacks_columns.then(|| create.extension()));
+            Memory::Kept
         }
-    }
-    let missing = look_at_tables(hub, config, config.heartbeats.tables(), missing).await?;
-    if missing.ownership_table || missing.memory == Memory::Absent || !missing.unread.is_empty() {
+        Found::Another => {
+            let follows = "none leaves because of its silence, and federation_status() does not tell of them";
+            taken_by = Some(taken(database, &members, "our memory of partitions", &create.request(), follows));
+            Memory::Taken
+        }
+    };
+    tables.extend(Some(of_members).filter(|_| memory != Memory::Taken));
+    tables.extend(look_at_tables(hub, config, config.heartbeats.tables()).await?);
+    let is_absent = |table: &TableLook| table.unread.is_some();
+    if lacks_ownership || memory == Memory::Absent || tables.iter().any(is_absent) {
         require_database(hub, database).await?;
     }
-    Ok(missing)
+    Ok(Look { tables, taken: taken_by, lacks_ownership, memory })
 }
 
-/// Adds what these heartbeat tables lack.
+/// Compares heartbeat tables with what they should be. What is wrong with the table of one partition, or with the answer about it, is that one's alone.
 pub(super) async fn look_at_tables(
     hub: &KustoClient,
     config: &HubConfig,
     tables: impl Iterator<Item = &TableName>,
-    mut missing: Missing,
-) -> Result<Missing, SetupError> {
+) -> Result<Vec<TableLook>, SetupError> {
     let is_own = matches!(config.heartbeats, HeartbeatSource::PerPartition(_));
-    let tables = stream::iter(tables).map(async |table| (table, look_at_heartbeats(hub, config, table).await));
-    let tables: Vec<_> = tables.buffered(CONCURRENT_TABLES).collect().await;
-    let mut failed = None;
-    for (table, found) in tables {
-        missing.looked_at.insert(table.clone());
-        match found {
-            Ok(found) => {
-                missing.commands.extend(found.commands);
-                missing.unread.extend(found.unread);
-                let of_partition = found.left_alone.iter().filter(|_| is_own).map(|why| (why.clone(), table.clone()));
-                missing.left_alone_of.extend(of_partition);
-                missing.left_alone.extend(found.left_alone);
-            }
-            // What is wrong with the table of one partition, or with the answer about it, is that one's alone.
+    let looks = stream::iter(tables).map(async |table| (table, look_at_heartbeats(hub, config, table, is_own).await));
+    let looks: Vec<_> = looks.buffered(CONCURRENT_TABLES).collect().await;
+    let (mut found, mut failed) = (Vec::new(), None);
+    for (table, look) in looks {
+        match look {
+            Ok(look) => found.push(look),
             Err(error) if is_own => {
                 let (told, why) = match &error {
                     // The hub's words may be others in each pass.
@@ -118,18 +111,17 @@ pub(super) async fn look_at_tables(
                     }
                     _ => (chain(&error), chain(&error)),
                 };
-                missing.unread.insert(table.clone(), told);
-                missing.left_alone_of.insert(why.clone(), table.clone());
-                missing.left_alone.push(why);
+                let look = TableLook::new(table.clone(), is_own);
+                found.push(TableLook { left_alone: vec![why], unread: Some(told), ..look });
                 failed = Some(error);
             }
             Err(error) => return Err(error),
         }
     }
-    missing.no_heartbeats = missing.is_unreadable(config);
+    let can_be_read = |known: &TableName| !found.iter().any(|look| look.table == *known && look.unread.is_some());
     match failed {
-        Some(error) if missing.no_heartbeats => Err(error),
-        _ => Ok(missing),
+        Some(error) if !config.heartbeats.tables().any(can_be_read) => Err(error),
+        _ => Ok(found),
     }
 }
 
@@ -149,23 +141,23 @@ async fn look_at_record(
     table: &TableName,
     create: &Request,
     first: usize,
-    missing: &mut Missing,
-) -> Result<Found, SetupError> {
+) -> Result<(Found, TableLook), SetupError> {
     let database = &config.heartbeat_database;
+    let mut look = TableLook::new(table.clone(), false);
     let retention = AlterRetention { database, table, period: RECORD_RETENTION }.request();
     let shown = show(hub, config, table, HeartbeatPolicy::Retention).await?;
     if matches!(shown, Shown::Absent) {
-        missing.commands.extend([create.clone(), retention]);
-        return Ok(Found::Nothing);
+        look.commands.extend([create.clone(), retention]);
+        return Ok((Found::Nothing, look));
     }
     let found = found(create, first, &columns(hub, database, table).await?);
     match shown {
         _ if found == Found::Another => {}
-        Shown::Policy(policy) if !has_soft_delete(&policy, RECORD_RETENTION) => missing.commands.push(retention),
+        Shown::Policy(policy) if !has_soft_delete(&policy, RECORD_RETENTION) => look.commands.push(retention),
         Shown::Policy(_) | Shown::Absent => {}
-        Shown::Refused(why) => missing.left_alone.push(why),
+        Shown::Refused(why) => look.left_alone.push(why),
     }
-    Ok(found)
+    Ok((found, look))
 }
 
 /// Whose a table is by its columns, such as `A:long,B:string`: ours has those that our command lists, in their order, at least the first so many of them. Rows are
@@ -203,9 +195,14 @@ fn listed_columns(create: &Request) -> &str {
     create.text().split_once('(').map_or("", |(_, listed)| listed.trim_end_matches(')'))
 }
 
-/// What one heartbeat table lacks.
-async fn look_at_heartbeats(hub: &KustoClient, config: &HubConfig, table: &TableName) -> Result<Missing, SetupError> {
-    let mut missing = Missing::default();
+/// What one heartbeat table lacks. `is_own`: whether it is of a single partition.
+async fn look_at_heartbeats(
+    hub: &KustoClient,
+    config: &HubConfig,
+    table: &TableName,
+    is_own: bool,
+) -> Result<TableLook, SetupError> {
+    let mut look = TableLook::new(table.clone(), is_own);
     let database = &config.heartbeat_database;
     let create = CreateHeartbeatTable { database, table }.request();
     for policy in POLICIES {
@@ -214,32 +211,29 @@ async fn look_at_heartbeats(hub: &KustoClient, config: &HubConfig, table: &Table
             Shown::Absent if policy == HeartbeatPolicy::SchemaEncoding => {}
             // All of it is to be made, also what was there before it went.
             Shown::Absent => {
-                let why = format!("the heartbeat table '{table}' is not there yet");
                 let all = POLICIES.map(|policy| command(policy, table, config));
-                let commands = std::iter::once(create).chain(all).collect();
-                return Ok(Missing { commands, unread: [(table.clone(), why)].into(), ..Missing::default() });
+                let commands = iter::once(create).chain(all).collect();
+                let unread = Some(format!("the heartbeat table '{table}' is not there yet"));
+                return Ok(TableLook { commands, unread, ..TableLook::new(table.clone(), is_own) });
             }
             Shown::Policy(present) if is_right(policy, &present, config) => continue,
             Shown::Policy(_) => {}
             Shown::Refused(why) => {
-                missing.left_alone.push(why);
+                look.left_alone.push(why);
                 continue;
             }
         }
-        missing.commands.push(command(policy, table, config));
+        look.commands.push(command(policy, table, config));
     }
-    let has_columns = match &config.heartbeats {
-        // Whose policies are right needs no look: nothing is done to it.
-        HeartbeatSource::Shared(_) if missing.commands.is_empty() => true,
-        HeartbeatSource::Shared(_) => has_columns(&create, &columns(hub, database, table).await?),
+    let has_columns = if is_own {
         // One with other types would make the question fail for all; with another order, rows would get into the wrong columns.
-        HeartbeatSource::PerPartition(_) => {
-            let present = columns(hub, database, table).await?;
-            found(&create, FIRST_OF_HEARTBEATS, &present) != Found::Another
-        }
+        found(&create, FIRST_OF_HEARTBEATS, &columns(hub, database, table).await?) != Found::Another
+    } else {
+        // Whose policies are right needs no look: nothing is done to it.
+        look.commands.is_empty() || has_columns(&create, &columns(hub, database, table).await?)
     };
     if has_columns {
-        return Ok(missing);
+        return Ok(look);
     }
     let columns = listed_columns(&create).to_owned();
     Err(SetupError::NoHeartbeats { database: database.clone(), table: table.clone(), columns })
