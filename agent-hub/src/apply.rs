@@ -62,8 +62,17 @@ pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Times
         let why = format!("not tried, because the record of our groups could not be written: {why}");
         // In whatever database: a group whose record was lost is known by its copies, which must stay equal until there is a record again.
         let groups: BTreeSet<_> = records.iter().map(|record| &record.group).collect();
-        let untried = changes.extract_if(.., |change| change.group().is_some_and(|group| groups.contains(group)));
-        applied.extend(untried.map(|change| Applied { change, result: Err(why.clone()) }));
+        let is_recorded = |change: &mut Change| change.group().is_some_and(|group| groups.contains(group));
+        let untried: Vec<Change> = changes.extract_if(.., is_recorded).collect();
+        // A function would ask a group that is not there.
+        let absent: BTreeSet<_> = untried.iter().filter_map(Change::created_group).collect();
+        let all = changes.len();
+        changes.retain(|change| change.asked_group().is_none_or(|group| !absent.contains(&group)));
+        if changes.len() < all {
+            let waiting = all - changes.len();
+            recorded.failures.push(format!("{waiting} function(s) wait for entity groups that are not made, because their record could not be written"));
+        }
+        applied.extend(untried.into_iter().map(|change| Applied { change, result: Err(why.clone()) }));
     }
     let mut by_database = BTreeMap::<DatabaseName, Vec<Change>>::new();
     for change in changes {

@@ -219,6 +219,22 @@ impl Change {
         }
     }
 
+    /// The group that is there only after it, and in which database.
+    pub const fn created_group(&self) -> Option<(&DatabaseName, &EntityGroupName)> {
+        match self {
+            Self::CreateGroup { database, group, .. } => Some((database, group)),
+            _ => None,
+        }
+    }
+
+    /// The group that a function asks, and in which database.
+    pub fn asked_group(&self) -> Option<(&DatabaseName, &EntityGroupName)> {
+        match self {
+            Self::PutFunction { function, .. } => Some((&function.database, function.asked_group()?)),
+            _ => None,
+        }
+    }
+
     /// What it is about, and what it does.
     pub const fn kind(&self) -> (ChangeObject, ChangeAction) {
         match self {

@@ -1,10 +1,10 @@
 //! What is made of the rows with which a hub answers a script or an ingestion: a hub on loopback.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kql::{
-    names::{DatabaseName, EntityGroupName, FunctionName},
-    statements::{Entity, MAX_SCRIPT_BYTES},
+    names::{DatabaseName, EntityGroupName, FunctionName, TableName},
+    statements::{Body, Entity, FederatedBody, MAX_SCRIPT_BYTES, Members, PutFunction, Source},
     types::ScalarType,
 };
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use shared::{
 use super::{Applied, all_nodes_forgot, apply, write_members};
 use crate::{
     membership::Membership,
-    plan::{Change, Plan, Record, RecordState},
+    plan::{Change, Plan, PutCause, Record, RecordState},
     testing::{answering_hub, cluster, hub_config, ingested, now},
 };
 
@@ -150,6 +150,27 @@ fn new_group(name: &str) -> (Change, Record) {
     (create, Record { database, group, state: RecordState::Intended("0123456789abcdef".to_owned()) })
 }
 
+/// A function that is about to be put into Logs, and asks a group there.
+fn new_function(group: &str) -> Change {
+    let database = DatabaseName::new("Logs").unwrap();
+    let body = Body::Federated(FederatedBody {
+        members: Members::Group(EntityGroupName::new(group).unwrap()),
+        table: TableName::new("A").unwrap(),
+        source: Source::Table,
+        best_effort: true,
+        converted: BTreeMap::new(),
+    });
+    let function = PutFunction {
+        keeper: database.clone(),
+        function: FunctionName::new(format!("federated_{group}")).unwrap(),
+        folder: "federation_facades".to_owned(),
+        description: String::new(),
+        database,
+        body,
+    };
+    Change::PutFunction { function, cause: PutCause::Missing }
+}
+
 #[tokio::test]
 async fn a_group_is_made_where_the_hub_says_that_its_record_was_stored_and_only_there() {
     let database = DatabaseName::new("Logs").unwrap();
@@ -170,22 +191,31 @@ async fn a_group_is_made_where_the_hub_says_that_its_record_was_stored_and_only_
         })
         .await;
         let (create, record) = new_group("Logs_Partitions");
-        let changes = vec![create.clone(), drop_function.clone()];
+        // One would ask the group, another asks one that is there.
+        let [put, put_other] = ["Logs_Partitions", "Metrics_Partitions"].map(new_function);
+        let changes = vec![create.clone(), put, put_other.clone(), drop_function.clone()];
         let plan = Plan { changes, records: vec![record], ..Plan::default() };
         let (applied, super::Recorded { failures, .. }) = apply(&hub, &hub_config(""), plan, now()).await;
 
         let why = |error: &String| error.contains("NotStored") && error.contains("operation 7f");
+        let (waiting, failures): (Vec<_>, Vec<_>) = failures.into_iter().partition(|error| error.contains("wait for"));
         assert_eq!(failures.len(), usize::from(told.is_some()), "{lost}: {failures:?}");
         assert!(failures.iter().all(|error| why(error) && error.starts_with(told.unwrap())), "{lost}: {failures:?}");
+        let waits = "1 function(s) wait for entity groups that are not made, because their record could not be written";
+        assert_eq!(waiting, if is_made { vec![] } else { vec![waits] }, "{lost}");
         let result = |of: &Change| applied.iter().find(|Applied { change, .. }| change == of).unwrap().result.clone();
-        assert_eq!(result(&drop_function), Ok(()), "{lost}: what needs no record waits for none");
+        for waits_for_none in [&drop_function, &put_other] {
+            assert_eq!(result(waits_for_none), Ok(()), "{lost}: what needs no record waits for none");
+        }
         let untried = "not tried, because the record of our groups could not be written: ";
+        let sent = sent.lock().unwrap();
         match result(&create) {
             Ok(()) => assert!(is_made, "{lost}"),
             Err(error) => assert!(!is_made && why(&error) && error.starts_with(untried), "{lost}: {error}"),
         }
-        let sent = sent.lock().unwrap();
-        assert_eq!(sent.iter().any(|text| text.contains(".create entity_group")), is_made, "{lost}: {sent:?}");
+        for text in [".create entity_group", "['Logs_Partitions'] as X"] {
+            assert_eq!(sent.iter().any(|sent| sent.contains(text)), is_made, "{lost}: {sent:?}");
+        }
     }
 }
 

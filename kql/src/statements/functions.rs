@@ -157,6 +157,14 @@ pub struct PutFunction {
 }
 
 impl PutFunction {
+    /// The group in its database that it asks, if it asks one.
+    pub const fn asked_group(&self) -> Option<&EntityGroupName> {
+        match &self.body {
+            Body::Federated(FederatedBody { members: Members::Group(group), .. }) => Some(group),
+            Body::Federated(_) | Body::Status(_) => None,
+        }
+    }
+
     /// The docstring: description and marker. Equal functions have equal docstrings, so comparing it tells whether the function must be sent again.
     pub fn docstring(&self) -> String {
         let digest = short_hash([self.function.as_str(), &self.folder, &self.description, &self.body.render()]);
