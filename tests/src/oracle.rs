@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use recordings::{Names, PLANNED, Verdict, judge_if_watched};
+pub use recordings::{Names, PLANNED, Planned, Sender, Verdict, judge_if_watched};
 pub use tokens::{difference, is_read};
 
 use crate::docs;

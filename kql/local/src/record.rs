@@ -1,7 +1,7 @@
 //! `--record FILE`: one JSON line for each request, for tests and for people. Writes a file; the server calls it for every answer.
 //!
 //! One task owns the file, so lines are whole and in the order in which requests were completed. A line is in the file before its answer is on its way: whoever has
-//! an answer finds the request. Headers are never written, so no token can be.
+//! an answer finds the request. Of headers two are written, in which nobody sends a token: the request's id and who asks.
 
 use std::{io, path::Path};
 
@@ -40,6 +40,9 @@ pub(crate) struct Line {
     pub(crate) response_bytes: usize,
     /// As sent by the client, or made up.
     pub(crate) client_request_id: String,
+    /// Who asks (`x-ms-app`), if the client tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) application: Option<String>,
     /// What went wrong on purpose, as `--faults` has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fault: Option<Fault>,

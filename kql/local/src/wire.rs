@@ -9,6 +9,8 @@ pub mod v2;
 
 /// The request's own id, chosen by the client and echoed.
 pub const CLIENT_REQUEST_ID: &str = "x-ms-client-request-id";
+/// Who asks, as the client names itself.
+pub const APPLICATION: &str = "x-ms-app";
 /// The server's id of the request.
 pub const ACTIVITY_ID: &str = "x-ms-activity-id";
 

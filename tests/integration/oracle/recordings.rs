@@ -36,6 +36,43 @@ fn a_recording_is_judged_text_by_text_in_its_order() {
     );
 }
 
+/// Which agent sends what is what its role is held against.
+#[test]
+fn a_statement_that_is_unknown_or_another_kind_or_another_agents_is_refused() {
+    let sent = |application: &str, statement: &str, text: &str| {
+        let id = format!("adx-federation.{statement};1");
+        let mut line = json!({"path": "/v1/rest/mgmt", "db": "Hub", "csl": text, "client_request_id": id});
+        line["application"] = application.into();
+        // Of a text that the server has refused no table is asked for.
+        line["status"] = 400.into();
+        judge([line]).refused
+    };
+    let (hub, partition) = ("adx-federation/agent-hub", "adx-federation/agent-partition");
+    let (databases, entities) = (".show databases", ".show databases entities");
+    let (beat, record) =
+        (".ingest inline into table ['Heartbeats'] <|\n1", ".ingest inline into table ['AdxFederationMembers'] <|\n1");
+    assert_eq!(sent(hub, "show_databases", databases), [""; 0]);
+    assert_eq!(sent(partition, "show_inventory", entities), [""; 0]);
+    assert_eq!(sent(partition, "ingest_inline", beat), [""; 0]);
+    assert_eq!(sent(hub, "ingest_inline", record), [""; 0]);
+    for (application, statement, text, why) in [
+        (
+            partition,
+            "show_databases",
+            databases,
+            "'show_databases' is none of what 'adx-federation/agent-partition' sends",
+        ),
+        (hub, "show_inventory", entities, "'show_inventory' is none of what 'adx-federation/agent-hub' sends"),
+        (partition, "ingest_inline", record, "'ingest_inline' is into a record of the hub's agent"),
+        ("", "show_databases", databases, "'show_databases' is none of what '' sends"),
+        (hub, "show_databases", entities, "'show_databases' is a ShowDatabasesEntities"),
+        (hub, "drop_everything", databases, "an unknown statement 'drop_everything'"),
+    ] {
+        let refused = sent(application, statement, text);
+        assert!(refused.len() == 1 && refused[0].contains(why), "{why}: {refused:?}");
+    }
+}
+
 /// A text is parsed once, and bound to the names that are known where and when it is asked.
 #[test]
 fn what_a_text_meant_before_it_does_not_mean_elsewhere() {

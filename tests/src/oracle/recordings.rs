@@ -43,6 +43,9 @@ impl Oracle {
             for line in text.lines().filter(|line| !line.trim().is_empty()) {
                 let sent: Sent = serde_json::from_str(line)
                     .map_err(|source| OracleError::Answer { line: line.to_owned(), source })?;
+                if let Some(why) = sent.unplanned() {
+                    verdict.refused.push(format!("{}: {why}: {line}", path.display()));
+                }
                 let Some((kind, csl)) = sent.text() else { continue };
                 let parameters = sent.parameters();
                 if kind == Kind::Query && given.insert((csl.to_owned(), parameters.clone())) {
@@ -50,7 +53,13 @@ impl Oracle {
                     verdict.add(&sent, wrong.map(|why| format!("{}:\n{csl}\n  {why}", path.display())));
                 }
                 let unresolved = sent.status != 200 || names == Names::AreTheServers;
-                if !asked.insert((kind, sent.db.clone(), csl.to_owned(), unresolved)) {
+                if !asked.insert((
+                    kind,
+                    sent.db.clone(),
+                    csl.to_owned(),
+                    unresolved,
+                    sent.statement().map(str::to_owned),
+                )) {
                     continue;
                 }
                 let database = sent.db.as_deref().unwrap_or("NetDefaultDB");
@@ -64,7 +73,7 @@ impl Oracle {
                 if kind == Kind::Command && csl.starts_with(".drop table") {
                     asked.clear();
                 }
-                if let Some(why) = sent.unplanned(&reading) {
+                if let Some(why) = sent.of_another_kind(&reading) {
                     verdict.refused.push(format!("{}: {why}: {csl}", path.display()));
                 }
                 verdict.add(&sent, (!reading.ok).then(|| reading.complaint(&path.display().to_string(), csl)));
@@ -160,16 +169,72 @@ struct Sent {
     properties: Value,
     #[serde(default)]
     client_request_id: String,
+    #[serde(default)]
+    application: String,
 }
 
-/// The kinds of commands that our agents plan, by the name of the statement that their request ids tell. A script holds what changes a hub.
-pub const PLANNED: [(&str, &[&str]); 22] = [
-    ("show_databases", &["ShowClusterDatabases"]),
-    ("show_inventory", &["ShowDatabasesEntities"]),
-    ("show_hub_entities", &["ShowDatabasesEntities"]),
-    ("show_entity_groups", &["ShowEntityGroups"]),
-    (
+/// A statement that our agents plan.
+#[derive(Debug)]
+pub struct Planned {
+    /// As the ids of its requests tell it.
+    pub statement: &'static str,
+    /// Who sends it.
+    pub senders: &'static [Sender],
+    /// The kinds of commands that it is. A script holds what changes a hub.
+    pub kinds: &'static [&'static str],
+}
+
+/// One of our agents, each with an identity of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// A hub's.
+    Hub,
+    /// A partition's.
+    Partition,
+}
+
+impl Sender {
+    /// As its requests name it.
+    const fn application(self) -> &'static str {
+        match self {
+            Self::Hub => "adx-federation/agent-hub",
+            Self::Partition => "adx-federation/agent-partition",
+        }
+    }
+
+    /// What the texts in `kql/text` may say of who may send them, with the roles that README.md has people give this agent.
+    pub const fn permissions(self) -> &'static [&'static str] {
+        match self {
+            // Database Admin, which holds all others in a database; and Viewer at a partition.
+            Self::Hub => &[
+                "Database Admin.",
+                "Table Admin.",
+                "Table Ingestor.",
+                "Database User (to create), Table Admin (to merge).",
+                "Database User, Viewer or Monitor of each hub database.",
+                "Database User, Viewer or Monitor.",
+                "Database Viewer on the partition, for the hub agent.",
+                "Database Viewer or Monitor.",
+                "Database Viewer.",
+                "any database role.",
+            ],
+            // Of the hub it appends rows to a table and reads none; at home it is Viewer or Monitor.
+            Self::Partition => {
+                &["Table Ingestor.", "Database User, Viewer or Monitor of each database that is to be seen."]
+            }
+        }
+    }
+}
+
+/// What our agents plan to send.
+pub const PLANNED: [Planned; 23] = [
+    planned("show_databases", &[Sender::Hub], &["ShowClusterDatabases"]),
+    planned("show_inventory", &[Sender::Partition], &["ShowDatabasesEntities"]),
+    planned("show_hub_entities", &[Sender::Hub], &["ShowDatabasesEntities"]),
+    planned("show_entity_groups", &[Sender::Hub], &["ShowEntityGroups"]),
+    planned(
         "show_policies",
+        &[Sender::Hub],
         &[
             "ShowTablePolicyRetention",
             "ShowTablePolicyCaching",
@@ -177,19 +242,22 @@ pub const PLANNED: [(&str, &[&str]); 22] = [
             "ShowColumnPolicyEncoding",
         ],
     ),
-    ("create_heartbeat_table", &["CreateMergeTable"]),
-    ("create_ownership_table", &["CreateMergeTable"]),
-    ("create_members_table", &["CreateMergeTable"]),
-    ("extend_members_table", &["CreateMergeTable"]),
-    ("show_columns", &["ShowTableCslSchema"]),
-    ("enable_streaming", &["AlterTablePolicyStreamingIngestion"]),
-    ("alter_schema_encoding", &["AlterColumnPolicyEncodingType"]),
-    ("alter_retention", &["AlterMergeTablePolicyRetention"]),
-    ("alter_caching", &["AlterTablePolicyCaching"]),
-    ("ingest_inline", &["IngestInlineIntoTable"]),
-    ("clear_remote_schema", &["ClearRemoteClusterDatabaseSchema"]),
-    (
+    planned("create_heartbeat_table", &[Sender::Hub], &["CreateMergeTable"]),
+    planned("create_ownership_table", &[Sender::Hub], &["CreateMergeTable"]),
+    planned("create_members_table", &[Sender::Hub], &["CreateMergeTable"]),
+    planned("extend_members_table", &[Sender::Hub], &["CreateMergeTable"]),
+    planned("show_columns", &[Sender::Hub], &["ShowTableCslSchema"]),
+    planned("enable_streaming", &[Sender::Hub], &["AlterTablePolicyStreamingIngestion"]),
+    planned("alter_schema_encoding", &[Sender::Hub], &["AlterColumnPolicyEncodingType"]),
+    planned("alter_retention", &[Sender::Hub], &["AlterMergeTablePolicyRetention"]),
+    planned("alter_caching", &[Sender::Hub], &["AlterTablePolicyCaching"]),
+    planned("ingest_inline", &[Sender::Hub, Sender::Partition], &["IngestInlineIntoTable"]),
+    // By streaming: no text.
+    planned("ingest_csv", &[Sender::Partition], &[]),
+    planned("clear_remote_schema", &[Sender::Hub], &["ClearRemoteClusterDatabaseSchema"]),
+    planned(
         "script",
+        &[Sender::Hub],
         &[
             "ExecuteDatabaseScript",
             "CreateEntityGroupCommand",
@@ -201,21 +269,44 @@ pub const PLANNED: [(&str, &[&str]); 22] = [
             "DropFunction",
         ],
     ),
-    ("read_heartbeats", &[]),
-    ("read_schemas", &[]),
-    ("read_ownership", &[]),
-    ("read_members", &[]),
-    ("canary", &[]),
+    planned("read_heartbeats", &[Sender::Hub], &[]),
+    planned("read_schemas", &[Sender::Hub], &[]),
+    planned("read_ownership", &[Sender::Hub], &[]),
+    planned("read_members", &[Sender::Hub], &[]),
+    planned("canary", &[Sender::Hub], &[]),
 ];
 
+const fn planned(statement: &'static str, senders: &'static [Sender], kinds: &'static [&'static str]) -> Planned {
+    Planned { statement, senders, kinds }
+}
+
 impl Sent {
-    /// A command of another kind than the statement has that our agent sent.
-    fn unplanned(&self, reading: &Reading) -> Option<String> {
-        let name = self.client_request_id.strip_prefix("adx-federation.")?.split(';').next()?;
-        let Some((_, planned)) = PLANNED.iter().find(|(planned, _)| *planned == name) else {
+    /// The statement that our agent says it sent.
+    fn statement(&self) -> Option<&str> {
+        self.client_request_id.strip_prefix("adx-federation.")?.split(';').next()
+    }
+
+    /// What our agent sent and does not plan: a statement, or one that is another agent's.
+    fn unplanned(&self) -> Option<String> {
+        let name = self.statement()?;
+        let Some(planned) = PLANNED.iter().find(|planned| planned.statement == name) else {
             return Some(format!("an unknown statement '{name}'"));
         };
-        let other = reading.commands.iter().find(|command| !planned.contains(&command.as_str()))?;
+        let sender = planned.senders.iter().find(|sender| sender.application() == self.application);
+        let Some(sender) = sender else {
+            return Some(format!("'{name}' is none of what '{}' sends", self.application));
+        };
+        // By its path, or by its command.
+        let target = format!("{} {}", self.path, self.csl.as_deref().unwrap_or_default());
+        let is_record = ["/AdxFederation", "into table ['AdxFederation"].iter().any(|text| target.contains(text));
+        (is_record && *sender == Sender::Partition).then(|| format!("'{name}' is into a record of the hub's agent"))
+    }
+
+    /// A command of another kind than its statement has.
+    fn of_another_kind(&self, reading: &Reading) -> Option<String> {
+        let name = self.statement()?;
+        let planned = PLANNED.iter().find(|planned| planned.statement == name)?;
+        let other = reading.commands.iter().find(|command| !planned.kinds.contains(&command.as_str()))?;
         Some(format!("'{name}' is a {other}"))
     }
 

@@ -22,7 +22,7 @@ use crate::{
     record::Line,
     rows::{Column, RowsBuilder},
     wire::{
-        CLIENT_REQUEST_ID, Exchange, ExchangeKind, fault,
+        APPLICATION, CLIENT_REQUEST_ID, Exchange, ExchangeKind, fault,
         options::{DEFAULT_COMMAND_TIMEOUT, DEFAULT_QUERY_TIMEOUT},
         request::{RawBody, RequestBody},
         v1, v2,
@@ -101,6 +101,7 @@ pub(super) async fn exchange(app: Arc<App>, endpoint: Endpoint, request: Request
         request_bytes: 0,
         response_bytes: 0,
         client_request_id: exchange.client_request_id.clone(),
+        application: header(&parts.headers, APPLICATION),
         fault: None,
     };
     if app.delay > Duration::ZERO {
@@ -176,11 +177,15 @@ pub(super) async fn exchange(app: Arc<App>, endpoint: Endpoint, request: Request
     }
 }
 
+fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
 fn begin(app: &App, kind: ExchangeKind, headers: &HeaderMap) -> Exchange {
     let activity_id = uuid::Uuid::new_v4().to_string();
-    let client_request_id = headers.get(CLIENT_REQUEST_ID).and_then(|value| value.to_str().ok());
+    let client_request_id = header(headers, CLIENT_REQUEST_ID);
     Exchange {
-        client_request_id: client_request_id.map_or_else(|| format!("unspecified;{activity_id}"), str::to_owned),
+        client_request_id: client_request_id.unwrap_or_else(|| format!("unspecified;{activity_id}")),
         activity_id,
         received: app.clock.now_ticks(),
         kind,
