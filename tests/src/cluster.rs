@@ -3,7 +3,6 @@
 
 mod built;
 mod control_plane;
-mod events;
 mod faults;
 mod image;
 mod kstatus;
@@ -14,6 +13,7 @@ mod namespace;
 mod objects;
 mod proxy;
 mod rights;
+mod told;
 mod versions;
 
 pub use control_plane::{ControlPlane, definitions_of};

@@ -32,9 +32,9 @@ use tokio::{sync::OnceCell, time};
 
 use super::{
     built::built,
-    events::EventWatch,
     objects::documents,
     rights::{AUDIT_POLICY, Asked, asked_in, rights_used},
+    told::Listener,
 };
 use crate::{process::binary, witness};
 
@@ -48,7 +48,7 @@ pub struct ControlPlane {
     /// Certificates, data and logs, and what runs in it; both go when this program does.
     folder: Option<(PathBuf, Mutex<Vec<Supervised>>)>,
     /// Where there is a witness.
-    events: Option<EventWatch>,
+    listener: Option<Listener>,
 }
 
 impl ControlPlane {
@@ -116,7 +116,7 @@ impl ControlPlane {
     fn existing() -> Self {
         let path = env::var_os("KUBECONFIG").expect("USE_EXISTING_CLUSTER=true needs KUBECONFIG");
         let kubeconfig = Kubeconfig::read_from(Path::new(&path)).expect("KUBECONFIG can be read");
-        Self { events: EventWatch::start(&kubeconfig), kubeconfig, folder: None }
+        Self { listener: Listener::start(&kubeconfig), kubeconfig, folder: None }
     }
 
     async fn start() -> Self {
@@ -172,9 +172,9 @@ impl ControlPlane {
         ));
         let url = format!("https://127.0.0.1:{secure}");
         let kubeconfig = kubeconfig(&url, &pki.authority, &token);
-        let mut plane = Self { kubeconfig, folder: Some((folder, Mutex::new(children))), events: None };
+        let mut plane = Self { kubeconfig, folder: Some((folder, Mutex::new(children))), listener: None };
         plane.until_ready("/readyz").await;
-        plane.events = EventWatch::start(&plane.kubeconfig);
+        plane.listener = Listener::start(&plane.kubeconfig);
         plane
     }
 
@@ -369,9 +369,9 @@ impl ControlPlane {
         Some(asked_in(&String::from_utf8_lossy(&log), namespace))
     }
 
-    /// Keeps the Events that are in a namespace now, where there is a witness.
-    pub(super) fn keep_events_in(&self, namespace: &str) -> Result<(), String> {
-        self.events.as_ref().map_or(Ok(()), |events| events.keep_those_in(namespace))
+    /// Keeps what is told in a namespace now, where there is a witness.
+    pub(super) fn keep_told_in(&self, namespace: &str) -> Result<(), String> {
+        self.listener.as_ref().map_or(Ok(()), |listener| listener.keep_those_in(namespace))
     }
 
     fn audit_log(&self) -> Option<Vec<u8>> {

@@ -17,9 +17,9 @@ use tokio::time;
 
 use super::{
     control_plane::ControlPlane,
-    events::StoryEvents,
     kubelet::{AGENT_IMAGE, Kubelet},
     objects::{apply_yaml, objects_of},
+    told::StoryTold,
 };
 use crate::{
     docs, loopback,
@@ -61,7 +61,7 @@ pub struct TestNamespace {
     client: Shown<Client>,
     folder: TempDir,
     /// The last part to end.
-    _events: StoryEvents,
+    _told: StoryTold,
 }
 
 /// A client, for structs that can be printed.
@@ -178,8 +178,8 @@ impl TestNamespace {
     pub async fn of_others(plane: &'static ControlPlane, name: &str) -> Self {
         let kubelet = Kubelet::start(plane, name).await;
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let (client, events) = (Shown(plane.client().await), StoryEvents::new(plane, name));
-        Self { name: name.to_owned(), plane, kubelet, client, folder, _events: events }
+        let (client, told) = (Shown(plane.client().await), StoryTold::new(plane, name));
+        Self { name: name.to_owned(), plane, kubelet, client, folder, _told: told }
     }
 
     /// The operator's service account in this namespace, with exactly the rights that `deploy/kustomize` grants.

@@ -64,11 +64,9 @@ pub fn kind_of(object: &Value) -> String {
 /// # Panics
 /// Never.
 pub fn objects_of(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
-    let (group, kind) = kind.split_once(' ').unwrap_or(("adx-mon.azure.com/v1", kind));
-    let (group, version) = group.split_once('/').unwrap_or(("", group));
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    let resource = resource_of(kind);
     let is_cluster_scoped = matches!(
-        kind,
+        resource.kind.as_str(),
         "ClusterRole"
             | "ClusterRoleBinding"
             | "Namespace"
@@ -84,6 +82,17 @@ pub fn objects_of(client: &Client, namespace: &str, kind: &str) -> Api<DynamicOb
     } else {
         Api::namespaced_with(client.clone(), namespace, &resource)
     }
+}
+
+/// Objects of a kind, as [`objects_of`] takes it, in all namespaces.
+pub(super) fn objects_everywhere(client: &Client, kind: &str) -> Api<DynamicObject> {
+    Api::all_with(client.clone(), &resource_of(kind))
+}
+
+fn resource_of(kind: &str) -> ApiResource {
+    let (group, kind) = kind.split_once(' ').unwrap_or(("adx-mon.azure.com/v1", kind));
+    let (group, version) = group.split_once('/').unwrap_or(("", group));
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
 }
 
 /// Applies all documents of a text; cluster-scoped kinds as they are, the rest in the namespace unless they name one. A field that the API server does not know is
