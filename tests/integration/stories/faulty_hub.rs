@@ -130,6 +130,7 @@ pub(crate) struct Hub {
     pub(crate) server: KustoServer,
     pub(crate) folder: TempDir,
     pub(crate) document: PathBuf,
+    databases: Vec<String>,
 }
 
 impl Hub {
@@ -151,7 +152,8 @@ impl Hub {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let server = KustoServer::start_faulty(databases, &folder.path().join("hub.jsonl")).await;
         let document = folder.path().join("hub.yaml");
-        Self { server, folder, document }
+        let databases = databases.iter().map(|database| (*database).to_owned()).collect();
+        Self { server, folder, document, databases }
     }
 
     /// Writes the document, with these fields of a federation.
@@ -302,7 +304,7 @@ impl Hub {
     /// schema that one had that is not federated.
     pub(crate) async fn whole_content(&self) -> Vec<String> {
         let mut content = Vec::new();
-        for database in DATABASES {
+        for database in &self.databases {
             let functions = ".show functions | project Name, Folder, DocString, Body | order by Name asc";
             let functions = self.server.command(database, functions).await.expect("the hub answers");
             content.extend(functions.rows.iter().map(|row| format!("{database} {row:?}")));

@@ -30,6 +30,7 @@ mod refusals;
 mod rows;
 mod running_faults;
 mod schemas;
+mod second_faults;
 mod secrets;
 mod setup_faults;
 mod silences;

@@ -11,6 +11,7 @@ use crate::{
     admin::{admin_url, get, partition_of},
     faulty_hub::Hub,
     rows::{RowFleet, own_table},
+    support::until_printed,
 };
 
 /// Longer than anyone may be silent.
@@ -173,7 +174,7 @@ async fn a_table_of_one_partition_that_cannot_be_made_keeps_no_other_from_being_
         })
         .await;
     let told = "its heartbeat table 'Heartbeats_127_0_0_1___1' could not be made, which is tried again";
-    assert!(agent.output().contains(told), "{}", agent.output());
+    until_printed(&agent, told).await;
     // The tables that are right are not looked at while the other one is tried.
     let looks = |fleet: &RowFleet| fleet.hub.sent_with("['Heartbeats_127_0_0_2___1'] policy");
     let (before, tries) = (looks(&fleet), fleet.hub.sent_with(&refused));

@@ -2,7 +2,7 @@
 //! nothing live is removed, two passes later all is as it should be, and in twenty after those nothing is written.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -37,6 +37,9 @@ const REQUESTS: [&str; 10] = [
 /// The last request of a pass that finds nothing new.
 const LAST_LOOK: &str = "NewBeats";
 
+/// What is said of partitions that take back what they have said, as these do from round to round.
+const IN_TURN: &str = "its heartbeats say one thing and another in turn: two agents may beat as this cluster, and each takes back what the other says";
+
 /// What all partitions beat with. What is wrong with it is recorded with the membership, so that each turn has something for that record too.
 fn schema(with: bool) -> Value {
     if with {
@@ -64,6 +67,8 @@ struct Story {
     with: bool,
     /// How many bytes of the agent's log and of the hub's recording were read.
     read: (usize, u64),
+    /// All that is on the hub where no request failed, with more and without.
+    undisturbed: BTreeMap<bool, Vec<String>>,
     /// What was read there of late.
     passes: Vec<Pass>,
     sent: Vec<Sent>,
@@ -78,8 +83,8 @@ impl Story {
         let hub = Hub::start().await;
         hub.beat_with(&schema(with)).await;
         let agent = hub.agent();
-        let (read, passes, sent, right, met) = Default::default();
-        let mut story = Self { hub, agent, fault, with, read, passes, sent, right, met };
+        let (read, undisturbed, passes, sent, right, met) = Default::default();
+        let mut story = Self { hub, agent, fault, with, read, undisturbed, passes, sent, right, met };
         story.until("all is made", |story| story.passes.iter().any(|pass| pass.outcome == "unchanged")).await;
         story
     }
@@ -145,13 +150,19 @@ impl Story {
         self.hub.beat_with(&schema(self.with)).await;
     }
 
-    /// How many requests a pass with work has.
+    /// All that is on the hub, as if there were no rounds before.
+    async fn content(&self) -> Vec<String> {
+        self.hub.whole_content().await.into_iter().map(|line| line.replace(IN_TURN, "")).collect()
+    }
+
+    /// How many requests a pass with work has, in which none fails.
     async fn count(&mut self) -> usize {
         self.forget();
         self.beat().await;
         let work = |story: &Self| story.pass_of(story.sent.iter().find(|sent| sent.writes())?);
         self.until("the work is done", |story| work(story).is_some_and(|work| story.passes.len() > work + 1)).await;
         let work = work(self);
+        self.undisturbed.insert(self.with, self.content().await);
         self.sent.iter().filter(|sent| self.pass_of(sent) == work).count()
     }
 
@@ -188,6 +199,12 @@ impl Story {
             assert_eq!(is_complete, Ok(()), "{rule}: {output}");
         }
         assert_eq!(self.hub.has_kept_the_live().await, Ok(()), "{rule}: {output}");
+        let left = self.content().await;
+        assert!(
+            left == self.undisturbed[&self.with],
+            "{rule}: {left:#?} instead of {:#?}",
+            self.undisturbed[&self.with]
+        );
     }
 
     /// Since all was right there was nothing to write, in any pass until now.
