@@ -17,7 +17,6 @@
 //            when the request itself is wrong. Places are UTF-16 units from the beginning of the text. A string is one token: keys in dynamic values too,
 //            and each of those that stand side by side. Literals are all but strings and what is in dynamic values.
 
-const { createHash } = require('node:crypto');
 const path = require('node:path');
 const readline = require('node:readline');
 
@@ -68,7 +67,7 @@ function databaseSymbol({ name, tables = {}, functions = {}, entityGroups = {}, 
 }
 
 function globalsOf(schema) {
-  const clusters = schema.clusters.map((c) => new Symbols.ClusterSymbol.ctor(c.name, c.databases.map((d) => symbolFor(c, d))));
+  const clusters = schema.clusters.map((c) => new Symbols.ClusterSymbol.ctor(c.name, c.databases.map(databaseSymbol)));
   const own = clusters.find((c) => c.Name === schema.cluster);
   const database = own?.GetDatabase(schema.database);
   if (!database) throw new Error(`the schema has no database '${schema.database}' in cluster '${schema.cluster}'`);
@@ -100,7 +99,7 @@ function parseAndAnalyze(text, globals) {
 /** What was read, by what was known then. */
 const readings = new Map();
 
-/** So many schemas are remembered, and databases, with what was read by them; the oldest is forgotten. What stories send comes to rest after some commands, and is then the same again and again. */
+/** So many schemas are remembered, with what was read by them; the oldest is forgotten. What stories send comes to rest after some commands, and is then the same again and again. */
 const MOST_SCHEMAS = 64;
 
 /** What is remembered for a key, made where there is none. */
@@ -163,7 +162,6 @@ function learn(text, answer, database, globals) {
   const list = parts.find((n) => source(n).startsWith('('));
   const declaration = parts.find((n) => kindOf(n) === 'FunctionDeclaration');
   const [kind] = answer.commands;
-  digests.delete(database);
   if (declaration) {
     const [parameters, body] = children(declaration).map(source);
     database.functions[name] = { parameters, body };
@@ -219,22 +217,9 @@ function sessionSchema({ world = null, session, database }) {
 }
 
 const globalsBySchema = new Map();
-const symbols = new Map();
-const digests = new WeakMap();
-
-/** What a database is known by; found anew when something is learned of it. Most commands change one database of many. */
-function digestOf(database) {
-  if (!digests.has(database)) digests.set(database, createHash('sha256').update(JSON.stringify(database)).digest('base64'));
-  return digests.get(database);
-}
-
-/** A symbol belongs to one cluster. */
-const symbolFor = (cluster, database) => remembered(symbols, JSON.stringify([cluster.name, digestOf(database)]), () => databaseSymbol(database));
 
 function globalsFor(schema) {
-  const { cluster, database } = schema;
-  const clusters = schema.clusters.map((c) => [c.name, c.databases.map(digestOf)]);
-  return remembered(globalsBySchema, JSON.stringify([cluster, database, clusters]), () => globalsOf(schema));
+  return remembered(globalsBySchema, JSON.stringify(schema), () => globalsOf(schema));
 }
 
 function answer({ kind, text, schema, world, session, database, unresolved = false }) {
