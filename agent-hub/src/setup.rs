@@ -220,9 +220,8 @@ impl Setup {
                 let is_taken = taken.is_some();
                 done.extend(taken.map(|why| SetUp::refused(ChangeAction::Alter, why)));
                 let made = self.make(hub, config, tables, &mut done).await;
-                if is_taken {
-                    self.right_since = None;
-                }
+                // Somebody may rename it before the next pass.
+                self.right_since.take_if(|_| is_taken);
                 made.map(|made| Tables { memory, ..made }).map_err(|error| (memory, error))
             }
             Err(error) => Err((Memory::Kept, error)),

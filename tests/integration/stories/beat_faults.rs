@@ -145,9 +145,7 @@ async fn at_every_request(fault: Value, schema: SchemaInBeats, ends_quietly: boo
         }
     }
     if ends_quietly {
-        let mut passes = hub.agent();
-        assert_eq!(hub.stays_quiet(&passes).await, Ok(()), "after {fault}");
-        passes.stop().await;
+        assert_eq!(hub.rests().await, Ok(()), "after {fault}");
         assert_eq!(hub.content().await, expected, "after {fault}");
     }
     let left = hub.whole_content().await;
@@ -158,8 +156,7 @@ async fn at_every_request(fault: Value, schema: SchemaInBeats, ends_quietly: boo
     for (server, known) in [(&home, &known[..1]), (&hub.server, &known[1..])] {
         assert_eq!(sent_without(server, known), [""; 0], "no fault was made at these");
     }
-    let Hub { mut server, folder, .. } = hub;
-    server.process().stop().await;
+    let folder = hub.stop().await;
     (left, folder)
 }
 

@@ -193,8 +193,7 @@ async fn at_those_who_are_known(fault: Value, goes_on: bool) -> (TempDir, Vec<St
     };
     assert_eq!(converges, Ok(()), "after {fault}");
     let left = hub.whole_content().await;
-    let Hub { mut server, folder, .. } = hub;
-    server.process().stop().await;
+    let folder = hub.stop().await;
     (folder, left)
 }
 

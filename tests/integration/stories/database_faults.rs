@@ -62,12 +62,8 @@ async fn at_every_database(fault: Value) -> TempDir {
         assert_eq!(hub.has_kept_the_live().await, Ok(()), "{what}: {output}");
         assert_eq!(hub.converges(|| hub.is_complete(with)).await, Ok(()), "{what}");
     }
-    let mut agent = hub.agent();
-    assert_eq!(hub.stays_quiet(&agent).await, Ok(()), "after {fault}");
-    agent.stop().await;
-    let Hub { mut server, folder, .. } = hub;
-    server.process().stop().await;
-    folder
+    assert_eq!(hub.rests().await, Ok(()), "after {fault}");
+    hub.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -98,8 +98,7 @@ async fn at_every_request(kind: usize, fault: Value) -> (TempDir, Vec<&'static s
     at_clearing(&hub, &fault).await;
     let known = [REQUESTS.as_slice(), &setup_faults::REQUESTS].concat();
     assert_eq!(hub.sent_without(&known), [""; 0], "no fault was made at these");
-    let Hub { mut server, folder, .. } = hub;
-    server.process().stop().await;
+    let folder = hub.stop().await;
     (folder, met)
 }
 

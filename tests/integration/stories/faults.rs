@@ -76,9 +76,7 @@ async fn at_the_heartbeats(fault: Value) -> TempDir {
     let (_, metrics) = get(&url, "/metrics").await;
     assert!(metrics.lines().any(|line| line == guard(false)), "after {fault}: {metrics}");
     agent.stop().await;
-    let Hub { mut server, folder, .. } = hub;
-    server.process().stop().await;
-    folder
+    hub.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -371,17 +371,28 @@ impl Hub {
 
     /// An agent that goes on finds nothing to do.
     pub(crate) async fn ends_quietly(self) {
-        let mut agent = self.agent();
-        assert_eq!(self.stays_quiet(&agent).await, Ok(()));
-        agent.stop().await;
+        assert_eq!(self.rests().await, Ok(()));
         self.end().await;
+    }
+
+    /// The same, and the hub goes on.
+    pub(crate) async fn rests(&self) -> Result<(), String> {
+        let mut agent = self.agent();
+        let quiet = self.stays_quiet(&agent).await;
+        agent.stop().await;
+        quiet
+    }
+
+    /// Ends the server; what it was sent is in the folder.
+    pub(crate) async fn stop(self) -> TempDir {
+        let Self { mut server, folder, .. } = self;
+        server.process().stop().await;
+        folder
     }
 
     /// Microsoft's parser reads what was sent.
     pub(crate) async fn end(self) {
-        let Self { mut server, folder, .. } = self;
-        server.process().stop().await;
-        judge(folder.path());
+        judge(self.stop().await.path());
     }
 
     /// The fault is over: within two passes all is as it should be, and the next has nothing to write. Where that pass has found all as it should be, another one

@@ -131,7 +131,6 @@ async fn a_request_that_sets_up_a_hub_or_asks_a_partition_and_is_never_answered_
         assert_eq!(fleet.hub.converges(|| fleet.is_right(&undisturbed)).await, Ok(()), "{request}");
     }
     new.process().stop().await;
-    let Hub { mut server, folder, .. } = fleet.hub;
-    server.process().stop().await;
+    let folder = fleet.hub.stop().await;
     judge_together([&folder, &partition].into_iter().map(TempDir::path));
 }

@@ -69,12 +69,8 @@ async fn at_both(fault: Value) -> TempDir {
     assert!(spares(&fault) || output.contains("schema(s) could not be read"), "{fault}: {output}");
     hub.fail(&json!([]));
     assert_eq!(hub.converges(|| has_all(&hub)).await, Ok(()), "{fault}");
-    let mut agent = hub.agent();
-    assert_eq!(hub.stays_quiet(&agent).await, Ok(()), "{fault}");
-    agent.stop().await;
-    let Hub { mut server, folder, .. } = hub;
-    server.process().stop().await;
-    folder
+    assert_eq!(hub.rests().await, Ok(()), "{fault}");
+    hub.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,9 +110,7 @@ async fn at_a_look(fault: Value) -> TempDir {
     let ended = Timestamp::now();
     assert_eq!(hub.settles(&agent, ended, UNTIL_RIGHT + 1, is_right).await, Ok(()), "{fault} at {LOOK}");
     agent.stop().await;
-    let Hub { mut server, folder, .. } = hub;
-    server.process().stop().await;
-    folder
+    hub.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -224,9 +224,7 @@ impl Story {
         self.agent.stop().await;
         let known = [REQUESTS.as_slice(), &every_fault::REQUESTS, &setup_faults::REQUESTS].concat();
         assert_eq!(self.hub.sent_without(&known), [""; 0], "no fault was made at these");
-        let Hub { mut server, folder, .. } = self.hub;
-        server.process().stop().await;
-        folder
+        self.hub.stop().await
     }
 }
 

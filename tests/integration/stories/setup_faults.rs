@@ -177,9 +177,7 @@ async fn at_every_request(kind: usize, fault: Value, new: String) -> TempDir {
     }
     let known = [REQUESTS.as_slice(), &every_fault::REQUESTS, &LOOKS].concat();
     assert_eq!(world.hub.sent_without(&known), [""; 0], "no fault was made at these");
-    let Hub { mut server, folder, .. } = world.hub;
-    server.process().stop().await;
-    folder
+    world.hub.stop().await
 }
 
 /// A cluster that has what the heartbeats announce, as a new partition's canary query finds it.
@@ -224,12 +222,9 @@ async fn an_agent_that_is_killed_at_any_request_while_it_sets_up_leaves_what_the
         assert_eq!((code, world.is_complete().await), (Some(0), Ok(())), "killed at request {request}: {output}");
         assert_eq!(world.hub.whole_content().await, undisturbed, "killed at request {request}: {output}");
     }
-    let mut agent = world.hub.agent();
-    assert_eq!(world.hub.stays_quiet(&agent).await, Ok(()));
-    agent.stop().await;
+    assert_eq!(world.hub.rests().await, Ok(()));
     new.process().stop().await;
-    let Hub { mut server, folder, .. } = world.hub;
-    server.process().stop().await;
+    let folder = world.hub.stop().await;
     judge_together([&folder, &partition].into_iter().map(TempDir::path));
 }
 
@@ -267,11 +262,8 @@ async fn a_group_whose_record_is_lost_stays_ours_whatever_else_fails_in_that_pas
             assert_eq!(world.hub.converges(|| world.is_complete()).await, Ok(()), "{rules}");
         }
     }
-    let mut agent = world.hub.agent();
-    assert_eq!(world.hub.stays_quiet(&agent).await, Ok(()));
-    agent.stop().await;
+    assert_eq!(world.hub.rests().await, Ok(()));
     new.process().stop().await;
-    let Hub { mut server, folder, .. } = world.hub;
-    server.process().stop().await;
+    let folder = world.hub.stop().await;
     judge_together([&folder, &partition].into_iter().map(TempDir::path));
 }
