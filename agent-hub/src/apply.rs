@@ -16,6 +16,8 @@ use shared::{
 };
 
 use crate::{
+    drift::{Drift, Lines},
+    hub::Hub,
     membership::MemberRecord,
     plan::{Change, Plan, Record, RecordState},
     setup::{members_table, ownership_table},
@@ -43,7 +45,18 @@ impl Applied {
     }
 }
 
-/// What became of our record of groups.
+/// What became of a plan.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its changes.
+    pub applied: Vec<Applied>,
+    /// Those of them that undid what somebody else did, in sentences.
+    pub repairs: Vec<String>,
+    /// What was recorded of them.
+    pub recorded: Recorded,
+}
+
+/// What became of our record of objects.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// How many times it was written.
@@ -52,13 +65,22 @@ pub struct Recorded {
     pub failures: Vec<String>,
 }
 
-/// Makes all changes; each database's in the plan's order, databases side by side. Also tells what became of the records.
-pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Timestamp) -> (Vec<Applied>, Recorded) {
+/// Makes all changes; each database's in the plan's order, databases side by side. `observed`: what the plan was made from.
+pub async fn apply(
+    hub: &KustoClient,
+    config: &HubConfig,
+    observed: &Hub,
+    plan: Plan,
+    drift: &mut Drift,
+    now: Timestamp,
+) -> Outcome {
     let Plan { mut changes, records, .. } = plan;
     let (mut applied, mut recorded) = (Vec::new(), Recorded::default());
     // Recorded before it is made: a group without a record would never be ours to change again. A record without a group does no harm.
-    if let Err(why) = recorded.write(hub, config, &records, now).await {
-        recorded.failures.push(format!("failed to record what becomes of entity groups, which is tried again: {why}"));
+    let before = drift.before(observed, &changes, now);
+    let written = recorded.write(hub, config, &records, before, drift, now).await;
+    if let Err(why) = written {
+        recorded.failures.push(format!("failed to record what becomes of our objects, which is tried again: {why}"));
         let why = format!("not tried, because the record of our groups could not be written: {why}");
         // In whatever database: a group whose record was lost is known by its copies, which must stay equal until there is a record again.
         let groups: BTreeSet<_> = records.iter().map(|record| &record.group).collect();
@@ -82,14 +104,17 @@ pub async fn apply(hub: &KustoClient, config: &HubConfig, plan: Plan, now: Times
         .map(async |(database, changes)| run_scripts(hub, &database, changes).await)
         .buffer_unordered(CONCURRENT_DATABASES);
     applied.extend(databases.collect::<Vec<_>>().await.into_iter().flatten());
+    let repairs = drift.repairs(observed, &applied);
+    drift.remember(observed, &applied);
     let outcomes: Vec<Record> = applied.iter().filter_map(outcome).collect();
-    if let Err(why) = recorded.write(hub, config, &outcomes, now).await {
+    let after = drift.to_record(now);
+    if let Err(why) = recorded.write(hub, config, &outcomes, after, drift, now).await {
         // The next pass sees what is there, and settles the record by it.
         recorded
             .failures
-            .push(format!("failed to record what became of entity groups, which the next pass settles: {why}"));
+            .push(format!("failed to record what became of our objects, which the next pass settles: {why}"));
     }
-    (applied, recorded)
+    Outcome { applied, repairs, recorded }
 }
 
 /// What is recorded after a change. Nothing where it failed: the answer may be what was lost, or another hub agent was faster.
@@ -109,16 +134,20 @@ impl Recorded {
         hub: &KustoClient,
         config: &HubConfig,
         records: &[Record],
+        lines: Option<Lines>,
+        drift: &mut Drift,
         now: Timestamp,
     ) -> Result<(), String> {
-        if records.is_empty() {
+        if records.is_empty() && lines.is_none() {
             return Ok(());
         }
-        let lines: String = records.iter().map(|record| csv_line(record, now)).collect();
-        let (database, table) = (&config.heartbeat_database, &ownership_table());
-        let written = hub.ingest_inline(&IngestInline { database, table, records: &lines }).await;
+        let of_groups = records.iter().map(|record| csv_line(record, now));
+        let text: String = of_groups.chain(lines.as_ref().map(|lines| lines.text.clone())).collect();
+        let written = write_objects(hub, config, &text).await;
         self.written += usize::from(written.is_ok());
-        written.map_err(|error| chain(&error))
+        written.map_err(|error| chain(&error))?;
+        lines.into_iter().for_each(|lines| drift.is_recorded(lines));
+        Ok(())
     }
 }
 
@@ -130,6 +159,15 @@ fn csv_line(Record { database, group, state }: &Record, now: Timestamp) -> Strin
         RecordState::Gone => ("Gone", ""),
     };
     format!("{now},\"{database}\",EntityGroup,\"{group}\",{state},{content}\n")
+}
+
+/// Records what is told of our objects.
+///
+/// # Errors
+/// [`KustoError`]; as for the membership.
+pub async fn write_objects(hub: &KustoClient, config: &HubConfig, lines: &str) -> Result<(), KustoError> {
+    let (database, table) = (&config.heartbeat_database, &ownership_table());
+    hub.ingest_inline(&IngestInline { database, table, records: lines }).await
 }
 
 /// Records what changed of the membership.

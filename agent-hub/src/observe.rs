@@ -1,16 +1,18 @@
 //! Reads what decisions are made from: heartbeats, and what the hub holds. I/O: queries and `.show` commands on the hub; nothing is changed.
 
 mod heartbeats;
+mod left;
 mod members;
 mod objects;
 mod turns;
 mod words;
 
 pub use heartbeats::{HeartbeatMemory, HeartbeatReading, Known, read_heartbeats};
+pub use left::read_left;
 pub use members::read_members;
 pub use objects::{ObjectMemory, read_hub};
 
-use shared::kusto::{DecodeError, KustoError};
+use shared::kusto::{DecodeError, KustoError, ResultTable};
 
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -48,4 +50,13 @@ fn asking(what: &'static str) -> impl Fn(KustoError) -> ObserveError {
 
 fn decoding(what: &'static str) -> impl Fn(DecodeError) -> ObserveError {
     move |source| ObserveError::Decode { what, source }
+}
+
+/// How many records there are, which an answer has in a row of its own: one without is not whole.
+fn number_of_records(table: &ResultTable) -> Result<usize, DecodeError> {
+    let mut records = None;
+    for row in table.rows() {
+        records = row.long("Records")?.and_then(|all| usize::try_from(all).ok()).or(records);
+    }
+    records.ok_or(DecodeError::NoRow { expected: "row with the number of records" })
 }

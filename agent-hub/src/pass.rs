@@ -1,5 +1,6 @@
 //! The pass of the hub agent. I/O: all of it, through the steps.
 
+mod memory;
 mod preview;
 
 use std::{
@@ -23,24 +24,22 @@ use shared::{
 
 use crate::{
     adopt::adopt,
-    apply::{Applied, all_nodes_forgot, apply, write_members},
+    apply::{Applied, Outcome, all_nodes_forgot, apply},
     canary::Canaries,
     columns::StaleColumns,
     desired::RefusedNames,
-    drift::Left,
+    drift::Drift,
     fleet::{Beat, Fleet, Inventory},
     guards::HoldReason,
     hub::{Hub, Written},
-    membership::{Incomplete, MemberRecord, Membership},
-    observe::{
-        HeartbeatMemory, HeartbeatReading, Known, ObjectMemory, ObserveError, read_heartbeats, read_hub, read_members,
-    },
+    membership::{Incomplete, Membership},
+    observe::{HeartbeatMemory, HeartbeatReading, Known, ObjectMemory, ObserveError, read_heartbeats, read_hub},
     plan::{Decision, Hold, Plan, plan},
     report::{Report, Work},
     settings::{self, Settings},
     setup::{self, Memory, Missing, SetUp, Setup, SetupError, Tables},
     trust::{Admission, Trust, without_crowd},
-    watcher::{Recall, Watcher},
+    watcher::Watcher,
 };
 
 pub use preview::preview;
@@ -70,7 +69,7 @@ struct HubAgent {
     /// How the hub writes functions that were put, by docstring.
     rewritten: BTreeMap<String, Written>,
     columns: StaleColumns,
-    left: Left,
+    drift: Drift,
     report: Report,
     world: World,
 }
@@ -137,7 +136,7 @@ impl HubAgent {
         let report = Report::new(world.clone(), &config);
         let (settings, trust) = (Settings::from(&config), settings::trust(&config));
         let (setup, memory, objects, watcher) = Default::default();
-        let (canaries, put, rewritten, columns, left) = Default::default();
+        let (canaries, put, rewritten, columns, drift) = Default::default();
         Ok(Self {
             hub,
             config,
@@ -151,7 +150,7 @@ impl HubAgent {
             put,
             rewritten,
             columns,
-            left,
+            drift,
             report,
             world,
         })
@@ -162,7 +161,7 @@ impl HubAgent {
         self.watcher.take_over();
         // It may have done to tables what looks like somebody's doing.
         self.setup = Setup::default();
-        self.left = Left::default();
+        self.drift = Drift::default();
     }
 
     async fn pass(&mut self, now: Timestamp) -> PassOutcome {
@@ -202,6 +201,8 @@ impl HubAgent {
             Decision::Hold(hold) => {
                 if is_plan_only {
                     self.report.show_held(&missing, &hold);
+                } else {
+                    failures.extend(self.record_left(now).await);
                 }
                 return self.report.held(now, &hold, [failures, problems].concat());
             }
@@ -210,7 +211,8 @@ impl HubAgent {
         if is_plan_only {
             return self.report.planned(now, &missing, &plan, &failures);
         }
-        let (applied, recorded) = apply(&self.hub, &self.config, plan.clone(), now).await;
+        let Outcome { applied, repairs, recorded } =
+            apply(&self.hub, &self.config, &hub, plan.clone(), &mut self.drift, now).await;
         self.report.wrote(ChangeObject::Record, ChangeAction::Alter, recorded.written, recorded.failures.len());
         failures.extend(recorded.failures);
         self.put.extend(applied.iter().filter_map(Applied::put_docstring));
@@ -219,8 +221,6 @@ impl HubAgent {
         self.watcher.membership.note_incomplete(&incomplete, server_now);
         failures.extend(self.clear_remote_schemas().await);
         failures.extend(self.remember_columns(server_now, tables.memory).await);
-        let repairs = self.left.repairs(&hub, &applied);
-        self.left.remember(&hub, &applied);
         applied.iter().for_each(|applied| self.objects.forget(applied.change.database()));
         let work = Work { set_up: &set_up, plan: &plan, applied: &applied, repairs: &repairs, failures: &failures };
         self.report.done(now, &hub, &self.settings.folder, &work)
@@ -252,17 +252,19 @@ impl HubAgent {
             return Ok((Vec::new(), missing, tables));
         }
         let doubtful = self.doubtful_tables();
-        let (done, set_up) = self.setup.ensure(&self.hub, &self.config, doubtful).await;
-        self.report.set_up(&done);
-        let memory = match &set_up {
-            Ok(tables) => tables.memory,
-            Err((memory, _)) => *memory,
-        };
-        if memory != Memory::Kept {
+        let found = self.setup.look_if_due(&self.hub, &self.config, doubtful).await?;
+        // Before anything is made: it is how a repair is told.
+        self.recall_left(&found).await?;
+        if found.memory != Memory::Kept {
             // Whatever fails after this, a later pass writes it whole.
             self.watcher.recorded = Membership::default();
         }
-        Ok((done, Missing::default(), set_up.map_err(|(_, error)| error)?))
+        let (done, tables) = self.setup.make(&self.hub, &self.config, found).await;
+        self.report.set_up(&done);
+        for (table, content) in self.setup.right_tables(&self.config) {
+            self.drift.table_is_right(table, content);
+        }
+        Ok((done, Missing::default(), tables?))
     }
 
     /// Reads the heartbeats and the hub, and judges the partitions.
@@ -356,40 +358,6 @@ impl HubAgent {
         self.spacing().max(self.settings.thresholds.time_to_live)
     }
 
-    /// Reads what is recorded, where that is due. Says in a sentence what it can do without.
-    async fn recall(&mut self, now: Timestamp, memory: Memory) -> Result<Option<String>, ObserveError> {
-        if memory == Memory::Taken {
-            // What this process sees is forgotten with it, and the next one would not know what it held: nobody's silence counts as watched.
-            self.watcher.membership.lose_sight();
-        }
-        match (self.watcher.due(now, self.patience()), memory) {
-            (Recall::Anew, _) => {
-                let recorded = match memory {
-                    Memory::Kept => read_members(&self.hub, &self.config).await?,
-                    Memory::Absent | Memory::Taken => Membership::default(),
-                };
-                self.columns.recalled();
-                self.watcher.begin(recorded, now);
-                Ok(None)
-            }
-            (Recall::Again, Memory::Kept) => Ok(self.recall_again(now).await),
-            (Recall::Again, _) | (Recall::Nothing, _) => Ok(None),
-        }
-    }
-
-    /// Asks as seldom as for the set-up, and after a pass that saw nothing. Nothing is decided by it: where it cannot be read, the next pass asks again.
-    async fn recall_again(&mut self, now: Timestamp) -> Option<String> {
-        match read_members(&self.hub, &self.config).await {
-            Ok(recorded) => self.watcher.take_in(recorded, now, self.setup.is_right()),
-            Err(error) => {
-                // Its table may have gone.
-                self.setup.doubt();
-                return Some(format!("failed to read again what is recorded of the membership: {}", chain(&error)));
-            }
-        }
-        None
-    }
-
     /// The canary query, where the document asks for it: of partitions that no group of ours lists, and that nothing else keeps out. However many do not answer,
     /// a pass waits for them only so long.
     async fn ask_new_partitions(&mut self, beats: &[Beat], hub: &Hub, now: Timestamp) {
@@ -431,46 +399,6 @@ impl HubAgent {
         self.trust.failed_canaries = self.canaries.failures();
     }
 
-    /// Records what a restart must not lose. Says in a sentence if that failed.
-    async fn record(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
-        let written = self.write(self.watcher.to_record(), now, memory).await?;
-        if written.is_ok() {
-            self.watcher.is_recorded();
-        }
-        written.err()
-    }
-
-    /// The same for a pass that saw nothing.
-    async fn record_guards(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
-        let changed = self.watcher.guards_to_record(now);
-        let written = self.write(changed, now, memory).await?;
-        if written.is_ok() {
-            self.watcher.guards_are_recorded(now);
-        }
-        written.err()
-    }
-
-    /// Writes into the table that remembers the membership, where it is ours and there is something to write.
-    async fn write(
-        &mut self,
-        records: Vec<MemberRecord>,
-        now: Timestamp,
-        memory: Memory,
-    ) -> Option<Result<(), String>> {
-        if records.is_empty() || memory == Memory::Taken {
-            return None;
-        }
-        let written = write_members(&self.hub, &self.config, &records, now).await;
-        let is_written = usize::from(written.is_ok());
-        self.report.wrote(ChangeObject::Record, ChangeAction::Alter, is_written, 1 - is_written);
-        // Its table may have gone.
-        if written.as_ref().is_err_and(setup::is_permanent) {
-            self.setup.doubt();
-        }
-        let failed = |error| format!("failed to record the membership, which is tried again: {}", chain(&error));
-        Some(written.map_err(failed))
-    }
-
     /// In Kubernetes: whether a person has suspended this agent's ADXCluster, or may have.
     async fn is_suspended(&mut self) -> bool {
         match &mut self.world.status {
@@ -508,16 +436,6 @@ impl HubAgent {
         });
         self.columns.told_but(failed.into_keys().collect());
         problem
-    }
-
-    /// Records of which partitions the hub remembers no columns as they were: of those another process need not tell it.
-    async fn remember_columns(&mut self, now: Timestamp, memory: Memory) -> Option<String> {
-        for (endpoint, hash) in self.columns.told() {
-            if let Some(known) = self.watcher.membership.partitions.get_mut(&endpoint) {
-                known.schema_hash = Some(hash);
-            }
-        }
-        self.record(now, memory).await
     }
 
     /// A hub that does not answer may not be set up any more. `memory` is where it is recorded that nothing is seen, if anything may be written: a guard, which decides

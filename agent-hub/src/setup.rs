@@ -18,8 +18,13 @@ use shared::{
     runtime::{ChangeAction, chain},
 };
 
-use look::look_at_tables;
 pub use look::{is_permanent, look};
+use look::{look_at_tables, wanted};
+
+use crate::{
+    drift::{Content, Drift},
+    observe::ObserveError,
+};
 
 /// How often the tables and policies are looked at, and what is recorded of the membership. They change only when a person changes them, or another agent, so not every pass pays for the look.
 pub const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -72,8 +77,10 @@ pub struct Look {
     tables: Vec<TableLook>,
     /// That a table is somebody else's which has the name of ours, in a sentence. Nothing is done to it.
     taken: Option<String>,
-    lacks_ownership: bool,
-    memory: Memory,
+    /// Whether there is no table yet that records our objects.
+    pub lacks_ownership: bool,
+    /// Whether there is one that remembers the membership.
+    pub memory: Memory,
 }
 
 /// What a look found of one table.
@@ -174,6 +181,9 @@ pub enum SetupError {
     /// The table that records our groups is somebody else's, in sentences. Without a record no group may be made or changed, and no guard sees whom the groups list.
     #[error("{0}")]
     RecordTaken(String),
+    /// How our objects were left could not be read: what a pass changes could not be told from what somebody else did.
+    #[error(transparent)]
+    Unread(ObserveError),
     /// A command failed.
     #[error("failed to set up the tables of the heartbeat database ({command})")]
     Command {
@@ -190,56 +200,74 @@ fn creates(command: &str) -> bool {
 }
 
 impl Setup {
-    /// Makes tables and policies as they should be, if it is time to look. `doubtful`: heartbeat tables that are looked at in any case. Returns what was done, and what can be read then; what
-    /// remembers the membership is told as it was before. A policy that the hub refuses is tried again in the next pass, and so are columns: heartbeats arrive and are read without them. So is a table
-    /// that is somebody else's, and one of a single partition.
+    /// Looks at tables and policies, if it is time to. `doubtful`: heartbeat tables that are looked at in any case.
     ///
     /// # Errors
-    /// [`SetupError`] if there is no table to read, with what there was that remembers the membership; the next pass looks again.
-    pub async fn ensure(
+    /// [`SetupError`]; the next pass looks again.
+    pub async fn look_if_due(
         &mut self,
         hub: &KustoClient,
         config: &HubConfig,
         doubtful: BTreeSet<TableName>,
-    ) -> (Vec<SetUp>, Result<Tables, (Memory, SetupError)>) {
-        let found = if self.right_since.is_some_and(|since| since.elapsed() < LOOK_AGAIN_AFTER) {
-            // Of a table of a single partition that is not right, the others know nothing.
-            let own = self.unfinished.iter().filter(|table| config.heartbeats.tables().any(|known| known == *table));
-            let tables: BTreeSet<TableName> = own.cloned().chain(doubtful).collect();
-            if tables.is_empty() {
-                return (Vec::new(), Ok(Tables::default()));
-            }
-            look_at_tables(hub, config, tables.iter()).await.map(|tables| Look { tables, ..Look::default() })
-        } else {
+    ) -> Result<Look, SetupError> {
+        if self.right_since.is_none_or(|since| since.elapsed() >= LOOK_AGAIN_AFTER) {
             self.right_since = None;
-            look(hub, config).await
-        };
-        let mut done = Vec::new();
-        let set_up = match found {
-            Ok(Look { tables, taken, memory, .. }) => {
-                let is_taken = taken.is_some();
-                done.extend(taken.map(|why| SetUp::refused(ChangeAction::Alter, why)));
-                let made = self.make(hub, config, tables, &mut done).await;
-                // Somebody may rename it before the next pass.
-                self.right_since.take_if(|_| is_taken);
-                made.map(|made| Tables { memory, ..made }).map_err(|error| (memory, error))
-            }
-            Err(error) => Err((Memory::Kept, error)),
-        };
-        if set_up.is_err() {
-            self.right_since = None;
+            return look(hub, config).await;
         }
-        (done, set_up)
+        // Of a table of a single partition that is not right, the others know nothing.
+        let own = self.unfinished.iter().filter(|table| config.heartbeats.tables().any(|known| known == *table));
+        let tables: BTreeSet<TableName> = own.cloned().chain(doubtful).collect();
+        let tables = look_at_tables(hub, config, tables.iter()).await;
+        let tables = tables.inspect_err(|_| self.right_since = None)?;
+        Ok(Look { tables, ..Look::default() })
+    }
+
+    /// Takes for right what an earlier process has left so, as `drift` knows it.
+    pub fn recall(&mut self, config: &HubConfig, drift: &Drift, found: &Look) {
+        let ours = [ownership_table(), members_table()].into_iter().chain(config.heartbeats.tables().cloned());
+        self.right.extend(ours.filter(|table| drift.has_table(table, wanted(config, table))));
+        // The record does not tell of its own end; it is made before the memory of the membership, which is there.
+        if found.lacks_ownership && found.memory == Memory::Kept {
+            self.right.insert(ownership_table());
+        }
+    }
+
+    /// Makes tables and policies as they should be. Returns what was done, and what can be read then; what remembers the membership is told as it was before. A policy that the hub refuses is tried
+    /// again in the next pass, and so are columns: heartbeats arrive and are read without them. So is a table that is somebody else's, and one of a single partition.
+    ///
+    /// # Errors
+    /// [`SetupError`] if there is no table to read; the next pass looks again.
+    pub async fn make(
+        &mut self,
+        hub: &KustoClient,
+        config: &HubConfig,
+        found: Look,
+    ) -> (Vec<SetUp>, Result<Tables, SetupError>) {
+        let Look { tables, taken, memory, .. } = found;
+        let is_taken = taken.is_some();
+        let mut done: Vec<_> = taken.map(|why| SetUp::refused(ChangeAction::Alter, why)).into_iter().collect();
+        let made = self.make_tables(hub, config, tables, &mut done).await;
+        // Somebody may rename it before the next pass.
+        self.right_since.take_if(|_| is_taken || made.is_err());
+        (done, made.map(|made| Tables { memory, ..made }))
+    }
+
+    /// Tables of ours that are as they should be, or are to be put right as such.
+    pub fn right_tables<'a>(&'a self, config: &HubConfig) -> impl Iterator<Item = (&'a TableName, Content)> {
+        self.right.iter().map(|table| (table, wanted(config, table)))
     }
 
     /// What was done is told also where there is an error.
-    async fn make(
+    async fn make_tables(
         &mut self,
         hub: &KustoClient,
         config: &HubConfig,
         found: Vec<TableLook>,
         done: &mut Vec<SetUp>,
     ) -> Result<Tables, SetupError> {
+        if found.is_empty() {
+            return Ok(Tables::default());
+        }
         let (mut tables, mut is_right, mut failed) = (Tables::default(), true, None);
         self.unfinished.clear();
         for found in found {

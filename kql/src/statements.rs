@@ -24,7 +24,7 @@ pub use heartbeats::{
     HeartbeatPolicy, HeartbeatSource, IngestInline, ReadHeartbeats, ReadSchemas, ShowPolicy, Windows, partition_table,
 };
 pub use marker::keeper_of;
-pub use ownership::{CreateMembersTable, CreateOwnershipTable, ReadMembers, ReadOwnership, ShowColumns};
+pub use ownership::{CreateMembersTable, CreateOwnershipTable, ReadLeft, ReadMembers, ReadOwnership, ShowColumns};
 pub use script::{MAX_SCRIPT_BYTES, scripts};
 
 use std::collections::BTreeMap;

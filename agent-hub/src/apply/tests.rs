@@ -9,18 +9,25 @@ use kql::{
 };
 use serde_json::{Value, json};
 use shared::{
-    kusto::{ColumnInfo, ResultTable},
+    kusto::{ColumnInfo, KustoClient, ResultTable},
     runtime::GuardReason,
 };
 
-use super::{Applied, all_nodes_forgot, apply, write_members};
+use super::{Applied, Outcome, Recorded, all_nodes_forgot, apply, write_members};
 use crate::{
+    drift::Drift,
+    hub::Hub,
     membership::Membership,
     plan::{Change, Plan, PutCause, Record, RecordState},
     testing::{answering_hub, cluster, hub_config, ingested, now},
 };
 
 const COLUMNS: [&str; 5] = ["OperationId", "CommandType", "CommandText", "Result", "Reason"];
+
+/// Makes a plan's changes as a process that knows of no object.
+async fn apply_new(hub: &KustoClient, plan: Plan) -> Outcome {
+    apply(hub, &hub_config(""), &Hub::default(), plan, &mut Drift::default(), now()).await
+}
 
 /// The answer to a script: rows of five cells.
 fn script_answer(columns: [&str; 5], rows: &[Value]) -> Value {
@@ -42,7 +49,7 @@ async fn outcomes(columns: [&str; 5], rows: &[(&str, &str)]) -> Vec<Result<(), S
     let answer = script_answer(columns, &rows);
     let (hub, _) = answering_hub(move |_| answer.clone()).await;
     let plan = Plan { changes: changes.to_vec(), ..Plan::default() };
-    let (applied, _) = apply(&hub, &hub_config(""), plan, now()).await;
+    let applied = apply_new(&hub, plan).await.applied;
     assert_eq!(applied.iter().map(|applied| applied.change.clone()).collect::<Vec<_>>(), changes);
     applied.into_iter().map(|applied| applied.result).collect()
 }
@@ -83,7 +90,7 @@ async fn a_script_that_fails_fails_its_own_commands_and_not_those_of_the_next() 
         })
         .await;
         let plan = Plan { changes: changes.to_vec(), ..Plan::default() };
-        let (applied, _) = apply(&hub, &hub_config(""), plan, now()).await;
+        let applied = apply_new(&hub, plan).await.applied;
         let is_done: Vec<bool> = applied.iter().map(|applied| applied.result.is_ok()).collect();
         assert_eq!(is_done, [!first_fails, first_fails, first_fails], "{applied:?}");
         let scripts = sent.lock().unwrap().iter().filter(|text| text.starts_with(".execute")).count();
@@ -179,8 +186,8 @@ async fn a_group_is_made_where_the_hub_says_that_its_record_was_stored_and_only_
     // The state whose record is not stored; whether the group is made; what is told of the records.
     for (lost, is_made, told) in [
         ("Never", true, None),
-        ("Intended", false, Some("failed to record what becomes of entity groups, which is tried again: ")),
-        ("Made", true, Some("failed to record what became of entity groups, which the next pass settles: ")),
+        ("Intended", false, Some("failed to record what becomes of our objects, which is tried again: ")),
+        ("Made", true, Some("failed to record what became of our objects, which the next pass settles: ")),
     ] {
         let (hub, sent) = answering_hub(move |text| {
             if text.starts_with(".ingest inline") {
@@ -195,7 +202,7 @@ async fn a_group_is_made_where_the_hub_says_that_its_record_was_stored_and_only_
         let [put, put_other] = ["Logs_Partitions", "Metrics_Partitions"].map(new_function);
         let changes = vec![create.clone(), put, put_other.clone(), drop_function.clone()];
         let plan = Plan { changes, records: vec![record], ..Plan::default() };
-        let (applied, super::Recorded { failures, .. }) = apply(&hub, &hub_config(""), plan, now()).await;
+        let Outcome { applied, recorded: Recorded { failures, .. }, .. } = apply_new(&hub, plan).await;
 
         let why = |error: &String| error.contains("NotStored") && error.contains("operation 7f");
         let (waiting, failures): (Vec<_>, Vec<_>) = failures.into_iter().partition(|error| error.contains("wait for"));
@@ -229,7 +236,7 @@ async fn records_that_are_too_many_for_one_command_are_all_stored_before_anythin
     let (hub, sent) = answering_hub(move |text| ingested(text.contains(&is_struck))).await;
     let (changes, records): (Vec<Change>, Vec<Record>) = (0..LINES).map(|number| new_group(&name(number))).unzip();
     let plan = Plan { changes, records, ..Plan::default() };
-    let (applied, super::Recorded { failures, .. }) = apply(&hub, &hub_config(""), plan, now()).await;
+    let Outcome { applied, recorded: Recorded { failures, .. }, .. } = apply_new(&hub, plan).await;
     assert_eq!((applied.len(), failures.len()), (LINES, 1));
     assert!(applied.iter().all(|applied| applied.result.is_err()), "what was recorded before is not made either");
     let sent = sent.lock().unwrap();

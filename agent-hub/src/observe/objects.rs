@@ -17,7 +17,7 @@ use shared::{
     runtime::chain,
 };
 
-use super::{ObserveError, asking, decoding};
+use super::{ObserveError, asking, decoding, number_of_records};
 use crate::{
     hub::{Claim, ExistingFunction, ExistingGroup, Hub, HubDatabase, Keeper, Written},
     setup::ownership_table,
@@ -247,10 +247,9 @@ fn read_entities(
 type Claims = (BTreeMap<(DatabaseName, EntityGroupName), Claim>, usize);
 
 fn read_claims(table: &ResultTable) -> Result<Claims, DecodeError> {
-    let (mut claims, mut records) = (BTreeMap::new(), None);
+    let mut claims = BTreeMap::new();
     for row in table.rows() {
-        if let Some(all) = row.long("Records")? {
-            records = usize::try_from(all).ok();
+        if row.long("Records")?.is_some() {
             continue;
         }
         let names = (DatabaseName::new(row.string("Database")?), EntityGroupName::new(row.string("Name")?));
@@ -260,8 +259,7 @@ fn read_claims(table: &ResultTable) -> Result<Claims, DecodeError> {
         let intended = contents.filter_map(|content| content.as_str().map(str::to_owned)).collect();
         claims.insert((database, group), Claim { is_made: row.bool("IsMade")? == Some(true), intended });
     }
-    // Every answer has it: one without is not whole.
-    Ok((claims, records.ok_or(DecodeError::NoRow { expected: "row with the number of records" })?))
+    Ok((claims, number_of_records(table)?))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use shared::{
 };
 
 use super::{Look, Memory, SetupError, TableLook, members_table, ownership_table};
+use crate::drift::Content;
 
 /// How many heartbeat tables are looked at at once, where each partition has one.
 const CONCURRENT_TABLES: usize = 8;
@@ -263,6 +264,21 @@ fn command(policy: HeartbeatPolicy, table: &TableName, config: &HubConfig) -> Re
         HeartbeatPolicy::StreamingIngestion => EnableStreaming { database, table }.request(),
         HeartbeatPolicy::SchemaEncoding => AlterSchemaEncoding { database, table }.request(),
     }
+}
+
+/// What a table of ours is made by, to tell what somebody did to it from what another document, or another version of ours, asks for.
+pub(super) fn wanted(config: &HubConfig, table: &TableName) -> Content {
+    let database = &config.heartbeat_database;
+    let retention = AlterRetention { database, table, period: RECORD_RETENTION }.request();
+    let commands = if *table == ownership_table() {
+        vec![CreateOwnershipTable { database, table }.request(), retention]
+    } else if *table == members_table() {
+        vec![CreateMembersTable { database, table }.request(), retention]
+    } else {
+        let policies = POLICIES.map(|policy| command(policy, table, config));
+        iter::once(CreateHeartbeatTable { database, table }.request()).chain(policies).collect()
+    };
+    Content::of(&commands.iter().map(Request::text).collect::<Vec<_>>().join("\n"))
 }
 
 /// What a hub says of a policy.

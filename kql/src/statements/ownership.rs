@@ -1,4 +1,4 @@
-//! What the hub agent records in tables of ours: the entity groups that it made, and the membership of partitions.
+//! What the hub agent records in tables of ours: the entity groups that it made, how it left its objects, and the membership of partitions.
 
 use crate::{
     names::{DatabaseName, TableName},
@@ -29,7 +29,7 @@ impl CreateOwnershipTable<'_> {
 }
 
 /// The groups that we made or meant to make, since they were last gone. Columns: Database:string, Name:string, IsMade:bool, Contents:dynamic (hashes of the
-/// members that were meant), Records:long. That one is null, but for a row that has nothing else: how many records the table has.
+/// members that were meant), Records:long. That one is null, but for a row that has nothing else: how many records of groups the table has.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadOwnership<'a> {
     /// The heartbeat database.
@@ -46,6 +46,29 @@ impl ReadOwnership<'_> {
             RequestKind::Query,
             Some(self.database),
             include_str!("../../text/read_ownership.kql"),
+            &[("table", &self.table.quoted())],
+        )
+    }
+}
+
+/// How our agents left their objects. Columns: Database:string, Kind:string, Name:string, Content:string (hashes), Records:long. That one is null, but for a row that has nothing else: how many records
+/// of this the table has.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLeft<'a> {
+    /// The heartbeat database.
+    pub database: &'a DatabaseName,
+    /// The table.
+    pub table: &'a TableName,
+}
+
+impl ReadLeft<'_> {
+    /// Renders the query.
+    pub fn request(&self) -> Request {
+        request(
+            "read_left",
+            RequestKind::Query,
+            Some(self.database),
+            include_str!("../../text/read_left.kql"),
             &[("table", &self.table.quoted())],
         )
     }

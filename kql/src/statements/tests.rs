@@ -121,6 +121,7 @@ fn every_statement_renders_as_reviewed() {
         ReadSchemas { database, source: &own, windows, endpoints }.request(),
         CreateOwnershipTable { database, table }.request(),
         ReadOwnership { database, table }.request(),
+        ReadLeft { database, table }.request(),
         CreateMembersTable { database, table }.request(),
         CreateMembersTable { database, table }.extension(),
         ShowColumns { database, table }.request(),

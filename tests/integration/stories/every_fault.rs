@@ -18,7 +18,7 @@ use crate::{
 
 /// Parts of the texts of all requests that a pass over a hub that is set up makes; that all are met is part of the test, and that there are no others. Groups are
 /// recorded where a turn brings new ones, so that the record of groups has an even place; the membership is recorded at each turn.
-pub(crate) const REQUESTS: [&str; 19] = [
+pub(crate) const REQUESTS: [&str; 20] = [
     "['AdxFederationObjects'] policy retention",
     "['AdxFederationMembers'] policy retention",
     "['Heartbeats'] policy retention",
@@ -31,6 +31,7 @@ pub(crate) const REQUESTS: [&str; 19] = [
     ".show databases entities",
     ".show entity_groups",
     "IsIntended",
+    "Kind in ('Group'",
     "SilentSince",
     "into table ['AdxFederationMembers']",
     "into table ['AdxFederationObjects']",
@@ -189,6 +190,7 @@ async fn an_agent_that_is_killed_at_any_request_leaves_what_the_next_one_complet
         let (code, output) = hub.pass().await;
         let complete = hub.is_complete(with).await;
         assert_eq!((code, complete), (Some(0), Ok(())), "killed at request {request}: {output}");
+        assert!(!output.contains("by somebody"), "killed at request {request}: {output}");
         assert_eq!(hub.whole_content().await, undisturbed[usize::from(with)], "killed at request {request}: {output}");
     }
     hub.ends_quietly().await;
@@ -248,6 +250,7 @@ async fn killed_in_a_script(hub: &Hub, expected: &[String]) {
     let (code, output) = hub.pass().await;
     assert_ne!(hub.content().await, half, "it was killed in the middle");
     assert_eq!((code, hub.whole_content().await.as_slice()), (Some(0), expected), "{output}");
+    assert!(!output.contains("by somebody"), "{output}");
 }
 
 #[tokio::test]

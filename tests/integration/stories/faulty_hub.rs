@@ -15,7 +15,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use kql::{
     names::{DatabaseName, TableName},
-    statements::{ReadMembers, ReadOwnership},
+    statements::{ReadLeft, ReadMembers, ReadOwnership},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -299,7 +299,7 @@ impl Hub {
         content
     }
 
-    /// All that agents leave on their hub: functions and groups as they are, which groups are recorded as ours, and what is remembered of partitions. Without what tells how it
+    /// All that agents leave on their hub: functions and groups as they are, which groups are recorded as ours, how objects were left, and what is remembered of partitions. Without what tells how it
     /// came to be so: times, the order of a group's members, guards that are over, what a pass could not do (another agent mends that within the hour, as it does guards), and the
     /// schema that one had that is not federated.
     pub(crate) async fn whole_content(&self) -> Vec<String> {
@@ -316,14 +316,17 @@ impl Hub {
             }
         }
         let database = DatabaseName::new("FleetDiscovery").expect("it follows Kusto's rules");
-        let [groups, members] = ["AdxFederationObjects", "AdxFederationMembers"]
+        let [objects, members] = ["AdxFederationObjects", "AdxFederationMembers"]
             .map(|table| TableName::new(table).expect("it follows Kusto's rules"));
         // As the next agent reads it.
-        let groups = ReadOwnership { database: &database, table: &groups }.request();
+        let groups = ReadOwnership { database: &database, table: &objects }.request();
+        let left = ReadLeft { database: &database, table: &objects }.request();
         let members = ReadMembers { database: &database, table: &members }.request();
         let of_groups = "project Database, Name, IsMade | order by Database asc, Name asc";
+        let of_left =
+            "where isnull(Records) | project Database, Kind, Name, Content | order by Kind asc, Name asc, Database asc";
         let of_members = "where Kind != 'Incomplete' and (Kind != 'Guard' or State != 'over') | project Kind, Name, State, IsSilent = isnotnull(SilentSince), Returns, Reason, Zone, SchemaHash = iff(State == 'live', SchemaHash, '') | order by Kind asc, Name asc";
-        for (read, what) in [(groups.text(), of_groups), (members.text(), of_members)] {
+        for (read, what) in [(groups.text(), of_groups), (left.text(), of_left), (members.text(), of_members)] {
             let recorded = self.server.query(database.as_str(), &format!("{read}\n| {what}")).await;
             content.extend(recorded.expect("the hub answers").rows.iter().map(|row| format!("recorded {row:?}")));
         }
@@ -407,7 +410,7 @@ impl Hub {
             let written = self.written().len();
             let (code, output) = self.pass().await;
             passes += 1;
-            let complete = is_complete().await;
+            let complete = is_complete().await.and_then(|()| accuses_nobody(&output));
             let more = self.written().split_off(written);
             if (code, &complete) == (Some(0), &Ok(())) && more.is_empty() {
                 return Ok(());
@@ -458,7 +461,8 @@ impl Hub {
             ));
         }
         // Nobody has written: what is so now was so then.
-        is_complete().await
+        is_complete().await?;
+        accuses_nobody(&agent.output())
     }
 
     /// Twenty more passes of an agent that goes on, in which nothing is written but beats of partitions.
@@ -474,6 +478,14 @@ impl Hub {
         }
         let mut more = self.written().split_off(written);
         more.retain(|text| !text.starts_with(BEAT));
-        if more.is_empty() { Ok(()) } else { Err(format!("a quiet world is written to: {more:?}: {}", agent.output())) }
+        if !more.is_empty() {
+            return Err(format!("a quiet world is written to: {more:?}: {}", agent.output()));
+        }
+        accuses_nobody(&agent.output())
     }
+}
+
+/// In these stories nobody but our agents does anything to their objects.
+fn accuses_nobody(output: &str) -> Result<(), String> {
+    if output.contains("by somebody") { Err(format!("it tells of somebody: {output}")) } else { Ok(()) }
 }

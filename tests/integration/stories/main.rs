@@ -38,4 +38,5 @@ mod supervision;
 mod support;
 mod taken;
 mod trust;
+mod unattended;
 mod watching;

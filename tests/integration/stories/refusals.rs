@@ -139,7 +139,7 @@ async fn a_group_whose_making_cannot_be_recorded_is_a_problem_of_a_pass_that_is_
     hub.fail(&refuse("into table ['AdxFederationObjects']", 1));
     let (code, output) = hub.pass().await;
     assert_eq!(code, Some(1), "{output}");
-    assert!(output.contains("failed to record what became of entity groups"), "{output}");
+    assert!(output.contains("failed to record what became of our objects"), "{output}");
     assert_eq!(hub.is_complete(false).await, Ok(()), "{output}");
     hub.fail(&json!([]));
     assert_eq!(hub.converges(|| hub.is_complete(false)).await, Ok(()));
