@@ -74,10 +74,10 @@ pub async fn apply(
     drift: &mut Drift,
     now: Timestamp,
 ) -> Outcome {
-    let Plan { mut changes, records, .. } = plan;
+    let Plan { mut changes, records, uncertain, .. } = plan;
     let (mut applied, mut recorded) = (Vec::new(), Recorded::default());
     // Recorded before it is made: a group without a record would never be ours to change again. A record without a group does no harm.
-    let before = drift.before(observed, &changes, now);
+    let before = drift.before(&changes, now);
     let written = recorded.write(hub, config, &records, before, drift, now).await;
     if let Err(why) = written {
         recorded.failures.push(format!("failed to record what becomes of our objects, which is tried again: {why}"));
@@ -105,7 +105,7 @@ pub async fn apply(
         .buffer_unordered(CONCURRENT_DATABASES);
     applied.extend(databases.collect::<Vec<_>>().await.into_iter().flatten());
     let repairs = drift.repairs(observed, &applied);
-    drift.remember(observed, &applied);
+    drift.remember(observed, &uncertain, &applied);
     let outcomes: Vec<Record> = applied.iter().filter_map(outcome).collect();
     let after = drift.to_record(now);
     if let Err(why) = recorded.write(hub, config, &outcomes, after, drift, now).await {
@@ -145,9 +145,10 @@ impl Recorded {
         let text: String = of_groups.chain(lines.as_ref().map(|lines| lines.text.clone())).collect();
         let written = write_objects(hub, config, &text).await;
         self.written += usize::from(written.is_ok());
-        written.map_err(|error| chain(&error))?;
-        lines.into_iter().for_each(|lines| drift.is_recorded(lines));
-        Ok(())
+        if let Some(lines) = lines {
+            if written.is_ok() { drift.is_recorded(lines) } else { drift.may_be_recorded(lines) }
+        }
+        written.map_err(|error| chain(&error))
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use jiff::Timestamp;
 use kql::{
     names::{DatabaseName, EntityGroupName, FunctionName, TableName},
-    statements::{PutFunction, members_hash},
+    statements::{Entity, PutFunction},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -43,10 +43,6 @@ pub enum Object {
 }
 
 impl Object {
-    fn of(function: &PutFunction) -> Self {
-        Self::Function(function.function.clone(), function.database.clone())
-    }
-
     /// As the table of objects names it: its database, where it may be in several, kind and name.
     fn recorded(&self) -> (&str, &'static str, &str) {
         match self {
@@ -80,8 +76,13 @@ impl Content {
         Self(digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte)))
     }
 
-    fn of_members(members: &MemberSet) -> Self {
-        Self::of(&members_hash(members))
+    /// Of members, whose databases have one content in any spelling.
+    fn of_members(members: &BTreeSet<Entity>) -> Self {
+        let mut text = String::new();
+        for Entity { cluster, database } in members {
+            writeln!(text, "{cluster} {}", database.key()).expect("a text takes all");
+        }
+        Self::of(&text)
     }
 }
 
@@ -106,27 +107,33 @@ impl Left {
         self.0.get(object).is_some_and(|contents| !contents.contains(&content))
     }
 
-    fn add(&mut self, object: Object, content: Content) {
-        self.extend(object, &[content]);
+    fn has(&self, object: &Object) -> bool {
+        self.0.contains_key(object)
     }
 
-    fn extend(&mut self, object: Object, more: &[Content]) {
-        let contents = self.0.entry(object).or_default();
-        contents.extend(more);
-        contents.sort_unstable();
-        contents.dedup();
+    fn add(&mut self, object: Object, contents: &[Content]) {
+        let all = self.0.entry(object).or_default();
+        all.extend(contents);
+        all.sort_unstable();
+        all.dedup();
+    }
+
+    /// What is known of an object, if anything is.
+    fn add_known(&mut self, known: &Self, object: Object) {
+        if let Some(contents) = known.0.get(&object) {
+            self.add(object, contents);
+        }
     }
 }
 
-/// Lines for the table of objects.
+/// Lines for the table of objects, one for each that they tell of.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lines {
     /// Each with its end.
     pub text: String,
     /// What is recorded once they are written.
     recorded: Left,
-    /// How many rows the table has then.
-    rows: usize,
+    objects: BTreeSet<Object>,
 }
 
 /// What one process knows, and what of it is recorded. Lives as long as the process.
@@ -134,6 +141,8 @@ pub struct Lines {
 pub struct Drift {
     known: Left,
     recorded: Left,
+    /// Of these it is not known what is recorded: what was written of them may have been stored, though the hub's answer was lost.
+    unclear: BTreeSet<Object>,
     /// How many rows the record has.
     rows: usize,
     /// Whether the record was read, or there was none.
@@ -150,12 +159,38 @@ impl Drift {
 
     /// Begins with what is recorded, in so many rows.
     pub fn begin(&mut self, recorded: Left, rows: usize) {
-        *self = Self { known: recorded.clone(), recorded, rows, is_recalled: true, members: HashMap::new() };
+        *self = Self { known: recorded.clone(), recorded, rows, is_recalled: true, ..Self::default() };
     }
 
-    /// The record is gone: all that is known is to be recorded.
-    pub fn is_lost(&mut self) {
-        (self.recorded, self.rows) = (Left::default(), 0);
+    /// What is recorded now, as another agent may have written since: what it has made of our objects, or removed, is nobody else's doing. Where all of it is gone, what is known is recorded anew.
+    pub fn read_again(&mut self, recorded: Left, rows: usize) {
+        if rows > 0 {
+            for object in self.recorded.0.keys().filter(|object| !recorded.has(object)) {
+                self.known.0.remove(object);
+            }
+            for (object, contents) in &recorded.0 {
+                if self.recorded.0.get(object) != Some(contents) && self.known.has(object) {
+                    self.known.add(object.clone(), contents);
+                }
+            }
+        }
+        (self.recorded, self.rows) = (recorded, rows);
+        self.unclear.clear();
+    }
+
+    /// What is changed as in a repair by what this process knows, and not by what is there alone.
+    pub fn suspects(&self, hub: &Hub, changes: &[Change]) -> BTreeSet<Object> {
+        let shows = |change: &Change| matches!(change, Change::PutFunction { cause: PutCause::Edited, .. });
+        let suspects = changes.iter().filter(|change| !shows(change) && self.repair(hub, change).is_some());
+        suspects.flat_map(|change| [place_of(change), object_of(change)]).collect()
+    }
+
+    /// The same as [`read_again`](Self::read_again), before such changes. Of what this process could not record, another agent knows nothing, and may have removed it.
+    pub fn take_in(&mut self, suspects: &BTreeSet<Object>, recorded: Left, rows: usize) {
+        self.read_again(recorded, rows);
+        for object in suspects.iter().filter(|object| !self.recorded.has(object)) {
+            self.known.0.remove(object);
+        }
     }
 
     /// Whether a table of ours was left with this content.
@@ -163,7 +198,14 @@ impl Drift {
         self.known.0.get(&Object::Table(table.clone())).is_some_and(|contents| contents.contains(&content))
     }
 
-    /// A table of ours is as it should be.
+    /// A table of ours is about to get this content. Until it has, whoever asks for what it had must not find that this is how it was left.
+    pub fn table_changes(&mut self, table: &TableName, content: Content) {
+        if !self.has_table(table, content) {
+            self.known.0.remove(&Object::Table(table.clone()));
+        }
+    }
+
+    /// A table of ours has this content.
     pub fn table_is_right(&mut self, table: &TableName, content: Content) {
         self.known.0.insert(Object::Table(table.clone()), vec![content]);
     }
@@ -176,141 +218,141 @@ impl Drift {
 
     fn repair(&self, hub: &Hub, change: &Change) -> Option<String> {
         let known = &self.known;
-        let (what, name, happened) = match change {
-            Change::PutFunction { function, cause } => {
-                let object = Object::of(function);
-                let is_edited = || docstring(hub, function).is_some_and(|content| known.differs(&object, content));
-                let happened = match cause {
-                    PutCause::Missing if known.0.contains_key(&object) => "was removed by somebody and is made again",
-                    PutCause::Edited => "was edited by somebody and is put back",
-                    PutCause::Outdated if is_edited() => "was edited by somebody and is put back",
-                    PutCause::Missing | PutCause::Outdated => return None,
-                };
-                ("function", function.function.to_string(), happened)
+        let (what, happened) = match change {
+            Change::CreateGroup { .. } if known.has(&place_of(change)) => {
+                ("entity group", "was removed by somebody and is made again")
             }
-            Change::CreateGroup { database, group, .. } => {
-                known.0.get(&Object::Group(group.clone(), database.clone()))?;
-                ("entity group", group.to_string(), "was removed by somebody and is made again")
+            // Of a copy that is not known, others may have left what only this one still lists.
+            Change::AlterGroup { before, .. }
+                if known.has(&place_of(change)) && known.differs(&object_of(change), Content::of_members(before)) =>
+            {
+                ("entity group", "was changed by somebody and is put back")
             }
-            Change::AlterGroup { group, before, .. } => {
-                known.differs(&Object::Members(group.clone()), Content::of_members(before)).then_some(())?;
-                ("entity group", group.to_string(), "was changed by somebody and is put back")
+            Change::PutFunction { cause: PutCause::Missing, .. } if known.has(&object_of(change)) => {
+                ("function", "was removed by somebody and is made again")
             }
-            Change::DropFunction { .. } | Change::DropGroup { .. } => return None,
+            Change::PutFunction { cause: PutCause::Edited, .. } => {
+                ("function", "was edited by somebody and is put back")
+            }
+            Change::PutFunction { function, cause: PutCause::Outdated }
+                if docstring(hub, function).is_some_and(|content| known.differs(&object_of(change), content)) =>
+            {
+                ("function", "was edited by somebody and is put back")
+            }
+            _ => return None,
         };
-        Some(format!("the {what} '{name}' in '{}' {happened}", change.database()))
+        let object = place_of(change);
+        let (database, _, name) = object.recorded();
+        Some(format!("the {what} '{name}' in '{database}' {happened}"))
     }
 
     /// What is to be recorded before these changes are made, if anything is.
-    pub fn before(&mut self, hub: &Hub, changes: &[Change], now: Timestamp) -> Option<Lines> {
+    pub fn before(&mut self, changes: &[Change], now: Timestamp) -> Option<Lines> {
         if changes.is_empty() {
             return None;
         }
         let mut next = self.known.clone();
         for change in changes {
-            match change {
-                Change::CreateGroup { group, members, .. } => {
-                    next.add(Object::Members(group.clone()), self.content(members));
-                }
-                Change::AlterGroup { group, members, before, .. } => {
-                    let object = Object::Members(group.clone());
-                    // What somebody else made of it is not recorded as ours.
-                    if !self.known.0.contains_key(&object) {
-                        next.add(object.clone(), Content::of_members(before));
-                    }
-                    next.add(object, self.content(members));
-                }
-                Change::PutFunction { function, cause: PutCause::Outdated } => {
-                    let object = Object::of(function);
-                    if !self.known.0.contains_key(&object) {
-                        next.0.extend(docstring(hub, function).map(|before| (object.clone(), vec![before])));
-                    }
-                    next.add(object, Content::of(&function.docstring()));
-                }
-                // Until it is made, it is not there by our own doing.
-                Change::PutFunction { .. } => {}
-                Change::DropFunction { database, function } => {
-                    next.0.remove(&Object::Function(function.clone(), database.clone()));
-                }
-                Change::DropGroup { database, group } => {
-                    next.0.remove(&Object::Group(group.clone(), database.clone()));
+            let (place, object) = (place_of(change), object_of(change));
+            match self.content(change) {
+                Some(content) if next.has(&object) => next.add(object, &[content]),
+                // It is there once it is made.
+                Some(_) if is_new(change) => {}
+                // Another agent may have recorded what this process does not know.
+                Some(_) => drop(self.unclear.insert(object)),
+                None => {
+                    next.0.remove(&place);
+                    self.unclear.insert(place);
                 }
             }
         }
         self.lines(&next, now)
     }
 
-    /// Takes in what is there now: what was seen, and what was changed since. Of a database that could not be read, what was known.
-    pub fn remember(&mut self, hub: &Hub, applied: &[Applied]) {
+    /// Takes in what is there now: what was seen, and what was changed since. Of a database that could not be read, what was known. `uncertain`: databases of which it is not known what all is wanted,
+    /// so that nothing is done about some of what is there, or is not.
+    pub fn remember(&mut self, hub: &Hub, uncertain: &BTreeSet<DatabaseName>, applied: &[Applied]) {
         let mut next = Left::default();
         // Of these, what was seen is out of date.
-        let (mut groups, mut functions) = (BTreeSet::new(), BTreeSet::new());
+        let mut changed = BTreeSet::new();
         for Applied { change, result } in applied {
-            match change {
-                Change::CreateGroup { database, group, members }
-                | Change::AlterGroup { database, group, members, .. } => {
-                    let copy = Object::Group(group.clone(), database.clone());
-                    let object = Object::Members(group.clone());
-                    if result.is_ok() {
-                        next.0.insert(copy, Vec::new());
-                        next.add(object, self.content(members));
-                    } else if let Some(known) = self.known.0.get(&object) {
-                        // What somebody made of it stays somebody's, until it is put right.
-                        next.extend(object, known);
-                        next.0.extend(self.known.0.contains_key(&copy).then_some((copy, Vec::new())));
-                    } else {
-                        continue;
-                    }
-                    groups.insert((database, group));
-                }
-                Change::PutFunction { function, .. } => {
-                    let object = Object::of(function);
-                    if result.is_ok() {
-                        next.add(object, Content::of(&function.docstring()));
-                    } else if let Some(known) = self.known.0.get(&object) {
-                        next.extend(object, known);
-                    } else {
-                        continue;
-                    }
-                    functions.insert((&function.database, &function.function));
-                }
+            let (place, object) = (place_of(change), object_of(change));
+            let was_known = self.known.has(&place);
+            let Some(content) = self.content(change) else {
                 // Also where the hub refused: it is to go, and that it is not there is no news any more.
-                Change::DropGroup { database, group } => drop(groups.insert((database, group))),
-                Change::DropFunction { database, function } => drop(functions.insert((database, function))),
+                changed.insert(place);
+                continue;
+            };
+            let is_function = place == object;
+            if result.is_ok() || was_known || !(is_function && is_new(change)) {
+                next.add(object.clone(), &[content]);
+            }
+            if result.is_err() {
+                // It is as it was, or the answer is what was lost.
+                next.add_known(&self.known, object);
+            }
+            if result.is_ok() || was_known {
+                // What somebody made of it stays somebody's, until it is put right.
+                next.add(place.clone(), &[]);
+                changed.insert(place);
             }
         }
+        self.see(hub, uncertain, &changed, &mut next);
+        let crowded = next.0.extract_if(.., |_, contents| contents.len() > MOST_CONTENTS);
+        let crowded: BTreeSet<Object> = crowded.map(|(object, _)| object).collect();
+        if !crowded.is_empty() {
+            // Nor is it known of any copy how it was left.
+            next.0.retain(|object, _| match object {
+                Object::Group(group, _) => !crowded.contains(&Object::Members(group.clone())),
+                _ => true,
+            });
+        }
+        self.known = next;
+        self.members.retain(|_, (members, _)| Arc::strong_count(members) > 1);
+    }
+
+    /// What was seen of objects that were not changed.
+    fn see(&mut self, hub: &Hub, uncertain: &BTreeSet<DatabaseName>, changed: &BTreeSet<Object>, next: &mut Left) {
         let mut unread = BTreeSet::new();
         for (database, present) in &hub.databases {
-            let Ok(present_groups) = &present.groups else {
+            let Ok(groups) = &present.groups else {
                 unread.insert(database);
                 continue;
             };
-            for (group, existing) in present_groups {
+            for (group, existing) in groups {
                 let ExistingGroup::Members(members) = existing else { continue };
-                if !groups.contains(&(database, group)) && hub.owns(database, group, existing) {
-                    next.0.insert(Object::Group(group.clone(), database.clone()), Vec::new());
-                    next.add(Object::Members(group.clone()), self.content(members));
+                let place = Object::Group(group.clone(), database.clone());
+                if !changed.contains(&place) && hub.owns(database, group, existing) {
+                    next.add(place, &[]);
+                    next.add(Object::Members(group.clone()), &[self.content_of(members)]);
                 }
             }
-            let ours = present.functions.iter().filter(|(_, function)| function.is_ours());
-            for (function, existing) in ours.filter(|(name, _)| !functions.contains(&(database, *name))) {
+            for (function, existing) in present.functions.iter().filter(|(_, function)| function.is_ours()) {
                 let object = Object::Function(function.clone(), database.clone());
-                next.add(object, Content::of(&existing.docstring));
+                let content = Content::of(&existing.docstring);
+                // One that differs may be somebody's, and was perhaps not judged.
+                if uncertain.contains(database) && self.known.differs(&object, content) {
+                    continue;
+                }
+                if !changed.contains(&object) {
+                    next.add(object, &[content]);
+                }
             }
         }
-        for (object, contents) in &self.known.0 {
+        let is_uncertain = !uncertain.is_empty();
+        for object in self.known.0.keys().filter(|object| !changed.contains(object)) {
             let is_kept = match object {
-                Object::Group(_, database) | Object::Function(_, database) => unread.contains(database),
-                Object::Members(_) => !unread.is_empty(),
+                Object::Group(_, database) => {
+                    unread.contains(database) || (is_uncertain && hub.databases.contains_key(database))
+                }
+                Object::Members(_) => !unread.is_empty() || (is_uncertain && !next.has(object)),
+                Object::Function(_, database) => unread.contains(database) || uncertain.contains(database),
                 Object::Table(_) => true,
             };
             if is_kept {
-                next.extend(object.clone(), contents);
+                next.add_known(&self.known, object.clone());
             }
         }
-        next.0.retain(|_, contents| contents.len() <= MOST_CONTENTS);
-        self.known = next;
-        self.members.retain(|_, (members, _)| Arc::strong_count(members) > 1);
     }
 
     /// What is known and not recorded, if anything is.
@@ -320,51 +362,94 @@ impl Drift {
 
     /// Those were written.
     pub fn is_recorded(&mut self, lines: Lines) {
-        (self.recorded, self.rows) = (lines.recorded, lines.rows);
+        self.rows += lines.objects.len();
+        self.unclear.retain(|object| !lines.objects.contains(object));
+        self.recorded = lines.recorded;
+    }
+
+    /// Those were not written, or the answer was lost.
+    pub fn may_be_recorded(&mut self, lines: Lines) {
+        self.rows += lines.objects.len();
+        self.unclear.extend(lines.objects);
     }
 
     /// From what is recorded to this.
     fn lines(&self, next: &Left, now: Timestamp) -> Option<Lines> {
         // What a pass at rest comes to.
-        if *next == self.recorded {
+        if *next == self.recorded && self.unclear.is_empty() {
             return None;
         }
-        let (mut text, mut recorded, mut rows) = (String::new(), self.recorded.clone(), self.rows);
-        let mut line = |object: &Object, state: &str, contents: &[Content]| {
-            let (database, kind, name) = object.recorded();
-            // As in records of groups, names hold nothing that CSV has to escape.
-            write!(text, "{now},\"{database}\",{kind},\"{name}\",{state},").expect("a text takes all");
-            for (index, Content(hash)) in contents.iter().enumerate() {
-                write!(text, "{}{hash:016x}", if index == 0 { "" } else { " " }).expect("a text takes all");
-            }
-            text.push('\n');
-        };
-        for object in self.recorded.0.keys().filter(|object| !next.0.contains_key(object)) {
-            line(object, "Unknown", &[]);
-            recorded.0.remove(object);
-            rows += 1;
-        }
+        let mut lines = Lines { text: String::new(), recorded: self.recorded.clone(), objects: BTreeSet::new() };
+        let gone = self.recorded.0.keys().chain(&self.unclear).filter(|object| !next.has(object));
+        gone.for_each(|object| lines.add(object, None, now));
         for (object, contents) in &next.0 {
-            if self.recorded.0.get(object) == Some(contents) {
+            let was_recorded = self.recorded.0.get(object);
+            if was_recorded == Some(contents) && !self.unclear.contains(object) {
                 continue;
             }
-            if rows < MOST_ROWS {
-                line(object, "Left", contents);
-                recorded.0.insert(object.clone(), contents.clone());
-            } else if recorded.0.remove(object).is_some() {
-                line(object, "Unknown", &[]);
-            } else {
-                continue;
+            if self.rows + lines.objects.len() < MOST_ROWS {
+                lines.add(object, Some(contents), now);
+            } else if was_recorded.is_some() || self.unclear.contains(object) {
+                lines.add(object, None, now);
             }
-            rows += 1;
         }
-        (!text.is_empty()).then_some(Lines { text, recorded, rows })
+        (!lines.objects.is_empty()).then_some(lines)
+    }
+
+    /// What has the content that a change gives to an object; none where it takes one away.
+    fn content(&mut self, change: &Change) -> Option<Content> {
+        match change {
+            Change::CreateGroup { members, .. } | Change::AlterGroup { members, .. } => Some(self.content_of(members)),
+            Change::PutFunction { function, .. } => Some(Content::of(&function.docstring())),
+            Change::DropGroup { .. } | Change::DropFunction { .. } => None,
+        }
     }
 
     /// Of members, computed once as long as some group has them.
-    fn content(&mut self, members: &MemberSet) -> Content {
+    fn content_of(&mut self, members: &MemberSet) -> Content {
         let known = self.members.entry(Arc::as_ptr(members).addr());
         known.or_insert_with(|| (Arc::clone(members), Content::of_members(members))).1
+    }
+}
+
+impl Lines {
+    /// Without contents: it is not known how the object was left.
+    fn add(&mut self, object: &Object, contents: Option<&Vec<Content>>, now: Timestamp) {
+        let (database, kind, name) = object.recorded();
+        let state = if contents.is_some() { "Left" } else { "Unknown" };
+        let hashes: Vec<String> = contents.into_iter().flatten().map(|Content(hash)| format!("{hash:016x}")).collect();
+        // As in records of groups, names hold nothing that CSV has to escape.
+        let line = format!("{now},\"{database}\",{kind},\"{name}\",{state},{}\n", hashes.join(" "));
+        self.text.push_str(&line);
+        match contents {
+            Some(contents) => drop(self.recorded.0.insert(object.clone(), contents.clone())),
+            None => drop(self.recorded.0.remove(object)),
+        }
+        self.objects.insert(object.clone());
+    }
+}
+
+/// Whether a change makes what was not there.
+const fn is_new(change: &Change) -> bool {
+    matches!(change, Change::CreateGroup { .. } | Change::PutFunction { cause: PutCause::Missing, .. })
+}
+
+/// What a change is made to.
+fn place_of(change: &Change) -> Object {
+    match change {
+        Change::CreateGroup { database, group, .. }
+        | Change::AlterGroup { database, group, .. }
+        | Change::DropGroup { database, group } => Object::Group(group.clone(), database.clone()),
+        Change::PutFunction { function, .. } => Object::Function(function.function.clone(), function.database.clone()),
+        Change::DropFunction { database, function } => Object::Function(function.clone(), database.clone()),
+    }
+}
+
+/// What has the content that it is made with.
+fn object_of(change: &Change) -> Object {
+    match place_of(change) {
+        Object::Group(group, _) => Object::Members(group),
+        place => place,
     }
 }
 

@@ -166,7 +166,7 @@ impl HubAgent {
 
     async fn pass(&mut self, now: Timestamp) -> PassOutcome {
         let is_plan_only = self.config.is_plan_only || self.is_suspended().await;
-        let (set_up, missing, tables) = match self.set_up(is_plan_only).await {
+        let (set_up, missing, tables) = match self.set_up(is_plan_only, now).await {
             Ok(done) => done,
             Err(error) => {
                 self.watcher.lose_sight();
@@ -211,6 +211,7 @@ impl HubAgent {
         if is_plan_only {
             return self.report.planned(now, &missing, &plan, &failures);
         }
+        failures.extend(self.doubt_repairs(&hub, &plan.changes).await);
         let Outcome { applied, repairs, recorded } =
             apply(&self.hub, &self.config, &hub, plan.clone(), &mut self.drift, now).await;
         self.report.wrote(ChangeObject::Record, ChangeAction::Alter, recorded.written, recorded.failures.len());
@@ -244,7 +245,11 @@ impl HubAgent {
     }
 
     /// Makes the tables and tells what was done, or tells what they lack.
-    async fn set_up(&mut self, is_plan_only: bool) -> Result<(Vec<SetUp>, Missing, Tables), SetupError> {
+    async fn set_up(
+        &mut self,
+        is_plan_only: bool,
+        now: Timestamp,
+    ) -> Result<(Vec<SetUp>, Missing, Tables), SetupError> {
         if is_plan_only {
             // What it sees is known to no pass that writes.
             self.setup.doubt();
@@ -255,6 +260,7 @@ impl HubAgent {
         let found = self.setup.look_if_due(&self.hub, &self.config, doubtful).await?;
         // Before anything is made: it is how a repair is told.
         self.recall_left(&found).await?;
+        self.note_table_changes(&found, now).await;
         if found.memory != Memory::Kept {
             // Whatever fails after this, a later pass writes it whole.
             self.watcher.recorded = Membership::default();

@@ -69,6 +69,8 @@ pub struct Plan {
     pub missing_databases: Vec<DatabaseName>,
     /// How many hub databases are left as they are, because they could not be read.
     pub unread_databases: usize,
+    /// Hub databases of which it is not known what all is wanted, as not all schemas are.
+    pub uncertain: BTreeSet<DatabaseName>,
     /// Why removals that would have been due are not among the changes.
     pub held: Vec<HoldReason>,
     /// What would be done if nothing held; only where something does.
@@ -413,7 +415,7 @@ fn changes(fleet: &Fleet, hub: &Hub, settings: &Settings) -> Plan {
     }
     // After what is wrong with the hub's objects: partitions choose how much there is of it, and a status has room for so much.
     steps.problems.extend(desired.problems.iter().map(ToString::to_string));
-    steps.ordered()
+    Plan { uncertain: desired.uncertain.union(&desired.unread).cloned().collect(), ..steps.ordered() }
 }
 
 /// Changes by kind, so that each database's order comes out of one pass over it.

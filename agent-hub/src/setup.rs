@@ -77,6 +77,8 @@ pub struct Look {
     tables: Vec<TableLook>,
     /// That a table is somebody else's which has the name of ours, in a sentence. Nothing is done to it.
     taken: Option<String>,
+    /// Whether all tables were looked at.
+    pub is_whole: bool,
     /// Whether there is no table yet that records our objects.
     pub lacks_ownership: bool,
     /// Whether there is one that remembers the membership.
@@ -132,9 +134,15 @@ pub enum Memory {
 }
 
 impl Look {
+    /// The tables that something is to be done to, with what they become.
+    pub fn changes<'a>(&'a self, config: &HubConfig) -> impl Iterator<Item = (&'a TableName, Content)> {
+        let changed = self.tables.iter().filter(|look| !look.commands.is_empty());
+        changed.map(|look| (&look.table, wanted(config, &look.table)))
+    }
+
     /// What it found missing, and what can be read as it is.
     pub fn into_parts(self) -> (Missing, Tables) {
-        let Self { tables, taken, lacks_ownership, memory } = self;
+        let Self { tables, taken, lacks_ownership, memory, .. } = self;
         let (mut missing, mut found) = (Missing::default(), Tables { lacks_ownership, memory, ..Tables::default() });
         missing.left_alone.extend(taken);
         for TableLook { table, commands, left_alone, unread, .. } in tables {

@@ -11,6 +11,9 @@ use crate::{
     testing::{applied, cluster, fleet, hub_config, now},
 };
 
+/// The hub's.
+const DATABASES: [&str; 2] = ["Logs", "Metrics"];
+
 /// What two partitions have, and how functions ask for it: what a pass is about.
 #[derive(Debug, Clone, Copy, Default)]
 struct Wanted {
@@ -52,7 +55,6 @@ impl Wanted {
 /// When a process is killed in a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Killed {
-    Never,
     /// Before anything was recorded.
     First,
     /// When so many changes were made.
@@ -62,89 +64,171 @@ enum Killed {
 }
 
 fn killed() -> impl Strategy<Value = Killed> {
-    prop_oneof![
-        4 => Just(Killed::Never),
-        1 => Just(Killed::First),
-        2 => (0_usize..8).prop_map(Killed::After),
-        1 => Just(Killed::Last),
-    ]
+    prop_oneof![Just(Killed::First), (0_usize..8).prop_map(Killed::After), Just(Killed::Last)]
 }
 
-/// A hub, its table of objects, and a process.
+/// What becomes of a change, or of a record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Fate {
+    /// It is made, and the hub says so.
+    #[default]
+    Done,
+    Refused,
+    /// It is made, and the answer is lost.
+    Lost,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![6 => Just(Fate::Done), 1 => Just(Fate::Refused), 1 => Just(Fate::Lost)]
+}
+
+/// How a hub database shows itself in a pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Shown {
+    #[default]
+    Whole,
+    /// Without its groups.
+    Unread,
+    /// Not at all.
+    Absent,
+}
+
+fn shown() -> impl Strategy<Value = Shown> {
+    prop_oneof![6 => Just(Shown::Whole), 2 => Just(Shown::Unread), 1 => Just(Shown::Absent)]
+}
+
+/// What a pass meets.
+#[derive(Debug, Clone, Default)]
+struct Meets {
+    /// When its process is killed.
+    killed: Option<Killed>,
+    /// Of changes, in order; the others are made.
+    changes: Vec<Fate>,
+    /// Of the record before them, and of that after them.
+    records: [Fate; 2],
+    /// `Logs` and `Metrics`.
+    databases: [Shown; 2],
+}
+
+fn meets() -> impl Strategy<Value = Meets> {
+    let killed = proptest::option::weighted(0.3, killed());
+    let all = (killed, proptest::collection::vec(fate(), 0..12), [fate(), fate()], [shown(), shown()]);
+    let all = all.prop_map(|(killed, changes, records, databases)| Meets { killed, changes, records, databases });
+    // Where neither could be recorded what a change leads to, nor what it has led to, the next process cannot know.
+    all.prop_filter("recorded at all", |meets| {
+        meets.records[0] != Fate::Refused || (meets.killed.is_none() && meets.records[1] != Fate::Refused)
+    })
+}
+
+/// A hub, its table of objects, and the processes of its agents.
 #[derive(Default)]
 struct World {
     hub: Hub,
     /// By database, kind and name: state and content of the newest row.
     rows: BTreeMap<[String; 3], [String; 2]>,
-    drift: Drift,
+    /// How many older ones there are.
+    older: usize,
+    /// Two, of which one runs now and then.
+    processes: [Drift; 2],
+    /// Which one makes the next pass.
+    leader: usize,
 }
 
 impl World {
     fn new() -> Self {
-        let databases = ["Logs", "Metrics"].map(|name| (DatabaseName::new(name).unwrap(), HubDatabase::default()));
+        let databases = DATABASES.map(|name| (DatabaseName::new(name).unwrap(), HubDatabase::default()));
         let mut world = Self { hub: Hub { databases: databases.into(), ..Hub::default() }, ..Self::default() };
-        world.restart();
+        for leader in [1, 0] {
+            world.leader = leader;
+            world.restart();
+        }
         world
     }
 
-    /// Another process begins.
-    fn restart(&mut self) {
+    fn drift(&mut self) -> &mut Drift {
+        &mut self.processes[self.leader]
+    }
+
+    /// As a process reads it.
+    fn recorded(&self) -> (Left, usize) {
         let mut recorded = Left::default();
         for ([database, kind, name], [state, content]) in &self.rows {
             if state == "Left" {
                 recorded.read(database, kind, name, content);
             }
         }
-        self.drift = Drift::default();
-        self.drift.begin(recorded, self.rows.len());
+        (recorded, self.rows.len() + self.older)
     }
 
-    fn write(&mut self, lines: Option<Lines>) -> usize {
+    /// Another process begins.
+    fn restart(&mut self) {
+        let (recorded, rows) = self.recorded();
+        *self.drift() = Drift::default();
+        self.drift().begin(recorded, rows);
+    }
+
+    fn write(&mut self, lines: Option<Lines>, fate: Fate) -> usize {
         let Some(lines) = lines else { return 0 };
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(lines.text.as_bytes());
-        let mut count = 0;
-        for line in reader.records() {
-            let fields: Vec<String> = line.expect("a line is CSV").iter().skip(1).map(str::to_owned).collect();
-            let [database, kind, name, state, content] = fields.try_into().expect("a line has six fields");
-            self.rows.insert([database, kind, name], [state, content]);
-            count += 1;
+        let count = lines.objects.len();
+        if fate != Fate::Refused {
+            let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(lines.text.as_bytes());
+            for line in reader.records() {
+                let fields: Vec<String> = line.expect("a line is CSV").iter().skip(1).map(str::to_owned).collect();
+                let [database, kind, name, state, content] = fields.try_into().expect("a line has six fields");
+                self.rows.insert([database, kind, name], [state, content]);
+            }
         }
-        self.drift.is_recorded(lines);
+        let drift = self.drift();
+        if fate == Fate::Done {
+            drift.is_recorded(lines)
+        } else {
+            drift.may_be_recorded(lines)
+        }
         count
     }
 
-    /// A pass, in which the hub refuses some changes, and does not show the groups of `unread`. What it tells, and how many lines it writes.
-    fn pass(&mut self, wanted: Wanted, killed: Killed, refused: &[bool], unread: Option<&str>) -> (Vec<String>, usize) {
+    /// A pass: what it tells, and how many lines it writes.
+    fn pass(&mut self, wanted: Wanted, meets: &Meets) -> (Vec<String>, usize) {
         let mut observed = self.hub.clone();
-        if let Some(name) = unread {
-            let database = observed.databases.get_mut(&DatabaseName::new(name).unwrap()).unwrap();
-            database.groups = Err("not now".to_owned());
+        for (name, shown) in DATABASES.into_iter().zip(meets.databases) {
+            let name = DatabaseName::new(name).unwrap();
+            match shown {
+                Shown::Whole => {}
+                Shown::Unread => observed.databases.get_mut(&name).unwrap().groups = Err("not now".to_owned()),
+                Shown::Absent => drop(observed.databases.remove(&name)),
+            }
         }
-        let changes = wanted.plan(&observed).changes;
-        let before = self.drift.before(&observed, &changes, now());
-        if killed == Killed::First {
+        let Plan { changes, uncertain, .. } = wanted.plan(&observed);
+        let suspects = self.drift().suspects(&observed, &changes);
+        if !suspects.is_empty() {
+            let (recorded, rows) = self.recorded();
+            self.drift().take_in(&suspects, recorded, rows);
+        }
+        let before = self.drift().before(&changes, now());
+        if meets.killed == Some(Killed::First) {
             self.restart();
             return (Vec::new(), 0);
         }
-        let mut written = self.write(before);
+        let mut written = self.write(before, meets.records[0]);
         let (mut done, mut dropped) = (Vec::new(), Vec::new());
         for (index, change) in changes.into_iter().enumerate() {
-            if killed == Killed::After(index) {
+            if meets.killed == Some(Killed::After(index)) {
                 break;
             }
-            let is_refused = refused.get(index) == Some(&true);
-            if !is_refused {
+            let fate = meets.changes.get(index).copied().unwrap_or_default();
+            if fate != Fate::Refused {
                 self.hub = applied(self.hub.clone(), &Plan { changes: vec![change.clone()], ..Plan::default() });
                 if let Change::DropGroup { database, group } = &change {
                     dropped.push((database.clone(), group.clone()));
                 }
             }
-            done.push(Applied { change, result: if is_refused { Err("no".to_owned()) } else { Ok(()) } });
+            done.push(Applied { change, result: if fate == Fate::Done { Ok(()) } else { Err("no".to_owned()) } });
         }
-        let repairs = self.drift.repairs(&observed, &done);
-        if killed == Killed::Never {
-            self.drift.remember(&observed, &done);
-            written += self.write(self.drift.to_record(now()));
+        let repairs = self.drift().repairs(&observed, &done);
+        if meets.killed.is_none() {
+            self.drift().remember(&observed, &uncertain, &done);
+            let after = self.drift().to_record(now());
+            written += self.write(after, meets.records[1]);
         } else {
             // The record of groups does not say yet that they are gone.
             self.hub.claims.extend(dropped.into_iter().map(|key| (key, Claim { is_made: true, ..Claim::default() })));
@@ -154,7 +238,7 @@ impl World {
     }
 
     fn quiet_pass(&mut self, wanted: Wanted) -> (Vec<String>, usize) {
-        self.pass(wanted, Killed::Never, &[], None)
+        self.pass(wanted, &Meets::default())
     }
 
     /// Somebody does something to the object of this number. Returns what is to be told of that, if there is one of that number.
@@ -240,7 +324,8 @@ fn what_could_not_be_put_right_is_told_when_it_is() {
         let expected = world.meddle(deed, 0).unwrap();
         for _ in 0..2 {
             world.restart();
-            assert_eq!(world.pass(Wanted::all(), Killed::Never, &[true], None), (Vec::new(), 0), "{deed:?}");
+            let refuses = Meets { changes: vec![Fate::Refused], ..Meets::default() };
+            assert_eq!(world.pass(Wanted::all(), &refuses), (Vec::new(), 0), "{deed:?}");
         }
         assert_eq!(world.quiet_pass(Wanted::all()).0, [expected]);
     }
@@ -251,7 +336,7 @@ fn a_record_that_is_gone_is_written_anew_and_one_without_rows_of_ours_tells_of_n
     let mut world = World::new();
     let (_, written) = world.quiet_pass(Wanted::all());
     world.rows.clear();
-    world.drift.is_lost();
+    world.drift().read_again(Left::default(), 0);
     // Of the groups it was written twice.
     assert_eq!(world.quiet_pass(Wanted::all()), (Vec::new(), written));
     let recorded = world.rows.clone();
@@ -269,7 +354,8 @@ fn of_a_record_that_is_too_long_what_changes_is_not_known_any_more() {
     let mut world = World::new();
     world.quiet_pass(Wanted { best_effort: true, ..Wanted::all() });
     let before = world.rows.len();
-    world.drift.rows = MOST_ROWS;
+    world.older = MOST_ROWS;
+    world.drift().rows += MOST_ROWS;
     let other = Wanted { eu: [true, true, false], us: [false, true, false], best_effort: true };
     world.quiet_pass(other);
     assert_eq!(world.rows.len(), before, "no object is new to it");
@@ -277,11 +363,7 @@ fn of_a_record_that_is_too_long_what_changes_is_not_known_any_more() {
         world.rows.iter().filter(|(_, [state, _])| state == "Unknown").map(|([.., name], _)| name.as_str()).collect();
     // The one changed, the other is no more.
     assert_eq!(unknown, ["Logs_Partitions", "federated_B"]);
-    world.drift.rows = MOST_ROWS;
     assert_eq!(world.quiet_pass(other), (Vec::new(), 0), "and that is written once");
-    // This process knows it.
-    world.meddle(Deed::ChangeGroup, 0).unwrap();
-    assert_eq!(world.quiet_pass(other).0.len(), 1);
     world.restart();
     world.meddle(Deed::ChangeGroup, 0).unwrap();
     world.meddle(Deed::RemoveFunction, 0).unwrap();
@@ -308,19 +390,61 @@ fn a_row_that_nobody_understands_is_as_good_as_none() {
     }
 }
 
+#[test]
+fn of_what_the_hub_refuses_each_time_nothing_is_written_each_time() {
+    let mut world = World::new();
+    world.quiet_pass(Wanted { best_effort: false, us: [false; 3], ..Wanted::all() });
+    let refuses = Meets { changes: vec![Fate::Refused; 20], ..Meets::default() };
+    let written: Vec<usize> = (0..3).map(|_| world.pass(Wanted::all(), &refuses).1).collect();
+    assert!(written[0] > 0 && written[1..] == [0, 0], "{written:?}");
+}
+
+#[test]
+fn a_table_that_becomes_something_else_is_not_known_until_it_has() {
+    let (week, month) = (Content::of("softdelete = 7d"), Content::of("softdelete = 30d"));
+    let heartbeats = TableName::new("Heartbeats").unwrap();
+    let mut world = World::new();
+    world.drift().table_is_right(&heartbeats, week);
+    world.quiet_pass(Wanted::all());
+    // An agent with another document ends when it has changed the policy, and the document is put back.
+    world.restart();
+    assert!(world.drift().has_table(&heartbeats, week));
+    world.drift().table_changes(&heartbeats, week);
+    assert_eq!(world.drift().to_record(now()), None, "this is what it was left like");
+    world.drift().table_changes(&heartbeats, month);
+    let lines = world.drift().to_record(now());
+    assert_eq!(world.write(lines, Fate::Done), 1);
+    world.restart();
+    assert!(!world.drift().has_table(&heartbeats, week) && !world.drift().has_table(&heartbeats, month));
+}
+
 proptest! {
-    /// Whatever our own agents did, wherever they were killed, and whatever the hub refused or did not show: nothing of it is called somebody's doing.
+    /// Whatever our own agents did, one after the other, wherever they were killed, whatever the hub refused, did not show, or did without saying so, and whatever became of the record: nothing of it is
+    /// called somebody's doing. Nor where two make passes in turns, as long as both see, do and record everything.
     #[test]
     fn nothing_that_our_agents_did_is_told_as_somebodys(
-        passes in proptest::collection::vec((Wanted::any(), killed(), proptest::collection::vec(any::<bool>(), 0..12), 0_usize..6, any::<bool>()), 1..12)
+        are_two in any::<bool>(),
+        passes in proptest::collection::vec((Wanted::any(), meets(), any::<bool>(), 0_usize..12), 1..24)
     ) {
         let mut world = World::new();
-        for (wanted, killed, refused, unread, restarts) in passes {
-            if restarts {
-                world.restart();
+        for (wanted, mut meets, is_other, happens) in passes {
+            world.leader = usize::from(are_two && is_other);
+            if are_two {
+                meets = Meets::default();
             }
-            let unread = ["Logs", "Metrics"].get(unread).copied();
-            let (told, _) = world.pass(wanted, killed, &refused, unread);
+            match happens {
+                0 | 1 => world.restart(),
+                2 if !are_two => {
+                    world.rows.clear();
+                    world.drift().read_again(Left::default(), 0);
+                }
+                3 => {
+                    let (recorded, rows) = world.recorded();
+                    world.drift().read_again(recorded, rows);
+                }
+                _ => {}
+            }
+            let (told, _) = world.pass(wanted, &meets);
             prop_assert_eq!(told, Vec::<String>::new());
         }
     }
@@ -328,14 +452,14 @@ proptest! {
     /// What somebody does after a pass that saw and made everything is told, whatever was before, and only that.
     #[test]
     fn what_somebody_did_is_told_after_any_history(
-        passes in proptest::collection::vec((Wanted::any(), killed(), proptest::collection::vec(any::<bool>(), 0..12)), 0..6),
+        passes in proptest::collection::vec((Wanted::any(), meets()), 0..12),
         last in Wanted::any(),
         deed in proptest::sample::select(&DEEDS),
         number in 0_usize..4,
     ) {
         let mut world = World::new();
-        for (wanted, killed, refused) in passes {
-            world.pass(wanted, killed, &refused, None);
+        for (wanted, meets) in passes {
+            world.pass(wanted, &meets);
         }
         world.quiet_pass(last);
         let expected = world.meddle(deed, number);

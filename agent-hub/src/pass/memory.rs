@@ -7,29 +7,56 @@ use super::HubAgent;
 use crate::{
     apply::{write_members, write_objects},
     drift::Left,
+    hub::Hub,
     membership::{MemberRecord, Membership},
     observe::{ObserveError, read_left, read_members},
+    plan::Change,
     setup::{self, Look, Memory, SetupError},
     watcher::Recall,
 };
 
 impl HubAgent {
-    /// Reads how our objects were left, where this process does not know it. `found`: what there is of our tables.
+    /// Reads how our objects were left, where this process does not know it, and again whenever it looks at its tables: another agent may have written since. `found`: what there is of them.
     pub(super) async fn recall_left(&mut self, found: &Look) -> Result<(), SetupError> {
-        if self.drift.is_recalled() {
-            if found.lacks_ownership {
-                self.drift.is_lost();
-            }
+        let is_recalled = self.drift.is_recalled();
+        if is_recalled && !found.is_whole {
             return Ok(());
         }
-        let recorded = if found.lacks_ownership {
+        let (recorded, rows) = if found.lacks_ownership {
             (Left::default(), 0)
         } else {
             read_left(&self.hub, &self.config).await.map_err(SetupError::Unread)?
         };
-        self.drift.begin(recorded.0, recorded.1);
-        self.setup.recall(&self.config, &self.drift, found);
+        if is_recalled {
+            self.drift.read_again(recorded, rows);
+        } else {
+            self.drift.begin(recorded, rows);
+            self.setup.recall(&self.config, &self.drift, found);
+        }
         Ok(())
+    }
+
+    /// Notes which tables become something else, before they do. What could not be recorded of it is told when it could not be recorded after all.
+    pub(super) async fn note_table_changes(&mut self, found: &Look, now: Timestamp) {
+        for (table, content) in found.changes(&self.config) {
+            self.drift.table_changes(table, content);
+        }
+        if !found.lacks_ownership {
+            drop(self.record_left(now).await);
+        }
+    }
+
+    /// Asks what another agent may have recorded before changes are made that look like repairs. Says in a sentence if that failed: then this process goes by what it knows.
+    pub(super) async fn doubt_repairs(&mut self, hub: &Hub, changes: &[Change]) -> Option<String> {
+        let suspects = self.drift.suspects(hub, changes);
+        if suspects.is_empty() {
+            return None;
+        }
+        match read_left(&self.hub, &self.config).await {
+            Ok((recorded, rows)) => self.drift.take_in(&suspects, recorded, rows),
+            Err(error) => return Some(format!("failed to read again how our objects were left: {}", chain(&error))),
+        }
+        None
     }
 
     /// Records how our objects were left, where a pass changes nothing. Says in a sentence if that failed.
@@ -41,10 +68,9 @@ impl HubAgent {
         match written {
             Ok(()) => self.drift.is_recorded(lines),
             Err(error) => {
-                return Some(format!(
-                    "failed to record how our objects were left, which is tried again: {}",
-                    chain(&error)
-                ));
+                self.drift.may_be_recorded(lines);
+                let why = chain(&error);
+                return Some(format!("failed to record how our objects were left, which is tried again: {why}"));
             }
         }
         None

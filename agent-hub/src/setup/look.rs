@@ -87,7 +87,7 @@ pub async fn look(hub: &KustoClient, config: &HubConfig) -> Result<Look, SetupEr
     if lacks_ownership || memory == Memory::Absent || tables.iter().any(is_absent) {
         require_database(hub, database).await?;
     }
-    Ok(Look { tables, taken: taken_by, lacks_ownership, memory })
+    Ok(Look { tables, taken: taken_by, is_whole: true, lacks_ownership, memory })
 }
 
 /// Compares heartbeat tables with what they should be. What is wrong with the table of one partition, or with the answer about it, is that one's alone.

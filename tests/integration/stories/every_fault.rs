@@ -11,7 +11,7 @@ use tests::process::Process;
 use tokio::time;
 
 use crate::{
-    faulty_hub::{Hub, UNTIL_RIGHT, faults, has_turn, side_by_side},
+    faulty_hub::{Hub, UNTIL_RIGHT, accuses_nobody, faults, has_turn, side_by_side},
     setup_faults,
     support::{SOON, judge_together},
 };
@@ -81,6 +81,7 @@ async fn at_every_request(kind: usize, fault: Value) -> (TempDir, Vec<&'static s
         hub.fail(&json!([]));
         let ended = Timestamp::now();
         assert_eq!(hub.has_kept_the_live().await, Ok(()), "{fault} at {request}: {output}");
+        assert_eq!(accuses_nobody(&output), Ok(()), "{fault} at {request}");
         let is_right = || is_right(&hub, with, &undisturbed);
         let converges = match agent {
             Some(mut agent) => {
@@ -190,7 +191,7 @@ async fn an_agent_that_is_killed_at_any_request_leaves_what_the_next_one_complet
         let (code, output) = hub.pass().await;
         let complete = hub.is_complete(with).await;
         assert_eq!((code, complete), (Some(0), Ok(())), "killed at request {request}: {output}");
-        assert!(!output.contains("by somebody"), "killed at request {request}: {output}");
+        assert_eq!(accuses_nobody(&output), Ok(()), "killed at request {request}");
         assert_eq!(hub.whole_content().await, undisturbed[usize::from(with)], "killed at request {request}: {output}");
     }
     hub.ends_quietly().await;
@@ -250,7 +251,7 @@ async fn killed_in_a_script(hub: &Hub, expected: &[String]) {
     let (code, output) = hub.pass().await;
     assert_ne!(hub.content().await, half, "it was killed in the middle");
     assert_eq!((code, hub.whole_content().await.as_slice()), (Some(0), expected), "{output}");
-    assert!(!output.contains("by somebody"), "{output}");
+    assert_eq!(accuses_nobody(&output), Ok(()));
 }
 
 #[tokio::test]

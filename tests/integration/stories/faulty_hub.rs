@@ -410,7 +410,8 @@ impl Hub {
             let written = self.written().len();
             let (code, output) = self.pass().await;
             passes += 1;
-            let complete = is_complete().await.and_then(|()| accuses_nobody(&output));
+            accuses_nobody(&output)?;
+            let complete = is_complete().await;
             let more = self.written().split_off(written);
             if (code, &complete) == (Some(0), &Ok(())) && more.is_empty() {
                 return Ok(());
@@ -486,6 +487,6 @@ impl Hub {
 }
 
 /// In these stories nobody but our agents does anything to their objects.
-fn accuses_nobody(output: &str) -> Result<(), String> {
+pub(crate) fn accuses_nobody(output: &str) -> Result<(), String> {
     if output.contains("by somebody") { Err(format!("it tells of somebody: {output}")) } else { Ok(()) }
 }
