@@ -143,6 +143,8 @@ pub struct Drift {
     recorded: Left,
     /// Of these it is not known what is recorded: what was written of them may have been stored, though the hub's answer was lost.
     unclear: BTreeSet<Object>,
+    /// What the last pass was to remove.
+    leaving: BTreeSet<Object>,
     /// How many rows the record has.
     rows: usize,
     /// Whether the record was read, or there was none.
@@ -262,7 +264,10 @@ impl Drift {
                 Some(_) => drop(self.unclear.insert(object)),
                 None => {
                     next.0.remove(&place);
-                    self.unclear.insert(place);
+                    // Once, however often the hub refuses.
+                    if !self.leaving.contains(&place) {
+                        self.unclear.insert(place);
+                    }
                 }
             }
         }
@@ -275,12 +280,14 @@ impl Drift {
         let mut next = Left::default();
         // Of these, what was seen is out of date.
         let mut changed = BTreeSet::new();
+        self.leaving.clear();
         for Applied { change, result } in applied {
             let (place, object) = (place_of(change), object_of(change));
             let was_known = self.known.has(&place);
             let Some(content) = self.content(change) else {
                 // Also where the hub refused: it is to go, and that it is not there is no news any more.
-                changed.insert(place);
+                changed.insert(place.clone());
+                self.leaving.insert(place);
                 continue;
             };
             let is_function = place == object;

@@ -392,11 +392,16 @@ fn a_row_that_nobody_understands_is_as_good_as_none() {
 
 #[test]
 fn of_what_the_hub_refuses_each_time_nothing_is_written_each_time() {
-    let mut world = World::new();
-    world.quiet_pass(Wanted { best_effort: false, us: [false; 3], ..Wanted::all() });
-    let refuses = Meets { changes: vec![Fate::Refused; 20], ..Meets::default() };
-    let written: Vec<usize> = (0..3).map(|_| world.pass(Wanted::all(), &refuses).1).collect();
-    assert!(written[0] > 0 && written[1..] == [0, 0], "{written:?}");
+    let less = Wanted { us: [false; 3], ..Wanted::all() };
+    for (before, after) in
+        [(Wanted { best_effort: false, ..less }, Wanted::all()), (less, Wanted { eu: [false; 3], ..less })]
+    {
+        let mut world = World::new();
+        world.quiet_pass(before);
+        let refuses = Meets { changes: vec![Fate::Refused; 20], ..Meets::default() };
+        let written: Vec<usize> = (0..3).map(|_| world.pass(after, &refuses).1).collect();
+        assert!(written[0] > 0 && written[1..] == [0, 0], "{written:?}");
+    }
 }
 
 #[test]

@@ -323,8 +323,8 @@ impl Hub {
         let left = ReadLeft { database: &database, table: &objects }.request();
         let members = ReadMembers { database: &database, table: &members }.request();
         let of_groups = "project Database, Name, IsMade | order by Database asc, Name asc";
-        let of_left =
-            "where isnull(Records) | project Database, Kind, Name, Content | order by Kind asc, Name asc, Database asc";
+        // Another fleet has other members, and the same number of contents.
+        let of_left = "where isnull(Records) | project Database, Kind, Name, Content = iff(Kind == 'Members', strcat(array_length(split(Content, ' ')), ' contents'), Content) | order by Kind asc, Name asc, Database asc";
         let of_members = "where Kind != 'Incomplete' and (Kind != 'Guard' or State != 'over') | project Kind, Name, State, IsSilent = isnotnull(SilentSince), Returns, Reason, Zone, SchemaHash = iff(State == 'live', SchemaHash, '') | order by Kind asc, Name asc";
         for (read, what) in [(groups.text(), of_groups), (left.text(), of_left), (members.text(), of_members)] {
             let recorded = self.server.query(database.as_str(), &format!("{read}\n| {what}")).await;

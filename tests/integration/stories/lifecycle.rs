@@ -16,7 +16,8 @@ use tokio::{
 };
 
 use crate::support::{
-    SOON, end, federated, hub_content, judge, until_all_beat_anew, until_printed, until_regions, verdict, whole_content,
+    SOON, end, federated, hub_content, judge, until_all_beat_anew, until_passes, until_printed, until_regions, verdict,
+    whole_content,
 };
 
 #[tokio::test]
@@ -87,6 +88,10 @@ async fn every_agent_may_be_killed_and_the_fleet_is_whole_again_and_so_is_a_grou
     }
     let output = hub.output();
     assert!(!output.contains("'Heartbeats' in 'FleetDiscovery' was changed"), "its policies come with it: {output}");
+    // Of whom no heartbeat is there yet, a new function would ask what it may not have.
+    let all = "Heartbeats | distinct ClusterEndpoint";
+    fleet.hub_until("FleetDiscovery", all, SOON, |table| table.rows.len() == fleet.partitions.len()).await;
+    until_passes(&fleet, 2).await;
     until_all_beat_anew(&fleet).await;
     assert_eq!(group_members(&fleet).await, whole);
     end(fleet, agents.into_iter().chain([hub])).await;
