@@ -110,7 +110,8 @@ async fn undisturbed(work: Work) -> Arc<Vec<String>> {
     let content = hub.whole_content().await;
     match work {
         Work::LongNames => {
-            let functions = content.iter().filter(|line| line.contains("\"federated_Table")).count();
+            let is_function = |line: &&String| !line.starts_with("recorded") && line.contains("\"federated_Table");
+            let functions = content.iter().filter(is_function).count();
             assert_eq!(functions, LONG_TABLES + LONG_DATABASES - 1, "{output}");
         }
         Work::ManyPartitions => {

@@ -126,6 +126,9 @@ async fn a_persons_table_in_the_place_of_our_record_is_left_alone_and_so_is_the_
     assert_eq!((RECORD.seen(&hub).await, has(&hub, &["A"]).await), (theirs, Ok(())));
     // As when it has another name.
     RECORD.take_away(&hub).await;
+    let (_, output) = hub.pass().await;
+    let gone = "the table 'AdxFederationObjects' in 'FleetDiscovery' was removed by somebody and is made again";
+    assert!(output.contains(gone) && output.matches("by somebody").count() == 1, "{output}");
     assert_eq!(hub.converges(|| has(&hub, &["A", "B"])).await, Ok(()));
     let made =
         "AdxFederationObjects | where State == 'Made' | summarize Groups = dcount(Name), Databases = dcount(Database)";

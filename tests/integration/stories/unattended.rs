@@ -86,7 +86,9 @@ async fn what_somebody_did_while_no_agent_ran_is_put_right_and_told_by_the_next_
         assert_eq!((code, output.matches(REPAIRED).count()), (Some(0), 0), "{output}");
     }
     let document = std::fs::read_to_string(&hub.document).expect("it was just written");
-    for change in ["heartbeatRetention: 14d, macroExpand: {bestEffort: false}, ", "macroExpand: {functionPrefix: every_}, "] {
+    for change in
+        ["heartbeatRetention: 14d, macroExpand: {bestEffort: false}, ", "macroExpand: {functionPrefix: every_}, "]
+    {
         let changed = document.replace("heartbeatDatabase:", &format!("{change}heartbeatDatabase:"));
         std::fs::write(&hub.document, changed).expect("the folder can be written");
         let (code, output) = hub.pass().await;
