@@ -180,9 +180,9 @@ impl World {
         }
         let drift = self.drift();
         if fate == Fate::Done {
-            drift.is_recorded(lines)
+            drift.is_recorded(lines);
         } else {
-            drift.may_be_recorded(lines)
+            drift.may_be_recorded(lines);
         }
         count
     }
