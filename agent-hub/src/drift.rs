@@ -143,7 +143,7 @@ pub struct Drift {
     recorded: Left,
     /// Of these it is not known what is recorded: what was written of them may have been stored, though the hub's answer was lost.
     unclear: BTreeSet<Object>,
-    /// What the last pass was to remove.
+    /// What the last pass failed to remove.
     leaving: BTreeSet<Object>,
     /// How many rows the record has.
     rows: usize,
@@ -286,12 +286,13 @@ impl Drift {
             let was_known = self.known.has(&place);
             let Some(content) = self.content(change) else {
                 // Also where the hub refused: it is to go, and that it is not there is no news any more.
-                changed.insert(place.clone());
-                self.leaving.insert(place);
+                if result.is_err() {
+                    self.leaving.insert(place.clone());
+                }
+                changed.insert(place);
                 continue;
             };
-            let is_function = place == object;
-            if result.is_ok() || was_known || !(is_function && is_new(change)) {
+            if result.is_ok() || was_known || !is_new(change) {
                 next.add(object.clone(), &[content]);
             }
             if result.is_err() {
