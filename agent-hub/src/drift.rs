@@ -65,15 +65,15 @@ impl Object {
     }
 }
 
-/// Tells contents apart.
+/// Tells contents apart. Short, as a partition that joins changes many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Content(u64);
+pub struct Content(u32);
 
 impl Content {
     /// Of a text.
     pub fn of(text: &str) -> Self {
         let digest = Sha256::digest(text);
-        Self(digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte)))
+        Self(digest.iter().take(4).fold(0, |hash, byte| hash << 8 | u32::from(*byte)))
     }
 
     /// Of members, whose databases have one content in any spelling.
@@ -94,7 +94,7 @@ impl Left {
     /// Takes in a row of the table of objects: database, kind, name, contents. Rows that nobody understands any more are as good as none.
     pub fn read(&mut self, database: &str, kind: &str, name: &str, contents: &str) {
         let contents: Result<Vec<_>, _> =
-            contents.split_whitespace().map(|hash| u64::from_str_radix(hash, 16).map(Content)).collect();
+            contents.split_whitespace().map(|hash| u32::from_str_radix(hash, 16).map(Content)).collect();
         let (Some(object), Ok(contents)) = (Object::from_record(database, kind, name), contents) else { return };
         if contents.is_empty() != matches!(object, Object::Group(..)) {
             return;
@@ -425,9 +425,12 @@ impl Lines {
     fn add(&mut self, object: &Object, contents: Option<&Vec<Content>>, now: Timestamp) {
         let (database, kind, name) = object.recorded();
         let state = if contents.is_some() { "Left" } else { "Unknown" };
-        let hashes: Vec<String> = contents.into_iter().flatten().map(|Content(hash)| format!("{hash:016x}")).collect();
-        // As in records of groups, names hold nothing that CSV has to escape.
-        let line = format!("{now},\"{database}\",{kind},\"{name}\",{state},{}\n", hashes.join(" "));
+        let hashes: Vec<String> = contents.into_iter().flatten().map(|Content(hash)| format!("{hash:08x}")).collect();
+        // As in records of groups, names hold nothing that CSV has to escape; the quotes keep blanks at their ends.
+        let database = if database.is_empty() { String::new() } else { format!("\"{database}\"") };
+        let hashes = hashes.join(" ");
+        // To the second, for people: the newest record is the one that came last.
+        let line = format!("{},{database},{kind},\"{name}\",{state},{hashes}\n", now.strftime("%FT%TZ"));
         self.text.push_str(&line);
         match contents {
             Some(contents) => drop(self.recorded.0.insert(object.clone(), contents.clone())),
