@@ -283,7 +283,6 @@ impl Drift {
         self.leaving.clear();
         for Applied { change, result } in applied {
             let (place, object) = (place_of(change), object_of(change));
-            let was_known = self.known.has(&place);
             let Some(content) = self.content(change) else {
                 // Also where the hub refused: it is to go, and that it is not there is no news any more.
                 if result.is_err() {
@@ -292,6 +291,7 @@ impl Drift {
                 changed.insert(place);
                 continue;
             };
+            let was_known = self.known.has(&object);
             if result.is_ok() || was_known || !is_new(change) {
                 next.add(object.clone(), &[content]);
             }
@@ -299,7 +299,7 @@ impl Drift {
                 // It is as it was, or the answer is what was lost.
                 next.add_known(&self.known, object);
             }
-            if result.is_ok() || was_known {
+            if result.is_ok() || (was_known && self.known.has(&place)) {
                 // What somebody made of it stays somebody's, until it is put right.
                 next.add(place.clone(), &[]);
                 changed.insert(place);

@@ -48,8 +48,10 @@ pub struct Setup {
     right_since: Option<Instant>,
     /// Tables of which something is not right, or could not be made so.
     unfinished: BTreeSet<TableName>,
-    /// Tables that this process has found right, or made so: what differs of them since then is somebody's doing.
+    /// Tables that were found right, or made so: what differs of them since then is somebody's doing.
     right: BTreeSet<TableName>,
+    /// Tables that were found, or made, whatever their policies are.
+    present: BTreeSet<TableName>,
     /// Those of them that were found to be gone, and are not known to be there again.
     removed: BTreeSet<TableName>,
 }
@@ -234,9 +236,10 @@ impl Setup {
     pub fn recall(&mut self, config: &HubConfig, drift: &Drift, found: &Look) {
         let ours = [ownership_table(), members_table()].into_iter().chain(config.heartbeats.tables().cloned());
         self.right.extend(ours.filter(|table| drift.has_table(table, wanted(config, table))));
+        self.present.extend(self.right.iter().cloned());
         // The record does not tell of its own end; it is made before the memory of the membership, which is there.
         if found.lacks_ownership && found.memory == Memory::Kept {
-            self.right.insert(ownership_table());
+            self.present.insert(ownership_table());
         }
     }
 
@@ -260,7 +263,7 @@ impl Setup {
         (done, made.map(|made| Tables { memory, ..made }))
     }
 
-    /// Tables of ours that are as they should be, or are to be put right as such.
+    /// Tables that were as they should be, whatever somebody has done to them since.
     pub fn right_tables<'a>(&'a self, config: &HubConfig) -> impl Iterator<Item = (&'a TableName, Content)> {
         self.right.iter().map(|table| (table, wanted(config, table)))
     }
@@ -315,8 +318,9 @@ impl Setup {
         done: &mut Vec<SetUp>,
     ) -> Result<Option<String>, SetupError> {
         let TableLook { table, is_of_partition, commands, left_alone, mut unread } = found;
-        // What all share is right if what the hub shows of it is.
-        let mut is_whole = left_alone.is_empty() || !is_of_partition;
+        let is_shown = left_alone.is_empty();
+        // What all share is looked at no more often because the hub does not show all of it.
+        let mut is_whole = is_shown || !is_of_partition;
         done.extend(left_alone.into_iter().map(|why| SetUp::refused(ChangeAction::Alter, why)));
         // Its policies come with it then.
         let mut is_made = false;
@@ -326,7 +330,7 @@ impl Setup {
             match hub.send(command).await {
                 Ok(_) => {
                     // An answer that was lost may have been that it is made.
-                    let was_removed = self.removed.remove(&table) || (is_new && self.right.contains(&table));
+                    let was_removed = self.removed.remove(&table) || (is_new && self.present.contains(&table));
                     let what = if was_removed {
                         Some("was removed by somebody and is made again")
                     } else if self.right.contains(&table) && !is_made {
@@ -344,7 +348,8 @@ impl Setup {
                     tracing::info!(command = command.text(), "table set up");
                 }
                 Err(source) if is_new => {
-                    self.removed.extend(self.right.take(&table));
+                    self.removed.extend(self.present.take(&table));
+                    self.right.remove(&table);
                     let error = SetupError::Command { command: command.name(), source };
                     let of_partition =
                         format!("its heartbeat table '{table}' could not be made, which is tried again: ");
@@ -362,8 +367,14 @@ impl Setup {
                 }
             }
         }
-        let list = if is_whole && unread.is_none() { &mut self.right } else { &mut self.unfinished };
-        list.insert(table);
+        if unread.is_none() {
+            self.present.insert(table.clone());
+        }
+        match (is_whole && unread.is_none(), is_shown) {
+            (true, true) => drop(self.right.insert(table)),
+            (true, false) => {}
+            (false, _) => drop(self.unfinished.insert(table)),
+        }
         Ok(unread)
     }
 

@@ -1,4 +1,4 @@
-//! How an earlier process left our objects. I/O: one query, before a process first changes anything.
+//! How an earlier process, or another one, left our objects. I/O: one query, before a process first changes anything and now and then.
 
 use kql::statements::ReadLeft;
 use shared::{

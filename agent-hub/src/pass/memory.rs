@@ -22,16 +22,18 @@ impl HubAgent {
         if is_recalled && !found.is_whole {
             return Ok(());
         }
-        let (recorded, rows) = if found.lacks_ownership {
-            (Left::default(), 0)
-        } else {
-            read_left(&self.hub, &self.config).await.map_err(SetupError::Unread)?
-        };
-        if is_recalled {
-            self.drift.read_again(recorded, rows);
-        } else {
-            self.drift.begin(recorded, rows);
-            self.setup.recall(&self.config, &self.drift, found);
+        let read =
+            if found.lacks_ownership { Ok((Left::default(), 0)) } else { read_left(&self.hub, &self.config).await };
+        match read {
+            Ok((recorded, rows)) if is_recalled => self.drift.read_again(recorded, rows),
+            Ok((recorded, rows)) => {
+                self.drift.begin(recorded, rows);
+                self.setup.recall(&self.config, &self.drift, found);
+            }
+            Err(error) if is_recalled => {
+                tracing::warn!(error = chain(&error), "what another agent may have recorded is read the next time");
+            }
+            Err(error) => return Err(SetupError::Unread(error)),
         }
         Ok(())
     }
