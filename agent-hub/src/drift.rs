@@ -36,7 +36,7 @@ pub enum Object {
     Group(EntityGroupName, DatabaseName),
     /// What its copies in all hub databases list.
     Members(EntityGroupName),
-    /// Its content is its docstring, which has hashes of the rest.
+    /// Its content is its docstring. Of the rest, an edit shows by itself where the docstring is as it should be.
     Function(FunctionName, DatabaseName),
     /// In the heartbeat database; its content is the commands that make it.
     Table(TableName),
