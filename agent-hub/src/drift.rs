@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     apply::Applied,
-    hub::{ExistingGroup, Hub, MemberSet},
+    hub::{ExistingGroup, Hub, MemberSet, Written},
     plan::{Change, PutCause},
 };
 
@@ -36,7 +36,7 @@ pub enum Object {
     Group(EntityGroupName, DatabaseName),
     /// What its copies in all hub databases list.
     Members(EntityGroupName),
-    /// Its content is its docstring. Of the rest, an edit shows by itself where the docstring is as it should be.
+    /// Its content is all that somebody may edit, as the hub tells it.
     Function(FunctionName, DatabaseName),
     /// In the heartbeat database; its content is the commands that make it.
     Table(TableName),
@@ -74,6 +74,11 @@ impl Content {
     pub fn of(text: &str) -> Self {
         let digest = Sha256::digest(text);
         Self(digest.iter().take(4).fold(0, |hash, byte| hash << 8 | u32::from(*byte)))
+    }
+
+    /// Of a function as the hub has it.
+    fn of_function(docstring: &str, Written { folder, content_hash }: &Written) -> Self {
+        Self::of(&format!("{content_hash} {folder}\n{docstring}"))
     }
 
     /// Of members, whose databases have one content in any spelling.
@@ -182,8 +187,7 @@ impl Drift {
 
     /// What is changed as in a repair by what this process knows, and not by what is there alone.
     pub fn suspects(&self, hub: &Hub, changes: &[Change]) -> BTreeSet<Object> {
-        let shows = |change: &Change| matches!(change, Change::PutFunction { cause: PutCause::Edited, .. });
-        let suspects = changes.iter().filter(|change| !shows(change) && self.repair(hub, change).is_some());
+        let suspects = changes.iter().filter(|change| !shows_edit(change) && self.repair(hub, change).is_some());
         suspects.flat_map(|change| [place_of(change), object_of(change)]).collect()
     }
 
@@ -233,11 +237,10 @@ impl Drift {
             Change::PutFunction { cause: PutCause::Missing, .. } if known.has(&object_of(change)) => {
                 ("function", "was removed by somebody and is made again")
             }
-            Change::PutFunction { cause: PutCause::Edited, .. } => {
-                ("function", "was edited by somebody and is put back")
-            }
-            Change::PutFunction { function, cause: PutCause::Outdated }
-                if docstring(hub, function).is_some_and(|content| known.differs(&object_of(change), content)) =>
+            Change::PutFunction { function, .. }
+                if existing_content(hub, function)
+                    .is_some_and(|content| known.differs(&object_of(change), content))
+                    || (shows_edit(change) && !known.has(&object_of(change))) =>
             {
                 ("function", "was edited by somebody and is put back")
             }
@@ -299,7 +302,7 @@ impl Drift {
                 // It is as it was, or the answer is what was lost.
                 next.add_known(&self.known, object);
             }
-            if result.is_ok() || (was_known && self.known.has(&place)) {
+            if result.is_ok() || shows_edit(change) || (was_known && self.known.has(&place)) {
                 // What somebody made of it stays somebody's, until it is put right.
                 next.add(place.clone(), &[]);
                 changed.insert(place);
@@ -337,7 +340,7 @@ impl Drift {
             }
             for (function, existing) in present.functions.iter().filter(|(_, function)| function.is_ours()) {
                 let object = Object::Function(function.clone(), database.clone());
-                let content = Content::of(&existing.docstring);
+                let content = Content::of_function(&existing.docstring, &existing.written);
                 // One that differs may be somebody's, and was perhaps not judged.
                 if uncertain.contains(database) && self.known.differs(&object, content) {
                     continue;
@@ -408,7 +411,9 @@ impl Drift {
     fn content(&mut self, change: &Change) -> Option<Content> {
         match change {
             Change::CreateGroup { members, .. } | Change::AlterGroup { members, .. } => Some(self.content_of(members)),
-            Change::PutFunction { function, .. } => Some(Content::of(&function.docstring())),
+            Change::PutFunction { function, .. } => {
+                Some(Content::of_function(&function.docstring(), &Written::of(function)))
+            }
             Change::DropGroup { .. } | Change::DropFunction { .. } => None,
         }
     }
@@ -464,10 +469,15 @@ fn object_of(change: &Change) -> Object {
     }
 }
 
+/// Whether a change undoes what is somebody's by what is there alone: a docstring that is as it should be tells that our agents put the rest of the function, too.
+const fn shows_edit(change: &Change) -> bool {
+    matches!(change, Change::PutFunction { cause: PutCause::Edited, .. })
+}
+
 /// Of a function that is there.
-fn docstring(hub: &Hub, function: &PutFunction) -> Option<Content> {
+fn existing_content(hub: &Hub, function: &PutFunction) -> Option<Content> {
     let existing = hub.databases.get(&function.database)?.functions.get(&function.function)?;
-    Some(Content::of(&existing.docstring))
+    Some(Content::of_function(&existing.docstring, &existing.written))
 }
 
 #[cfg(test)]

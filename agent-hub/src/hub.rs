@@ -108,6 +108,13 @@ impl Keeper {
     }
 }
 
+impl Written {
+    /// Of a function that is as it should be, where the hub writes what it is sent.
+    pub fn of(function: &PutFunction) -> Self {
+        Self { folder: function.folder.clone(), content_hash: function.content_hash() }
+    }
+}
+
 impl ExistingFunction {
     /// Whether we put it.
     pub fn is_ours(&self) -> bool {
@@ -116,8 +123,9 @@ impl ExistingFunction {
 
     /// Whether it is exactly this: equal docstrings mean that we put it so, the rest that nobody edited or moved it since.
     pub fn is(&self, function: &PutFunction, rewritten: &BTreeMap<String, Written>) -> bool {
-        let is_ours = || self.written.folder == function.folder && self.written.content_hash == function.content_hash();
-        self.docstring == function.docstring() && (is_ours() || rewritten.get(&self.docstring) == Some(&self.written))
+        let is_written =
+            || self.written == Written::of(function) || rewritten.get(&self.docstring) == Some(&self.written);
+        self.docstring == function.docstring() && is_written()
     }
 
     /// Whether it is ours to drop: also in our folder, since another document with our heartbeat database may keep functions of its own in another.

@@ -127,7 +127,7 @@ pub(crate) fn applied(mut hub: Hub, plan: &Plan) -> Hub {
                 let existing = ExistingFunction {
                     keeper: Keeper::Us,
                     docstring: function.docstring(),
-                    written: Written { folder: function.folder.clone(), content_hash: function.content_hash() },
+                    written: Written::of(&function),
                 };
                 place.functions.insert(function.function, existing);
             }

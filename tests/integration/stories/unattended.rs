@@ -6,7 +6,9 @@ use tests::kusto::KustoServer;
 use crate::faulty_hub::{Hub, accuses_nobody};
 
 /// How an agent tells of a repair.
-const REPAIRED: &str = "by somebody";
+const REPAIRED: &str = "by somebody and is ";
+
+const EDITED: &str = "the function 'federated_A' in 'Logs' was edited by somebody and is put back";
 
 /// One thing that a person does, and what the next agent tells of it.
 struct Deed {
@@ -15,13 +17,14 @@ struct Deed {
     told: &'static str,
 }
 
-/// Puts the function `federated_A` as it is, but for the beginning of its docstring: that is no part of what says whose it is.
-async fn docstring_edited(hub: &KustoServer) -> String {
+/// Puts the function `federated_A` as it is, but with other words at the beginning of its docstring, which is no part of what says whose it is, and of its text.
+async fn edited(hub: &KustoServer, of_docstring: &str, of_text: &str) -> String {
     let shown = hub.command("Logs", ".show functions | where Name == 'federated_A' | project Folder, DocString, Body");
     let shown = shown.await.expect("the hub answers");
     let [folder, docstring, body] = ["Folder", "DocString", "Body"].map(|column| shown.column(column).remove(0));
+    let text = body.trim_start().trim_start_matches('{');
     format!(
-        ".create-or-alter function with (folder='{folder}', docstring='Mine: {docstring}', skipvalidation=true) federated_A() {body}"
+        ".create-or-alter function with (folder='{folder}', docstring='{of_docstring}{docstring}', skipvalidation=true) federated_A() {{{of_text}{text}"
     )
 }
 
@@ -43,11 +46,8 @@ async fn what_somebody_did_while_no_agent_ran_is_put_right_and_told_by_the_next_
             ".drop function federation_status",
             "the function 'federation_status' in 'FleetDiscovery' was removed by somebody and is made again",
         ),
-        deed(
-            "Logs",
-            &docstring_edited(&hub.server).await,
-            "the function 'federated_A' in 'Logs' was edited by somebody and is put back",
-        ),
+        deed("Logs", &edited(&hub.server, "Mine: ", "").await, EDITED),
+        deed("Logs", &edited(&hub.server, "", "// Mine\n").await, EDITED),
         deed(
             "Metrics",
             ".drop entity_group Logs_Partitions",
@@ -86,14 +86,27 @@ async fn what_somebody_did_while_no_agent_ran_is_put_right_and_told_by_the_next_
         assert_eq!((code, output.matches(REPAIRED).count()), (Some(0), 0), "{output}");
     }
     let document = std::fs::read_to_string(&hub.document).expect("it was just written");
-    for change in
-        ["heartbeatRetention: 14d, macroExpand: {bestEffort: false}, ", "macroExpand: {functionPrefix: every_}, "]
-    {
+    let document_with = |change: &str| {
         let changed = document.replace("heartbeatDatabase:", &format!("{change}heartbeatDatabase:"));
         std::fs::write(&hub.document, changed).expect("the folder can be written");
+    };
+    for change in
+        ["heartbeatRetention: 14d, macroExpand: {bestEffort: false}, ", "macroExpand: {functionPrefix: every_}, ", ""]
+    {
+        document_with(change);
         let (code, output) = hub.pass().await;
         assert!(output.contains("hub changed"), "{change}: {output}");
         assert_eq!((code, output.matches(REPAIRED).count()), (Some(0), 0), "{change}: {output}");
+    }
+
+    // An edit of what the document changes, too, is somebody's all the same; what no document asks for any more is not put right.
+    let edit = edited(&hub.server, "", "// Mine\n").await;
+    for (change, times) in [("macroExpand: {bestEffort: false}, ", 1), ("macroExpand: {functionPrefix: every_}, ", 0)] {
+        hub.server.command("Logs", &edit).await.expect("a person may");
+        document_with(change);
+        let (code, output) = hub.pass().await;
+        assert_eq!((code, output.matches(REPAIRED).count()), (Some(0), times), "{change}: {output}");
+        assert_eq!(output.matches(EDITED).count(), times, "{change}: {output}");
     }
     assert_eq!(hub.rests().await, Ok(()));
 
