@@ -35,16 +35,6 @@ pub struct Applied {
     pub result: Result<(), String>,
 }
 
-impl Applied {
-    /// The docstring of the function that was put, if it was.
-    pub fn put_docstring(&self) -> Option<String> {
-        match (&self.change, &self.result) {
-            (Change::PutFunction { function, .. }, Ok(())) => Some(function.docstring()),
-            _ => None,
-        }
-    }
-}
-
 /// What became of a plan.
 #[derive(Debug)]
 pub struct Outcome {
@@ -79,20 +69,17 @@ pub async fn apply(
     // Recorded before it is made: a group without a record would never be ours to change again. A record without a group does no harm.
     let before = drift.before(&changes, now);
     let written = recorded.write(hub, config, &records, before, drift, now).await;
+    let mut waiting = Vec::new();
     if let Err(why) = written {
         recorded.failures.push(format!("failed to record what becomes of our objects, which is tried again: {why}"));
         let why = format!("not tried, because the record of our groups could not be written: {why}");
-        // In whatever database: a group whose record was lost is known by its copies, which must stay equal until there is a record again.
-        let groups: BTreeSet<_> = records.iter().map(|record| &record.group).collect();
-        let is_recorded = |change: &mut Change| change.group().is_some_and(|group| groups.contains(group));
-        let untried: Vec<Change> = changes.extract_if(.., is_recorded).collect();
-        // A function would ask a group that is not there.
-        let absent: BTreeSet<_> = untried.iter().filter_map(Change::created_group).collect();
-        let all = changes.len();
-        changes.retain(|change| change.asked_group().is_none_or(|group| !absent.contains(&group)));
-        if changes.len() < all {
-            let waiting = all - changes.len();
-            recorded.failures.push(format!("{waiting} function(s) wait for entity groups that are not made, because their record could not be written"));
+        let untried;
+        (untried, waiting) = without_record(&mut changes, &records);
+        if !waiting.is_empty() {
+            recorded.failures.push(format!(
+                "{} function(s) wait for entity groups that are not made, because their record could not be written",
+                waiting.len()
+            ));
         }
         applied.extend(untried.into_iter().map(|change| Applied { change, result: Err(why.clone()) }));
     }
@@ -105,7 +92,7 @@ pub async fn apply(
         .buffer_unordered(CONCURRENT_DATABASES);
     applied.extend(databases.collect::<Vec<_>>().await.into_iter().flatten());
     let repairs = drift.repairs(observed, &applied);
-    drift.remember(observed, &uncertain, &applied);
+    drift.remember(observed, &uncertain, &applied, &waiting);
     let outcomes: Vec<Record> = applied.iter().filter_map(outcome).collect();
     let after = drift.to_record(now);
     if let Err(why) = recorded.write(hub, config, &outcomes, after, drift, now).await {
@@ -115,6 +102,19 @@ pub async fn apply(
             .push(format!("failed to record what became of our objects, which the next pass settles: {why}"));
     }
     Outcome { applied, repairs, recorded }
+}
+
+/// Takes out the changes that are not tried where these records could not be written: those of their groups, and those of functions that wait for them.
+pub(crate) fn without_record(changes: &mut Vec<Change>, records: &[Record]) -> (Vec<Change>, Vec<Change>) {
+    // In whatever database: a group whose record was lost is known by its copies, which must stay equal until there is a record again.
+    let groups: BTreeSet<_> = records.iter().map(|record| &record.group).collect();
+    let is_recorded = |change: &mut Change| change.group().is_some_and(|group| groups.contains(group));
+    let untried: Vec<Change> = changes.extract_if(.., is_recorded).collect();
+    // A function would ask a group that is not there.
+    let absent: BTreeSet<_> = untried.iter().filter_map(Change::created_group).collect();
+    let asks_absent = |change: &mut Change| change.asked_group().is_some_and(|group| absent.contains(&group));
+    let waiting = changes.extract_if(.., asks_absent).collect();
+    (untried, waiting)
 }
 
 /// What is recorded after a change. Nothing where it failed: the answer may be what was lost, or another hub agent was faster.

@@ -278,8 +278,8 @@ impl Drift {
     }
 
     /// Takes in what is there now: what was seen, and what was changed since. Of a database that could not be read, what was known. `uncertain`: databases of which it is not known what all is wanted,
-    /// so that nothing is done about some of what is there, or is not.
-    pub fn remember(&mut self, hub: &Hub, uncertain: &BTreeSet<DatabaseName>, applied: &[Applied]) {
+    /// so that nothing is done about some of what is there, or is not. `waiting`: changes that are not tried yet.
+    pub fn remember(&mut self, hub: &Hub, uncertain: &BTreeSet<DatabaseName>, applied: &[Applied], waiting: &[Change]) {
         let mut next = Left::default();
         // Of these, what was seen is out of date.
         let mut changed = BTreeSet::new();
@@ -307,6 +307,10 @@ impl Drift {
                 next.add(place.clone(), &[]);
                 changed.insert(place);
             }
+        }
+        for place in waiting.iter().map(place_of) {
+            next.add_known(&self.known, place.clone());
+            changed.insert(place);
         }
         self.see(hub, uncertain, &changed, &mut next);
         let crowded = next.0.extract_if(.., |_, contents| contents.len() > MOST_CONTENTS);

@@ -16,6 +16,7 @@
 //! | [`plan`] | the ordered changes, or a hold | none |
 //! | [`apply`] | the changes | commands |
 //! | [`columns`] | which partitions' columns the hub has to forget | none |
+//! | [`texts`] | how the hub writes functions' texts | none |
 //! | [`drift`] | which changes undid what somebody else did | none |
 //! | [`report`] | metrics, status, logs | those |
 
@@ -39,6 +40,7 @@ pub mod settings;
 pub mod setup;
 #[cfg(test)]
 mod testing;
+pub mod texts;
 pub mod trust;
 pub mod watcher;
 

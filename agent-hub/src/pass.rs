@@ -24,20 +24,21 @@ use shared::{
 
 use crate::{
     adopt::adopt,
-    apply::{Applied, Outcome, all_nodes_forgot, apply},
+    apply::{Outcome, all_nodes_forgot, apply},
     canary::Canaries,
     columns::StaleColumns,
     desired::RefusedNames,
     drift::Drift,
     fleet::{Beat, Fleet, Inventory},
     guards::HoldReason,
-    hub::{Hub, Written},
+    hub::Hub,
     membership::{Incomplete, Membership},
     observe::{HeartbeatMemory, HeartbeatReading, Known, ObjectMemory, ObserveError, read_heartbeats, read_hub},
     plan::{Decision, Hold, Plan, plan},
     report::{Report, Work},
     settings::{self, Settings},
     setup::{self, Memory, Missing, SetUp, Setup, SetupError, Tables},
+    texts::Texts,
     trust::{Admission, Trust, without_crowd},
     watcher::Watcher,
 };
@@ -64,10 +65,7 @@ struct HubAgent {
     objects: ObjectMemory,
     watcher: Watcher,
     canaries: Canaries,
-    /// Docstrings of functions that the last pass put: how the hub writes them is learned from the next look.
-    put: BTreeSet<String>,
-    /// How the hub writes functions that were put, by docstring.
-    rewritten: BTreeMap<String, Written>,
+    texts: Texts,
     columns: StaleColumns,
     drift: Drift,
     report: Report,
@@ -136,7 +134,7 @@ impl HubAgent {
         let report = Report::new(world.clone(), &config);
         let (settings, trust) = (Settings::from(&config), settings::trust(&config));
         let (setup, memory, objects, watcher) = Default::default();
-        let (canaries, put, rewritten, columns, drift) = Default::default();
+        let (canaries, texts, columns, drift) = Default::default();
         Ok(Self {
             hub,
             config,
@@ -147,8 +145,7 @@ impl HubAgent {
             objects,
             watcher,
             canaries,
-            put,
-            rewritten,
+            texts,
             columns,
             drift,
             report,
@@ -216,7 +213,7 @@ impl HubAgent {
             apply(&self.hub, &self.config, &hub, plan.clone(), &mut self.drift, now).await;
         self.report.wrote(ChangeObject::Record, ChangeAction::Alter, recorded.written, recorded.failures.len());
         failures.extend(recorded.failures);
-        self.put.extend(applied.iter().filter_map(Applied::put_docstring));
+        self.texts.note(&hub, &applied);
         let unchanged = applied.iter().filter(|applied| applied.result.is_err());
         incomplete.unchanged = unchanged.map(|applied| applied.change.database().clone()).collect();
         self.watcher.membership.note_incomplete(&incomplete, server_now);
@@ -277,7 +274,7 @@ impl HubAgent {
     async fn see(&mut self, tables: &Tables) -> Result<Seen, Blind> {
         let hub = read_hub(&self.hub, &self.config, !tables.lacks_ownership, &mut self.objects).await;
         let hub = hub.map(|mut hub| {
-            self.learn_texts(&mut hub);
+            self.texts.learn(&mut hub);
             adopt(&mut hub, &self.settings);
             hub
         });
@@ -340,16 +337,6 @@ impl HubAgent {
             known.is_some_and(|known| known.is_member && (is_seldom || known.may_be_unread()))
         };
         own.iter().filter(|(_, owner)| is_doubtful(owner)).map(|(table, _)| table.clone()).collect()
-    }
-
-    /// A hub may write a function's text in other words than ours: as it is right after we put it, so it is right.
-    fn learn_texts(&mut self, hub: &mut Hub) {
-        for function in hub.databases.values().flat_map(|database| database.functions.values()) {
-            if self.put.remove(&function.docstring) {
-                self.rewritten.insert(function.docstring.clone(), function.written.clone());
-            }
-        }
-        hub.rewritten.clone_from(&self.rewritten);
     }
 
     /// How long after its last look this process looks again by its schedule, and half of that.

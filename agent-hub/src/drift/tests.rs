@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    apply::without_record,
     hub::{Claim, HubDatabase},
     membership::Membership,
     plan::{Decision, Plan, plan},
@@ -198,7 +199,7 @@ impl World {
                 Shown::Absent => drop(observed.databases.remove(&name)),
             }
         }
-        let Plan { changes, uncertain, .. } = wanted.plan(&observed);
+        let Plan { mut changes, records, uncertain, .. } = wanted.plan(&observed);
         let suspects = self.drift().suspects(&observed, &changes);
         if !suspects.is_empty() {
             let (recorded, rows) = self.recorded();
@@ -209,8 +210,12 @@ impl World {
             self.restart();
             return (Vec::new(), 0);
         }
+        let is_unrecorded = meets.records[0] != Fate::Done && (before.is_some() || !records.is_empty());
         let mut written = self.write(before, meets.records[0]);
         let (mut done, mut dropped) = (Vec::new(), Vec::new());
+        let (untried, waiting) =
+            if is_unrecorded { without_record(&mut changes, &records) } else { Default::default() };
+        done.extend(untried.into_iter().map(|change| Applied { change, result: Err("not tried".to_owned()) }));
         for (index, change) in changes.into_iter().enumerate() {
             if meets.killed == Some(Killed::After(index)) {
                 break;
@@ -226,7 +231,7 @@ impl World {
         }
         let repairs = self.drift().repairs(&observed, &done);
         if meets.killed.is_none() {
-            self.drift().remember(&observed, &uncertain, &done);
+            self.drift().remember(&observed, &uncertain, &done, &waiting);
             let after = self.drift().to_record(now());
             written += self.write(after, meets.records[1]);
         } else {
@@ -362,6 +367,25 @@ fn a_hub_that_writes_texts_otherwise_is_nobody_and_an_edit_there_is_somebodys() 
     assert_eq!(world.quiet_pass(Wanted::all()).0, [expected]);
     rewrite(&mut world);
     assert_eq!(world.quiet_pass(Wanted::all()).0, Vec::<String>::new());
+}
+
+#[test]
+fn what_waits_for_a_group_without_a_record_is_told_when_it_is_put_right() {
+    for deed in [Deed::RemoveFunction, Deed::EditFunction, Deed::EditDocstring] {
+        let mut world = World::new();
+        world.quiet_pass(Wanted::all());
+        let mut expected = Vec::from_iter(world.meddle(deed, 0));
+        expected.extend(world.meddle(Deed::RemoveGroup, 0));
+        // As another agent would have left it.
+        world.hub.claims.clear();
+        world.restart();
+        let unrecorded = Meets { records: [Fate::Refused, Fate::Done], ..Meets::default() };
+        assert_eq!(world.pass(Wanted::all(), &unrecorded).0, Vec::<String>::new(), "{deed:?}");
+        let mut told = world.quiet_pass(Wanted::all()).0;
+        told.sort_by(|one, other| other.cmp(one));
+        expected.sort_by(|one, other| other.cmp(one));
+        assert_eq!(told, expected, "{deed:?}");
+    }
 }
 
 #[test]

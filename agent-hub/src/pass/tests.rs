@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    apply::Applied,
     hub::HubDatabase,
     plan::{Change, Released},
     testing::{answering_hub, applied, cluster, fleet, hub_config, ingested, now},
