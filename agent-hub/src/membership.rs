@@ -53,9 +53,14 @@ pub struct Thresholds {
 }
 
 impl Thresholds {
+    /// After how long without a beat a partition is suspect.
+    pub fn silence(&self) -> SignedDuration {
+        silence(self.suspect_after, self.interval)
+    }
+
     /// For how long a partition that has stopped is suspect before it expires.
     pub fn silence_before_expiry(&self) -> SignedDuration {
-        self.time_to_live.saturating_sub(silence(self.suspect_after, self.interval))
+        self.time_to_live.saturating_sub(self.silence())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reads what decisions are made from: heartbeats, and what the hub holds. I/O: queries and `.show` commands on the hub; nothing is changed.
 
+mod arrivals;
 mod heartbeats;
 mod left;
 mod members;
@@ -7,6 +8,7 @@ mod objects;
 mod turns;
 mod words;
 
+pub use arrivals::read_arrivals;
 pub use heartbeats::{HeartbeatMemory, HeartbeatReading, Known, read_heartbeats};
 pub use left::read_left;
 pub use members::read_members;

@@ -299,7 +299,7 @@ impl HubAgent {
         let mut reading = reading.map_err(Blind::Incomplete)?;
         self.columns.read(reading.changed, reading.first);
         let hub = hub.map_err(Blind::Failed)?;
-        let unrecalled = self.recall(reading.now, tables.memory).await.map_err(Blind::Failed)?;
+        let unrecalled = self.recall(reading.now, tables).await.map_err(Blind::Failed)?;
         reading.failures.extend(unrecalled);
         self.ask_new_partitions(&reading.beats, &hub, reading.now).await;
         let (beats, left_out) = without_crowd(reading.beats, &members, &self.trust);

@@ -39,6 +39,8 @@ pub struct Report {
     world: World,
     status: Status,
     guards: BTreeSet<GuardReason>,
+    /// What held in the last pass that saw, and why in sentences.
+    held: (BTreeSet<GuardReason>, Vec<String>),
     /// The plan that the document acknowledges, until it was made.
     acknowledged: Option<String>,
     logged: Logged,
@@ -160,8 +162,8 @@ impl Report {
         let status = Status { hub: config.endpoint.to_string(), ..Status::default() };
         let interval = SignedDuration::try_from(config.heartbeat_interval).unwrap_or(SignedDuration::MAX);
         let acknowledged = config.acknowledged_plan.clone();
-        let (guards, logged, missed, repairs) = Default::default();
-        Self { world, status, guards, acknowledged, logged, interval, missed, repairs }
+        let (guards, held, logged, missed, repairs) = Default::default();
+        Self { world, status, guards, held, acknowledged, logged, interval, missed, repairs }
     }
 
     /// The fleet as it was judged: partitions in metrics and status.
@@ -417,12 +419,15 @@ impl Report {
             entity_groups: count(&objects.entity_groups),
             functions: count(&objects.functions),
         };
-        let pass = |pass: &LastPass| status::PassStatus {
-            time: whole_seconds(pass.at),
-            outcome: pass.outcome.to_string(),
-            message: pass.failure.clone().or_else(|| Some(pass.held.join("; ")).filter(|held| !held.is_empty())),
-            problems: pass.refused().chain(pass.problems.iter().cloned()).collect(),
-            repairs: pass.repairs.clone(),
+        let pass = |pass: &LastPass| {
+            let said: Vec<&str> = pass.failure.iter().chain(&pass.held).map(String::as_str).collect();
+            status::PassStatus {
+                time: whole_seconds(pass.at),
+                outcome: pass.outcome.to_string(),
+                message: (!said.is_empty()).then(|| said.join("; ")),
+                problems: pass.refused().chain(pass.problems.iter().cloned()).collect(),
+                repairs: pass.repairs.clone(),
+            }
         };
         FederationStatus {
             live: Some(format!("{live}/{}", self.status.partitions.len())),
@@ -458,6 +463,14 @@ impl Report {
             tracing::warn!(repair, "what somebody did to our objects is undone");
         }
         self.guards = held.iter().map(HoldReason::label).collect();
+        if pass.outcome == PassOutcome::Failed || self.guards.contains(&GuardReason::IncompleteRead) {
+            // What held goes on holding as long as nobody sees.
+            let (guards, sentences) = &self.held;
+            self.guards.extend(guards);
+            pass.held.extend_from_slice(sentences);
+        } else {
+            self.held = (self.guards.clone(), pass.held.clone());
+        }
         for reason in GuardReason::ALL {
             self.world.metrics.guard(*reason, self.guards.contains(reason));
         }

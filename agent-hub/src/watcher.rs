@@ -9,12 +9,35 @@ use crate::{
     fleet::{Beat, Fleet, Partition},
     guards::HoldReason,
     hub::Hub,
-    membership::{MemberRecord, Membership, Watch},
+    membership::{MemberRecord, Membership, Thresholds, Watch},
     plan::Decision,
     settings::Settings,
     setup::LOOK_AGAIN_AFTER,
     trust::Trust,
 };
+
+/// When heartbeats came to the hub, of whomever: the first and the last of each period in which some did, in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrivals(Vec<(Timestamp, Timestamp)>);
+
+impl Arrivals {
+    /// Of periods in any order.
+    pub fn new(mut periods: Vec<(Timestamp, Timestamp)>) -> Self {
+        periods.sort_unstable();
+        Self(periods)
+    }
+
+    /// Whether in the last time to live the hub took no heartbeat for so long that everybody looked silent. Then the silence of one tells nothing.
+    pub fn tell_of_an_outage(&self, now: Timestamp, thresholds: &Thresholds) -> bool {
+        let mut last = now.saturating_sub(thresholds.time_to_live).unwrap_or(now);
+        let ends = self.0.iter().copied().chain([(now, now)]);
+        ends.into_iter().any(|(begins, ends)| {
+            let gap = begins.duration_since(last);
+            last = last.max(ends);
+            gap > thresholds.silence()
+        })
+    }
+}
 
 /// Lives as long as the process.
 #[derive(Debug, Clone, Default)]
@@ -71,11 +94,20 @@ impl Watcher {
         }
     }
 
-    /// Begins with what is recorded.
-    pub fn begin(&mut self, recorded: Membership, now: Timestamp) {
+    /// Whether this process was blind, or the one before it when it ended: what was recorded before that is no silence that was watched.
+    fn was_blind(&self, recorded: &Membership) -> bool {
+        self.seen_at.is_some() || self.is_blind || recorded.is_blind()
+    }
+
+    /// Whether a silence would be believed because it is recorded, so that it has to be told from an outage of which nobody could record anything.
+    pub fn believes(&self, recorded: &Membership) -> bool {
+        !self.was_blind(recorded) && recorded.partitions.values().any(|known| known.silent_since.is_some())
+    }
+
+    /// Begins with what is recorded. `was_outage`: whether the hub has taken nobody's heartbeats meanwhile.
+    pub fn begin(&mut self, recorded: Membership, was_outage: bool, now: Timestamp) {
         self.membership.clone_from(&recorded);
-        // This process was blind, or the one before it when it ended: what was recorded before that is no silence that was watched. Where the hub answered nothing, that may be in no record.
-        if self.seen_at.is_some() || self.is_blind || recorded.is_blind() {
+        if was_outage || self.was_blind(&recorded) {
             self.membership.lose_sight();
         }
         (self.recorded, self.recorded_read_at) = (recorded, Some(now));

@@ -191,20 +191,23 @@ impl World {
             let is_watched = gaps.is_none_or(|gap| gap <= since);
             (is_one && is_watched).then_some(since)
         };
-        // Another process goes by the record, which says that a silence was watched. It knows of no gap of sight that could not be recorded; and whom only a guard keeps, or the
-        // patience with those who come and go, it may judge at once.
+        // Another process goes by the record, which says that a silence was watched. It knows of no gap of sight that could not be recorded, but of those in which the hub took no beats; and whom
+        // only a guard keeps, or the patience with those who come and go, it may judge at once.
         let is_kept = |known: &Membership| {
             let state = known.partitions.get(&Self::endpoint(partition)).map(|known| known.state);
             matches!(state, Some(PartitionState::Expired | PartitionState::Flapping))
         };
-        let is_another = matches!(event, Event::Crash | Event::OtherLeads | Event::LeadsAgain)
+        let is_another = matches!(event, Event::Crash | Event::Replaced(_) | Event::OtherLeads | Event::LeadsAgain)
             && (before.has_unrecorded_gap || before.leader().into_iter().chain([&before.recorded]).any(is_kept));
         let agent = before.leader().filter(|_| !is_another);
         let known = agent.unwrap_or(&before.recorded);
         let sight_since = self.sight_since.map(|since| self.unread_at[partition].map_or(since, |at| since.max(at)));
         let was_seen = sight_since.is_some_and(|since| self.beats[partition].is_some_and(|beat| since <= beat));
         assert!(
-            event == Event::StaleLeads || was_seen || is_long(sight_since) || is_long(silent_since(known)),
+            event == Event::StaleLeads
+                || was_seen
+                || is_long(sight_since)
+                || (!self.was_outage(&settings.thresholds) && is_long(silent_since(known))),
             "a_silence_that_overlaps_a_gap_of_sight_removes_nobody: {partition} after {event:?}"
         );
     }

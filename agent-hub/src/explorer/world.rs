@@ -26,7 +26,7 @@ use crate::{
     settings::Settings,
     testing::{applied, cluster},
     trust::{Admission, Trust},
-    watcher::{Recall, Watcher},
+    watcher::{Arrivals, Recall, Watcher},
 };
 
 /// How often partitions beat.
@@ -62,6 +62,8 @@ pub(super) enum Event {
     RowsGo(usize),
     /// The agent starts anew: it knows what is recorded.
     Crash,
+    /// No agent runs while all but this partition beat; then one starts.
+    Replaced(usize),
     /// The agent crashes in its pass, when it has recorded the membership and changed nothing.
     CrashAfterRecord,
     /// The agent crashes in its pass, when it has made the first half of its changes.
@@ -111,6 +113,8 @@ pub(super) struct World {
     /// When each partition last beat; `None`: never.
     pub(super) beats: Vec<Option<Timestamp>>,
     counted: Vec<u64>,
+    /// When beats came, of whomever.
+    arrivals: Vec<Timestamp>,
     /// Whose beats are in no row any more.
     pub(super) has_no_rows: Vec<bool>,
     /// When each one's table was last not read.
@@ -130,6 +134,8 @@ pub(super) struct World {
     pub(super) blind_at: Option<Timestamp>,
     /// Whether what is recorded may be of before a pass that saw nothing, and does not say so.
     pub(super) has_unrecorded_gap: bool,
+    /// The last outage: the beat before it, and its end.
+    outage: Option<(Timestamp, Timestamp)>,
     /// When a guard of a scope last held, by what is recorded.
     pub(super) held_at: BTreeMap<Scope, Timestamp>,
     shown: Option<Shown>,
@@ -148,6 +154,7 @@ impl World {
             hub: Hub { databases, ..Hub::default() },
             beats: vec![None; zones.len()],
             counted: vec![0; zones.len()],
+            arrivals: Vec::new(),
             has_no_rows: vec![false; zones.len()],
             unread_at: vec![None; zones.len()],
             schema: Arc::new(schema),
@@ -159,6 +166,7 @@ impl World {
             sight_since: None,
             blind_at: None,
             has_unrecorded_gap: false,
+            outage: None,
             held_at: BTreeMap::new(),
             shown: None,
             acknowledged: None,
@@ -171,6 +179,9 @@ impl World {
         self.beats[partition] = self.beats[partition].max(Some(self.now));
         self.counted[partition] += 1;
         self.has_no_rows[partition] = false;
+        if self.arrivals.last() != Some(&self.now) {
+            self.arrivals.push(self.now);
+        }
     }
 
     pub(super) fn members(&self) -> BTreeSet<ClusterEndpoint> {
@@ -182,6 +193,17 @@ impl World {
         static ENDPOINTS: LazyLock<[ClusterEndpoint; MOST_PARTITIONS]> =
             LazyLock::new(|| array::from_fn(|partition| cluster(&format!("p{partition}"))));
         ENDPOINTS[partition].clone()
+    }
+
+    /// As the hub tells of them.
+    fn arrivals(&self) -> Arrivals {
+        Arrivals::new(self.arrivals.iter().map(|at| (*at, *at)).collect())
+    }
+
+    /// Whether the hub took no beats for longer in the last time to live than makes one suspect, and nobody could record that.
+    pub(super) fn was_outage(&self, thresholds: &Thresholds) -> bool {
+        let since = self.now - thresholds.time_to_live;
+        self.outage.is_some_and(|(from, to)| to.duration_since(from.max(since)) > thresholds.silence())
     }
 
     /// Whether the table says what the agent that leads takes for recorded.
@@ -226,7 +248,9 @@ impl World {
             }
             Event::ReadFails => return self.blind(true),
             Event::Outage => {
+                let from = self.arrivals.last().copied().unwrap_or(self.now);
                 self.now += INTERVAL;
+                self.outage = Some((from, self.now));
                 return self.blind(false);
             }
             Event::Unseen => {
@@ -247,6 +271,12 @@ impl World {
             Event::RowsGo(partition) => (self.has_no_rows[partition], self.counted[partition]) = (true, 0),
             Event::TableUnread(partition) => (self.unread_at[partition], self.counted[partition]) = (Some(self.now), 0),
             Event::Crash => self.agents[0] = None,
+            Event::Replaced(silent) => {
+                self.agents[0] = None;
+                (0..self.beats.len())
+                    .filter(|partition| *partition != silent)
+                    .for_each(|partition| self.beat(partition));
+            }
             Event::OtherLeads => self.agents = [None, self.agents[0].take()],
             Event::LeadsAgain => {
                 self.agents.swap(0, 1);
@@ -290,7 +320,7 @@ impl World {
         self.now = now;
         let unlisted = self.unlisted_since.iter_mut().flatten();
         let gaps = self.sight_since.iter_mut().chain(&mut self.blind_at).chain(self.unread_at.iter_mut().flatten());
-        for at in self.held_at.values_mut().chain(gaps).chain(unlisted) {
+        for at in self.held_at.values_mut().chain(gaps).chain(unlisted).chain(&mut self.arrivals) {
             *at = (*at).min(now);
         }
     }
@@ -391,7 +421,11 @@ impl World {
     fn lead(&mut self, thresholds: &Thresholds) -> Watcher {
         let mut agent = self.agents[0].take().unwrap_or_default();
         match agent.due(self.now, thresholds.time_to_live) {
-            Recall::Anew => agent.begin(self.recorded.clone(), self.now),
+            Recall::Anew => {
+                let was_outage =
+                    agent.believes(&self.recorded) && self.arrivals().tell_of_an_outage(self.now, thresholds);
+                agent.begin(self.recorded.clone(), was_outage, self.now);
+            }
             Recall::Again => agent.take_in(self.recorded.clone(), self.now, true),
             Recall::Nothing => {}
         }
@@ -463,6 +497,7 @@ impl World {
             Event::SchemaUnread(partition) => told.insert((1, &partitions[*partition])),
             Event::RowsGo(partition) => told.insert((2, &partitions[*partition])),
             Event::TableUnread(partition) => told.insert((3, &partitions[*partition])),
+            Event::Replaced(partition) => told.insert((4, &partitions[*partition])),
             _ => true,
         };
         events.iter().filter(is_new).copied().collect()
@@ -540,6 +575,9 @@ impl World {
             .map(|known| (dark(known), known.watching_since.map(|since| age(since).min(90)), known.is_blind()))
             .collect();
         let sight = (self.sight_since.map(|since| age(since).min(90)), self.has_unrecorded_gap);
+        // What is older than a time to live, as it is where all histories are followed, tells nothing.
+        let arrivals: Vec<_> = self.arrivals.iter().rev().map(|at| age(*at)).take_while(|age| *age <= 30).collect();
+        let outage = self.outage.map(|(from, to)| (age(from), age(to))).filter(|(_, to)| *to <= 30);
         let held: Vec<_> = self.held_at.iter().map(|(scope, at)| (scope, age(*at).min(90))).collect();
         let objects = self.hub.databases.values().map(|database| {
             (database.functions.len(), database.groups.as_ref().map_or(0, BTreeMap::len), self.hub.claims.len())
@@ -553,7 +591,10 @@ impl World {
             Some((seen, agent.is_blind, agent.recorded_read_at.filter(|_| !self.is_right(agent)).map(age)))
         });
         let mut hasher = DefaultHasher::new();
-        format!("{partitions:?} {memories:?} {sight:?} {held:?} {objects:?} {plans:?} {looks:?}").hash(&mut hasher);
+        format!(
+            "{partitions:?} {memories:?} {sight:?} {arrivals:?} {outage:?} {held:?} {objects:?} {plans:?} {looks:?}"
+        )
+        .hash(&mut hasher);
         hasher.finish()
     }
 }

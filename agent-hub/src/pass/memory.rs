@@ -9,9 +9,10 @@ use crate::{
     drift::Left,
     hub::Hub,
     membership::{MemberRecord, Membership},
-    observe::{ObserveError, read_left, read_members},
+    observe::{ObserveError, read_arrivals, read_left, read_members},
     plan::Change,
-    setup::{self, Look, Memory, SetupError},
+    settings::Settings,
+    setup::{self, Look, Memory, SetupError, Tables},
     watcher::Recall,
 };
 
@@ -79,7 +80,8 @@ impl HubAgent {
     }
 
     /// Reads what is recorded, where that is due. Says in a sentence what it can do without.
-    pub(super) async fn recall(&mut self, now: Timestamp, memory: Memory) -> Result<Option<String>, ObserveError> {
+    pub(super) async fn recall(&mut self, now: Timestamp, tables: &Tables) -> Result<Option<String>, ObserveError> {
+        let memory = tables.memory;
         if memory == Memory::Taken {
             // What this process sees is forgotten with it, and the next one would not know what it held: nobody's silence counts as watched.
             self.watcher.membership.lose_sight();
@@ -90,8 +92,13 @@ impl HubAgent {
                     Memory::Kept => read_members(&self.hub, &self.config).await?,
                     Memory::Absent | Memory::Taken => Membership::default(),
                 };
+                let was_outage = self.watcher.believes(&recorded) && {
+                    let Settings { thresholds, .. } = &self.settings;
+                    let arrivals = read_arrivals(&self.hub, &self.config, &tables.unread, thresholds.silence()).await?;
+                    arrivals.tell_of_an_outage(now, thresholds)
+                };
                 self.columns.recalled();
-                self.watcher.begin(recorded, now);
+                self.watcher.begin(recorded, was_outage, now);
                 Ok(None)
             }
             (Recall::Again, Memory::Kept) => Ok(self.recall_again(now).await),

@@ -2,6 +2,7 @@
 
 use kql::names::{EntityGroupName, FunctionName};
 use serde_json::{Value, json};
+use shared::runtime::GuardReason;
 
 use super::*;
 use crate::{
@@ -28,7 +29,7 @@ async fn decide(agent: &mut HubAgent, hub: &Hub, beats: Vec<Beat>, now: Timestam
 
 /// The same where the table that remembers the membership is as it is.
 async fn decide_with(agent: &mut HubAgent, hub: &Hub, beats: Vec<Beat>, now: Timestamp, memory: Memory) -> Plan {
-    agent.recall(now, memory).await.unwrap();
+    agent.recall(now, &Tables { memory, ..Tables::default() }).await.unwrap();
     let fleet = agent.watcher.see(beats, hub, &agent.trust, now, &agent.settings);
     match plan(&fleet, hub, &agent.watcher.membership, now, &agent.settings) {
         Decision::Apply(plan) => plan,
@@ -75,6 +76,11 @@ async fn who_was_a_member_is_as_new_as_anyone_when_it_is_none_any_more() {
     assert_eq!(agent.canaries.sound, BTreeSet::new());
 }
 
+/// A memory that is there.
+fn kept() -> Tables {
+    Tables { memory: Memory::Kept, ..Tables::default() }
+}
+
 /// The answer of a hub that is asked what is remembered: kind, name, state, since when, and since when it is silent.
 fn remembered(rows: &[(&str, &str, &str, Timestamp, Option<Timestamp>)]) -> Value {
     let columns = [
@@ -90,12 +96,24 @@ fn remembered(rows: &[(&str, &str, &str, Timestamp, Option<Timestamp>)]) -> Valu
         ("Zone", "string"),
         ("SchemaHash", "string"),
     ];
-    let columns = columns.map(|(name, kind)| json!({"ColumnName": name, "ColumnType": kind}));
     let row = |(kind, name, state, since, silent): &(&str, &str, &str, Timestamp, Option<Timestamp>)| {
         let (since, silent) = (since.to_string(), silent.map(|at| at.to_string()));
         json!([kind, name, state, since, silent, [], "", 9, since, "", ""])
     };
-    let rows: Vec<Value> = rows.iter().map(row).collect();
+    answer(&columns, rows.iter().map(row))
+}
+
+/// The answer of a hub that is asked when heartbeats came: in which times, the first and the last of a period each.
+fn arrivals(periods: &[(Timestamp, Timestamp)]) -> Value {
+    let columns = ["First", "Last", "Now"].map(|name| (name, "datetime"));
+    let rows = periods.iter().map(|(first, last)| json!([first.to_string(), last.to_string(), null]));
+    answer(&columns, rows.chain([json!([null, null, now().to_string()])]))
+}
+
+/// To a query.
+fn answer(columns: &[(&str, &str)], rows: impl Iterator<Item = Value>) -> Value {
+    let columns: Value = columns.iter().map(|(name, kind)| json!({"ColumnName": name, "ColumnType": kind})).collect();
+    let rows: Value = rows.collect();
     json!([
         {"FrameType": "DataSetHeader", "IsProgressive": false, "Version": "v2.0"},
         {"FrameType": "DataTable", "TableId": 0, "TableKind": "PrimaryResult", "TableName": "PrimaryResult", "Columns": columns, "Rows": rows},
@@ -113,19 +131,34 @@ async fn federated(last: Timestamp) -> Hub {
 }
 
 #[tokio::test]
-async fn a_silence_that_was_recorded_before_a_pass_saw_nothing_is_not_believed() {
+async fn a_silence_that_was_recorded_before_a_pass_saw_nothing_or_the_hub_took_no_beats_is_not_believed() {
     // One hour is the time to live, and whoever recorded the silence had watched it for as long.
     let (last, mins) = (now(), SignedDuration::from_mins);
     let (silent, at) = (last + mins(20), last + mins(90));
     let (hub, europe) = (federated(last).await, cluster("eu").to_string());
-    // What the table says of sight; whether this process has looked once, and saw nothing.
-    for (guard, was_blind, believes) in [("over", false, true), ("active", false, false), ("over", true, false)] {
-        let answer = remembered(&[
+    // Beats that came every ten minutes but for a time, in which the hub may have taken none.
+    let beaten = |without: std::ops::Range<i64>| {
+        let minutes = (0..=90).step_by(10).filter(|minute| !without.contains(minute));
+        arrivals(&minutes.map(|minute| (last + mins(minute), last + mins(minute))).collect::<Vec<_>>())
+    };
+    // What the table says of sight; whether this process has looked once, and saw nothing; and how beats came.
+    for (guard, was_blind, beaten, believes) in [
+        ("over", false, beaten(0..0), true),
+        ("over", false, beaten(0..30), true),
+        ("active", false, beaten(0..0), false),
+        ("over", true, beaten(0..0), false),
+        ("over", false, beaten(50..60), false),
+        ("over", false, beaten(0..60), false),
+        ("over", false, beaten(70..100), false),
+        ("over", false, arrivals(&[]), false),
+    ] {
+        let remembered = remembered(&[
             ("Partition", europe.as_str(), "suspect", silent, Some(silent)),
             ("Guard", "incomplete_read", guard, last + mins(80), None),
         ]);
         let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
-        (agent.hub, _) = answering_hub(move |_| answer.clone()).await;
+        let answer = move |text: &str| if text.contains("_period") { beaten.clone() } else { remembered.clone() };
+        (agent.hub, _) = answering_hub(answer).await;
         if was_blind {
             let unread = ObserveError::Crowded { needed: 2, most: 1 };
             agent.blind(at, Blind::Failed(unread), None, Vec::new()).await;
@@ -172,14 +205,14 @@ async fn a_guard_or_a_darkness_that_another_agent_has_recorded_is_ended_by_the_o
     let count = || sent.lock().unwrap().iter().filter(|text| text.contains("SilentSince")).count();
     for (minutes, asked) in [(59, 0), (60, 1), (60, 1)] {
         let at = now() + SignedDuration::from_mins(minutes);
-        agent.recall(at, Memory::Kept).await.unwrap();
+        agent.recall(at, &kept()).await.unwrap();
         agent.watcher.note(&Decision::Apply(Plan::default()), at, TIME_TO_LIVE);
         assert_eq!(agent.record(at, Memory::Kept).await, None);
         assert_eq!(count(), asked, "after {minutes} min");
     }
     // It does not wait where it saw nothing itself.
     agent.watcher.lose_sight();
-    agent.recall(now(), Memory::Kept).await.unwrap();
+    agent.recall(now(), &kept()).await.unwrap();
     assert_eq!(count(), 2);
     let sent = sent.lock().unwrap();
     for (kind, over) in [(",Guard,", "\"incomplete_read\",over"), (",Darkness,", "\"fleet\",over")] {
@@ -213,7 +246,7 @@ async fn what_an_old_leader_recorded_of_a_partition_is_recorded_anew_within_an_h
         for (minutes, written) in [(59, 0), (60, anew), (61, anew)] {
             let at = now() + mins(minutes);
             agent.watcher.seen_at = Some(at);
-            assert_eq!(agent.recall(at, Memory::Kept).await.unwrap(), None);
+            assert_eq!(agent.recall(at, &kept()).await.unwrap(), None);
             assert_eq!(agent.record(at, Memory::Kept).await, None);
             let sent = sent.lock().unwrap();
             let records: Vec<&str> =
@@ -230,12 +263,12 @@ async fn a_record_that_cannot_be_read_again_is_told_and_asked_for_by_the_next_pa
     agent.watcher.seen_at = Some(now());
     (agent.hub, _) = answering_hub(|_| json!({"is_down": true})).await;
     for _ in 0..2 {
-        let told = agent.recall(now(), Memory::Kept).await.unwrap().unwrap();
+        let told = agent.recall(now(), &kept()).await.unwrap().unwrap();
         assert!(told.starts_with("failed to read again what is recorded of the membership: "), "{told}");
         assert_eq!(agent.watcher.recorded_read_at, None);
     }
     (agent.hub, _) = answering_hub(|_| remembered(&[])).await;
-    assert_eq!(agent.recall(now(), Memory::Kept).await.unwrap(), None);
+    assert_eq!(agent.recall(now(), &kept()).await.unwrap(), None);
     assert_eq!(agent.watcher.recorded_read_at, Some(now()));
 }
 
@@ -311,6 +344,38 @@ async fn an_acknowledgement_of_another_plan_is_told_while_something_is_held_and_
     // Made, it has served: the next hold is another matter.
     assert_eq!(done(&mut report, Ok(())), "");
     assert_eq!(held(&mut report, "ba9876543213"), (false, false));
+}
+
+#[tokio::test]
+async fn a_guard_holds_in_metrics_and_status_until_a_pass_sees_that_it_is_over() {
+    let world = World::new("agent-hub");
+    let mut report = Report::new(world.clone(), &hub_config(""));
+    let hold = |reason| Hold { reason, released: None, kept: BTreeMap::new() };
+    let active = |report: &Report| {
+        let text = world.metrics.text();
+        let is_active = |guard: &&str| text.contains(&format!("guard_active{{reason=\"{guard}\"}} 1"));
+        let in_metrics: Vec<_> = GuardReason::ALL.iter().map(|guard| guard.as_str()).filter(is_active).collect();
+        let in_status = report.federation().guard.unwrap_or_default();
+        assert_eq!(in_metrics.join(","), in_status);
+        let message = report.federation().last_pass.unwrap().message.unwrap_or_default();
+        assert_eq!(
+            message.contains("none of the 1 partition(s)"),
+            in_status.contains("no_live_heartbeat"),
+            "{message}"
+        );
+        in_status
+    };
+    report.held(now(), &hold(HoldReason::NoLiveHeartbeat { known: 1 }), Vec::new());
+    assert_eq!(active(&report), "no_live_heartbeat");
+    report.failed(now(), "the catalog cannot be read".to_owned());
+    assert_eq!(active(&report), "no_live_heartbeat");
+    report.held(now(), &hold(HoldReason::IncompleteRead { why: "cut".to_owned() }), Vec::new());
+    assert_eq!(active(&report), "no_live_heartbeat,incomplete_read");
+    report.failed(now(), "the catalog cannot be read".to_owned());
+    assert_eq!(active(&report), "no_live_heartbeat");
+    let work = Work { set_up: &[], plan: &Plan::default(), applied: &[], repairs: &[], failures: &[] };
+    report.done(now(), &Hub::default(), "ours", &work);
+    assert_eq!(active(&report), "");
 }
 
 #[tokio::test]

@@ -377,6 +377,31 @@ impl ReadSchemas<'_> {
     }
 }
 
+/// When heartbeats came, of whomever. Columns, all datetime: First and Last, of each period in which some came; and in a row of its own, in which these are null, Now: the server's time.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadArrivals<'a> {
+    /// The heartbeat database.
+    pub database: &'a DatabaseName,
+    /// Where heartbeats are.
+    pub source: &'a HeartbeatSource,
+    /// How far back to look.
+    pub window: Duration,
+    /// How long a period is.
+    pub period: Duration,
+}
+
+impl ReadArrivals<'_> {
+    /// Renders the query.
+    pub fn request(&self) -> Request {
+        let file = include_str!("../../text/read_arrivals.kql");
+        let values = [("beats", &*self.source.render(None))];
+        let mut request = request("read_arrivals", RequestKind::Query, Some(self.database), file, &values);
+        request.parameters.insert("_window", timespan_literal(self.window));
+        request.parameters.insert("_period", timespan_literal(self.period));
+        request
+    }
+}
+
 impl Windows {
     fn set(self, request: &mut Request) {
         request.parameters.insert("_window", timespan_literal(self.beats));

@@ -119,6 +119,8 @@ fn every_statement_renders_as_reviewed() {
         ReadSchemas { database, source: &shared, windows, endpoints }.request(),
         ReadHeartbeats { database, source: &own, windows, since: UNIX_EPOCH + hour, interval: hour }.request(),
         ReadSchemas { database, source: &own, windows, endpoints }.request(),
+        ReadArrivals { database, source: &shared, window: hour, period: hour / 12 }.request(),
+        ReadArrivals { database, source: &own, window: hour, period: hour / 12 }.request(),
         CreateOwnershipTable { database, table }.request(),
         ReadOwnership { database, table }.request(),
         ReadLeft { database, table }.request(),

@@ -21,8 +21,9 @@ use kql::{
         AlterCaching, AlterEntityGroup, AlterMergeEntityGroup, AlterRetention, AlterSchemaEncoding, Body, Canary,
         ClearRemoteSchema, CreateEntityGroup, CreateHeartbeatTable, CreateMembersTable, CreateOwnershipTable,
         DropEntityGroup, DropFunction, EnableStreaming, Entity, FederatedBody, HeartbeatPolicy, HeartbeatSource,
-        IngestInline, Members, PutFunction, ReadHeartbeats, ReadLeft, ReadMembers, ReadOwnership, ReadSchemas,
-        ShowColumns, ShowEntityGroups, ShowHubEntities, ShowPolicy, Source, StatusBody, Windows, partition_table,
+        IngestInline, Members, PutFunction, ReadArrivals, ReadHeartbeats, ReadLeft, ReadMembers, ReadOwnership,
+        ReadSchemas, ShowColumns, ShowEntityGroups, ShowHubEntities, ShowPolicy, Source, StatusBody, Windows,
+        partition_table,
     },
     types::ScalarType,
 };
@@ -336,6 +337,11 @@ fn statements_about(text: &str) -> Vec<About> {
         ),
         (ReadSchemas { database, source: &shared, windows, endpoints }.request(), vec![&text]),
         (ReadSchemas { database, source: &tables, windows, endpoints }.request(), vec![own.as_str(), cluster.as_str()]),
+        (ReadArrivals { database, source: &shared, window: period, period }.request(), vec![&text]),
+        (
+            ReadArrivals { database, source: &tables, window: period, period }.request(),
+            vec![own.as_str(), cluster.as_str()],
+        ),
         (ReadOwnership { database, table: &table }.request(), vec![&text]),
         (ReadLeft { database, table: &table }.request(), vec![&text]),
         (ReadMembers { database, table: &table }.request(), vec![&text]),

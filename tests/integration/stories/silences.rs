@@ -312,3 +312,58 @@ async fn a_partition_that_is_silent_by_a_clock_behind_its_agents_leaves() {
 async fn a_partition_that_is_silent_by_a_clock_ahead_of_its_agents_leaves() {
     more_than_the_time_to_live_passes_on_a_hub(180).await;
 }
+
+/// Whether the fourth partition is in a group.
+async fn lists_the_fourth(hub: &Hub) -> bool {
+    hub.content().await.iter().any(|line| line.contains("127.0.0.4:1'"))
+}
+
+/// A silence is recorded by an agent that ends. While none runs, the others beat, or the hub takes nobody's heartbeats; then another agent starts.
+async fn another_agent_starts(tables: &str, was_outage: bool) {
+    let fields = format!("heartbeatTTL: 1h, heartbeatInterval: 20m, {tables}");
+    let mut fleet = RowFleet::start("200ms", &fields).await;
+    fleet.hub.pass().await;
+    fleet.beating.extend((1..=4).map(|host| (host, (vec!["A"], vec![]))));
+    fleet.beat().await;
+    let (code, output) = fleet.hub.pass().await;
+    assert!(code == Some(0) && lists_the_fourth(&fleet.hub).await, "{output}");
+    fleet.beating.remove(&4);
+    for minutes in [15, 30, 45] {
+        fleet.hub.server.set_clock(minutes);
+        fleet.beat().await;
+        let (code, output) = fleet.hub.pass().await;
+        assert!(code == Some(0) && lists_the_fourth(&fleet.hub).await, "{output}");
+    }
+    let recorded = "AdxFederationMembers | where isnotnull(SilentSince) | project Name, State";
+    assert_eq!(answer(&fleet.hub, "FleetDiscovery", recorded).await, [["http://127.0.0.4:1", "suspect"]]);
+
+    let beaten: &[i64] = if was_outage { &[120] } else { &[60, 75, 90, 105, 120] };
+    for minutes in beaten {
+        fleet.hub.server.set_clock(*minutes);
+        fleet.beat().await;
+    }
+    let (_, output) = fleet.hub.pass().await;
+    assert_eq!(lists_the_fourth(&fleet.hub).await, was_outage, "{output}");
+    assert_eq!(output.contains("their silence began before it did"), was_outage, "{output}");
+
+    // From now on it is watched.
+    for minutes in [135, 150, 165, 180, 195] {
+        fleet.hub.server.set_clock(minutes);
+        fleet.beat().await;
+        let (_, output) = fleet.hub.pass().await;
+        let is_kept = was_outage && minutes < 180;
+        assert_eq!(lists_the_fourth(&fleet.hub).await, is_kept, "after {minutes} min: {output}");
+    }
+    fleet.hub.end().await;
+}
+
+#[tokio::test]
+async fn a_silence_that_another_agent_recorded_is_believed_where_the_hub_took_heartbeats_meanwhile_and_only_there() {
+    let all: Vec<String> = (1..=4).map(|host| format!("'http://127.0.0.{host}:1'")).collect();
+    let own = format!("heartbeatTables: PerPartition, allowedPartitions: [{}]", all.join(", "));
+    for tables in ["heartbeatTables: Shared", &own] {
+        for was_outage in [true, false] {
+            another_agent_starts(tables, was_outage).await;
+        }
+    }
+}
