@@ -306,6 +306,13 @@ impl Membership {
         self.partitions.values_mut().for_each(|remembered| remembered.silent_since = None);
     }
 
+    /// Silences that began before then are watched anew.
+    pub fn forget_silences(&mut self, before: Timestamp) {
+        for known in self.partitions.values_mut() {
+            known.silent_since = known.silent_since.filter(|since| *since >= before);
+        }
+    }
+
     /// Takes in which guards hold now, and why. What holds no longer stays: that it is over may have to be recorded once more.
     pub fn note_guards(&mut self, active: &BTreeMap<GuardReason, String>, now: Timestamp) {
         for (label, guard) in &mut self.guards {

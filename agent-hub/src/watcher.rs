@@ -27,15 +27,16 @@ impl Arrivals {
         Self(periods)
     }
 
-    /// Whether in the last time to live the hub took no heartbeat for so long that everybody looked silent. Then the silence of one tells nothing.
-    pub fn tell_of_an_outage(&self, now: Timestamp, thresholds: &Thresholds) -> bool {
+    /// When the last outage within one time to live was over, if there was one: in which the hub took no heartbeat for so long that everybody looked silent. Then the silence of one tells nothing.
+    pub fn end_of_outage(&self, now: Timestamp, thresholds: &Thresholds) -> Option<Timestamp> {
         let mut last = now.saturating_sub(thresholds.time_to_live).unwrap_or(now);
-        let ends = self.0.iter().copied().chain([(now, now)]);
-        ends.into_iter().any(|(begins, ends)| {
-            let gap = begins.duration_since(last);
-            last = last.max(ends);
-            gap > thresholds.silence()
-        })
+        let periods = self.0.iter().copied().chain([(now, now)]);
+        let ends = periods.filter_map(|(first, end)| {
+            let gap = first.duration_since(last);
+            last = last.max(end);
+            (gap > thresholds.silence()).then_some(first)
+        });
+        ends.last()
     }
 }
 
@@ -104,11 +105,13 @@ impl Watcher {
         !self.was_blind(recorded) && recorded.partitions.values().any(|known| known.silent_since.is_some())
     }
 
-    /// Begins with what is recorded. `was_outage`: whether the hub has taken nobody's heartbeats meanwhile.
-    pub fn begin(&mut self, recorded: Membership, was_outage: bool, now: Timestamp) {
+    /// Begins with what is recorded. `outage`: when one was over in which the hub took nobody's heartbeats.
+    pub fn begin(&mut self, recorded: Membership, outage: Option<Timestamp>, now: Timestamp) {
         self.membership.clone_from(&recorded);
-        if was_outage || self.was_blind(&recorded) {
+        if self.was_blind(&recorded) {
             self.membership.lose_sight();
+        } else if let Some(outage) = outage {
+            self.membership.forget_silences(outage);
         }
         (self.recorded, self.recorded_read_at) = (recorded, Some(now));
     }

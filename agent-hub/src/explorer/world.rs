@@ -195,11 +195,6 @@ impl World {
         ENDPOINTS[partition].clone()
     }
 
-    /// As the hub tells of them.
-    fn arrivals(&self) -> Arrivals {
-        Arrivals::new(self.arrivals.iter().map(|at| (*at, *at)).collect())
-    }
-
     /// Whether the hub took no beats for longer in the last time to live than makes one suspect, and nobody could record that.
     pub(super) fn was_outage(&self, thresholds: &Thresholds) -> bool {
         let since = self.now - thresholds.time_to_live;
@@ -422,9 +417,10 @@ impl World {
         let mut agent = self.agents[0].take().unwrap_or_default();
         match agent.due(self.now, thresholds.time_to_live) {
             Recall::Anew => {
-                let was_outage =
-                    agent.believes(&self.recorded) && self.arrivals().tell_of_an_outage(self.now, thresholds);
-                agent.begin(self.recorded.clone(), was_outage, self.now);
+                let arrivals = Arrivals::new(self.arrivals.iter().map(|at| (*at, *at)).collect());
+                let outage = arrivals.end_of_outage(self.now, thresholds);
+                let outage = outage.filter(|_| agent.believes(&self.recorded));
+                agent.begin(self.recorded.clone(), outage, self.now);
             }
             Recall::Again => agent.take_in(self.recorded.clone(), self.now, true),
             Recall::Nothing => {}

@@ -92,13 +92,15 @@ impl HubAgent {
                     Memory::Kept => read_members(&self.hub, &self.config).await?,
                     Memory::Absent | Memory::Taken => Membership::default(),
                 };
-                let was_outage = self.watcher.believes(&recorded) && {
+                let outage = if self.watcher.believes(&recorded) {
                     let Settings { thresholds, .. } = &self.settings;
                     let arrivals = read_arrivals(&self.hub, &self.config, &tables.unread, thresholds.silence()).await?;
-                    arrivals.tell_of_an_outage(now, thresholds)
+                    arrivals.end_of_outage(now, thresholds)
+                } else {
+                    None
                 };
                 self.columns.recalled();
-                self.watcher.begin(recorded, was_outage, now);
+                self.watcher.begin(recorded, outage, now);
                 Ok(None)
             }
             (Recall::Again, Memory::Kept) => Ok(self.recall_again(now).await),
