@@ -100,6 +100,13 @@ fn a_hint_is_printed_as_it_was_read_also_where_its_name_begins_with_a_digit() {
     read_every_way(text);
 }
 
+#[test]
+fn an_operator_is_no_part_of_a_wildcard() {
+    for text in ["union in~null*", "union a*in~", "T | project-away in~*"] {
+        assert!(parse_query(text).is_err(), "{text}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 

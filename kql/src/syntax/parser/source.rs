@@ -180,7 +180,8 @@ impl Parser<'_> {
         let mut end = first.span.start;
         while let Ok(token) = ahead.next_token() {
             let digits = token.kind == TokenKind::Long && end > first.span.start;
-            if !(token.is("*") || token.kind == TokenKind::Word || digits) || token.span.start != end {
+            let word = token.kind == TokenKind::Word && token.text != "in~";
+            if !(token.is("*") || word || digits) || token.span.start != end {
                 break;
             }
             end = token.span.end;
