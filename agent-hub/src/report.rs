@@ -166,6 +166,11 @@ impl Report {
         Self { world, status, guards, held, acknowledged, logged, interval, missed, repairs }
     }
 
+    /// What held when this process led before may be over.
+    pub fn take_over(&mut self) {
+        self.held = Default::default();
+    }
+
     /// The fleet as it was judged: partitions in metrics and status.
     pub fn fleet(&mut self, fleet: &Fleet, refused: &BTreeMap<RefusalReason, usize>) {
         let metrics = &self.world.metrics;

@@ -30,7 +30,8 @@ impl Arrivals {
     /// When the last outage within one time to live was over, if there was one: in which the hub took no heartbeat for so long that everybody looked silent. Then the silence of one tells nothing.
     pub fn end_of_outage(&self, now: Timestamp, thresholds: &Thresholds) -> Option<Timestamp> {
         let mut last = now.saturating_sub(thresholds.time_to_live).unwrap_or(now);
-        let periods = self.0.iter().copied().chain([(now, now)]);
+        // Those that are still to come, by a clock that was set back, come now.
+        let periods = self.0.iter().map(|(first, end)| (*first.min(&now), *end.min(&now))).chain([(now, now)]);
         let ends = periods.filter_map(|(first, end)| {
             let gap = first.duration_since(last);
             last = last.max(end);
