@@ -66,7 +66,7 @@ impl Object {
 }
 
 /// Tells contents apart. Short, as a partition that joins changes many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Content(u32);
 
 impl Content {
@@ -77,7 +77,7 @@ impl Content {
     }
 
     /// Of a function as the hub has it.
-    fn of_function(docstring: &str, Written { folder, content_hash }: &Written) -> Self {
+    pub fn of_function(docstring: &str, Written { folder, content_hash }: &Written) -> Self {
         Self::of(&format!("{content_hash} {folder}\n{docstring}"))
     }
 

@@ -306,10 +306,10 @@ impl Membership {
         self.partitions.values_mut().for_each(|remembered| remembered.silent_since = None);
     }
 
-    /// Silences that began before then are watched anew.
-    pub fn forget_silences(&mut self, before: Timestamp) {
-        for known in self.partitions.values_mut() {
-            known.silent_since = known.silent_since.filter(|since| *since >= before);
+    /// Of silences that began before then, only what came after it counts.
+    pub fn watch_silences_from(&mut self, at: Timestamp) {
+        for since in self.partitions.values_mut().filter_map(|known| known.silent_since.as_mut()) {
+            *since = (*since).max(at);
         }
     }
 

@@ -159,6 +159,7 @@ impl HubAgent {
         // It may have done to tables what looks like somebody's doing.
         self.setup = Setup::default();
         self.drift = Drift::default();
+        self.texts = Texts::default();
         self.report.take_over();
     }
 

@@ -30,8 +30,8 @@ use crate::{
     plan::{Change, Hold, Plan, Released},
     setup::{Missing, SetUp},
 };
-use planned::Logged;
-pub use planned::SET_UP;
+use planned::{Logged, planned_change, planned_of};
+pub use planned::{SET_UP, planned_outcome};
 
 /// Remembers what was reported, so that counters count each thing once and logs say each thing once.
 #[derive(Debug)]
@@ -39,8 +39,8 @@ pub struct Report {
     world: World,
     status: Status,
     guards: BTreeSet<GuardReason>,
-    /// What held in the last pass that saw, and why in sentences.
-    held: (BTreeSet<GuardReason>, Vec<String>),
+    /// What held in the last pass that saw, in sentences, and what would be done without that.
+    held: (Vec<String>, Option<PlanStatus>),
     /// The plan that the document acknowledges, until it was made.
     acknowledged: Option<String>,
     logged: Logged,
@@ -168,7 +168,7 @@ impl Report {
 
     /// What held when this process led before may be over.
     pub fn take_over(&mut self) {
-        self.held = Default::default();
+        (self.guards, self.held) = Default::default();
     }
 
     /// The fleet as it was judged: partitions in metrics and status.
@@ -436,8 +436,7 @@ impl Report {
         };
         FederationStatus {
             live: Some(format!("{live}/{}", self.status.partitions.len())),
-            guard: Some(self.guards.iter().map(|guard| guard.as_str()).collect::<Vec<_>>().join(","))
-                .filter(|guards| !guards.is_empty()),
+            guard: self.guards(),
             plan: self.status.last_pass.as_ref().and_then(|pass| pass.planned.as_ref()).map(|plan| {
                 status::PlanStatus {
                     hash: plan.hash.clone(),
@@ -462,19 +461,30 @@ impl Report {
         }
     }
 
+    /// Those that hold. Who cannot see is to do something about that first.
+    fn guards(&self) -> Option<String> {
+        let (blind, others): (Vec<GuardReason>, Vec<_>) =
+            self.guards.iter().copied().partition(|guard| *guard == GuardReason::IncompleteRead);
+        let guards: Vec<&str> = blind.into_iter().chain(others).map(GuardReason::as_str).collect();
+        (!guards.is_empty()).then(|| guards.join(","))
+    }
+
     fn end(&mut self, mut pass: LastPass, held: &[HoldReason]) -> PassOutcome {
         pass.repairs = mem::take(&mut self.repairs);
         for repair in &pass.repairs {
             tracing::warn!(repair, "what somebody did to our objects is undone");
         }
-        self.guards = held.iter().map(HoldReason::label).collect();
-        if pass.outcome == PassOutcome::Failed || self.guards.contains(&GuardReason::IncompleteRead) {
-            // What held goes on holding as long as nobody sees.
-            let (guards, sentences) = &self.held;
-            self.guards.extend(guards);
-            pass.held.extend_from_slice(sentences);
+        let labels = held.iter().map(HoldReason::label);
+        let sees = pass.outcome != PassOutcome::Failed
+            && !held.iter().any(|reason| matches!(reason, HoldReason::IncompleteRead { .. }));
+        if sees {
+            self.guards = labels.collect();
+            self.held = (pass.held.clone(), pass.planned.clone().filter(|_| !pass.held.is_empty()));
         } else {
-            self.held = (self.guards.clone(), pass.held.clone());
+            // What held goes on holding as long as nobody sees.
+            self.guards.extend(labels);
+            pass.held.extend_from_slice(&self.held.0);
+            pass.planned.clone_from(&self.held.1);
         }
         for reason in GuardReason::ALL {
             self.world.metrics.guard(*reason, self.guards.contains(reason));
@@ -484,12 +494,6 @@ impl Report {
         self.world.admin.set_status(&self.status);
         outcome
     }
-}
-
-/// How a pass ends that makes none of its changes: as if it had made them, a plan from an incomplete view is no whole one.
-pub fn planned_outcome(missing: &Missing, plan: &Plan, failures: &[String]) -> PassOutcome {
-    let (failed, count) = (plan.unread_databases + failures.len(), plan.changes.len() + missing.commands.len());
-    ended(failed, !plan.held.is_empty(), count, PassOutcome::Planned)
 }
 
 /// How a pass ends of which so much failed. `changed`: with changes, where nothing else is to be said first.
@@ -550,14 +554,6 @@ fn partition_status(partition: &Partition) -> PartitionStatus {
         metadata: Arc::clone(&beat.metadata),
         problems: beat.problems.clone(),
     }
-}
-
-fn planned_of(released: &Released) -> PlanStatus {
-    PlanStatus { hash: released.hash.clone(), changes: released.changes.iter().map(planned_change).collect() }
-}
-
-fn planned_change(change: &Change) -> ChangeStatus {
-    ChangeStatus { change: change.to_string(), reason: change.reason(), failure: None }
 }
 
 fn change_status(Applied { change, result }: &Applied) -> ChangeStatus {

@@ -1,37 +1,48 @@
 //! How the hub writes functions' texts. Pure, what one process knows.
 //!
 //! One that writes them in other words than ours would look edited for ever. It is told from somebody who edits by putting such a function again: what is there before that and is there again in the
-//! next look is the hub's own writing, and what is as we sent it then was somebody's.
+//! next look is the hub's own writing, and what is as we sent it then was somebody's. So was what has ever been seen otherwise under the same docstring, however often somebody repeats it.
 
-use std::{collections::BTreeMap, mem};
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem,
+};
 
 use crate::{
     apply::Applied,
-    hub::{Hub, Written},
+    drift::Content,
+    hub::{ExistingFunction, Hub, Written},
     plan::{Change, PutCause},
 };
 
-/// By docstrings, each of which belongs to one text.
+/// By docstrings, each of which belongs to one text of ours.
 #[derive(Debug, Default)]
 pub struct Texts {
     /// How functions were written that looked edited, before the last pass put them again.
     again: BTreeMap<String, Written>,
     /// What the hub writes in words of its own.
     rewritten: BTreeMap<String, Written>,
+    /// What was seen under a docstring: none where that was not always the same.
+    seen: HashMap<Content, Option<Content>>,
 }
 
 impl Texts {
     /// Learns from a look at the hub, and tells it.
     pub fn learn(&mut self, hub: &mut Hub) {
-        let again = mem::take(&mut self.again);
-        if again.is_empty() && self.rewritten.is_empty() {
-            return;
-        }
-        let known = mem::take(&mut self.rewritten);
-        for function in hub.databases.values().flat_map(|database| database.functions.values()) {
-            let is_again = again.get(&function.docstring) == Some(&function.written);
-            let rewritten = if is_again { Some(&function.written) } else { known.get(&function.docstring) };
-            self.rewritten.extend(rewritten.map(|written| (function.docstring.clone(), written.clone())));
+        let (again, known, before) =
+            (mem::take(&mut self.again), mem::take(&mut self.rewritten), mem::take(&mut self.seen));
+        let functions = hub.databases.values().flat_map(|database| &database.functions);
+        for (name, function) in functions.filter(|(_, function)| function.is_ours()) {
+            let ExistingFunction { docstring, written, .. } = function;
+            let (key, content) = (Content::of(docstring), Content::of_function(docstring, written));
+            let always = before.get(&key).is_none_or(|seen| *seen == Some(content));
+            self.seen.insert(key, always.then_some(content));
+            let is_new = always && again.get(docstring) == Some(written);
+            if is_new {
+                tracing::warn!(function = %name, "the hub writes this function's text in other words than it is sent: that is left as it is");
+            }
+            let rewritten = if is_new { Some(written) } else { known.get(docstring) };
+            self.rewritten.extend(rewritten.map(|written| (docstring.clone(), written.clone())));
         }
         hub.rewritten.clone_from(&self.rewritten);
     }
@@ -50,13 +61,13 @@ impl Texts {
 
 #[cfg(test)]
 mod tests {
-    use kql::names::DatabaseName;
+    use kql::names::{DatabaseName, FunctionName};
     use serde_json::json;
 
     use super::*;
     use crate::{
         fleet::Fleet,
-        hub::{ExistingFunction, HubDatabase},
+        hub::{HubDatabase, Keeper},
         membership::Membership,
         plan::{Decision, plan},
         settings::Settings,
@@ -109,6 +120,27 @@ mod tests {
             assert_eq!(world.pass(), [PutCause::Edited]);
         }
         assert_eq!(world.pass(), []);
+        // The same each time, as a script would.
+        for _ in 0..4 {
+            world.functions().next().unwrap().written.content_hash = "mine".to_owned();
+            assert_eq!(world.pass(), [PutCause::Edited]);
+        }
+    }
+
+    #[test]
+    fn a_persons_copy_of_what_they_made_of_ours_teaches_nothing() {
+        let mut world = World::new();
+        world.pass();
+        // A process that has just started.
+        world.texts = Texts::default();
+        let function = world.functions().next().unwrap();
+        function.written.content_hash = "mine".to_owned();
+        let copy = ExistingFunction { keeper: Keeper::Person, ..function.clone() };
+        let functions = &mut world.hub.databases.values_mut().next().unwrap().functions;
+        functions.insert(FunctionName::new("federated_A_backup").unwrap(), copy);
+        assert_eq!(world.pass(), [PutCause::Edited]);
+        assert_eq!(world.pass(), []);
+        assert_eq!(world.texts.rewritten, BTreeMap::new());
     }
 
     #[test]

@@ -16,25 +16,34 @@ use crate::{
     trust::Trust,
 };
 
-/// When heartbeats came to the hub, of whomever: the first and the last of each period in which some did, in their order.
+/// When heartbeats came to the hub, of whomever.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Arrivals(Vec<(Timestamp, Timestamp)>);
+pub struct Arrivals {
+    /// The first and the last of each period in which some did, in their order.
+    periods: Vec<(Timestamp, Timestamp)>,
+    /// The hub server's clock when it told.
+    now: Timestamp,
+}
 
 impl Arrivals {
-    /// Of periods in any order.
-    pub fn new(mut periods: Vec<(Timestamp, Timestamp)>) -> Self {
+    /// Of periods in any order. Those that are still to come, by a clock that was set back, come now.
+    pub fn new(periods: impl IntoIterator<Item = (Timestamp, Timestamp)>, now: Timestamp) -> Self {
+        let mut periods: Vec<_> = periods.into_iter().map(|(first, last)| (first.min(now), last.min(now))).collect();
         periods.sort_unstable();
-        Self(periods)
+        Self { periods, now }
+    }
+
+    /// How far back they have to be known: an outage that is over within one time to live counts, and it began before that.
+    pub fn window(thresholds: &Thresholds) -> SignedDuration {
+        thresholds.time_to_live.saturating_add(thresholds.silence())
     }
 
     /// When the last outage within one time to live was over, if there was one: in which the hub took no heartbeat for so long that everybody looked silent. Then the silence of one tells nothing.
-    pub fn end_of_outage(&self, now: Timestamp, thresholds: &Thresholds) -> Option<Timestamp> {
-        let mut last = now.saturating_sub(thresholds.time_to_live).unwrap_or(now);
-        // Those that are still to come, by a clock that was set back, come now.
-        let periods = self.0.iter().map(|(first, end)| (*first.min(&now), *end.min(&now))).chain([(now, now)]);
-        let ends = periods.filter_map(|(first, end)| {
-            let gap = first.duration_since(last);
-            last = last.max(end);
+    pub fn end_of_outage(&self, thresholds: &Thresholds) -> Option<Timestamp> {
+        let mut before = self.now.saturating_sub(Self::window(thresholds)).unwrap_or(self.now);
+        let ends = self.periods.iter().copied().chain([(self.now, self.now)]).filter_map(|(first, last)| {
+            let gap = first.duration_since(before);
+            before = last;
             (gap > thresholds.silence()).then_some(first)
         });
         ends.last()
@@ -112,7 +121,7 @@ impl Watcher {
         if self.was_blind(&recorded) {
             self.membership.lose_sight();
         } else if let Some(outage) = outage {
-            self.membership.forget_silences(outage);
+            self.membership.watch_silences_from(outage);
         }
         (self.recorded, self.recorded_read_at) = (recorded, Some(now));
     }
@@ -201,6 +210,33 @@ impl Watcher {
 mod tests {
     use super::*;
     use crate::testing::{cluster, hub_config, now};
+
+    #[test]
+    fn an_outage_is_a_time_without_anybodys_heartbeats_that_ended_within_one_time_to_live() {
+        let (thresholds, mins) = (Settings::from(&hub_config("")).thresholds, SignedDuration::from_mins);
+        let silence = SignedDuration::from_secs(12 * 60 + 30);
+        assert_eq!((thresholds.time_to_live, thresholds.silence()), (mins(60), silence));
+        let at = |minutes: i64| now() + mins(minutes);
+        for (periods, ended) in [
+            (&[][..], Some(100)),
+            (&[(30, 90)], None),
+            (&[(20, 88)], None),
+            (&[(20, 87)], Some(100)),
+            // It began long before.
+            (&[(-900, -800), (40, 95)], Some(40)),
+            (&[(20, 29), (41, 95)], None),
+            (&[(20, 28), (41, 95)], Some(41)),
+            // As long as the silence of one that is not suspect yet, from where the window begins; and longer.
+            (&[(40, 95)], None),
+            (&[(41, 95)], Some(41)),
+        ] {
+            let arrivals = Arrivals::new(periods.iter().map(|(first, last)| (at(*first), at(*last))), at(100));
+            assert_eq!(arrivals.end_of_outage(&thresholds), ended.map(at), "{periods:?}");
+        }
+        // Ahead of a clock that was set back.
+        let ahead = Arrivals::new([(at(30), at(90)), (at(900), at(990))], at(100));
+        assert_eq!(ahead.end_of_outage(&thresholds), None);
+    }
 
     #[test]
     fn whoever_expires_in_the_pass_that_first_finds_it_silent_leaves_only_if_its_table_was_looked_at() {

@@ -195,10 +195,10 @@ impl World {
         ENDPOINTS[partition].clone()
     }
 
-    /// Whether the hub took no beats for longer in the last time to live than makes one suspect, and nobody could record that.
+    /// Whether an outage is over for less than a time to live in which the hub took no beats for longer than makes one suspect, and which nobody could record.
     pub(super) fn was_outage(&self, thresholds: &Thresholds) -> bool {
         let since = self.now - thresholds.time_to_live;
-        self.outage.is_some_and(|(from, to)| to.duration_since(from.max(since)) > thresholds.silence())
+        self.outage.is_some_and(|(from, to)| to > since && to.duration_since(from) > thresholds.silence())
     }
 
     /// Whether the table says what the agent that leads takes for recorded.
@@ -417,8 +417,8 @@ impl World {
         let mut agent = self.agents[0].take().unwrap_or_default();
         match agent.due(self.now, thresholds.time_to_live) {
             Recall::Anew => {
-                let arrivals = Arrivals::new(self.arrivals.iter().map(|at| (*at, *at)).collect());
-                let outage = arrivals.end_of_outage(self.now, thresholds);
+                let arrivals = Arrivals::new(self.arrivals.iter().map(|at| (*at, *at)), self.now);
+                let outage = arrivals.end_of_outage(thresholds);
                 let outage = outage.filter(|_| agent.believes(&self.recorded));
                 agent.begin(self.recorded.clone(), outage, self.now);
             }
@@ -571,8 +571,8 @@ impl World {
             .map(|known| (dark(known), known.watching_since.map(|since| age(since).min(90)), known.is_blind()))
             .collect();
         let sight = (self.sight_since.map(|since| age(since).min(90)), self.has_unrecorded_gap);
-        // What is older than a time to live, as it is where all histories are followed, tells nothing.
-        let arrivals: Vec<_> = self.arrivals.iter().rev().map(|at| age(*at)).take_while(|age| *age <= 30).collect();
+        // What is older than a time to live and a silence, as they are where all histories are followed, tells nothing.
+        let arrivals: Vec<_> = self.arrivals.iter().rev().map(|at| age(*at)).take_while(|age| *age <= 50).collect();
         let outage = self.outage.map(|(from, to)| (age(from), age(to))).filter(|(_, to)| *to <= 30);
         let held: Vec<_> = self.held_at.iter().map(|(scope, at)| (scope, age(*at).min(90))).collect();
         let objects = self.hub.databases.values().map(|database| {

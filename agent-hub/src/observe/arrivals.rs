@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use jiff::SignedDuration;
 use kql::{names::TableName, statements::ReadArrivals};
 use shared::{
     document::HubConfig,
@@ -10,14 +9,14 @@ use shared::{
 };
 
 use super::{ObserveError, asking, decoding};
-use crate::watcher::Arrivals;
+use crate::{membership::Thresholds, watcher::Arrivals};
 
 const ARRIVALS: &str = "when heartbeats came";
 
 /// In how many periods at most the hub tells of them.
-const MOST_PERIODS: u32 = 1000;
+const MOST_PERIODS: u32 = 10_000;
 
-/// Reads it, of one time to live. `unread`: tables of single partitions that are not read. `gap`: what is too long for a time in which none comes.
+/// Reads it, as far back as an outage counts. `unread`: tables of single partitions that are not read.
 ///
 /// # Errors
 /// [`ObserveError`]
@@ -25,12 +24,13 @@ pub async fn read_arrivals(
     hub: &KustoClient,
     config: &HubConfig,
     unread: &BTreeMap<TableName, String>,
-    gap: SignedDuration,
+    thresholds: &Thresholds,
 ) -> Result<Arrivals, ObserveError> {
-    let (database, window) = (&config.heartbeat_database, config.heartbeat_ttl);
+    let database = &config.heartbeat_database;
     let source = &config.heartbeats.without(|table| unread.contains_key(table));
-    // In one of these, no gap is too long.
-    let period = Duration::try_from(gap / 2).unwrap_or_default().max(window / MOST_PERIODS);
+    let window = Duration::try_from(Arrivals::window(thresholds)).unwrap_or(Duration::MAX);
+    // Within one of these, no gap is too long; but where that were too many.
+    let period = Duration::try_from(thresholds.silence() / 2).unwrap_or_default().max(window / MOST_PERIODS);
     let request = ReadArrivals { database, source, window, period }.request();
     parse(&hub.send(&request).await.map_err(asking(ARRIVALS))?).map_err(decoding(ARRIVALS))
 }
@@ -44,6 +44,6 @@ fn parse(table: &ResultTable) -> Result<Arrivals, DecodeError> {
         }
     }
     // An answer without it is not whole.
-    now.ok_or(DecodeError::NoRow { expected: "row with the server's time" })?;
-    Ok(Arrivals::new(periods))
+    let now = now.ok_or(DecodeError::NoRow { expected: "row with the server's time" })?;
+    Ok(Arrivals::new(periods, now))
 }

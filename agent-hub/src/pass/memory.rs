@@ -11,7 +11,6 @@ use crate::{
     membership::{MemberRecord, Membership},
     observe::{ObserveError, read_arrivals, read_left, read_members},
     plan::Change,
-    settings::Settings,
     setup::{self, Look, Memory, SetupError, Tables},
     watcher::Recall,
 };
@@ -92,19 +91,26 @@ impl HubAgent {
                     Memory::Kept => read_members(&self.hub, &self.config).await?,
                     Memory::Absent | Memory::Taken => Membership::default(),
                 };
-                let outage = if self.watcher.believes(&recorded) {
-                    let Settings { thresholds, .. } = &self.settings;
-                    let arrivals = read_arrivals(&self.hub, &self.config, &tables.unread, thresholds.silence()).await?;
-                    arrivals.end_of_outage(now, thresholds)
-                } else {
-                    None
-                };
+                let (outage, problem) =
+                    if self.watcher.believes(&recorded) { self.last_outage(now, tables).await } else { (None, None) };
                 self.columns.recalled();
                 self.watcher.begin(recorded, outage, now);
-                Ok(None)
+                Ok(problem)
             }
             (Recall::Again, Memory::Kept) => Ok(self.recall_again(now).await),
             (Recall::Again, _) | (Recall::Nothing, _) => Ok(None),
+        }
+    }
+
+    /// When the last one was over in which the hub took nobody's heartbeats, if there was one. Where that cannot be told, there may have been one until now: then also in a sentence, why.
+    async fn last_outage(&self, now: Timestamp, tables: &Tables) -> (Option<Timestamp>, Option<String>) {
+        let thresholds = &self.settings.thresholds;
+        match read_arrivals(&self.hub, &self.config, &tables.unread, thresholds).await {
+            Ok(arrivals) => (arrivals.end_of_outage(thresholds), None),
+            Err(error) => {
+                let why = chain(&error);
+                (Some(now), Some(format!("no silence that was recorded is believed: {why}")))
+            }
         }
     }
 

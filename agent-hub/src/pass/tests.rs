@@ -103,11 +103,11 @@ fn remembered(rows: &[(&str, &str, &str, Timestamp, Option<Timestamp>)]) -> Valu
     answer(&columns, rows.iter().map(row))
 }
 
-/// The answer of a hub that is asked when heartbeats came: in which times, the first and the last of a period each.
-fn arrivals(periods: &[(Timestamp, Timestamp)]) -> Value {
+/// The answer of a hub that is asked at a time when heartbeats came.
+fn arrivals(times: &[Timestamp], at: Timestamp) -> Value {
     let columns = ["First", "Last", "Now"].map(|name| (name, "datetime"));
-    let rows = periods.iter().map(|(first, last)| json!([first.to_string(), last.to_string(), null]));
-    answer(&columns, rows.chain([json!([null, null, now().to_string()])]))
+    let rows = times.iter().map(|time| json!([time.to_string(), time.to_string(), null]));
+    answer(&columns, rows.chain([json!([null, null, at.to_string()])]))
 }
 
 /// To a query.
@@ -136,10 +136,10 @@ async fn a_silence_that_was_recorded_before_a_pass_saw_nothing_or_the_hub_took_n
     let (last, mins) = (now(), SignedDuration::from_mins);
     let (silent, at) = (last + mins(20), last + mins(90));
     let (hub, europe) = (federated(last).await, cluster("eu").to_string());
-    // Beats that came every ten minutes but for a time, in which the hub may have taken none.
+    // Beats that came every ten minutes but for a time, in which the hub took none. One that ended more than a time to live ago is over.
     let beaten = |without: std::ops::Range<i64>| {
         let minutes = (0..=90).step_by(10).filter(|minute| !without.contains(minute));
-        arrivals(&minutes.map(|minute| (last + mins(minute), last + mins(minute))).collect::<Vec<_>>())
+        arrivals(&minutes.map(|minute| last + mins(minute)).collect::<Vec<_>>(), at)
     };
     // What the table says of sight; whether this process has looked once, and saw nothing; and how beats came.
     for (guard, was_blind, beaten, believes) in [
@@ -150,7 +150,9 @@ async fn a_silence_that_was_recorded_before_a_pass_saw_nothing_or_the_hub_took_n
         ("over", false, beaten(50..60), false),
         ("over", false, beaten(0..60), false),
         ("over", false, beaten(70..100), false),
-        ("over", false, arrivals(&[]), false),
+        ("over", false, arrivals(&[], at), false),
+        // It cannot be told.
+        ("over", false, json!({"is_down": true}), false),
     ] {
         let remembered = remembered(&[
             ("Partition", europe.as_str(), "suspect", silent, Some(silent)),
@@ -354,27 +356,37 @@ async fn a_guard_holds_in_metrics_and_status_until_a_pass_sees_that_it_is_over()
     let active = |report: &Report| {
         let text = world.metrics.text();
         let is_active = |guard: &&str| text.contains(&format!("guard_active{{reason=\"{guard}\"}} 1"));
-        let in_metrics: Vec<_> = GuardReason::ALL.iter().map(|guard| guard.as_str()).filter(is_active).collect();
+        let in_metrics: BTreeSet<&str> =
+            GuardReason::ALL.iter().map(|guard| guard.as_str()).filter(is_active).collect();
         let in_status = report.federation().guard.unwrap_or_default();
-        assert_eq!(in_metrics.join(","), in_status);
+        assert_eq!(in_metrics, in_status.split(',').filter(|guard| !guard.is_empty()).collect());
         let message = report.federation().last_pass.unwrap().message.unwrap_or_default();
         assert_eq!(
             message.contains("none of the 1 partition(s)"),
             in_status.contains("no_live_heartbeat"),
             "{message}"
         );
+        let plan = report.federation().plan.map(|plan| plan.hash);
+        assert_eq!(plan.as_deref(), in_status.contains("no_live_heartbeat").then_some("0123456789ab"));
         in_status
     };
-    report.held(now(), &hold(HoldReason::NoLiveHeartbeat { known: 1 }), Vec::new());
+    let released = Some(Released { hash: "0123456789ab".to_owned(), changes: Vec::new() });
+    let dark = || Hold { released: released.clone(), ..hold(HoldReason::NoLiveHeartbeat { known: 1 }) };
+    report.held(now(), &dark(), Vec::new());
     assert_eq!(active(&report), "no_live_heartbeat");
     report.failed(now(), "the catalog cannot be read".to_owned());
     assert_eq!(active(&report), "no_live_heartbeat");
     report.held(now(), &hold(HoldReason::IncompleteRead { why: "cut".to_owned() }), Vec::new());
-    assert_eq!(active(&report), "no_live_heartbeat,incomplete_read");
+    assert_eq!(active(&report), "incomplete_read,no_live_heartbeat");
     report.failed(now(), "the catalog cannot be read".to_owned());
-    assert_eq!(active(&report), "no_live_heartbeat");
+    assert_eq!(active(&report), "incomplete_read,no_live_heartbeat");
     let work = Work { set_up: &[], plan: &Plan::default(), applied: &[], repairs: &[], failures: &[] };
     report.done(now(), &Hub::default(), "ours", &work);
+    assert_eq!(active(&report), "");
+    // Another process has led meanwhile.
+    report.held(now(), &dark(), Vec::new());
+    report.take_over();
+    report.failed(now(), "the catalog cannot be read".to_owned());
     assert_eq!(active(&report), "");
 }
 

@@ -1,9 +1,13 @@
 //! A plan that is not made, in the log: what `--plan` prints, once for each plan, and within bounds. Pure but for the log; called by [`super::Report`].
 
 use kql::request::Request;
-use shared::runtime::shortened;
+use shared::runtime::{PassOutcome, shortened};
 
-use crate::plan::Change;
+use super::{ChangeStatus, PlanStatus, ended};
+use crate::{
+    plan::{Change, Plan, Released},
+    setup::Missing,
+};
 
 /// Why tables and policies are set up.
 pub const SET_UP: &str = "a table or policy that this agent needs";
@@ -62,6 +66,22 @@ fn lines<'a>(set_up: &'a [Request], changes: &'a [Change]) -> impl Iterator<Item
         reason: shortened(reason, MOST_BYTES),
         command: shortened(command, MOST_BYTES),
     })
+}
+
+/// How a pass ends that makes none of its changes: as if it had made them, a plan from an incomplete view is no whole one.
+pub fn planned_outcome(missing: &Missing, plan: &Plan, failures: &[String]) -> PassOutcome {
+    let (failed, count) = (plan.unread_databases + failures.len(), plan.changes.len() + missing.commands.len());
+    ended(failed, !plan.held.is_empty(), count, PassOutcome::Planned)
+}
+
+/// For `/status` and the object's.
+pub(super) fn planned_of(released: &Released) -> PlanStatus {
+    PlanStatus { hash: released.hash.clone(), changes: released.changes.iter().map(planned_change).collect() }
+}
+
+/// One change of it.
+pub(super) fn planned_change(change: &Change) -> ChangeStatus {
+    ChangeStatus { change: change.to_string(), reason: change.reason(), failure: None }
 }
 
 #[cfg(test)]

@@ -361,6 +361,11 @@ async fn another_agent_starts(tables: &str, was_outage: bool) {
 async fn a_silence_that_another_agent_recorded_is_believed_where_the_hub_took_heartbeats_meanwhile_and_only_there() {
     let all: Vec<String> = (1..=4).map(|host| format!("'http://127.0.0.{host}:1'")).collect();
     let own = format!("heartbeatTables: PerPartition, allowedPartitions: [{}]", all.join(", "));
-    another_agent_starts("heartbeatTables: Shared", true).await;
-    another_agent_starts(&own, false).await;
+    let shared = "heartbeatTables: Shared";
+    tokio::join!(
+        another_agent_starts(shared, true),
+        another_agent_starts(shared, false),
+        another_agent_starts(&own, true),
+        another_agent_starts(&own, false),
+    );
 }
