@@ -1,5 +1,5 @@
 //! Every fault of `kusto-local --faults` at requests that few passes make, and that look like others: a second page of schemas, the columns that the memory of an earlier version lacks, and
-//! the look at what another agent may have recorded.
+//! the look at what another agent may have recorded, and the question when heartbeats came.
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,9 @@ const NOT_RECORDED: &str =
 
 /// Part of the text that asks for a page of schemas.
 const PAGE: &str = "_endpoints";
+
+/// Part of the text that asks when heartbeats came.
+const ARRIVALS: &str = "_period:timespan";
 
 /// All three have what they had, and nobody is missing from a group.
 async fn has_kept_all(hub: &Hub) -> Result<(), String> {
@@ -121,5 +124,52 @@ async fn at_a_look(fault: Value) -> TempDir {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_at_a_second_look_at_the_record_removes_anybody_or_leaves_a_trace() {
     let folders = side_by_side(faults().into_iter().map(at_a_look)).await;
+    judge_together(folders.iter().map(TempDir::path));
+}
+
+/// One kind of fault at the question of an agent that starts where a silence is recorded: it believes none, and after the fault watches for one time to live.
+async fn at_arrivals(fault: Value) -> TempDir {
+    let hub = Hub::start().await;
+    hub.document("heartbeatTTL: 1h, heartbeatInterval: 20m, entityGroups: [{by: geo}]");
+    hub.beat(&[("Logs", &["A"])]).await;
+    let (code, output) = hub.pass().await;
+    assert_eq!((code, has_kept_all(&hub).await), (Some(0), Ok(())), "{output}");
+    let later = async |minutes: i64| {
+        hub.server.set_clock(minutes);
+        hub.beat_of(&["1", "2"], &json!([{"database": "Logs", "tables": ["A"]}])).await;
+    };
+    for minutes in [15, 30, 45] {
+        later(minutes).await;
+    }
+    let (code, output) = hub.pass().await;
+    assert_eq!((code, has_kept_all(&hub).await), (Some(0), Ok(())), "{output}");
+    for minutes in [60, 75, 90, 110] {
+        later(minutes).await;
+    }
+    let mut read = 0;
+    hub.sent_since(&mut read);
+    hub.fail(&json!([{"text": ARRIVALS, "fault": fault}]));
+    let (code, output) = hub.pass().await;
+    hub.fail(&json!([]));
+    let sent = hub.sent_since(&mut read);
+    assert!(sent.iter().any(|sent| sent.is_struck && sent.text.contains(ARRIVALS)), "{fault}: {output}");
+    assert_eq!(hub.has_kept_the_live().await, Ok(()), "{fault}: {output}");
+    assert_eq!(has_kept_all(&hub).await.is_err(), spares(&fault), "{fault}: {output}");
+    let is_told = output.contains("no silence that was recorded is believed");
+    assert_eq!((code == Some(0), is_told), (spares(&fault), !spares(&fault)), "{fault}: {output}");
+    for minutes in [125, 140, 155, 172] {
+        later(minutes).await;
+        assert_eq!(has_kept_all(&hub).await.is_err(), spares(&fault), "{fault}, before {minutes} min");
+        hub.pass().await;
+    }
+    assert_eq!(hub.has_kept_the_live().await, Ok(()), "{fault}");
+    assert!(!hub.content().await.iter().any(|line| line.contains("127.0.0.3")), "{fault}");
+    assert_eq!(hub.rests().await, Ok(()), "{fault}");
+    hub.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_fault_at_the_question_when_heartbeats_came_removes_anybody_or_keeps_the_silent_for_ever() {
+    let folders = side_by_side(faults().into_iter().map(at_arrivals)).await;
     judge_together(folders.iter().map(TempDir::path));
 }
