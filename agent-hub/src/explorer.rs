@@ -219,6 +219,20 @@ fn a_time_limit_is_of_one_silence_also_where_nobody_saw_its_beginning() {
     assert_eq!(world.members().len(), 1, "it is over");
 }
 
+/// The one that leads reads it while it still knows of a darkness that is over for just longer than that says anything.
+#[test]
+fn a_darkness_that_an_old_leader_recorded_is_over_once_the_record_is_read_again() {
+    use Event::{AllBeat, CrashAfterRecord, LeadsAgain, Silence, StaleLeads, UnlistAll};
+    let settings = settings_of(
+        "heartbeatTTL: 40m, membership: {joinAfterBeats: 1, returnAfterBeats: 1, massExpiryPartitions: 1, guardTimeLimit: 10m}, ",
+    );
+    let mut world = World::new(&[None; 3]);
+    for event in [AllBeat, AllBeat, LeadsAgain, CrashAfterRecord, UnlistAll, Silence, StaleLeads] {
+        world.step(event, &settings);
+    }
+    world.settles(&mut AtRest::default(), &settings);
+}
+
 /// To depth five from a fleet that beats, from one whose majority has just expired, from one that is dark, and from one of which one is about to expire.
 #[test]
 fn no_history_in_which_the_hubs_clock_is_set_back_breaks_a_promise() {

@@ -294,6 +294,11 @@ impl Membership {
                 *darkness = Darkness::Over { at: now };
             }
         }
+        self.forget_recovered(now, time_to_live);
+    }
+
+    /// A darkness that is over for longer than a time to live says nothing any more.
+    fn forget_recovered(&mut self, now: Timestamp, time_to_live: SignedDuration) {
         self.darkness.retain(|_, darkness| match darkness {
             Darkness::Dark { .. } => true,
             Darkness::Over { at } => now.duration_since(*at) <= time_to_live,

@@ -128,8 +128,8 @@ impl Watcher {
 
     /// Another agent may have written into the table: one that runs once, or an old leader. Whoever sees ends what guards that recorded, and writes anew what it says otherwise of partitions, or the
     /// next process would go by that. `is_whole`: whether the table has all columns, or else all of it is told otherwise than it was written.
-    pub fn take_in(&mut self, recorded: Membership, now: Timestamp, is_whole: bool) {
-        self.membership.take_in(&recorded);
+    pub fn take_in(&mut self, recorded: Membership, now: Timestamp, time_to_live: SignedDuration, is_whole: bool) {
+        self.membership.take_in(&recorded, now, time_to_live);
         self.recorded_read_at = Some(now);
         if is_whole {
             self.recorded = recorded;

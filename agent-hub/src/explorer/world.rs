@@ -422,7 +422,7 @@ impl World {
                 let outage = outage.filter(|_| agent.believes(&self.recorded));
                 agent.begin(self.recorded.clone(), outage, self.now);
             }
-            Recall::Again => agent.take_in(self.recorded.clone(), self.now, true),
+            Recall::Again => agent.take_in(self.recorded.clone(), self.now, thresholds.time_to_live, true),
             Recall::Nothing => {}
         }
         agent

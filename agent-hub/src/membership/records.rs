@@ -2,7 +2,7 @@
 //!
 //! The table forgets nobody, and whoever starts reads it whole: names that strangers make up must not fill it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kql::endpoint::ClusterEndpoint;
 use shared::runtime::PartitionState;
 
@@ -115,7 +115,9 @@ impl Membership {
     }
 
     /// Takes in what another agent has recorded, and this one knows nothing of: guards, and who is dark. Whoever sees ends both.
-    pub fn take_in(&mut self, recorded: &Self) {
+    pub fn take_in(&mut self, recorded: &Self, now: Timestamp, time_to_live: SignedDuration) {
+        // Or it would neither be ended here nor taken in.
+        self.forget_recovered(now, time_to_live);
         for (label, guard) in &recorded.guards {
             self.guards.entry(*label).or_insert_with(|| guard.clone());
         }

@@ -117,7 +117,10 @@ impl HubAgent {
     /// Asks as seldom as for the set-up, and after a pass that saw nothing. Nothing is decided by it: where it cannot be read, the next pass asks again.
     async fn recall_again(&mut self, now: Timestamp) -> Option<String> {
         match read_members(&self.hub, &self.config).await {
-            Ok(recorded) => self.watcher.take_in(recorded, now, self.setup.is_right()),
+            Ok(recorded) => {
+                let time_to_live = self.settings.thresholds.time_to_live;
+                self.watcher.take_in(recorded, now, time_to_live, self.setup.is_right());
+            }
             Err(error) => {
                 // Its table may have gone.
                 self.setup.doubt();
