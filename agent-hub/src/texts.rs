@@ -1,4 +1,4 @@
-//! How the hub writes functions' texts. Pure, what one process knows.
+//! How the hub writes functions' texts. Pure but for the log; what one process knows.
 //!
 //! One that writes them in other words than ours would look edited for ever. It is told from somebody who edits by putting such a function again: what is there before that and is there again in the
 //! next look is the hub's own writing, and what is as we sent it then was somebody's. So was what has ever been seen otherwise under the same docstring, however often somebody repeats it.
