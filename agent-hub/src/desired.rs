@@ -400,9 +400,18 @@ fn databases<'a>(
         let values = values_of(partition);
         match &partition.beat.inventory {
             Inventory::Known(inventory) => {
-                for (database, content) in inventory.0.iter().filter(|(database, _)| !without_room.contains(database)) {
+                let listed = inventory.0.iter().filter(|(database, _)| !without_room.contains(database));
+                let listed = listed.map(|(database, content)| (database, Some(content)));
+                let unlisted = partition.unlisted.iter().filter(|(_, unlisted)| unlisted.stays);
+                let unlisted = unlisted.map(|(database, unlisted)| (database, unlisted.content.as_ref()));
+                for (database, content) in listed.chain(unlisted) {
                     let members = databases.entry(database.clone()).or_default();
                     let entity = members.join(cluster, database, &values, &spellings);
+                    let Some(content) = content else {
+                        members.unknown.insert(entity);
+                        members.is_unread = true;
+                        continue;
+                    };
                     // Of others no function is made.
                     if !hub.databases.contains_key(database) {
                         continue;

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use kql::endpoint::ClusterEndpoint;
+use kql::{endpoint::ClusterEndpoint, names::DatabaseName};
 use shared::runtime::{GuardReason, PartitionState};
 
 use crate::{
-    fleet::{Fleet, Partition},
+    fleet::{Fleet, Inventory, Partition, Unlisted},
     hub::Hub,
     membership::{Membership, Scope, Thresholds},
 };
@@ -80,6 +80,18 @@ pub enum HoldReason {
         /// How many may.
         allowed: usize,
     },
+    /// So many partitions list a database no longer that a role their agents have lost is the likelier cause. They stay in its groups; the rest goes on.
+    #[error("{unlisted} of {of} partitions list the database '{database}' no longer{}: they stay in its groups until they list it or a person acknowledges the plan", more_databases(*more))]
+    UnlistedDatabases {
+        /// The database that most of them have stopped listing.
+        database: DatabaseName,
+        /// Partitions that list it no longer.
+        unlisted: usize,
+        /// With those that do.
+        of: usize,
+        /// How many other databases are held likewise.
+        more: usize,
+    },
     /// The heartbeats could not be read completely. A partial list would look like partitions that died.
     #[error("the heartbeats could not be read completely, so groups and functions stay as they are: {why}")]
     IncompleteRead {
@@ -97,6 +109,7 @@ impl HoldReason {
             Self::Recovering { .. } => GuardReason::Recovering,
             Self::StartupGrace { .. } => GuardReason::StartupGrace,
             Self::RemovalBudget { .. } => GuardReason::RemovalBudget,
+            Self::UnlistedDatabases { .. } => GuardReason::UnlistedDatabases,
             Self::IncompleteRead { .. } => GuardReason::IncompleteRead,
         }
     }
@@ -111,9 +124,14 @@ impl HoldReason {
             Self::Recovering { .. }
             | Self::StartupGrace { .. }
             | Self::RemovalBudget { .. }
+            | Self::UnlistedDatabases { .. }
             | Self::IncompleteRead { .. } => None,
         }
     }
+}
+
+fn more_databases(more: usize) -> String {
+    if more == 0 { String::new() } else { format!(", and so it is with {more} more") }
 }
 
 /// The fleet with everyone federated who must not leave yet.
@@ -135,6 +153,7 @@ pub fn guard(
     settings: &GuardSettings,
 ) -> Guarded {
     let mut guarded = Guarded { fleet: fleet.clone(), held: Vec::new() };
+    guarded.keep_unlisted(now, thresholds, settings);
     let mut leaving = Leaving::of(fleet, hub);
     let members = leaving.members;
     let is_beyond_limit = |partition: &Partition| {
@@ -255,6 +274,56 @@ impl Guarded {
         if leaving.endpoints.len() < before {
             self.held.push(reason);
         }
+    }
+}
+
+/// How many partitions list a database, and how many do no longer.
+#[derive(Default)]
+struct Listing {
+    listed: usize,
+    unlisted: usize,
+}
+
+impl Guarded {
+    /// Databases that many partitions list no longer are kept. What leaves with its partition is for the other guards.
+    fn keep_unlisted(&mut self, now: Timestamp, thresholds: &Thresholds, settings: &GuardSettings) {
+        let is_beyond_limit = |unlisted: &Unlisted| {
+            let left = unlisted.since.saturating_add(thresholds.time_to_live).unwrap_or(Timestamp::MAX);
+            settings.time_limit.is_some_and(|limit| now.duration_since(left) >= limit)
+        };
+        let leaves = |unlisted: &Unlisted| !unlisted.stays && !is_beyond_limit(unlisted);
+        let federated = || self.fleet.values().filter(|partition| partition.is_federated());
+        let leaving = federated().flat_map(|partition| &partition.unlisted).filter(|(_, unlisted)| leaves(unlisted));
+        let mut listings: BTreeMap<DatabaseName, Listing> =
+            leaving.map(|(database, _)| (database.clone(), Listing::default())).collect();
+        if listings.is_empty() {
+            return;
+        }
+        for partition in federated() {
+            for (database, listing) in &mut listings {
+                let Inventory::Known(inventory) = &partition.beat.inventory else { continue };
+                listing.listed += usize::from(inventory.0.contains_key(database));
+                listing.unlisted += usize::from(partition.unlisted.contains_key(database));
+            }
+        }
+        listings.retain(|_, Listing { listed, unlisted }| {
+            *unlisted >= settings.mass_partitions && *unlisted * 100 >= (*unlisted + *listed) * settings.mass_percent
+        });
+        let Some((database, most)) = listings.iter().max_by_key(|(_, listing)| listing.unlisted) else { return };
+        let reason = HoldReason::UnlistedDatabases {
+            database: database.clone(),
+            unlisted: most.unlisted,
+            of: most.unlisted + most.listed,
+            more: listings.len() - 1,
+        };
+        for partition in self.fleet.values_mut().filter(|partition| partition.is_federated()) {
+            let held = partition.unlisted.iter_mut();
+            for (_, unlisted) in held.filter(|(database, is)| listings.contains_key(*database) && leaves(is)) {
+                unlisted.stays = true;
+                partition.kept_by = Some(reason.label());
+            }
+        }
+        self.held.push(reason);
     }
 }
 

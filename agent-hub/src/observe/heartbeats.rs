@@ -430,15 +430,16 @@ impl HeartbeatMemory {
 
     /// The beat of a row, with its own schema or, if that was left out or could not be stored, the last one that was read.
     fn beat(&self, row: HeartbeatRow, now: Timestamp, recent: SignedDuration) -> Beat {
-        let HeartbeatRow { endpoint, received, new_beats, skew, .. } = row;
+        let HeartbeatRow { endpoint, received, new_beats, skew, hash: own, .. } = row;
         let Remembered { inventory, inventory_hash: hash, metadata, mut problems, lacks_schema, .. } =
             self.partitions.get(&endpoint).cloned().unwrap_or_default();
         // That nothing is recent of one that is silent says its state.
         if lacks_schema && now.duration_since(received) <= recent {
             problems.insert(0, NO_SCHEMA.into());
         }
+        let has_own_schema = hash.as_ref() == Some(&own);
         let inventory = inventory.map_or(Inventory::Unknown, Inventory::Known);
-        Beat { endpoint, received, new_beats, skew, inventory, metadata, problems, hash, unread: None }
+        Beat { endpoint, received, new_beats, skew, inventory, metadata, problems, hash, has_own_schema, unread: None }
     }
 
     /// What stands for the beat of a partition whose table cannot be read: the last schema that was.

@@ -153,6 +153,8 @@ label! {
         StartupGrace = "startup_grace",
         /// More partitions would leave than may in one pass.
         RemovalBudget = "removal_budget",
+        /// Many partitions list a database no longer.
+        UnlistedDatabases = "unlisted_databases",
         /// What was read may be only a part.
         IncompleteRead = "incomplete_read",
     }

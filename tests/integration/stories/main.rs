@@ -39,4 +39,5 @@ mod support;
 mod taken;
 mod trust;
 mod unattended;
+mod unlisted;
 mod watching;
