@@ -402,7 +402,7 @@ fn databases<'a>(
             Inventory::Known(inventory) => {
                 let listed = inventory.0.iter().filter(|(database, _)| !without_room.contains(database));
                 let listed = listed.map(|(database, content)| (database, Some(content)));
-                let unlisted = partition.unlisted.iter().filter(|(_, unlisted)| unlisted.stays);
+                let unlisted = partition.beat.unlisted.iter().filter(|(_, unlisted)| unlisted.stays);
                 let unlisted = unlisted.map(|(database, unlisted)| (database, unlisted.content.as_ref()));
                 for (database, content) in listed.chain(unlisted) {
                     let members = databases.entry(database.clone()).or_default();

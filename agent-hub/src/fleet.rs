@@ -29,10 +29,21 @@ pub struct Beat {
     pub problems: Vec<Arc<str>>,
     /// Tells what was read together with the inventory, schema and attributes, from any other. `None`: no schema was.
     pub hash: Option<String>,
-    /// Whether the inventory is that of this heartbeat, and not the last one that could be read.
-    pub has_own_schema: bool,
     /// Why its heartbeats were not read, in a sentence, where each partition has a table of its own and that cannot be: it is no silence, and the rest of this is what was known.
     pub unread: Option<Arc<str>>,
+    /// The databases of it that groups of ours list and its heartbeats do not.
+    pub unlisted: BTreeMap<DatabaseName, Unlisted>,
+}
+
+/// A database that a partition's heartbeats list no longer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unlisted {
+    /// When one listed it last, where that is known.
+    pub listed: Option<Timestamp>,
+    /// What it had then, where that is.
+    pub content: Option<Arc<DatabaseInventory>>,
+    /// Whether it is federated as if it were listed.
+    pub stays: bool,
 }
 
 /// What is known of a partition's databases and tables.
@@ -61,21 +72,8 @@ pub struct Partition {
     pub reason: Option<String>,
     /// How many beats are overdue since the newest.
     pub missed_beats: u64,
-    /// The guard because of which it stays federated although it would leave, or some of its databases do.
+    /// The guard because of which it stays federated, or some of its databases do, although it would leave.
     pub kept_by: Option<GuardReason>,
-    /// The databases of it that groups of ours list and its heartbeat does not.
-    pub unlisted: BTreeMap<DatabaseName, Unlisted>,
-}
-
-/// A database that a partition's heartbeats list no longer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Unlisted {
-    /// When the first heartbeat came that did not list it.
-    pub since: Timestamp,
-    /// What it had when it was listed. `None`: this process has not seen that.
-    pub content: Option<Arc<DatabaseInventory>>,
-    /// Whether it is federated as if it were listed.
-    pub stays: bool,
 }
 
 impl Partition {
@@ -119,8 +117,8 @@ impl Beat {
             metadata: Arc::default(),
             problems: Vec::new(),
             hash: None,
-            has_own_schema: false,
             unread: None,
+            unlisted: BTreeMap::new(),
         }
     }
 }

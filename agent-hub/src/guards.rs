@@ -8,7 +8,7 @@ use kql::{endpoint::ClusterEndpoint, names::DatabaseName};
 use shared::runtime::{GuardReason, PartitionState};
 
 use crate::{
-    fleet::{Fleet, Inventory, Partition, Unlisted},
+    fleet::{Fleet, Inventory, Partition},
     hub::Hub,
     membership::{Membership, Scope, Thresholds},
 };
@@ -81,13 +81,13 @@ pub enum HoldReason {
         allowed: usize,
     },
     /// So many partitions list a database no longer that a role their agents have lost is the likelier cause. They stay in its groups; the rest goes on.
-    #[error("{unlisted} of {of} partitions list the database '{database}' no longer{}: they stay in its groups until they list it or a person acknowledges the plan", more_databases(*more))]
+    #[error("{unlisted} of {of} partitions that had the database '{database}' are not seen to list it any more{}: they stay in its groups until they are, or a person acknowledges the plan", more_databases(*more))]
     UnlistedDatabases {
         /// The database that most of them have stopped listing.
         database: DatabaseName,
-        /// Partitions that list it no longer.
+        /// Members of its groups that are not seen to list it.
         unlisted: usize,
-        /// With those that do.
+        /// Members of its groups.
         of: usize,
         /// How many other databases are held likewise.
         more: usize,
@@ -153,7 +153,7 @@ pub fn guard(
     settings: &GuardSettings,
 ) -> Guarded {
     let mut guarded = Guarded { fleet: fleet.clone(), held: Vec::new() };
-    guarded.keep_unlisted(now, thresholds, settings);
+    guarded.keep_unlisted(hub, membership, now, settings);
     let mut leaving = Leaving::of(fleet, hub);
     let members = leaving.members;
     let is_beyond_limit = |partition: &Partition| {
@@ -277,50 +277,52 @@ impl Guarded {
     }
 }
 
-/// How many partitions list a database, and how many do no longer.
-#[derive(Default)]
-struct Listing {
-    listed: usize,
-    unlisted: usize,
-}
-
 impl Guarded {
-    /// Databases that many partitions list no longer are kept. What leaves with its partition is for the other guards.
-    fn keep_unlisted(&mut self, now: Timestamp, thresholds: &Thresholds, settings: &GuardSettings) {
-        let is_beyond_limit = |unlisted: &Unlisted| {
-            let left = unlisted.since.saturating_add(thresholds.time_to_live).unwrap_or(Timestamp::MAX);
-            settings.time_limit.is_some_and(|limit| now.duration_since(left) >= limit)
+    /// Databases that many partitions list no longer are kept, also of those that are kept themselves. Only who is seen to list one counts as listing it: who cannot be read, or has fallen silent
+    /// since, ends no hold.
+    fn keep_unlisted(&mut self, hub: &Hub, membership: &Membership, now: Timestamp, settings: &GuardSettings) {
+        let leaving = self.fleet.values().flat_map(|partition| &partition.beat.unlisted);
+        let leaving = leaving.filter(|(_, unlisted)| !unlisted.stays);
+        let leaving: BTreeSet<DatabaseName> = leaving.map(|(database, _)| database.clone()).collect();
+        let held_since = membership.guards.get(&GuardReason::UnlistedDatabases).filter(|guard| guard.is_active);
+        let is_beyond_limit = || {
+            let limit = settings.time_limit?;
+            Some(now.duration_since(held_since?.since) >= limit)
         };
-        let leaves = |unlisted: &Unlisted| !unlisted.stays && !is_beyond_limit(unlisted);
-        let federated = || self.fleet.values().filter(|partition| partition.is_federated());
-        let leaving = federated().flat_map(|partition| &partition.unlisted).filter(|(_, unlisted)| leaves(unlisted));
-        let mut listings: BTreeMap<DatabaseName, Listing> =
-            leaving.map(|(database, _)| (database.clone(), Listing::default())).collect();
-        if listings.is_empty() {
+        if leaving.is_empty() || is_beyond_limit().unwrap_or(false) {
             return;
         }
-        for partition in federated() {
-            for (database, listing) in &mut listings {
-                let Inventory::Known(inventory) = &partition.beat.inventory else { continue };
-                listing.listed += usize::from(inventory.0.contains_key(database));
-                listing.unlisted += usize::from(partition.unlisted.contains_key(database));
+        let mut members = BTreeMap::<&DatabaseName, BTreeSet<&ClusterEndpoint>>::new();
+        for entity in hub.members().filter(|entity| leaving.contains(&entity.database)) {
+            members.entry(&entity.database).or_default().insert(&entity.cluster);
+        }
+        let lists = |endpoint: &ClusterEndpoint, database: &DatabaseName| {
+            let partition = self.fleet.get(endpoint)?;
+            let Inventory::Known(inventory) = &partition.beat.inventory else { return None };
+            Some(partition.state != PartitionState::Expired && inventory.0.contains_key(database))
+        };
+        let is_blocked = |endpoint: &ClusterEndpoint| {
+            self.fleet.get(endpoint).is_some_and(|partition| partition.state == PartitionState::Blocked)
+        };
+        let mut held = BTreeMap::new();
+        for (database, members) in members {
+            let members: Vec<_> = members.into_iter().filter(|endpoint| !is_blocked(endpoint)).collect();
+            let listed = members.iter().filter(|endpoint| lists(endpoint, database).unwrap_or(false)).count();
+            let (unlisted, of) = (members.len() - listed, members.len());
+            // What one partition alone has comes and goes with it.
+            if unlisted > 1 && unlisted * 100 >= of * settings.mass_percent {
+                held.insert(database.clone(), (unlisted, of));
             }
         }
-        listings.retain(|_, Listing { listed, unlisted }| {
-            *unlisted >= settings.mass_partitions && *unlisted * 100 >= (*unlisted + *listed) * settings.mass_percent
-        });
-        let Some((database, most)) = listings.iter().max_by_key(|(_, listing)| listing.unlisted) else { return };
-        let reason = HoldReason::UnlistedDatabases {
-            database: database.clone(),
-            unlisted: most.unlisted,
-            of: most.unlisted + most.listed,
-            more: listings.len() - 1,
-        };
-        for partition in self.fleet.values_mut().filter(|partition| partition.is_federated()) {
-            let held = partition.unlisted.iter_mut();
-            for (_, unlisted) in held.filter(|(database, is)| listings.contains_key(*database) && leaves(is)) {
+        let Some((database, &(unlisted, of))) = held.iter().max_by_key(|(_, (unlisted, _))| *unlisted) else { return };
+        let reason = HoldReason::UnlistedDatabases { database: database.clone(), unlisted, of, more: held.len() - 1 };
+        for partition in self.fleet.values_mut() {
+            let is_federated = partition.is_federated();
+            let unlisted = partition.beat.unlisted.iter_mut();
+            for (_, unlisted) in unlisted.filter(|(database, is)| !is.stays && held.contains_key(*database)) {
                 unlisted.stays = true;
-                partition.kept_by = Some(reason.label());
+                // Who leaves as a whole is not kept by this.
+                partition.kept_by = is_federated.then_some(reason.label());
             }
         }
         self.held.push(reason);

@@ -9,6 +9,7 @@
 //! | [`observe`] | heartbeats, and what the hub holds | queries, `.show` |
 //! | [`hub`] | what the hub holds | none |
 //! | [`adopt`] | groups of ours whose record was lost | none |
+//! | [`listings`] | what partitions list no longer | none |
 //! | [`fleet`], [`membership`] | the state of each partition | none |
 //! | [`trust`], [`guards`] | who may join, and who must not leave yet | none |
 //! | [`canary`] | which new partitions are asked when | none |
@@ -31,6 +32,7 @@ mod explorer;
 pub mod fleet;
 pub mod guards;
 pub mod hub;
+pub mod listings;
 pub mod membership;
 pub mod observe;
 mod pass;

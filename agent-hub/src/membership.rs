@@ -13,20 +13,15 @@ mod clock;
 mod missing;
 mod records;
 mod step;
-mod unlisted;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    mem,
     sync::Arc,
 };
 
 use jiff::{SignedDuration, Timestamp};
 use kql::endpoint::ClusterEndpoint;
-use shared::{
-    heartbeat::SchemaInventory,
-    runtime::{GuardReason, PartitionState},
-};
+use shared::runtime::{GuardReason, PartitionState};
 
 use crate::{
     fleet::{Beat, Fleet, Inventory, Partition, clock_problem, missed_beats, silence},
@@ -35,9 +30,8 @@ use crate::{
 };
 
 pub use missing::{Incomplete, Lacking};
-pub use records::{MemberRecord, UNLISTED};
+pub use records::MemberRecord;
 use step::{Sight, step, unread};
-pub use unlisted::UnlistedSince;
 
 /// When a partition counts as what. Durations are by the hub's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,10 +171,6 @@ pub struct Membership {
     pub missing: Lacking,
     /// What the last pass could not do, for the same.
     pub incomplete: Lacking,
-    /// Of members whose heartbeats list databases no longer, which and since when.
-    pub unlisted: BTreeMap<ClusterEndpoint, UnlistedSince>,
-    /// What partitions' heartbeats listed, with what is kept of it. Not recorded: whoever starts keeps what the hub has.
-    pub listed: BTreeMap<ClusterEndpoint, Arc<SchemaInventory>>,
     /// When this process began to watch without a gap.
     pub watching_since: Option<Timestamp>,
 }
@@ -204,27 +194,21 @@ impl Membership {
                 newest.insert(beat.endpoint.clone(), beat);
             }
         }
-        let members = unlisted::listed_by_groups(hub);
-        for member in members.keys() {
+        let members: BTreeSet<_> = hub.members().map(|entity| &entity.cluster).collect();
+        for member in &members {
             newest.entry((*member).clone()).or_insert_with(|| Beat::forgotten((*member).clone()));
         }
-        let mut before = self.not_later_than(now);
-        let (known, watching) = (mem::take(&mut before.partitions), before.watching_since);
-        let mut after = Self {
-            darkness: mem::take(&mut before.darkness),
-            guards: mem::take(&mut before.guards),
-            missing: mem::take(&mut before.missing),
-            incomplete: mem::take(&mut before.incomplete),
-            watching_since: watching.or(Some(now)),
-            ..Self::default()
-        };
+        let Self { partitions: known, darkness, guards, missing, incomplete, watching_since: watching } =
+            self.not_later_than(now);
+        let (partitions, watching_since) = (BTreeMap::new(), watching.or(Some(now)));
+        let mut after = Self { partitions, darkness, guards, missing, incomplete, watching_since };
         let mut fleet = Fleet::new();
         // Who is listed by a group that could not be read is no member as far as can be seen: what is known of it stays.
         let is_unread = hub.databases.values().any(|database| database.groups.is_err());
         let was_member = |known: &Remembered| is_unread && known.is_member;
         // Of whom nothing was known before, nothing is known by a table that cannot be read.
         newest.retain(|endpoint, beat| {
-            beat.unread.is_none() || known.contains_key(endpoint) || members.contains_key(endpoint)
+            beat.unread.is_none() || known.contains_key(endpoint) || members.contains(endpoint)
         });
         for (endpoint, mut beat) in newest {
             // Of what came while nobody watched, only the newest is in a row with what comes now.
@@ -243,7 +227,7 @@ impl Membership {
             let sight = Sight {
                 age,
                 new_beats,
-                is_member: members.contains_key(&endpoint),
+                is_member: members.contains(&endpoint),
                 admission: trust.admission(&endpoint),
                 now,
             };
@@ -258,11 +242,6 @@ impl Membership {
             if !beat.metadata.is_empty() {
                 remembered.zone = beat.attribute(zone_attribute).filter(|zone| !zone.is_empty());
             }
-            let unlisted = before.unlisted(&beat, members.get(&endpoint), is_unread, thresholds.time_to_live);
-            after.remember_listed(&before, &beat, &unlisted);
-            if let Some(problem) = unlisted::problem(&unlisted, thresholds.time_to_live) {
-                beat.problems.insert(0, problem.into());
-            }
             remembered.problem = beat.problems.first().map(ToString::to_string);
             beat.problems.extend(clock_problem(&beat).map(Arc::from));
             fleet.insert(
@@ -274,7 +253,6 @@ impl Membership {
                     zone: remembered.zone.clone(),
                     reason: remembered.reason.clone(),
                     kept_by: None,
-                    unlisted,
                     beat,
                 },
             );
@@ -331,7 +309,6 @@ impl Membership {
     pub fn lose_sight(&mut self) {
         self.watching_since = None;
         self.partitions.values_mut().for_each(|remembered| remembered.silent_since = None);
-        self.unlisted.clear();
     }
 
     /// Of silences that began before then, only what came after it counts.

@@ -3,6 +3,7 @@
 mod arrivals;
 mod heartbeats;
 mod left;
+mod listings;
 mod members;
 mod objects;
 mod turns;
@@ -11,6 +12,7 @@ mod words;
 pub use arrivals::read_arrivals;
 pub use heartbeats::{HeartbeatMemory, HeartbeatReading, Known, read_heartbeats};
 pub use left::read_left;
+pub use listings::read_listings;
 pub use members::read_members;
 pub use objects::{ObjectMemory, read_hub};
 

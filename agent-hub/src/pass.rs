@@ -32,8 +32,11 @@ use crate::{
     fleet::{Beat, Fleet, Inventory},
     guards::HoldReason,
     hub::Hub,
+    listings::Listings,
     membership::{Incomplete, Membership},
-    observe::{HeartbeatMemory, HeartbeatReading, Known, ObjectMemory, ObserveError, read_heartbeats, read_hub},
+    observe::{
+        HeartbeatMemory, HeartbeatReading, Known, ObjectMemory, ObserveError, read_heartbeats, read_hub, read_listings,
+    },
     plan::{Decision, Hold, Plan, plan},
     report::{Report, Work},
     settings::{self, Settings},
@@ -62,6 +65,7 @@ struct HubAgent {
     trust: Trust,
     setup: Setup,
     memory: HeartbeatMemory,
+    listings: Listings,
     objects: ObjectMemory,
     watcher: Watcher,
     canaries: Canaries,
@@ -133,7 +137,7 @@ impl HubAgent {
         let hub = KustoClient::new(config.endpoint.clone(), &config.credential, world.client_options())?;
         let report = Report::new(world.clone(), &config);
         let (settings, trust) = (Settings::from(&config), settings::trust(&config));
-        let (setup, memory, objects, watcher) = Default::default();
+        let (setup, memory, listings, objects, watcher) = Default::default();
         let (canaries, texts, columns, drift) = Default::default();
         Ok(Self {
             hub,
@@ -142,6 +146,7 @@ impl HubAgent {
             trust,
             setup,
             memory,
+            listings,
             objects,
             watcher,
             canaries,
@@ -310,6 +315,7 @@ impl HubAgent {
             reading.problems.push(format!("{left_out} more partitions beat that may not be federated"));
         }
         reading.beats = beats;
+        reading.failures.extend(self.ask_for_unlisted(&mut reading.beats, &hub, tables, reading.now).await);
         let mut refused = RefusedNames::new(&self.settings);
         for beat in &mut reading.beats {
             let of_it = refused.of(beat);
@@ -326,6 +332,27 @@ impl HubAgent {
         let unread = unread.map(|(name, _)| name.clone()).collect();
         let incomplete = Incomplete { unread, schemas, ..Incomplete::default() };
         Ok(Seen { now, fleet, hub, problems, failures, incomplete, refused })
+    }
+
+    /// Tells partitions what of them stays although they list it no longer, by what the heartbeat table says of that. Says in a sentence if that could not be read: then all of it stays.
+    async fn ask_for_unlisted(
+        &mut self,
+        beats: &mut [Beat],
+        hub: &Hub,
+        tables: &Tables,
+        now: Timestamp,
+    ) -> Option<String> {
+        let time_to_live = self.settings.thresholds.time_to_live;
+        let due = self.listings.due(beats, hub, now, time_to_live);
+        let mut problem = None;
+        if !due.is_empty() {
+            match read_listings(&self.hub, &self.config, &tables.unread, &due, &mut self.memory).await {
+                Ok(listings) => self.listings.learn(listings, time_to_live),
+                Err(error) => problem = Some(format!("what is listed no longer stays: {}", chain(&error))),
+            }
+        }
+        self.listings.tell(beats);
+        problem
     }
 
     /// Where each partition has its own table: those of members that are silent or unread, as it may have no table any more that takes its heartbeats. That is looked at before a silence counts,

@@ -383,8 +383,9 @@ fn released(unguarded: &Plan, fleet: &Fleet, hub: &Hub) -> Option<Released> {
     }
     // Nor is another time in which the same is not listed.
     for (endpoint, partition) in fleet {
-        for (database, unlisted) in partition.unlisted.iter().filter(|(_, unlisted)| !unlisted.stays) {
-            digest.update(format!("{endpoint} {database} {}\n", unlisted.since));
+        for (database, unlisted) in partition.beat.unlisted.iter().filter(|(_, unlisted)| !unlisted.stays) {
+            let listed = unlisted.listed.map(|at| at.to_string()).unwrap_or_default();
+            digest.update(format!("{endpoint} {database} {listed}\n"));
         }
     }
     digest.update(hash(&[], &changes));

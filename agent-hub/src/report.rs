@@ -535,7 +535,7 @@ fn names(databases: &[DatabaseName]) -> Vec<String> {
 }
 
 fn partition_status(partition: &Partition) -> PartitionStatus {
-    let Partition { beat, state, since, reason, missed_beats, kept_by, zone: _, unlisted: _ } = partition;
+    let Partition { beat, state, since, reason, missed_beats, kept_by, zone: _ } = partition;
     let databases = match &beat.inventory {
         Inventory::Known(inventory) => {
             Some(inventory.0.iter().map(|(name, content)| (name.to_string(), content.tables.len())).collect())

@@ -1,7 +1,7 @@
 //! What unit tests share.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{Arc, Mutex},
 };
 
@@ -97,14 +97,14 @@ pub(crate) fn fleet(partitions: &[(&str, i64, Value)]) -> Fleet {
         let received = now() - SignedDuration::from_mins(*age);
         let schema = parse_schema(schema, Limits::default()).0;
         let inventory = schema.map_or(Inventory::Unknown, |schema| Inventory::Known(Arc::new(schema)));
-        let beat = Beat { received, new_beats: 1, inventory, has_own_schema: true, ..Beat::forgotten(cluster(host)) };
+        let beat = Beat { received, new_beats: 1, inventory, ..Beat::forgotten(cluster(host)) };
         let state = match age {
             ..13 => PartitionState::Live,
             13..=60 => PartitionState::Suspect,
             _ => PartitionState::Expired,
         };
-        let (since, zone, unlisted) = (received, None, BTreeMap::new());
-        let partition = Partition { beat, state, since, zone, reason: None, missed_beats: 0, kept_by: None, unlisted };
+        let (since, zone) = (received, None);
+        let partition = Partition { beat, state, since, zone, reason: None, missed_beats: 0, kept_by: None };
         (cluster(host), partition)
     };
     partitions.iter().map(partition).collect()

@@ -27,6 +27,9 @@ const INVENTORY_PATIENCE: Duration = Duration::from_secs(120);
 /// The longest time that a hub may take a heartbeat. Never more than half an interval: a hub that hangs does not keep beats from the others.
 const HUB_PATIENCE: Duration = Duration::from_secs(30);
 
+/// After this the list of databases that the cluster told last is called stale. A hub believes that one is gone by lists that are one time to live apart, which is three intervals at least: never by one look.
+const STALE_AFTER_HALF_INTERVALS: u32 = 4;
+
 /// By a cron schedule beats may be far apart; readiness then goes by this.
 const CRON_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
@@ -36,6 +39,8 @@ struct PartitionAgent {
     config: PartitionConfig,
     publishers: Vec<Publisher>,
     inventory: Option<SchemaInventory>,
+    /// When the cluster told that.
+    told: Instant,
     /// The question to the cluster that has no answer yet, and when it was asked.
     asked: Option<(Instant, JoinHandle<Result<Found, InventoryError>>)>,
     /// Half of the time between two beats.
@@ -111,6 +116,7 @@ impl PartitionAgent {
             config,
             publishers,
             inventory: None,
+            told: Instant::now(),
             asked: None,
             half_interval,
             is_only_beat,
@@ -126,9 +132,11 @@ impl PartitionAgent {
             self.report.inventory(&found, now);
             if let Ok(found) = found {
                 self.inventory = Some(found.inventory).filter(|inventory| !inventory.0.is_empty());
+                self.told = Instant::now();
             }
         }
-        let heartbeat = &compose(&self.config, self.inventory.as_ref(), now);
+        let is_stale = self.told.elapsed() > STALE_AFTER_HALF_INTERVALS * self.half_interval;
+        let heartbeat = &compose(&self.config, self.inventory.as_ref(), is_stale, now);
         // The next regular beat, to the other hubs too, must not be late for one more try.
         let part = if beat == Beat::Regular { self.half_interval } else { self.half_interval / 4 };
         let patience = HUB_PATIENCE.min(part);

@@ -183,6 +183,7 @@ mod tests {
             timestamp: Timestamp::UNIX_EPOCH,
             endpoint: ClusterEndpoint::parse("https://eu.kusto.windows.net").unwrap(),
             schema: Some(SchemaInventory::default()),
+            is_stale: false,
             metadata: BTreeMap::new(),
         };
         for (answer, is_taken) in [

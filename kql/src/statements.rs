@@ -21,8 +21,8 @@ pub use functions::{
 };
 pub use heartbeats::{
     AlterCaching, AlterRetention, AlterSchemaEncoding, CreateHeartbeatTable, EnableStreaming, FALSE_CLAIM,
-    HeartbeatPolicy, HeartbeatSource, IngestInline, ReadArrivals, ReadHeartbeats, ReadSchemas, ShowPolicy, Windows,
-    partition_table,
+    HeartbeatPolicy, HeartbeatSource, IngestInline, ReadArrivals, ReadHeartbeats, ReadListings, ReadSchemas,
+    ShowPolicy, Windows, partition_table,
 };
 pub use marker::keeper_of;
 pub use ownership::{CreateMembersTable, CreateOwnershipTable, ReadLeft, ReadMembers, ReadOwnership, ShowColumns};

@@ -1,8 +1,6 @@
 //! The hub's clock may be set back. What is remembered from when it was ahead must not hold removals until it is there again; beats that came then are as new as they say. Pure;
 //! called by each step.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 
 use super::{Darkness, Membership, Watch};
@@ -18,8 +16,7 @@ impl Membership {
         });
         let darkness = known.darkness.values_mut().map(|(Darkness::Dark { since: at } | Darkness::Over { at })| at);
         let guards = known.guards.values_mut().map(|guard| &mut guard.since);
-        let unlisted = known.unlisted.values_mut().flat_map(BTreeMap::values_mut);
-        for time in times.chain(darkness).chain(guards).chain(unlisted).chain(&mut known.watching_since) {
+        for time in times.chain(darkness).chain(guards).chain(&mut known.watching_since) {
             *time = (*time).min(now);
         }
         known

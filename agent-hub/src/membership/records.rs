@@ -4,7 +4,6 @@
 
 use jiff::{SignedDuration, Timestamp};
 use kql::endpoint::ClusterEndpoint;
-use serde_json::Value;
 use shared::runtime::PartitionState;
 
 use super::{Darkness, Membership, Remembered, Scope, Watch};
@@ -12,9 +11,6 @@ use crate::setup::members_table;
 
 /// So many names may be in the table before one that is in no group of ours gets into it: several times what large fleets have. Who is a member always does.
 pub(super) const MOST_NAMES: usize = 10_000;
-
-/// The kind of a line that tells which databases a partition lists no longer.
-pub const UNLISTED: &str = "Unlisted";
 
 /// A line of the table that remembers the membership.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +20,7 @@ pub struct MemberRecord {
     state: String,
     since: Timestamp,
     silent_since: Option<Timestamp>,
-    /// Times; of what is not listed, by database.
-    returns: Value,
+    returns: Vec<Timestamp>,
     reason: String,
     beats: u64,
     counted: Option<Timestamp>,
@@ -55,7 +50,7 @@ impl Membership {
                 state: after.state.to_string(),
                 since: after.since,
                 silent_since: after.silent_since,
-                returns: after.returns.iter().map(Timestamp::to_string).collect(),
+                returns: after.returns.clone(),
                 reason: after.told().cloned().unwrap_or_default(),
                 beats: after.beats,
                 counted: Some(after.counted),
@@ -82,41 +77,18 @@ impl Membership {
             reason: after.words.clone(),
             ..MemberRecord::of(kind, name.to_owned(), after.since)
         });
-        let unlisted = self.unlisted_changed_since(recorded);
-        partitions.chain(darkness).chain(self.guards_changed_since(recorded)).chain(lacking).chain(unlisted).collect()
-    }
-
-    /// Of what a restart must not lose and `recorded` does not have, what partitions list no longer.
-    fn unlisted_changed_since(&self, recorded: &Self) -> impl Iterator<Item = MemberRecord> {
-        let changed = self.unlisted.iter().filter(|(endpoint, after)| recorded.unlisted.get(*endpoint) != Some(*after));
-        let changed = changed.map(|(endpoint, after)| {
-            let since = after.values().min().copied().unwrap_or_default();
-            let returns = after.iter().map(|(name, since)| (name.to_string(), since.to_string().into()));
-            let returns = Value::Object(returns.collect());
-            MemberRecord {
-                state: "active".to_owned(),
-                returns,
-                ..MemberRecord::of(UNLISTED, endpoint.to_string(), since)
-            }
-        });
-        let over = recorded.unlisted.iter().filter(|(endpoint, _)| !self.unlisted.contains_key(*endpoint));
-        let over = over.map(|(endpoint, before)| {
-            let since = before.values().min().copied().unwrap_or_default();
-            MemberRecord { state: "over".to_owned(), ..MemberRecord::of(UNLISTED, endpoint.to_string(), since) }
-        });
-        changed.chain(over)
+        partitions.chain(darkness).chain(self.guards_changed_since(recorded)).chain(lacking).collect()
     }
 
     /// Notes that the table now has what `now` changed.
     pub fn written(&mut self, now: &Self) {
         let partitions: Vec<_> = now.recordable(self).map(|(name, after)| (name.clone(), after.clone())).collect();
         self.partitions.extend(partitions);
-        let Self { partitions: _, darkness, guards, missing, incomplete, unlisted, listed: _, watching_since: _ } = now;
+        let Self { partitions: _, darkness, guards, missing, incomplete, watching_since: _ } = now;
         self.darkness.clone_from(darkness);
         self.guards.clone_from(guards);
         self.missing.clone_from(missing);
         self.incomplete.clone_from(incomplete);
-        self.unlisted.clone_from(unlisted);
     }
 
     /// The partitions that may be recorded. Of those who are not let in, or have nothing to federate, those beyond the bound are new again to the next process.
@@ -201,7 +173,7 @@ impl MemberRecord {
             state,
             since,
             silent_since: None,
-            returns: Value::Array(Vec::new()),
+            returns: Vec::new(),
             reason,
             beats: 0,
             counted: None,
@@ -214,9 +186,9 @@ impl MemberRecord {
     pub fn csv_line(&self, now: Timestamp) -> String {
         let Self { kind, name, state, since, silent_since, returns, reason, beats, counted, zone, schema_hash } = self;
         let field = |text: &str| format!("\"{}\"", kept_text(text).replace('"', "\"\""));
+        let returns: Vec<String> = returns.iter().map(|at| format!("\"{at}\"")).collect();
         let [silent_since, counted] = [silent_since, counted].map(|at| at.map(|at| at.to_string()).unwrap_or_default());
-        // Names of databases have no character that JSON would keep otherwise.
-        let returns = format!("\"{}\"", returns.to_string().replace('"', "\"\""));
+        let returns = format!("\"[{}]\"", returns.join(",").replace('"', "\"\""));
         let [name, reason, zone, schema_hash] = [name, reason, zone, schema_hash].map(|text| field(text));
         format!(
             "{now},{kind},{name},{state},{since},{silent_since},{returns},{reason},{beats},{counted},{zone},{schema_hash}\n"

@@ -179,7 +179,7 @@ pub async fn read_heartbeats(
 }
 
 /// Schemas are large, and whoever is not expired has sent one within the time to live; twice that leaves room.
-fn windows(config: &HubConfig) -> Windows {
+pub(super) fn windows(config: &HubConfig) -> Windows {
     Windows { beats: config.heartbeat_retention, schemas: config.heartbeat_retention.min(config.heartbeat_ttl * 2) }
 }
 
@@ -339,6 +339,11 @@ impl HeartbeatMemory {
         self.read_at = Some(now);
     }
 
+    /// The same as what is held of others, if there is room for it.
+    pub(super) fn share(&mut self, inventory: SchemaInventory) -> Option<Arc<SchemaInventory>> {
+        self.interner.share(inventory).ok()
+    }
+
     /// Whose schemas are to be fetched, in pages of keys.
     fn wanted(&mut self, rows: &Newest, admitted: impl Fn(&ClusterEndpoint) -> bool) -> Vec<BTreeSet<String>> {
         self.refuse_long_schemas(rows.values());
@@ -430,16 +435,15 @@ impl HeartbeatMemory {
 
     /// The beat of a row, with its own schema or, if that was left out or could not be stored, the last one that was read.
     fn beat(&self, row: HeartbeatRow, now: Timestamp, recent: SignedDuration) -> Beat {
-        let HeartbeatRow { endpoint, received, new_beats, skew, hash: own, .. } = row;
+        let HeartbeatRow { endpoint, received, new_beats, skew, .. } = row;
         let Remembered { inventory, inventory_hash: hash, metadata, mut problems, lacks_schema, .. } =
             self.partitions.get(&endpoint).cloned().unwrap_or_default();
         // That nothing is recent of one that is silent says its state.
         if lacks_schema && now.duration_since(received) <= recent {
             problems.insert(0, NO_SCHEMA.into());
         }
-        let has_own_schema = hash.as_ref() == Some(&own);
         let inventory = inventory.map_or(Inventory::Unknown, Inventory::Known);
-        Beat { endpoint, received, new_beats, skew, inventory, metadata, problems, hash, has_own_schema, unread: None }
+        Beat { received, new_beats, skew, inventory, metadata, problems, hash, ..Beat::forgotten(endpoint) }
     }
 
     /// What stands for the beat of a partition whose table cannot be read: the last schema that was.

@@ -1,8 +1,7 @@
 //! What an earlier process remembered of the membership. I/O: one query, when the agent starts, has lost sight, or looks again.
 
 use jiff::Timestamp;
-use kql::{endpoint::ClusterEndpoint, names::DatabaseName, statements::ReadMembers};
-use serde_json::Value;
+use kql::{endpoint::ClusterEndpoint, statements::ReadMembers};
 use shared::{
     document::HubConfig,
     kusto::{DecodeError, KustoClient, ResultTable},
@@ -11,7 +10,7 @@ use shared::{
 
 use super::{ObserveError, asking, decoding};
 use crate::{
-    membership::{Darkness, Lacking, Membership, Remembered, RememberedGuard, Scope, UNLISTED, Watch},
+    membership::{Darkness, Lacking, Membership, Remembered, RememberedGuard, Scope, Watch},
     setup::members_table,
 };
 
@@ -73,15 +72,6 @@ fn parse(config: &HubConfig, table: &ResultTable) -> Result<Membership, DecodeEr
                 let reason = row.string("Reason")?.to_owned();
                 membership.guards.insert(label, RememberedGuard { is_active: state == "active", since, reason });
             }
-            UNLISTED if state == "active" => {
-                let Ok(endpoint) = ClusterEndpoint::parse(name) else { continue };
-                let since = |(name, at): (&String, &Value)| {
-                    Some((DatabaseName::new(name.as_str()).ok()?, at.as_str()?.parse().ok()?))
-                };
-                let databases = row.dynamic("Returns")?;
-                let databases = databases.as_object().into_iter().flatten().filter_map(since).collect();
-                membership.unlisted.insert(endpoint, databases);
-            }
             "Missing" => membership.missing = Lacking { words: row.string("Reason")?.to_owned(), since },
             "Incomplete" => membership.incomplete = Lacking { words: row.string("Reason")?.to_owned(), since },
             _ => {}
@@ -100,7 +90,7 @@ mod tests {
         prelude::*,
         sample::select,
     };
-    use serde_json::json;
+    use serde_json::{Value, json};
     use shared::kusto::ColumnInfo;
 
     use super::*;
@@ -177,15 +167,10 @@ mod tests {
                 (any::<bool>(), times(), texts()).prop_map(|(is_active, since, reason)| RememberedGuard { is_active, since, reason }),
                 0..4,
             ),
-            unlisted in btree_map(
-                "[a-z]{1,9}".prop_map(|host| cluster(&host)),
-                btree_map("[\\w. -]{1,20}".prop_filter_map("a name", |name| DatabaseName::new(name).ok()), times(), 1..3),
-                0..3,
-            ),
             lacking in array::uniform2(option::of((texts(), times()).prop_map(|(words, since)| Lacking { words, since }))),
         ) -> Membership {
             let [missing, incomplete] = lacking.map(Option::unwrap_or_default);
-            Membership { partitions, darkness, guards, missing, incomplete, unlisted, ..Membership::default() }
+            Membership { partitions, darkness, guards, missing, incomplete, watching_since: None }
         }
     }
 

@@ -46,7 +46,6 @@ fn with_forgotten(mut fleet: Fleet, hub: &Hub) -> Fleet {
             reason: None,
             missed_beats: 0,
             kept_by: None,
-            unlisted: BTreeMap::new(),
         };
         fleet.entry(member.cluster.clone()).or_insert_with(partition);
     }

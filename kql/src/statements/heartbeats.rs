@@ -10,7 +10,7 @@ use crate::{
     literal,
     names::{DatabaseName, NameError, TableName},
     request::{Request, RequestKind},
-    statements::{MAX_SCRIPT_BYTES, request},
+    statements::{Entity, MAX_SCRIPT_BYTES, request},
     template,
 };
 
@@ -373,6 +373,43 @@ impl ReadSchemas<'_> {
         self.windows.set(&mut request);
         let list = serde_json::Value::from_iter(self.endpoints.iter().map(String::as_str));
         request.parameters.insert("_endpoints", format!("dynamic({list})"));
+        request
+    }
+}
+
+/// When heartbeats listed databases that they list no longer. Columns: Cluster:string, Database:string (as asked), Listed:datetime (of the last heartbeat that listed it; null where none
+/// is so young), First:datetime and Last:datetime (of those after it that list others), Content:string (what the last one listed of it, in JSON; empty where that is longer than [`Self::MOST_BYTES`]).
+/// Of what the newest heartbeat lists, or no heartbeat tells, there is no row.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadListings<'a> {
+    /// The heartbeat database.
+    pub database: &'a DatabaseName,
+    /// Where heartbeats are.
+    pub source: &'a HeartbeatSource,
+    /// How far back to look.
+    pub window: Duration,
+    /// Which databases of which partitions.
+    pub asked: &'a BTreeSet<Entity>,
+}
+
+impl ReadListings<'_> {
+    /// The longest content that an answer has of one database.
+    pub const MOST_BYTES: usize = 256 * 1024;
+
+    /// Renders the query.
+    pub fn request(&self) -> Request {
+        let file = include_str!("../../text/read_listings.kql");
+        let values = [("beats", &*self.source.render(None)), ("most", &Self::MOST_BYTES.to_string())];
+        let mut request = request("read_listings", RequestKind::Query, Some(self.database), file, &values);
+        let clusters: BTreeSet<_> = self.asked.iter().map(|entity| entity.cluster.as_str()).collect();
+        let asked = self.asked.iter().map(|Entity { cluster, database }| {
+            let fields = [("Cluster", cluster.as_str()), ("Database", database.as_str())];
+            serde_json::Value::from_iter(fields)
+        });
+        let asked = serde_json::Value::from_iter(asked);
+        request.parameters.insert("_window", timespan_literal(self.window));
+        request.parameters.insert("_clusters", format!("dynamic({})", serde_json::Value::from_iter(clusters)));
+        request.parameters.insert("_asked", format!("dynamic({asked})"));
         request
     }
 }

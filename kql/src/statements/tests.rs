@@ -121,6 +121,8 @@ fn every_statement_renders_as_reviewed() {
         ReadSchemas { database, source: &own, windows, endpoints }.request(),
         ReadArrivals { database, source: &shared, window: hour, period: hour / 12 }.request(),
         ReadArrivals { database, source: &own, window: hour, period: hour / 12 }.request(),
+        ReadListings { database, source: &shared, window: hour, asked: &entities() }.request(),
+        ReadListings { database, source: &own, window: hour, asked: &entities() }.request(),
         CreateOwnershipTable { database, table }.request(),
         ReadOwnership { database, table }.request(),
         ReadLeft { database, table }.request(),

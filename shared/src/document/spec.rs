@@ -374,11 +374,11 @@ pub struct MembershipSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100), extend("default" = 15))]
     pub removal_percent: Option<i32>,
-    /// The share of the fleet or of a zone, in percent, that must be silent together to be kept, or of a database's partitions that must list it no longer; 55 by default.
+    /// The share of the fleet or of a zone, in percent, that must be silent together to be kept, or of a database's partitions that must not be seen to list it; 55 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100), extend("default" = 55))]
     pub mass_expiry_percent: Option<i32>,
-    /// How many must be so for that, unless the whole fleet is silent; 3 by default.
+    /// How many must be silent for that, unless the whole fleet is; 3 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000), extend("default" = 3))]
     pub mass_expiry_partitions: Option<i32>,
@@ -386,8 +386,8 @@ pub struct MembershipSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), extend("default" = "geo"))]
     pub zone_attribute: Option<String>,
-    /// Partitions that have been expired for this long are no longer held back by a silence that they share with others, nor databases that many have listed no longer
-    /// for so much longer than `heartbeatTTL`; without it, until they return or a person acknowledges.
+    /// Partitions that have been expired for this long are no longer held back by a silence that they share with others, nor databases that many list no longer when
+    /// that has held for so long; without it, until they return or a person acknowledges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), transform = DURATION.of("guardTimeLimit"))]
     pub guard_time_limit: Option<String>,

@@ -20,6 +20,8 @@ pub struct Heartbeat {
     pub endpoint: ClusterEndpoint,
     /// Its databases, tables and views; `None` where they could not be read yet, which becomes an empty field and in the table null.
     pub schema: Option<SchemaInventory>,
+    /// Whether they are those of an older look, as later ones failed: nothing is confirmed by saying it again.
+    pub is_stale: bool,
     /// Its partitioning attributes, each a text, number or boolean.
     pub metadata: BTreeMap<String, Value>,
 }
@@ -31,11 +33,21 @@ impl Heartbeat {
             // Whole seconds, as adx-mon writes them; nothing needs more.
             self.timestamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             self.endpoint.as_str().to_owned(),
-            self.schema.as_ref().map(|schema| schema.to_json().to_string()).unwrap_or_default(),
+            self.schema.as_ref().map(|schema| self.schema_json(schema).to_string()).unwrap_or_default(),
             metadata_json(&self.metadata).to_string(),
         ];
         let fields: Vec<String> = fields.iter().map(|field| csv_field(field)).collect();
         format!("{}\n", fields.join(","))
+    }
+
+    fn schema_json(&self, schema: &SchemaInventory) -> Value {
+        let mut databases = schema.to_json();
+        if self.is_stale {
+            for database in databases.as_array_mut().into_iter().flatten() {
+                database["stale"] = true.into();
+            }
+        }
+        databases
     }
 }
 
@@ -67,6 +79,7 @@ mod tests {
             timestamp: "2025-05-03T12:34:56.789Z".parse().unwrap(),
             endpoint: ClusterEndpoint::parse("https://eu-partition.kusto.windows.net").unwrap(),
             schema,
+            is_stale: false,
             metadata: parse_metadata(metadata).0,
         }
     }
@@ -83,6 +96,18 @@ mod tests {
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn what_only_repeats_an_older_look_says_so_of_each_database_and_is_read_all_the_same() {
+        let schema = json!([{"database": "Logs", "tables": ["A"]}, {"database": "Metrics", "tables": []}]);
+        let fresh = heartbeat(&schema, &json!({}));
+        let row = Heartbeat { is_stale: true, ..fresh.clone() }.to_csv_row();
+        assert_eq!(row.matches(r#""stale"":true"#).count(), 2, "{row}");
+        assert!(!fresh.to_csv_row().contains("stale"));
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(row.as_bytes());
+        let text = reader.records().next().unwrap().unwrap()[2].to_owned();
+        assert_eq!(parse_schema(&Value::String(text), Limits::default()), (fresh.schema, Vec::new()));
     }
 
     #[test]

@@ -21,9 +21,9 @@ use kql::{
         AlterCaching, AlterEntityGroup, AlterMergeEntityGroup, AlterRetention, AlterSchemaEncoding, Body, Canary,
         ClearRemoteSchema, CreateEntityGroup, CreateHeartbeatTable, CreateMembersTable, CreateOwnershipTable,
         DropEntityGroup, DropFunction, EnableStreaming, Entity, FederatedBody, HeartbeatPolicy, HeartbeatSource,
-        IngestInline, Members, PutFunction, ReadArrivals, ReadHeartbeats, ReadLeft, ReadMembers, ReadOwnership,
-        ReadSchemas, ShowColumns, ShowEntityGroups, ShowHubEntities, ShowPolicy, Source, StatusBody, Windows,
-        partition_table,
+        IngestInline, Members, PutFunction, ReadArrivals, ReadHeartbeats, ReadLeft, ReadListings, ReadMembers,
+        ReadOwnership, ReadSchemas, ShowColumns, ShowEntityGroups, ShowHubEntities, ShowPolicy, Source, StatusBody,
+        Windows, partition_table,
     },
     types::ScalarType,
 };
@@ -340,6 +340,11 @@ fn statements_about(text: &str) -> Vec<About> {
         (ReadArrivals { database, source: &shared, window: period, period }.request(), vec![&text]),
         (
             ReadArrivals { database, source: &tables, window: period, period }.request(),
+            vec![own.as_str(), cluster.as_str()],
+        ),
+        (ReadListings { database, source: &shared, window: period, asked: &entities }.request(), vec![&text]),
+        (
+            ReadListings { database, source: &tables, window: period, asked: &entities }.request(),
             vec![own.as_str(), cluster.as_str()],
         ),
         (ReadOwnership { database, table: &table }.request(), vec![&text]),

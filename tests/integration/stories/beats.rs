@@ -77,6 +77,30 @@ async fn a_beat_without_any_known_schema_still_tells_that_the_partition_lives() 
     end(fleet, []).await;
 }
 
+/// A hub believes that a database is gone by what the cluster tells, not by an agent that says the same again.
+#[tokio::test]
+async fn what_the_cluster_has_not_told_for_two_intervals_is_called_stale_until_it_is_told_again() {
+    let fleet = with_table(Pace::FAST).await;
+    let mut home = KustoServer::start_faulty(&["Logs"], &fleet.recording("home")).await;
+    home.command("Logs", ".create table A (x:long)").await.expect("the cluster takes a table");
+    let mut agent = fleet.start_agent("agent-partition", &fleet.partition_document(&REGIONS[0], &home), &[]);
+    let stale = "Heartbeats | extend At = ingestion_time() | where isnotnull(Schema) | summarize arg_max(At, Schema) | project Stale = tostring(Schema[0].stale), Tables = tostring(Schema[0].tables)";
+    let until = async |is_stale: &str| {
+        let told = [is_stale.to_owned(), "[\"A\"]".to_owned()];
+        fleet
+            .hub_until("FleetDiscovery", stale, SOON, |table| table.text_rows().first().is_some_and(|row| *row == told))
+            .await;
+    };
+    until("").await;
+    home.fail(&json!([{"text": ".show databases entities", "fault": {"status": 503}}]));
+    until("true").await;
+    home.fail(&json!([]));
+    until("").await;
+    agent.stop().await;
+    home.process().stop().await;
+    end(fleet, []).await;
+}
+
 #[tokio::test]
 async fn where_streaming_is_off_heartbeats_go_by_command() {
     let fleet = with_table(Pace::PATIENT).await;

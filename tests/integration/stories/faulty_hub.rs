@@ -137,7 +137,7 @@ impl Hub {
     /// A hub of three partitions, with its tables.
     pub(crate) async fn start() -> Self {
         let hub = Self::start_without_tables().await;
-        hub.block(false);
+        hub.document("entityGroups: [{by: geo}]");
         hub.pass().await;
         hub
     }
@@ -173,19 +173,18 @@ impl Hub {
         fs::write(&self.document, text).expect("the folder can be written");
     }
 
-    /// Whether the document blocks the third partition.
-    fn block(&self, blocks: bool) {
-        let blocked = if blocks { "['http://127.0.0.3:1']" } else { "[]" };
-        self.document(&format!("entityGroups: [{{by: geo}}], blockedPartitions: {blocked}"));
+    /// The document blocks a partition, named by the end of its address.
+    fn block(&self, host: &str) {
+        self.document(&format!("entityGroups: [{{by: geo}}], blockedPartitions: ['http://127.0.0.{host}:1']"));
     }
 
-    /// The next beats: there is always something to do. With more, there is one more function and one more database with its groups, and the third partition is
-    /// blocked.
+    /// The next beats: there is always something to do. With more, there is one more function and one more database with its groups, which only a fourth partition has, and the third
+    /// is blocked; else the fourth is.
     pub(crate) async fn turn(&self, with: bool) {
-        self.block(with);
+        self.block(if with { "3" } else { "4" });
         let logs: &[&str] = if with { &["A", "B"] } else { &["A"] };
-        let metrics: &[&str] = if with { &["M"] } else { &[] };
-        self.beat(&[("Logs", logs), ("Metrics", metrics)]).await;
+        self.beat(&[("Logs", logs)]).await;
+        self.beat_of(&["4"], &json!([{"database": "Metrics", "tables": ["M"]}])).await;
     }
 
     /// Whether all of a turn is there, and what must never go.
@@ -198,6 +197,17 @@ impl Hub {
 
     /// Whether one database has all that it should have, with more or without; the third partition is a member or not.
     pub(crate) async fn is_complete_in(&self, database: &str, with: bool, has_third: bool) -> Result<(), String> {
+        self.has_groups(database, with, 1 + usize::from(with), has_third).await
+    }
+
+    /// The same with groups of so many databases of the partitions.
+    pub(crate) async fn has_groups(
+        &self,
+        database: &str,
+        with: bool,
+        groups: usize,
+        has_third: bool,
+    ) -> Result<(), String> {
         let content = self.content_of(database).await;
         let count = |text: &str| content.iter().filter(|line| line.contains(text)).count();
         let functions = match database {
@@ -206,7 +216,6 @@ impl Hub {
             _ => 0,
         };
         // Each group is in every database, and has one of its geography.
-        let groups = 1 + usize::from(with);
         let third = if has_third { 2 * groups } else { 0 };
         let found = [count("federated_"), count("_Partitions\""), count("_Partitions_EU\""), count("127.0.0.3")];
         let expected = [functions, groups, groups, third];
@@ -301,7 +310,7 @@ impl Hub {
 
     /// All that agents leave on their hub: functions and groups as they are, which groups are recorded as ours, how objects were left, and what is remembered of partitions. Without what tells how it
     /// came to be so: times, the order of a group's members, guards that are over, what a pass could not do (another agent mends that within the hour, as it does guards), and the
-    /// schema that one had that is not federated.
+    /// schema that one had that is not federated, or the zone that one had before it was blocked.
     pub(crate) async fn whole_content(&self) -> Vec<String> {
         let mut content = Vec::new();
         for database in &self.databases {
@@ -325,7 +334,7 @@ impl Hub {
         let of_groups = "project Database, Name, IsMade | order by Database asc, Name asc";
         // Another fleet has other members, and the same number of contents.
         let of_left = "where isnull(Records) | project Database, Kind, Name, Content = iff(Kind == 'Members', strcat(array_length(split(Content, ' ')), ' contents'), Content) | order by Kind asc, Name asc, Database asc";
-        let of_members = "where Kind != 'Incomplete' and (Kind != 'Guard' or State != 'over') | project Kind, Name, State, IsSilent = isnotnull(SilentSince), Returns, Reason, Zone, SchemaHash = iff(State == 'live', SchemaHash, '') | order by Kind asc, Name asc";
+        let of_members = "where Kind != 'Incomplete' and (Kind != 'Guard' or State != 'over') | project Kind, Name, State, IsSilent = isnotnull(SilentSince), Returns, Reason, Zone = iff(State == 'blocked', '', Zone), SchemaHash = iff(State == 'live', SchemaHash, '') | order by Kind asc, Name asc";
         for (read, what) in [(groups.text(), of_groups), (left.text(), of_left), (members.text(), of_members)] {
             let recorded = self.server.query(database.as_str(), &format!("{read}\n| {what}")).await;
             content.extend(recorded.expect("the hub answers").rows.iter().map(|row| format!("recorded {row:?}")));

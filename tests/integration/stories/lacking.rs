@@ -26,12 +26,20 @@ async fn tells(hub: &Hub, column: &str, words: &str) -> Result<(), String> {
 async fn databases_that_partitions_have_and_the_hub_lacks_are_told_in_every_hub_database_until_they_are_there() {
     let hub = Hub::start().await;
     hub.document("canary: false");
-    hub.beat(&[("Logs", &["A"]), ("Traces", &["T"]), ("Audit", &["U"])]).await;
+    let with_audit = json!(["Logs", "Traces", "Audit"].map(|name| json!({"database": name, "tables": [&name[..1]]})));
+    let without = json!(["Logs", "Traces"].map(|name| json!({"database": name, "tables": [&name[..1]]})));
+    hub.beat_of(&["1", "2"], &without).await;
+    hub.beat_of(&["3"], &with_audit).await;
     // What is told does not have to be told again: a new agent finds nothing to write.
     assert_eq!(hub.converges(|| is_told(&hub, "Audit, Traces")).await, Ok(()));
     hub.server.command("FleetDiscovery", ".create database Traces volatile").await.expect("the hub makes a database");
     assert_eq!(hub.converges(|| is_told(&hub, "Audit")).await, Ok(()));
-    hub.beat(&[("Logs", &["A"]), ("Traces", &["T"])]).await;
+    // It stays listed for one time to live.
+    for hours in [1, 7, 13] {
+        hub.server.set_clock(hours * 60);
+        hub.beat_with(&without).await;
+        assert_eq!(is_told(&hub, "Audit").await, Ok(()));
+    }
     assert_eq!(hub.converges(|| is_told(&hub, "")).await, Ok(()));
     // Whoever may write heartbeats makes names up.
     let names: Vec<String> = (10..30).map(|number| format!("{number}{}", "x".repeat(98))).collect();

@@ -1,5 +1,5 @@
 //! Every fault of `kusto-local --faults` at requests that few passes make, and that look like others: a second page of schemas, the columns that the memory of an earlier version lacks, and
-//! the look at what another agent may have recorded, and the question when heartbeats came.
+//! the look at what another agent may have recorded, and the questions when heartbeats came, and when they listed a database.
 
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,9 @@ const PAGE: &str = "_endpoints";
 
 /// Part of the text that asks when heartbeats came.
 const ARRIVALS: &str = "_period:timespan";
+
+/// Part of the text that asks when heartbeats listed a database.
+const LISTINGS: &str = "_asked:dynamic";
 
 /// All three have what they had, and nobody is missing from a group.
 async fn has_kept_all(hub: &Hub) -> Result<(), String> {
@@ -171,5 +174,58 @@ async fn at_arrivals(fault: Value) -> TempDir {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_at_the_question_when_heartbeats_came_removes_anybody_or_keeps_the_silent_for_ever() {
     let folders = side_by_side(faults().into_iter().map(at_arrivals)).await;
+    judge_together(folders.iter().map(TempDir::path));
+}
+
+/// One kind of fault at the question when heartbeats listed a database, when it is first listed no longer, and when it may leave: it stays, and after the fault leaves.
+async fn at_listings(fault: Value) -> TempDir {
+    let hub = Hub::start().await;
+    hub.document("heartbeatTTL: 1h, heartbeatInterval: 20m, entityGroups: [{by: geo}]");
+    let less = json!([{"database": "Logs", "tables": ["A"]}]);
+    let more = json!([{"database": "Logs", "tables": ["A"]}, {"database": "Metrics", "tables": ["M", "N"]}]);
+    let later = async |minutes: i64, third: &Value| {
+        hub.server.set_clock(minutes);
+        hub.beat_of(&["1", "2"], &more).await;
+        hub.beat_of(&["3"], third).await;
+    };
+    let has_metrics_of_the_third = async || {
+        let content = hub.content().await;
+        let lists =
+            |group: &str| content.iter().filter(|line| line.contains(group) && line.contains("127.0.0.3")).count();
+        let groups = [lists("Metrics_Partitions\""), lists("Metrics_Partitions_EU\"")];
+        let is_asked = content.iter().filter(|line| line.contains("federated_")).count() == 3;
+        assert!(is_asked && [[2, 2], [0, 0]].contains(&groups), "{fault}: {content:#?}");
+        groups == [2, 2]
+    };
+    later(0, &more).await;
+    hub.pass().await;
+    let (code, output) = hub.pass().await;
+    assert!(code == Some(0) && has_metrics_of_the_third().await, "{output}");
+    let mut read = 0;
+    for (minutes, stays) in [(10, true), (30, true), (50, true), (75, !spares(&fault))] {
+        later(minutes, &less).await;
+        hub.sent_since(&mut read);
+        hub.fail(&json!([{"text": LISTINGS, "fault": fault}]));
+        let (code, output) = hub.pass().await;
+        hub.fail(&json!([]));
+        let sent = hub.sent_since(&mut read);
+        assert!(sent.iter().any(|sent| sent.is_struck && sent.text.contains(LISTINGS)), "{fault}: {output}");
+        assert_eq!(has_metrics_of_the_third().await, stays, "{fault} after {minutes} min: {output}");
+        let is_told = output.contains("what is listed no longer stays: ");
+        assert_eq!((code == Some(0), is_told), (spares(&fault), !spares(&fault)), "{fault}: {output}");
+    }
+    // Where it has left, that nothing is wrong with it any more is recorded.
+    for _ in 0..2 {
+        hub.pass().await;
+        assert!(!has_metrics_of_the_third().await, "{fault}");
+    }
+    assert_eq!(hub.has_kept_the_live().await, Ok(()), "{fault}");
+    assert_eq!(hub.rests().await, Ok(()), "{fault}");
+    hub.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_fault_at_the_question_when_databases_were_listed_takes_one_away_or_keeps_it_for_ever() {
+    let folders = side_by_side(faults().into_iter().map(at_listings)).await;
     judge_together(folders.iter().map(TempDir::path));
 }

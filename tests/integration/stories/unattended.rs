@@ -143,8 +143,8 @@ async fn what_agents_did_without_an_answer_or_a_record_is_nobodys_doing() {
     let hub = Hub::start().await;
     hub.turn(false).await;
     hub.pass().await;
-    // With each that joins, groups become what they never were.
-    let mut host = 3;
+    // With each that joins, groups become what they never were. The fourth is blocked.
+    let mut host = 4;
     let mut joins = async || {
         host += 1;
         hub.beat_of(&[&host.to_string()], &json!([{"database": "Logs", "tables": ["A"]}])).await;

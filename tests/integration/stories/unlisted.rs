@@ -86,7 +86,7 @@ async fn one_partition_lists_less(tables: &str, is_one_process: bool) {
         let (content, output) = looks.look(minutes).await;
         assert_eq!(content, before, "after {minutes} min: {output}");
         let told = looks.status("where Partition == 'http://127.0.0.4:1' | project State, Reason").await;
-        let reason = "its heartbeats list 'Metrics' no longer, on which its agent may have lost its role";
+        let reason = "its heartbeats list 'Metrics' no longer, where its agent may have lost its role";
         assert!(told.len() == 1 && told[0][0] == "live" && told[0][1].starts_with(reason), "{told:#?}: {output}");
         if let Some(agent) = &looks.agent {
             let partition = partition_of(&get(&admin_url(agent).await, "/status").await.1, "http://127.0.0.4:1");
@@ -158,7 +158,7 @@ async fn a_database_that_many_list_no_longer_is_held_until_it_is_listed_or_a_per
     for minutes in [10, 30, 50, 65, 75, 95] {
         let (content, output) = looks.look(minutes).await;
         assert_eq!(content, before, "after {minutes} min: {output}");
-        let said = "3 of 4 partitions list the database 'Metrics' no longer: they stay in its groups";
+        let said = "3 of 4 partitions that had the database 'Metrics' are not seen to list it any more: they stay";
         assert_eq!(output.contains(said), minutes >= 75, "after {minutes} min: {output}");
         let guards: Vec<String> = looks.status("project Guards").await.concat();
         let guard = if minutes >= 75 { "unlisted_databases" } else { "" };

@@ -227,7 +227,7 @@ impl Sender {
 }
 
 /// What our agents plan to send.
-pub const PLANNED: [Planned; 25] = [
+pub const PLANNED: [Planned; 26] = [
     planned("show_databases", &[Sender::Hub], &["ShowClusterDatabases"]),
     planned("show_inventory", &[Sender::Partition], &["ShowDatabasesEntities"]),
     planned("show_hub_entities", &[Sender::Hub], &["ShowDatabasesEntities"]),
@@ -272,6 +272,7 @@ pub const PLANNED: [Planned; 25] = [
     planned("read_heartbeats", &[Sender::Hub], &[]),
     planned("read_schemas", &[Sender::Hub], &[]),
     planned("read_arrivals", &[Sender::Hub], &[]),
+    planned("read_listings", &[Sender::Hub], &[]),
     planned("read_ownership", &[Sender::Hub], &[]),
     planned("read_left", &[Sender::Hub], &[]),
     planned("read_members", &[Sender::Hub], &[]),

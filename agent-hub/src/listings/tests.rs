@@ -1,0 +1,392 @@
+//! A hub that is kept true for partitions whose heartbeats list less for a while or for good, by the heartbeats that its table has.
+
+use serde_json::{Value, json};
+use shared::heartbeat::{Limits, parse_schema};
+
+use super::*;
+use crate::{
+    hub::HubDatabase,
+    membership::Membership,
+    plan::{Decision, Plan, plan},
+    settings::Settings,
+    testing::{applied, cluster, fleet, hub_config, now},
+    trust::Trust,
+};
+
+/// A row of the heartbeat table.
+#[derive(Debug, Clone)]
+struct Row {
+    host: String,
+    received: Timestamp,
+    /// Empty: without a list, or with one that only repeats an older one.
+    databases: Vec<&'static str>,
+}
+
+/// What a pass sees.
+#[derive(Debug, Clone, Default)]
+struct World {
+    rows: Vec<Row>,
+    hub: Hub,
+    membership: Membership,
+    listings: Listings,
+    fields: String,
+    acknowledged: Option<String>,
+    /// Whether the hub does not answer what is asked of listings.
+    is_deaf: bool,
+}
+
+const BOTH: &[&str] = &["Logs", "Metrics"];
+const ONE: &[&str] = &["Metrics"];
+
+fn at(minute: i64) -> Timestamp {
+    now() + SignedDuration::from_mins(minute)
+}
+
+/// What a partition has there: a column of two types, and a table that nobody else has.
+fn content(host: &str, database: &str) -> Value {
+    let column = if host == "eu" { "x:long" } else { "x:string" };
+    json!({"database": database, "tables": ["A", format!("Of{host}")], "tableSchemas": {"A": column}})
+}
+
+fn shown(plan: &Plan) -> Vec<String> {
+    plan.changes.iter().map(ToString::to_string).collect()
+}
+
+impl World {
+    fn new(fields: &str) -> Self {
+        let names = ["FleetDiscovery", "Logs", "Metrics"].map(|name| DatabaseName::new(name).unwrap());
+        let databases = names.map(|name| (name, HubDatabase::default())).into();
+        Self { hub: Hub { databases, ..Hub::default() }, fields: fields.to_owned(), ..Self::default() }
+    }
+
+    /// Heartbeats at this minute.
+    fn beat(&mut self, minute: i64, lists: &[(&str, &[&'static str])]) {
+        let row = |(host, databases): &(&str, &[&'static str])| Row {
+            host: (*host).to_owned(),
+            received: at(minute),
+            databases: databases.to_vec(),
+        };
+        self.rows.extend(lists.iter().map(row));
+    }
+
+    /// As `read_listings` does it, of the last two times to live.
+    fn answer(&self, asked: BTreeSet<Entity>, now: Timestamp) -> Vec<Listing> {
+        let answer = asked.into_iter().filter_map(|entity| {
+            let since = now - SignedDuration::from_hours(2);
+            let of_it =
+                |row: &&Row| cluster(&row.host) == entity.cluster && row.received > since && !row.databases.is_empty();
+            let lists = |row: &&Row| row.databases.contains(&entity.database.as_str());
+            let rows = || self.rows.iter().filter(of_it);
+            let last = rows().filter(lists).max_by_key(|row| row.received);
+            let since = || rows().filter(|row| last.is_none_or(|last| row.received > last.received));
+            let content = last.and_then(|last| {
+                let schema = json!([content(&last.host, entity.database.as_str())]);
+                parse_schema(&schema, Limits::default()).0?.0.get(&entity.database).cloned()
+            });
+            Some(Listing {
+                listed: last.map(|last| last.received),
+                first: since().map(|row| row.received).min()?,
+                last: since().map(|row| row.received).max()?,
+                content,
+                entity,
+            })
+        });
+        answer.collect()
+    }
+
+    fn decide(&mut self, minute: i64) -> Decision {
+        let settings = Settings {
+            status: None,
+            acknowledged_plan: self.acknowledged.clone(),
+            ..Settings::from(&hub_config(&self.fields))
+        };
+        let time_to_live = settings.thresholds.time_to_live;
+        let mut newest = BTreeMap::<&str, (Timestamp, &[&str])>::new();
+        for row in &self.rows {
+            let known = newest.entry(&row.host).or_insert((row.received, &row.databases));
+            let list = if row.databases.is_empty() { known.1 } else { &row.databases };
+            *known = (row.received, list);
+        }
+        let beat = |(host, (received, databases)): (&str, (Timestamp, &[&str]))| {
+            let schema: Vec<Value> = databases.iter().map(|name| content(host, name)).collect();
+            let beat = fleet(&[(host, 0, schema.into())]).into_values().next().unwrap().beat;
+            Beat { received, ..beat }
+        };
+        let mut beats: Vec<Beat> = newest.into_iter().map(beat).collect();
+        let due = self.listings.due(&beats, &self.hub, at(minute), time_to_live);
+        if !self.is_deaf {
+            self.listings.learn(self.answer(due, at(minute)), time_to_live);
+        }
+        self.listings.tell(&mut beats);
+        let (membership, fleet) =
+            self.membership.step(beats, &self.hub, &Trust::default(), at(minute), &settings.thresholds, "geo");
+        self.membership = membership;
+        let decision = plan(&fleet, &self.hub, &self.membership, at(minute), &settings);
+        let held = match &decision {
+            Decision::Apply(plan) => plan.held.iter().map(|held| (held.label(), held.to_string())).collect(),
+            Decision::Hold(hold) => [(hold.reason.label(), hold.reason.to_string())].into(),
+        };
+        self.membership.note_guards(&held, at(minute));
+        decision
+    }
+
+    /// A pass at this minute, in which everybody of these has just beaten.
+    fn pass(&mut self, minute: i64, lists: &[(&str, &[&'static str])]) -> Plan {
+        self.beat(minute, lists);
+        match self.decide(minute) {
+            Decision::Apply(plan) => {
+                self.hub = applied(self.hub.clone(), &plan);
+                plan
+            }
+            Decision::Hold(hold) => panic!("{}", hold.reason),
+        }
+    }
+
+    fn members(&self, group: &str) -> Vec<String> {
+        let found = self.hub.own_groups().find(|(name, _)| name.as_str() == group);
+        let members = found.into_iter().flat_map(|(_, members)| members);
+        members.map(|entity| entity.cluster.host().split('.').next().unwrap().to_owned()).collect()
+    }
+
+    /// Another process, which has watched for long enough and knows which guards hold.
+    fn restart(&mut self) {
+        self.listings = Listings::default();
+        let guards = self.membership.guards.clone();
+        self.membership = Membership { guards, watching_since: Some(Timestamp::UNIX_EPOCH), ..Membership::default() };
+    }
+}
+
+#[test]
+fn a_database_that_is_listed_no_longer_leaves_after_one_time_to_live_and_until_then_nothing_changes() {
+    for is_restarted in [false, true] {
+        let mut world = World::new("");
+        world.pass(0, &[("eu", BOTH), ("us", BOTH)]);
+        for minute in [10, 20, 40, 60, 69] {
+            let plan = world.pass(minute, &[("eu", BOTH), ("us", ONE)]);
+            assert_eq!(shown(&plan), Vec::<String>::new(), "at minute {minute}");
+            let told = world.membership.partitions[&cluster("us")].problem.as_ref().unwrap();
+            assert!(told.starts_with("its heartbeats list 'Logs' no longer, where its agent may"), "{told}");
+            if is_restarted {
+                world.restart();
+            }
+        }
+        let plan = world.pass(70, &[("eu", BOTH), ("us", ONE)]);
+        assert!(plan.changes[0].reason().ends_with("left: https://us.kusto.windows.net"), "{:?}", shown(&plan));
+        assert!(shown(&plan).contains(&"drop function federated_Ofus in Logs".to_owned()), "{:?}", shown(&plan));
+        assert_eq!(
+            (world.members("Logs_Partitions"), world.members("Metrics_Partitions").len()),
+            (vec!["eu".into()], 2)
+        );
+        assert_eq!(shown(&world.pass(80, &[("eu", BOTH), ("us", ONE)])), Vec::<String>::new());
+        assert_eq!(world.membership.partitions[&cluster("us")].problem, None);
+        assert_eq!(world.listings.known, BTreeMap::new());
+    }
+}
+
+#[test]
+fn one_heartbeat_in_between_that_lists_it_ends_that_though_no_pass_saw_it_as_the_newest() {
+    let without: &[(&str, &[&str])] = &[("eu", BOTH), ("us", ONE)];
+    let mut world = World::new("");
+    world.pass(0, &[("eu", BOTH), ("us", BOTH)]);
+    world.pass(10, without);
+    // An agent that runs once a time sees the newest heartbeats alone.
+    world.beat(60, &[("us", BOTH)]);
+    world.beat(65, without);
+    for (minute, leaves) in [(75, false), (100, false), (124, false), (125, true)] {
+        world.restart();
+        assert_eq!(!world.clone().pass(minute, without).changes.is_empty(), leaves, "at minute {minute}");
+        world.pass(minute, without);
+    }
+}
+
+#[test]
+fn one_list_confirms_nothing_however_long_ago_it_was_and_neither_does_what_could_not_be_asked() {
+    let mut world = World::new("");
+    world.pass(0, &[("eu", BOTH), ("us", BOTH)]);
+    world.pass(10, &[("eu", BOTH), ("us", ONE)]);
+    for minute in (20..400).step_by(10) {
+        world.restart();
+        assert_eq!(shown(&world.pass(minute, &[("eu", BOTH), ("us", &[])])), Vec::<String>::new());
+    }
+    assert_eq!(shown(&world.pass(400, &[("eu", BOTH), ("us", ONE)])), Vec::<String>::new());
+    assert_ne!(shown(&world.pass(460, &[("eu", BOTH), ("us", ONE)])), Vec::<String>::new());
+
+    let mut deaf = World::new("");
+    deaf.pass(0, &[("eu", BOTH), ("us", BOTH)]);
+    deaf.is_deaf = true;
+    for minute in (10..400).step_by(10) {
+        assert_eq!(shown(&deaf.pass(minute, &[("eu", BOTH), ("us", ONE)])), Vec::<String>::new());
+    }
+    deaf.is_deaf = false;
+    assert_ne!(shown(&deaf.pass(400, &[("eu", BOTH), ("us", ONE)])), Vec::<String>::new());
+}
+
+#[test]
+fn what_joins_meanwhile_is_federated_beside_what_is_kept() {
+    let mut world = World::new("");
+    world.pass(0, &[("eu", BOTH), ("us", BOTH)]);
+    let lists: &[(&str, &[&str])] = &[("au", BOTH), ("eu", BOTH), ("us", ONE)];
+    let by_another = {
+        let mut world = world.clone();
+        world.restart();
+        shown(&world.pass(10, lists))
+    };
+    let plan = world.pass(10, lists);
+    assert_eq!(world.members("Logs_Partitions"), ["au", "eu", "us"]);
+    assert_eq!(shown(&plan), by_another, "each process plans the same");
+    assert!(by_another.contains(&"create function federated_Ofau in Logs".to_owned()), "{by_another:?}");
+    // Who cannot know what it had leaves what asks it as it is, and makes what is missing.
+    world.restart();
+    world.is_deaf = true;
+    let plan = world.pass(20, &[("au", BOTH), ("eu", BOTH), ("in", BOTH), ("us", ONE)]);
+    let logs: Vec<_> = shown(&plan).into_iter().filter(|change| change.ends_with("in Logs")).collect();
+    assert_eq!(
+        logs,
+        [
+            "alter entity group Logs_Partitions in Logs",
+            "alter entity group Metrics_Partitions in Logs",
+            "create function federated_Ofin in Logs",
+        ]
+    );
+}
+
+const ALL: &[(&str, &[&str])] = &[("au", BOTH), ("eu", BOTH), ("in", BOTH), ("us", BOTH)];
+const WITHOUT: &[(&str, &[&str])] = &[("au", ONE), ("eu", ONE), ("in", ONE), ("us", BOTH)];
+
+/// Three of four have lost it for a time to live.
+fn held(fields: &str) -> (World, Plan) {
+    let mut world = World::new(fields);
+    world.pass(0, ALL);
+    (10..70).step_by(10).for_each(|minute| drop(world.pass(minute, WITHOUT)));
+    let plan = world.pass(70, WITHOUT);
+    (world, plan)
+}
+
+#[test]
+fn what_many_list_no_longer_stays_until_they_list_it_again_or_a_person_acknowledges() {
+    let (mut world, held) = held("");
+    let told = held.held[0].to_string();
+    assert!(told.starts_with("3 of 4 partitions that had the database 'Logs' are not seen to list it"), "{told}");
+    assert_eq!((held.held.len(), shown(&held), held.kept.len()), (1, vec![], 3));
+    let hash = &held.released.as_ref().unwrap().hash;
+    for minute in (80..3000).step_by(10) {
+        // Also by another process each time, long after the last list that had it.
+        world.restart();
+        let plan = world.pass(minute, WITHOUT);
+        assert_eq!((&plan.held, shown(&plan)), (&held.held, vec![]), "at minute {minute}");
+        if minute < 120 {
+            assert_eq!(&plan.released.unwrap().hash, hash, "at minute {minute}");
+        }
+    }
+    let again = world.clone().pass(3000, ALL);
+    assert_eq!((again.held, again.changes), (vec![], vec![]));
+    let hash = world.pass(3000, WITHOUT).released.unwrap().hash;
+    world.acknowledged = Some(hash);
+    world.restart();
+    let plan = world.pass(3010, WITHOUT);
+    assert_eq!((plan.acknowledged, plan.held), (held.held, vec![]));
+    for minute in [3020, 3030] {
+        assert_eq!(world.members("Logs_Partitions"), ["us"]);
+        let plan = world.pass(minute, WITHOUT);
+        assert_eq!((plan.held, plan.changes), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn a_hold_does_not_end_because_some_of_them_fall_silent_or_cannot_be_read() {
+    let (world, held) = held("membership: {removalPercent: 100}, ");
+    // One after the other.
+    for silent in ["au", "eu", "in"] {
+        let mut world = world.clone();
+        for minute in (80..130).step_by(10) {
+            let beating: Vec<_> = WITHOUT.iter().filter(|(host, _)| *host != silent).copied().collect();
+            let plan = world.pass(minute, &beating);
+            assert_eq!((plan.held, plan.changes), (held.held.clone(), vec![]), "{silent} at minute {minute}");
+        }
+    }
+    // All three, of whom none has expired yet, and then have.
+    let mut world = world;
+    for minute in (80..400).step_by(10) {
+        let plan = world.pass(minute, &[("us", BOTH)]);
+        assert_eq!(plan.changes, vec![], "at minute {minute}");
+    }
+}
+
+#[test]
+fn who_expires_leaves_as_a_whole_although_its_database_is_held() {
+    let (mut world, _) = held("membership: {massExpiryPercent: 100}, ");
+    // By that share, nothing is held.
+    assert_eq!(world.members("Logs_Partitions"), ["us"]);
+    world = held("").0;
+    for minute in (80..150).step_by(10) {
+        world.pass(minute, &[("eu", ONE), ("in", ONE), ("us", BOTH)]);
+    }
+    assert_eq!(world.members("Metrics_Partitions"), ["eu", "in", "us"]);
+    assert_eq!(world.members("Logs_Partitions"), ["eu", "in", "us"], "and the rest is held as before");
+}
+
+#[test]
+fn both_of_two_are_held_and_one_of_two_and_what_one_alone_has_are_not() {
+    for (lists, leaves) in [(&[("eu", ONE), ("us", ONE)][..], false), (&[("eu", ONE), ("us", BOTH)], true)] {
+        let mut world = World::new("");
+        world.pass(0, &[("eu", BOTH), ("us", BOTH)]);
+        let plans: Vec<Plan> = [10, 20, 40, 60, 70].map(|minute| world.pass(minute, lists)).into();
+        assert_eq!(!plans[4].changes.is_empty(), leaves, "{lists:?}");
+        assert_eq!(plans[4].held.is_empty(), leaves, "{lists:?}");
+    }
+    let mut world = World::new("");
+    world.pass(0, &[("eu", BOTH), ("us", ONE)]);
+    for minute in [10, 20, 40, 60, 70] {
+        world.pass(minute, &[("eu", ONE), ("us", ONE)]);
+    }
+    assert_eq!(world.members("Logs_Partitions"), Vec::<String>::new());
+}
+
+#[test]
+fn a_hold_of_what_many_list_no_longer_ends_with_its_time_limit() {
+    let (mut world, _) = held("membership: {guardTimeLimit: 2h}, ");
+    for minute in (80..190).step_by(10) {
+        world.restart();
+        assert_eq!(world.pass(minute, WITHOUT).held.len(), 1, "at minute {minute}");
+    }
+    assert_eq!(world.pass(190, WITHOUT).held, []);
+    assert_eq!(world.members("Logs_Partitions"), ["us"]);
+}
+
+#[test]
+fn so_many_are_kept_of_one_partition_and_asked_in_one_pass_in_turns() {
+    let names: Vec<String> = (0..150).map(|number| format!("Db{number:03}")).collect();
+    let whole: Value = names.iter().map(|name| content("eu", name)).collect();
+    let mut hub = World::new("").hub;
+    let hosts = ["au", "eu", "us"];
+    let partitions: Vec<_> = hosts.iter().map(|host| (*host, 1, whole.clone())).collect();
+    let settings = Settings { status: None, ..Settings::from(&hub_config("")) };
+    let mut all = fleet(&partitions);
+    match plan(&all, &hub, &Membership::default(), now(), &settings) {
+        Decision::Apply(plan) => hub = applied(hub, &plan),
+        Decision::Hold(hold) => panic!("{}", hold.reason),
+    }
+    let few = fleet(&hosts.map(|host| (host, 0, json!([content("eu", "Db000")]))));
+    all.iter_mut().for_each(|(endpoint, partition)| partition.beat = few[endpoint].beat.clone());
+    let mut beats: Vec<Beat> = all.into_values().map(|partition| partition.beat).collect();
+    let (mut listings, mut asked) = (Listings::default(), BTreeSet::new());
+    let hour = SignedDuration::from_hours(1);
+    for pass in 1..=2 {
+        let due = listings.due(&beats, &hub, now(), hour);
+        assert_eq!(due.len(), MOST_ASKED, "in pass {pass}");
+        asked.extend(due);
+    }
+    assert_eq!(asked.len(), 3 * MOST_OF_A_PARTITION);
+    listings.tell(&mut beats);
+    assert!(beats.iter().all(|beat| beat.unlisted.len() == MOST_OF_A_PARTITION));
+}
+
+#[test]
+fn a_problem_names_some_and_counts_the_rest() {
+    let told = |names: &[&str]| {
+        let one = Unlisted { listed: None, content: None, stays: true };
+        problem(&names.iter().map(|name| (DatabaseName::new(*name).unwrap(), one.clone())).collect())
+    };
+    assert!(told(&["A", "B", "C"]).starts_with("its heartbeats list 'A', 'B', 'C' no longer,"));
+    assert!(told(&["A", "B", "C", "D", "E"]).starts_with("its heartbeats list 'A', 'B', 'C', 2 more no longer,"));
+}
