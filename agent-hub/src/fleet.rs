@@ -38,10 +38,10 @@ pub struct Beat {
 /// A database that a partition's heartbeats list no longer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unlisted {
-    /// When one listed it last, where that is known.
-    pub listed: Option<Timestamp>,
-    /// What it had then, where that is.
+    /// What it had when one listed it last, where that is known.
     pub content: Option<Arc<DatabaseInventory>>,
+    /// Whether the heartbeat table could be asked since when.
+    pub is_known: bool,
     /// Whether it is federated as if it were listed.
     pub stays: bool,
 }

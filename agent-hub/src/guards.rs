@@ -92,6 +92,9 @@ pub enum HoldReason {
         /// How many other databases are held likewise.
         more: usize,
     },
+    /// That was so when it was last known, and since when databases are not listed could not be read.
+    #[error("many partitions listed a database no longer, and since when could not be read: they stay in its groups")]
+    ListingsUnread,
     /// The heartbeats could not be read completely. A partial list would look like partitions that died.
     #[error("the heartbeats could not be read completely, so groups and functions stay as they are: {why}")]
     IncompleteRead {
@@ -109,7 +112,7 @@ impl HoldReason {
             Self::Recovering { .. } => GuardReason::Recovering,
             Self::StartupGrace { .. } => GuardReason::StartupGrace,
             Self::RemovalBudget { .. } => GuardReason::RemovalBudget,
-            Self::UnlistedDatabases { .. } => GuardReason::UnlistedDatabases,
+            Self::UnlistedDatabases { .. } | Self::ListingsUnread => GuardReason::UnlistedDatabases,
             Self::IncompleteRead { .. } => GuardReason::IncompleteRead,
         }
     }
@@ -125,6 +128,7 @@ impl HoldReason {
             | Self::StartupGrace { .. }
             | Self::RemovalBudget { .. }
             | Self::UnlistedDatabases { .. }
+            | Self::ListingsUnread
             | Self::IncompleteRead { .. } => None,
         }
     }
@@ -153,7 +157,7 @@ pub fn guard(
     settings: &GuardSettings,
 ) -> Guarded {
     let mut guarded = Guarded { fleet: fleet.clone(), held: Vec::new() };
-    guarded.keep_unlisted(hub, membership, now, settings);
+    guarded.keep_unlisted(hub, membership, settings);
     let mut leaving = Leaving::of(fleet, hub);
     let members = leaving.members;
     let is_beyond_limit = |partition: &Partition| {
@@ -280,16 +284,16 @@ impl Guarded {
 impl Guarded {
     /// Databases that many partitions list no longer are kept, also of those that are kept themselves. Only who is seen to list one counts as listing it: who cannot be read, or has fallen silent
     /// since, ends no hold.
-    fn keep_unlisted(&mut self, hub: &Hub, membership: &Membership, now: Timestamp, settings: &GuardSettings) {
+    fn keep_unlisted(&mut self, hub: &Hub, membership: &Membership, settings: &GuardSettings) {
         let leaving = self.fleet.values().flat_map(|partition| &partition.beat.unlisted);
         let leaving = leaving.filter(|(_, unlisted)| !unlisted.stays);
         let leaving: BTreeSet<DatabaseName> = leaving.map(|(database, _)| database.clone()).collect();
-        let held_since = membership.guards.get(&GuardReason::UnlistedDatabases).filter(|guard| guard.is_active);
-        let is_beyond_limit = || {
-            let limit = settings.time_limit?;
-            Some(now.duration_since(held_since?.since) >= limit)
-        };
-        if leaving.is_empty() || is_beyond_limit().unwrap_or(false) {
+        if leaving.is_empty() {
+            let was_held = membership.guards.get(&GuardReason::UnlistedDatabases).is_some_and(|guard| guard.is_active);
+            let mut unlisted = self.fleet.values().flat_map(|partition| partition.beat.unlisted.values());
+            if was_held && unlisted.any(|unlisted| !unlisted.is_known) {
+                self.held.push(HoldReason::ListingsUnread);
+            }
             return;
         }
         let mut members = BTreeMap::<&DatabaseName, BTreeSet<&ClusterEndpoint>>::new();

@@ -4,23 +4,26 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     sync::Arc,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kql::{endpoint::ClusterEndpoint, names::DatabaseName, statements::Entity};
 use shared::heartbeat::DatabaseInventory;
 
 use crate::{
     fleet::{Beat, Inventory, Unlisted},
     hub::Hub,
+    membership::Thresholds,
 };
 
-/// The most databases of one partition that are kept so: one that makes names up must not keep all of them. Those that the hub has come first.
-const MOST_OF_A_PARTITION: usize = 100;
+/// Of how many partitions, and of how many databases in all, one query asks.
+const MOST_PARTITIONS: usize = 100;
+const MOST_DATABASES: usize = 2000;
 
-/// The most that one pass asks for: what the answer holds of each may be long.
-const MOST_ASKED: usize = 200;
+/// How many bytes of contents one answer may have. What is longer is not asked for: it is a hundred times what databases are.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// The most names in a problem's sentence.
 const MOST_TOLD: usize = 3;
@@ -30,64 +33,117 @@ const MOST_TOLD: usize = 3;
 pub struct Listing {
     /// Which.
     pub entity: Entity,
-    /// When a heartbeat listed it last, as far back as that is read.
-    pub listed: Option<Timestamp>,
-    /// When the first heartbeat since then came that does not.
+    /// When the first heartbeat came that does not list it, since one did.
     pub first: Timestamp,
     /// When the last one did.
     pub last: Timestamp,
-    /// What it had when it was listed.
+    /// How long the text is of what it had when it was listed. `None`: that is too long ago.
+    pub bytes: Option<usize>,
+    /// What it had then, if that was asked for.
     pub content: Option<Arc<DatabaseInventory>>,
 }
 
 /// What is known of one of them.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Known {
-    listed: Option<Timestamp>,
-    content: Option<Arc<DatabaseInventory>>,
-    /// When heartbeats began to list it no longer.
+    /// When its partition's heartbeats began to list it no longer.
     first: Option<Timestamp>,
-    /// Whether the answer of this pass says that it is gone.
+    /// Whether they have not for one time to live.
     is_confirmed: bool,
-    /// In which pass it was asked for last.
-    asked: u64,
+    /// When the table was asked.
+    asked_at: Option<Timestamp>,
+    bytes: Option<usize>,
+    content: Option<Arc<DatabaseInventory>>,
+    /// Whether what it had was asked for.
+    is_content_asked: bool,
 }
 
 /// What this process knows of such databases.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Listings {
     known: BTreeMap<Entity, Known>,
-    passes: u64,
+    /// Those that are listed again since the last pass, with other content.
+    changed: BTreeSet<(ClusterEndpoint, DatabaseName)>,
+    seen_at: Option<Timestamp>,
 }
 
 impl Listings {
-    /// Takes in whose newest heartbeats list less than our groups do. Gives what has to be asked: what is new, and what may leave by now, those first that have waited for the longest.
-    pub fn due(&mut self, beats: &[Beat], hub: &Hub, now: Timestamp, time_to_live: SignedDuration) -> BTreeSet<Entity> {
-        self.passes += 1;
-        let unlisted: BTreeSet<Entity> = unlisted(beats, hub).collect();
-        self.known.retain(|entity, _| unlisted.contains(entity));
-        for entity in unlisted {
-            self.known.entry(entity).or_default().is_confirmed = false;
+    /// Takes in whose newest heartbeats list less than our groups do.
+    pub fn see(&mut self, beats: &[Beat], hub: &Hub, now: Timestamp, thresholds: &Thresholds) {
+        if self.seen_at.is_none_or(|at| now.duration_since(at).abs() > thresholds.time_to_live) {
+            self.lose_sight();
         }
-        let may_leave = |known: &Known| known.first.is_none_or(|first| now.duration_since(first) >= time_to_live);
-        let mut due: Vec<_> = self.known.iter_mut().filter(|(_, known)| may_leave(known)).collect();
-        due.sort_by_key(|(_, known)| known.asked);
-        let due = due.into_iter().take(MOST_ASKED).map(|(entity, known)| {
-            known.asked = self.passes;
-            entity.clone()
+        self.seen_at = Some(now);
+        let unlisted: BTreeSet<Entity> = unlisted(beats, hub).collect();
+        let beats: BTreeMap<_, _> = beats.iter().map(|beat| (&beat.endpoint, beat)).collect();
+        self.known.retain(|entity, known| {
+            let is_unlisted = unlisted.contains(entity);
+            let Entity { cluster, database } = entity;
+            if let Some(Inventory::Known(inventory)) = beats.get(cluster).map(|beat| &beat.inventory)
+                && inventory.0.get(database).is_some_and(|content| known.content.as_ref() != Some(content))
+            {
+                self.changed.insert((cluster.clone(), database.clone()));
+            }
+            is_unlisted
         });
-        due.collect()
+        for entity in unlisted {
+            self.known.entry(entity).or_default();
+        }
     }
 
-    /// Takes in the answer.
-    pub fn learn(&mut self, listings: Vec<Listing>, time_to_live: SignedDuration) {
-        for Listing { entity, listed, first, last, content } in listings {
+    /// What came meanwhile was not seen: all of it is asked anew.
+    pub fn lose_sight(&mut self) {
+        for known in self.known.values_mut() {
+            (known.is_confirmed, known.asked_at) = (false, None);
+        }
+    }
+
+    /// Whose columns the hub may remember as they were, now that they are listed again.
+    pub fn take_changed(&mut self) -> BTreeSet<(ClusterEndpoint, DatabaseName)> {
+        mem::take(&mut self.changed)
+    }
+
+    /// What has to be asked, in pages: what is new, and what may leave by now, once for each time that it may have been told of.
+    pub fn due(&self, now: Timestamp, thresholds: &Thresholds) -> Vec<BTreeSet<Entity>> {
+        let is_due = |known: &Known| {
+            let Some(asked_at) = known.asked_at else { return true };
+            let may_leave = known.first.is_none_or(|first| now.duration_since(first) >= thresholds.time_to_live);
+            !known.is_confirmed && may_leave && now.duration_since(asked_at).abs() >= thresholds.interval
+        };
+        pages(self.known.iter().filter(|(_, known)| is_due(known)).map(|(entity, _)| (entity, 0)))
+    }
+
+    /// Of which the contents have to be asked for, in pages.
+    pub fn lacking(&self) -> Vec<BTreeSet<Entity>> {
+        let bytes = |known: &Known| known.bytes.filter(|bytes| !known.is_content_asked && *bytes <= MOST_BYTES);
+        pages(self.known.iter().filter_map(|(entity, known)| Some((entity, bytes(known)?))))
+    }
+
+    /// Takes in the answer to what was asked.
+    pub fn learn(&mut self, asked: &BTreeSet<Entity>, listings: Vec<Listing>, now: Timestamp, thresholds: &Thresholds) {
+        for entity in asked {
+            if let Some(known) = self.known.get_mut(entity) {
+                known.asked_at = Some(now);
+            }
+        }
+        for Listing { entity, first, last, bytes, content: _ } in listings {
             let Some(known) = self.known.get_mut(&entity) else { continue };
-            known.is_confirmed = last.duration_since(first) >= time_to_live;
+            known.is_confirmed = last.duration_since(first) >= thresholds.time_to_live;
             known.first = Some(first);
-            // What is too long ago to be read was known once.
-            if listed.is_some() {
-                (known.listed, known.content) = (listed, content);
+            known.bytes = bytes.or(known.bytes);
+        }
+    }
+
+    /// Takes in what was in them.
+    pub fn learn_contents(&mut self, asked: &BTreeSet<Entity>, listings: Vec<Listing>) {
+        for entity in asked {
+            if let Some(known) = self.known.get_mut(entity) {
+                known.is_content_asked = true;
+            }
+        }
+        for Listing { entity, content, .. } in listings {
+            if let Some(known) = self.known.get_mut(&entity) {
+                known.content = content;
             }
         }
     }
@@ -95,8 +151,9 @@ impl Listings {
     /// Tells each beat what of its partition stays.
     pub fn tell(&self, beats: &mut [Beat]) {
         let mut of_partitions = BTreeMap::<&ClusterEndpoint, BTreeMap<DatabaseName, Unlisted>>::new();
-        for (Entity { cluster, database }, Known { listed, content, is_confirmed, .. }) in &self.known {
-            let unlisted = Unlisted { listed: *listed, content: content.clone(), stays: !is_confirmed };
+        for (Entity { cluster, database }, known) in &self.known {
+            let Known { content, is_confirmed, asked_at, .. } = known;
+            let unlisted = Unlisted { content: content.clone(), is_known: asked_at.is_some(), stays: !is_confirmed };
             of_partitions.entry(cluster).or_default().insert(database.clone(), unlisted);
         }
         for beat in beats {
@@ -115,12 +172,30 @@ fn unlisted(beats: &[Beat], hub: &Hub) -> impl Iterator<Item = Entity> {
     }
     beats.iter().flat_map(move |beat| {
         let Inventory::Known(inventory) = &beat.inventory else { return Vec::new() };
-        let listed = members.get(&beat.endpoint).into_iter().flatten().copied();
-        let mut unlisted: Vec<_> = listed.filter(|entity| !inventory.0.contains_key(&entity.database)).collect();
-        unlisted.sort_by_key(|entity| !hub.databases.contains_key(&entity.database));
-        unlisted.truncate(MOST_OF_A_PARTITION);
-        unlisted.into_iter().cloned().collect()
+        let listed = members.get(&beat.endpoint).into_iter().flatten();
+        listed.filter(|entity| !inventory.0.contains_key(&entity.database)).map(|entity| (*entity).clone()).collect()
     })
+}
+
+/// With how many bytes each takes in the answer.
+fn pages<'a>(entities: impl Iterator<Item = (&'a Entity, usize)>) -> Vec<BTreeSet<Entity>> {
+    let mut pages = Vec::<BTreeSet<Entity>>::new();
+    let (mut room, mut partitions) = (0, BTreeSet::new());
+    for (entity, bytes) in entities {
+        let is_full = pages.last().is_none_or(|page| page.len() == MOST_DATABASES)
+            || bytes > room
+            || (partitions.len() == MOST_PARTITIONS && !partitions.contains(&entity.cluster));
+        if is_full {
+            pages.push(BTreeSet::new());
+            (room, partitions) = (MOST_BYTES, BTreeSet::new());
+        }
+        room = room.saturating_sub(bytes);
+        partitions.insert(&entity.cluster);
+        if let Some(page) = pages.last_mut() {
+            page.insert(entity.clone());
+        }
+    }
+    pages
 }
 
 /// What a person is told of it, in a sentence that stays the same: it is recorded.

@@ -342,17 +342,26 @@ impl HubAgent {
         tables: &Tables,
         now: Timestamp,
     ) -> Option<String> {
-        let time_to_live = self.settings.thresholds.time_to_live;
-        let due = self.listings.due(beats, hub, now, time_to_live);
-        let mut problem = None;
-        if !due.is_empty() {
-            match read_listings(&self.hub, &self.config, &tables.unread, &due, &mut self.memory).await {
-                Ok(listings) => self.listings.learn(listings, time_to_live),
-                Err(error) => problem = Some(format!("what is listed no longer stays: {}", chain(&error))),
-            }
-        }
+        self.listings.see(beats, hub, now, &self.settings.thresholds);
+        self.columns.read(self.listings.take_changed(), []);
+        let answered = self.ask_listings(tables, now).await;
         self.listings.tell(beats);
-        problem
+        answered.err().map(|error| format!("what is listed no longer stays: {}", chain(&error)))
+    }
+
+    /// Page by page: since when databases are listed no longer, and what was in them.
+    async fn ask_listings(&mut self, tables: &Tables, now: Timestamp) -> Result<(), ObserveError> {
+        let (hub, config, unread, memory) = (&self.hub, &self.config, &tables.unread, &mut self.memory);
+        let thresholds = &self.settings.thresholds;
+        for page in self.listings.due(now, thresholds) {
+            let told = read_listings(hub, config, unread, &page, false, memory).await?;
+            self.listings.learn(&page, told, now, thresholds);
+        }
+        for page in self.listings.lacking() {
+            let told = read_listings(hub, config, unread, &page, true, memory).await?;
+            self.listings.learn_contents(&page, told);
+        }
+        Ok(())
     }
 
     /// Where each partition has its own table: those of members that are silent or unread, as it may have no table any more that takes its heartbeats. That is looked at before a silence counts,
@@ -471,6 +480,7 @@ impl HubAgent {
     ) -> PassOutcome {
         self.setup.doubt();
         self.watcher.lose_sight();
+        self.listings.lose_sight();
         match blind {
             Blind::Incomplete(error) => {
                 let reason = HoldReason::IncompleteRead { why: chain(&error) };

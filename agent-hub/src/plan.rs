@@ -381,13 +381,6 @@ fn released(unguarded: &Plan, fleet: &Fleet, hub: &Hub) -> Option<Released> {
             silence.map(|at| at.to_string()).unwrap_or_default()
         ));
     }
-    // Nor is another time in which the same is not listed.
-    for (endpoint, partition) in fleet {
-        for (database, unlisted) in partition.beat.unlisted.iter().filter(|(_, unlisted)| !unlisted.stays) {
-            let listed = unlisted.listed.map(|at| at.to_string()).unwrap_or_default();
-            digest.update(format!("{endpoint} {database} {listed}\n"));
-        }
-    }
     digest.update(hash(&[], &changes));
     let hash = short_hex(&digest.finalize());
     Some(Released { hash, changes })

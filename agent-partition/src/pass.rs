@@ -27,8 +27,9 @@ const INVENTORY_PATIENCE: Duration = Duration::from_secs(120);
 /// The longest time that a hub may take a heartbeat. Never more than half an interval: a hub that hangs does not keep beats from the others.
 const HUB_PATIENCE: Duration = Duration::from_secs(30);
 
-/// After this the list of databases that the cluster told last is called stale. A hub believes that one is gone by lists that are one time to live apart, which is three intervals at least: never by one look.
-const STALE_AFTER_HALF_INTERVALS: u32 = 4;
+/// After so many regular beats in a row without news of the cluster, what it told last is called stale. A hub believes that a database is gone by lists that are one time to live apart: what is
+/// said again once is never that.
+const STALE_AFTER_BEATS: u32 = 2;
 
 /// By a cron schedule beats may be far apart; readiness then goes by this.
 const CRON_INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -39,8 +40,8 @@ struct PartitionAgent {
     config: PartitionConfig,
     publishers: Vec<Publisher>,
     inventory: Option<SchemaInventory>,
-    /// When the cluster told that.
-    told: Instant,
+    /// How many regular beats came since the cluster told that.
+    beats_without_news: u32,
     /// The question to the cluster that has no answer yet, and when it was asked.
     asked: Option<(Instant, JoinHandle<Result<Found, InventoryError>>)>,
     /// Half of the time between two beats.
@@ -116,7 +117,7 @@ impl PartitionAgent {
             config,
             publishers,
             inventory: None,
-            told: Instant::now(),
+            beats_without_news: 0,
             asked: None,
             half_interval,
             is_only_beat,
@@ -126,16 +127,17 @@ impl PartitionAgent {
     }
 
     async fn beat(&mut self, beat: Beat, now: Timestamp) -> PassOutcome {
+        self.beats_without_news += u32::from(beat == Beat::Regular);
         if (beat == Beat::Regular || self.inventory.is_none())
             && let Some(found) = self.discover(beat).await
         {
             self.report.inventory(&found, now);
             if let Ok(found) = found {
                 self.inventory = Some(found.inventory).filter(|inventory| !inventory.0.is_empty());
-                self.told = Instant::now();
+                self.beats_without_news = 0;
             }
         }
-        let is_stale = self.told.elapsed() > STALE_AFTER_HALF_INTERVALS * self.half_interval;
+        let is_stale = self.beats_without_news >= STALE_AFTER_BEATS;
         let heartbeat = &compose(&self.config, self.inventory.as_ref(), is_stale, now);
         // The next regular beat, to the other hubs too, must not be late for one more try.
         let part = if beat == Beat::Regular { self.half_interval } else { self.half_interval / 4 };

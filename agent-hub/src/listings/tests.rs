@@ -1,10 +1,12 @@
 //! A hub that is kept true for partitions whose heartbeats list less for a while or for good, by the heartbeats that its table has.
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use shared::heartbeat::{Limits, parse_schema};
 
 use super::*;
 use crate::{
+    guards::HoldReason,
     hub::HubDatabase,
     membership::Membership,
     plan::{Decision, Plan, plan},
@@ -70,8 +72,8 @@ impl World {
     }
 
     /// As `read_listings` does it, of the last two times to live.
-    fn answer(&self, asked: BTreeSet<Entity>, now: Timestamp) -> Vec<Listing> {
-        let answer = asked.into_iter().filter_map(|entity| {
+    fn answer(&self, asked: &BTreeSet<Entity>, with_content: bool, now: Timestamp) -> Vec<Listing> {
+        let answer = asked.iter().cloned().filter_map(|entity| {
             let since = now - SignedDuration::from_hours(2);
             let of_it =
                 |row: &&Row| cluster(&row.host) == entity.cluster && row.received > since && !row.databases.is_empty();
@@ -79,12 +81,12 @@ impl World {
             let rows = || self.rows.iter().filter(of_it);
             let last = rows().filter(lists).max_by_key(|row| row.received);
             let since = || rows().filter(|row| last.is_none_or(|last| row.received > last.received));
-            let content = last.and_then(|last| {
+            let content = last.filter(|_| with_content).and_then(|last| {
                 let schema = json!([content(&last.host, entity.database.as_str())]);
                 parse_schema(&schema, Limits::default()).0?.0.get(&entity.database).cloned()
             });
             Some(Listing {
-                listed: last.map(|last| last.received),
+                bytes: last.map(|_| 1000),
                 first: since().map(|row| row.received).min()?,
                 last: since().map(|row| row.received).max()?,
                 content,
@@ -100,7 +102,7 @@ impl World {
             acknowledged_plan: self.acknowledged.clone(),
             ..Settings::from(&hub_config(&self.fields))
         };
-        let time_to_live = settings.thresholds.time_to_live;
+        let thresholds = &settings.thresholds;
         let mut newest = BTreeMap::<&str, (Timestamp, &[&str])>::new();
         for row in &self.rows {
             let known = newest.entry(&row.host).or_insert((row.received, &row.databases));
@@ -113,13 +115,16 @@ impl World {
             Beat { received, ..beat }
         };
         let mut beats: Vec<Beat> = newest.into_iter().map(beat).collect();
-        let due = self.listings.due(&beats, &self.hub, at(minute), time_to_live);
-        if !self.is_deaf {
-            self.listings.learn(self.answer(due, at(minute)), time_to_live);
+        self.listings.see(&beats, &self.hub, at(minute), thresholds);
+        for page in self.listings.due(at(minute), thresholds).iter().filter(|_| !self.is_deaf) {
+            self.listings.learn(page, self.answer(page, false, at(minute)), at(minute), thresholds);
+        }
+        for page in self.listings.lacking().iter().filter(|_| !self.is_deaf) {
+            self.listings.learn_contents(page, self.answer(page, true, at(minute)));
         }
         self.listings.tell(&mut beats);
         let (membership, fleet) =
-            self.membership.step(beats, &self.hub, &Trust::default(), at(minute), &settings.thresholds, "geo");
+            self.membership.step(beats, &self.hub, &Trust::default(), at(minute), thresholds, "geo");
         self.membership = membership;
         let decision = plan(&fleet, &self.hub, &self.membership, at(minute), &settings);
         let held = match &decision {
@@ -264,32 +269,49 @@ fn held(fields: &str) -> (World, Plan) {
 
 #[test]
 fn what_many_list_no_longer_stays_until_they_list_it_again_or_a_person_acknowledges() {
-    let (mut world, held) = held("");
+    let (mut world, held) = held("membership: {guardTimeLimit: 1s}, ");
     let told = held.held[0].to_string();
     assert!(told.starts_with("3 of 4 partitions that had the database 'Logs' are not seen to list it"), "{told}");
     assert_eq!((held.held.len(), shown(&held), held.kept.len()), (1, vec![], 3));
-    let hash = &held.released.as_ref().unwrap().hash;
-    for minute in (80..3000).step_by(10) {
-        // Also by another process each time, long after the last list that had it.
-        world.restart();
-        let plan = world.pass(minute, WITHOUT);
-        assert_eq!((&plan.held, shown(&plan)), (&held.held, vec![]), "at minute {minute}");
-        if minute < 120 {
-            assert_eq!(&plan.released.unwrap().hash, hash, "at minute {minute}");
+    let hash = held.released.unwrap().hash;
+    let mut others = world.clone();
+    for minute in (80..1000).step_by(10) {
+        // Long after the last list that had it, also by another process each time.
+        others.restart();
+        for world in [&mut world, &mut others] {
+            let plan = world.pass(minute, WITHOUT);
+            assert_eq!((&plan.held, shown(&plan)), (&held.held, vec![]), "at minute {minute}");
+            assert_eq!(plan.released.unwrap().hash, hash, "at minute {minute}");
         }
     }
-    let again = world.clone().pass(3000, ALL);
+    let again = world.clone().pass(1000, ALL);
     assert_eq!((again.held, again.changes), (vec![], vec![]));
-    let hash = world.pass(3000, WITHOUT).released.unwrap().hash;
     world.acknowledged = Some(hash);
     world.restart();
-    let plan = world.pass(3010, WITHOUT);
+    let plan = world.pass(1010, WITHOUT);
     assert_eq!((plan.acknowledged, plan.held), (held.held, vec![]));
-    for minute in [3020, 3030] {
+    for minute in [1020, 1030] {
         assert_eq!(world.members("Logs_Partitions"), ["us"]);
         let plan = world.pass(minute, WITHOUT);
         assert_eq!((plan.held, plan.changes), (vec![], vec![]));
     }
+}
+
+#[test]
+fn a_hold_goes_on_while_since_when_cannot_be_read() {
+    let (mut world, held) = held("");
+    world.restart();
+    world.is_deaf = true;
+    let deaf = world.pass(80, WITHOUT);
+    assert_eq!((deaf.held, deaf.changes), (vec![HoldReason::ListingsUnread], vec![]));
+    world.is_deaf = false;
+    assert_eq!(world.pass(90, WITHOUT).held, held.held);
+    // What was never held is not, and so is what is over.
+    let mut one = World::new("");
+    one.pass(0, ALL);
+    one.is_deaf = true;
+    let plan = one.pass(10, &[("au", ONE), ("eu", BOTH), ("in", BOTH), ("us", BOTH)]);
+    assert_eq!((plan.held, plan.changes), (vec![], vec![]));
 }
 
 #[test]
@@ -343,48 +365,61 @@ fn both_of_two_are_held_and_one_of_two_and_what_one_alone_has_are_not() {
 }
 
 #[test]
-fn a_hold_of_what_many_list_no_longer_ends_with_its_time_limit() {
-    let (mut world, _) = held("membership: {guardTimeLimit: 2h}, ");
-    for minute in (80..190).step_by(10) {
-        world.restart();
-        assert_eq!(world.pass(minute, WITHOUT).held.len(), 1, "at minute {minute}");
-    }
-    assert_eq!(world.pass(190, WITHOUT).held, []);
-    assert_eq!(world.members("Logs_Partitions"), ["us"]);
+fn all_that_is_new_is_asked_in_one_pass_page_by_page_and_contents_by_their_length() {
+    let thresholds = Settings::from(&hub_config("")).thresholds;
+    let hosts: Vec<String> = (0..150).map(|number| format!("p{number:03}")).collect();
+    let names: Vec<String> = (0..30).map(|number| format!("Db{number:03}")).collect();
+    let entity = |host: &String, name: &String| Entity {
+        cluster: cluster(host),
+        database: DatabaseName::new(name.as_str()).unwrap(),
+    };
+    let entities: Vec<Entity> = hosts.iter().flat_map(|host| names.iter().map(|name| entity(host, name))).collect();
+    let known = entities.iter().map(|entity| (entity.clone(), Known::default())).collect();
+    let mut listings = Listings { known, ..Listings::default() };
+    let due = listings.due(now(), &thresholds);
+    assert_eq!(due.iter().map(BTreeSet::len).collect::<Vec<_>>(), [2000, 2000, 500]);
+    assert_eq!(due.iter().flatten().collect::<BTreeSet<_>>().len(), entities.len());
+    let of_few = pages(entities.iter().step_by(30).map(|entity| (entity, 0)));
+    assert_eq!(of_few.iter().map(BTreeSet::len).collect::<Vec<_>>(), [MOST_PARTITIONS, 50]);
+
+    let told = |entity: &Entity, bytes| Listing {
+        entity: entity.clone(),
+        first: now(),
+        last: now(),
+        bytes: Some(bytes),
+        content: None,
+    };
+    let long = [MOST_BYTES, MOST_BYTES + 1, 1, MOST_BYTES / 2, MOST_BYTES / 2];
+    let answer = entities.iter().zip(long).map(|(entity, bytes)| told(entity, bytes)).collect();
+    listings.learn(&due[0], answer, now(), &thresholds);
+    assert_eq!(listings.due(now(), &thresholds).len(), 2, "what was asked is not asked again");
+    let lacking = listings.lacking();
+    assert_eq!(lacking.iter().map(BTreeSet::len).collect::<Vec<_>>(), [1, 2, 1], "one is too long");
+    lacking.iter().for_each(|page| listings.learn_contents(page, Vec::new()));
+    assert_eq!(listings.lacking(), []);
 }
 
 #[test]
-fn so_many_are_kept_of_one_partition_and_asked_in_one_pass_in_turns() {
-    let names: Vec<String> = (0..150).map(|number| format!("Db{number:03}")).collect();
-    let whole: Value = names.iter().map(|name| content("eu", name)).collect();
-    let mut hub = World::new("").hub;
-    let hosts = ["au", "eu", "us"];
-    let partitions: Vec<_> = hosts.iter().map(|host| (*host, 1, whole.clone())).collect();
-    let settings = Settings { status: None, ..Settings::from(&hub_config("")) };
-    let mut all = fleet(&partitions);
-    match plan(&all, &hub, &Membership::default(), now(), &settings) {
-        Decision::Apply(plan) => hub = applied(hub, &plan),
-        Decision::Hold(hold) => panic!("{}", hold.reason),
+fn what_is_listed_again_with_other_content_is_told_and_nothing_else() {
+    let mut world = World::new("");
+    let lists: &[(&str, &[&str])] = &[("eu", BOTH), ("us", ONE)];
+    world.pass(0, &[("eu", BOTH), ("us", BOTH)]);
+    world.pass(10, lists);
+    world.pass(20, &[("eu", BOTH), ("us", BOTH)]);
+    assert_eq!(world.listings.take_changed(), BTreeSet::new());
+    world.pass(30, lists);
+    for known in world.listings.known.values_mut() {
+        known.content = Some(Arc::default());
     }
-    let few = fleet(&hosts.map(|host| (host, 0, json!([content("eu", "Db000")]))));
-    all.iter_mut().for_each(|(endpoint, partition)| partition.beat = few[endpoint].beat.clone());
-    let mut beats: Vec<Beat> = all.into_values().map(|partition| partition.beat).collect();
-    let (mut listings, mut asked) = (Listings::default(), BTreeSet::new());
-    let hour = SignedDuration::from_hours(1);
-    for pass in 1..=2 {
-        let due = listings.due(&beats, &hub, now(), hour);
-        assert_eq!(due.len(), MOST_ASKED, "in pass {pass}");
-        asked.extend(due);
-    }
-    assert_eq!(asked.len(), 3 * MOST_OF_A_PARTITION);
-    listings.tell(&mut beats);
-    assert!(beats.iter().all(|beat| beat.unlisted.len() == MOST_OF_A_PARTITION));
+    world.pass(40, &[("eu", BOTH), ("us", BOTH)]);
+    let changed = BTreeSet::from([(cluster("us"), DatabaseName::new("Logs").unwrap())]);
+    assert_eq!((world.listings.take_changed(), world.listings.take_changed()), (changed, BTreeSet::new()));
 }
 
 #[test]
 fn a_problem_names_some_and_counts_the_rest() {
     let told = |names: &[&str]| {
-        let one = Unlisted { listed: None, content: None, stays: true };
+        let one = Unlisted { content: None, is_known: true, stays: true };
         problem(&names.iter().map(|name| (DatabaseName::new(*name).unwrap(), one.clone())).collect())
     };
     assert!(told(&["A", "B", "C"]).starts_with("its heartbeats list 'A', 'B', 'C' no longer,"));

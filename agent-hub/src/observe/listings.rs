@@ -19,7 +19,7 @@ use crate::listings::Listing;
 
 const LISTINGS: &str = "when heartbeats listed databases";
 
-/// Asks it of these. `unread`: tables of single partitions that are not read.
+/// Asks it of these, or also for what was in them. `unread`: tables of single partitions that are not read.
 ///
 /// # Errors
 /// [`ObserveError`]
@@ -28,11 +28,12 @@ pub async fn read_listings(
     config: &HubConfig,
     unread: &BTreeMap<TableName, String>,
     asked: &BTreeSet<Entity>,
+    with_content: bool,
     memory: &mut HeartbeatMemory,
 ) -> Result<Vec<Listing>, ObserveError> {
     let database = &config.heartbeat_database;
     let source = &config.heartbeats.without(|table| unread.contains_key(table));
-    let request = ReadListings { database, source, window: windows(config).schemas, asked }.request();
+    let request = ReadListings { database, source, window: windows(config).schemas, asked, with_content }.request();
     let answer = hub.send(&request).await.map_err(asking(LISTINGS))?;
     parse(&answer, asked, memory).map_err(decoding(LISTINGS))
 }
@@ -58,7 +59,8 @@ fn parse(
             let inventory = parse_schema(&Value::Array(vec![content]), Limits::default()).0?;
             memory.share(inventory)?.0.get(&entity.database).cloned()
         });
-        listings.push(Listing { listed: row.datetime("Listed")?, entity, first, last, content });
+        let bytes = row.long("Bytes")?.and_then(|bytes| usize::try_from(bytes).ok());
+        listings.push(Listing { entity, first, last, bytes, content });
     }
     Ok(listings)
 }

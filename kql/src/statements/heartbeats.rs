@@ -377,8 +377,8 @@ impl ReadSchemas<'_> {
     }
 }
 
-/// When heartbeats listed databases that they list no longer. Columns: Cluster:string, Database:string (as asked), Listed:datetime (of the last heartbeat that listed it; null where none
-/// is so young), First:datetime and Last:datetime (of those after it that list others), Content:string (what the last one listed of it, in JSON; empty where that is longer than [`Self::MOST_BYTES`]).
+/// When heartbeats listed databases that they list no longer. Columns: Cluster:string, Database:string (as asked), First:datetime and Last:datetime (of the heartbeats that list others, since one
+/// listed it), Listed:datetime (of that one; null where none is so young), Bytes:long and Content:string (what that one listed of it, in JSON; empty unless asked for).
 /// Of what the newest heartbeat lists, or no heartbeat tells, there is no row.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadListings<'a> {
@@ -390,16 +390,15 @@ pub struct ReadListings<'a> {
     pub window: Duration,
     /// Which databases of which partitions.
     pub asked: &'a BTreeSet<Entity>,
+    /// Whether also for what was in them.
+    pub with_content: bool,
 }
 
 impl ReadListings<'_> {
-    /// The longest content that an answer has of one database.
-    pub const MOST_BYTES: usize = 256 * 1024;
-
     /// Renders the query.
     pub fn request(&self) -> Request {
         let file = include_str!("../../text/read_listings.kql");
-        let values = [("beats", &*self.source.render(None)), ("most", &Self::MOST_BYTES.to_string())];
+        let values = [("beats", &*self.source.render(None))];
         let mut request = request("read_listings", RequestKind::Query, Some(self.database), file, &values);
         let clusters: BTreeSet<_> = self.asked.iter().map(|entity| entity.cluster.as_str()).collect();
         let asked = self.asked.iter().map(|Entity { cluster, database }| {
@@ -410,6 +409,7 @@ impl ReadListings<'_> {
         request.parameters.insert("_window", timespan_literal(self.window));
         request.parameters.insert("_clusters", format!("dynamic({})", serde_json::Value::from_iter(clusters)));
         request.parameters.insert("_asked", format!("dynamic({asked})"));
+        request.parameters.insert("_content", format!("bool({})", self.with_content));
         request
     }
 }

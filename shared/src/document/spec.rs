@@ -230,7 +230,7 @@ pub struct FederationSpec {
     #[serde(default, rename = "heartbeatTTL", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), transform = DURATION.of("heartbeatTTL"))]
     pub heartbeat_ttl: Option<String>,
-    /// Hub: how long heartbeat rows are kept; `7d` by default.
+    /// Hub: how long heartbeat rows are kept; `7d` by default, at least `heartbeatTTL`, and twice that in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), transform = DURATION.of("heartbeatRetention"))]
     pub heartbeat_retention: Option<String>,
@@ -386,8 +386,8 @@ pub struct MembershipSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), extend("default" = "geo"))]
     pub zone_attribute: Option<String>,
-    /// Partitions that have been expired for this long are no longer held back by a silence that they share with others, nor databases that many list no longer when
-    /// that has held for so long; without it, until they return or a person acknowledges.
+    /// Partitions that have been expired for this long are no longer held back by a silence that they share with others; without it, until they return or a
+    /// person acknowledges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), transform = DURATION.of("guardTimeLimit"))]
     pub guard_time_limit: Option<String>,

@@ -342,9 +342,12 @@ fn statements_about(text: &str) -> Vec<About> {
             ReadArrivals { database, source: &tables, window: period, period }.request(),
             vec![own.as_str(), cluster.as_str()],
         ),
-        (ReadListings { database, source: &shared, window: period, asked: &entities }.request(), vec![&text]),
         (
-            ReadListings { database, source: &tables, window: period, asked: &entities }.request(),
+            ReadListings { database, source: &shared, window: period, asked: &entities, with_content: true }.request(),
+            vec![&text],
+        ),
+        (
+            ReadListings { database, source: &tables, window: period, asked: &entities, with_content: true }.request(),
             vec![own.as_str(), cluster.as_str()],
         ),
         (ReadOwnership { database, table: &table }.request(), vec![&text]),

@@ -79,7 +79,7 @@ async fn a_beat_without_any_known_schema_still_tells_that_the_partition_lives() 
 
 /// A hub believes that a database is gone by what the cluster tells, not by an agent that says the same again.
 #[tokio::test]
-async fn what_the_cluster_has_not_told_for_two_intervals_is_called_stale_until_it_is_told_again() {
+async fn what_the_cluster_has_not_told_at_two_beats_in_a_row_is_called_stale_until_it_is_told_again() {
     let fleet = with_table(Pace::FAST).await;
     let mut home = KustoServer::start_faulty(&["Logs"], &fleet.recording("home")).await;
     home.command("Logs", ".create table A (x:long)").await.expect("the cluster takes a table");

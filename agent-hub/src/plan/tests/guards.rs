@@ -182,6 +182,7 @@ fn every_reason_has_the_label_of_its_name() {
             HoldReason::UnlistedDatabases { database: database("Logs"), unlisted: 3, of: 4, more: 0 },
             "unlisted_databases",
         ),
+        (HoldReason::ListingsUnread, "unlisted_databases"),
         (HoldReason::IncompleteRead { why: String::new() }, "incomplete_read"),
     ];
     for (reason, label) in &reasons {

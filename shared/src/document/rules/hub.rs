@@ -133,7 +133,8 @@ impl Rules {
             let rule = format!("must be at least heartbeatTTL ({})", format_duration(ttl));
             self.breaks("spec.federation.heartbeatRetention", value, rule);
         }
-        Some((interval, ttl, retention))
+        // What a partition lists no longer is told by heartbeats that are one time to live apart.
+        Some((interval, ttl, retention.max(ttl.saturating_mul(2))))
     }
 
     fn membership(&mut self, spec: &MembershipSpec) -> Option<MembershipConfig> {

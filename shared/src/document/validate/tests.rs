@@ -108,6 +108,11 @@ fn the_seeds_hub_is_valid_and_what_it_leaves_out_has_defaults() {
     assert_eq!(config.heartbeat_ttl, Duration::from_secs(3_600));
     assert_eq!(config.heartbeat_interval, Duration::from_secs(600));
     assert_eq!(config.heartbeat_retention, Duration::from_secs(7 * 86_400));
+    let short = with(
+        HUB,
+        &[("/spec/federation/heartbeatRetention", json!("1h")), ("/spec/federation/heartbeatTTL", json!("1h"))],
+    );
+    assert_eq!(hub_config(&short).unwrap().heartbeat_retention, Duration::from_secs(2 * 3_600));
     assert_eq!(config.schedule, Schedule::Interval { every: Duration::from_secs(600) });
     assert_eq!((config.function_prefix.as_str(), config.folder.as_str()), ("federated_", "federation_facades"));
     assert!(config.best_effort);
