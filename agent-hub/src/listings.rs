@@ -58,6 +58,13 @@ struct Known {
     is_content_asked: bool,
 }
 
+impl Known {
+    /// It is asked anew.
+    const fn forget_answer(&mut self) {
+        (self.is_confirmed, self.asked_at) = (false, None);
+    }
+}
+
 /// What this process knows of such databases.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Listings {
@@ -84,6 +91,10 @@ impl Listings {
             {
                 self.changed.insert((cluster.clone(), database.clone()));
             }
+            // Of several beats since the last look only the newest was seen.
+            if beats.get(cluster).is_some_and(|beat| beat.new_beats > 1) {
+                known.forget_answer();
+            }
             is_unlisted
         });
         for entity in unlisted {
@@ -93,9 +104,7 @@ impl Listings {
 
     /// What came meanwhile was not seen: all of it is asked anew.
     pub fn lose_sight(&mut self) {
-        for known in self.known.values_mut() {
-            (known.is_confirmed, known.asked_at) = (false, None);
-        }
+        self.known.values_mut().for_each(Known::forget_answer);
     }
 
     /// Whose columns the hub may remember as they were, now that they are listed again.

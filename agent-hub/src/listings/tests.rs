@@ -1,6 +1,7 @@
 //! A hub that is kept true for partitions whose heartbeats list less for a while or for good, by the heartbeats that its table has.
 
 use jiff::SignedDuration;
+use proptest::{array, collection::vec, prelude::*};
 use serde_json::{Value, json};
 use shared::heartbeat::{Limits, parse_schema};
 
@@ -28,6 +29,8 @@ struct Row {
 #[derive(Debug, Clone, Default)]
 struct World {
     rows: Vec<Row>,
+    /// How many of them there were at the last pass.
+    read: usize,
     hub: Hub,
     membership: Membership,
     listings: Listings,
@@ -112,9 +115,11 @@ impl World {
         let beat = |(host, (received, databases)): (&str, (Timestamp, &[&str]))| {
             let schema: Vec<Value> = databases.iter().map(|name| content(host, name)).collect();
             let beat = fleet(&[(host, 0, schema.into())]).into_values().next().unwrap().beat;
-            Beat { received, ..beat }
+            let new_beats = self.rows[self.read..].iter().filter(|row| row.host == host).count() as u64;
+            Beat { received, new_beats, ..beat }
         };
         let mut beats: Vec<Beat> = newest.into_iter().map(beat).collect();
+        self.read = self.rows.len();
         self.listings.see(&beats, &self.hub, at(minute), thresholds);
         for page in self.listings.due(at(minute), thresholds).iter().filter(|_| !self.is_deaf) {
             self.listings.learn(page, self.answer(page, false, at(minute)), at(minute), thresholds);
@@ -156,6 +161,7 @@ impl World {
     /// Another process, which has watched for long enough and knows which guards hold.
     fn restart(&mut self) {
         self.listings = Listings::default();
+        self.read = 0;
         let guards = self.membership.guards.clone();
         self.membership = Membership { guards, watching_since: Some(Timestamp::UNIX_EPOCH), ..Membership::default() };
     }
@@ -362,6 +368,127 @@ fn both_of_two_are_held_and_one_of_two_and_what_one_alone_has_are_not() {
         world.pass(minute, &[("eu", ONE), ("us", ONE)]);
     }
     assert_eq!(world.members("Logs_Partitions"), Vec::<String>::new());
+}
+
+/// What one partition does before a pass.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Does {
+    ListsBoth,
+    ListsOne,
+    /// A list that has the database, and then one that has not.
+    ListsBothAndThenOne,
+    BeatsWithoutList,
+    Nothing,
+}
+
+/// What happens to the agent before it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Agent {
+    GoesOn,
+    Restarts,
+    CannotAsk,
+    LosesSight,
+}
+
+const HOSTS: [&str; 4] = ["au", "eu", "in", "us"];
+
+impl World {
+    fn does(&mut self, minute: i64, host: &str, does: Does) {
+        match does {
+            Does::ListsBoth => self.beat(minute, &[(host, BOTH)]),
+            Does::ListsOne => self.beat(minute, &[(host, ONE)]),
+            Does::ListsBothAndThenOne => {
+                self.beat(minute - 5, &[(host, BOTH)]);
+                self.beat(minute, &[(host, ONE)]);
+            }
+            Does::BeatsWithoutList => self.beat(minute, &[(host, &[])]),
+            Does::Nothing => {}
+        }
+    }
+
+    /// Whether heartbeats have not listed Logs for one time to live, as far as the table tells.
+    fn has_dropped_logs(&self, host: &str) -> bool {
+        let lists: Vec<&Row> = self.rows.iter().filter(|row| row.host == host && !row.databases.is_empty()).collect();
+        let listed = lists.iter().rposition(|row| row.databases.contains(&"Logs"));
+        let since = &lists[listed.map_or(0, |listed| listed + 1)..];
+        let (first, last) = (since.first().map(|row| row.received), since.last().map(|row| row.received));
+        first.zip(last).is_some_and(|(first, last)| last.duration_since(first) >= SignedDuration::from_hours(1))
+    }
+
+    fn is_silent(&self, host: &str, minute: i64) -> bool {
+        let newest = self.rows.iter().filter(|row| row.host == host).map(|row| row.received).max();
+        newest.is_none_or(|newest| at(minute).duration_since(newest) > SignedDuration::from_hours(1))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 200, ..ProptestConfig::with_cases(100) })]
+
+    #[test]
+    fn no_history_takes_a_database_from_who_may_have_it_and_each_comes_to_rest(
+        steps in vec((
+            array::uniform4(prop_oneof![
+                6 => Just(Does::ListsOne),
+                2 => Just(Does::ListsBoth),
+                1 => Just(Does::ListsBothAndThenOne),
+                2 => Just(Does::BeatsWithoutList),
+                1 => Just(Does::Nothing),
+            ]),
+            prop_oneof![
+                6 => Just(Agent::GoesOn),
+                2 => Just(Agent::Restarts),
+                1 => Just(Agent::CannotAsk),
+                1 => Just(Agent::LosesSight),
+            ],
+        ), 1..40),
+    ) {
+        let mut world = World::new("");
+        world.pass(0, ALL);
+        let mut minute = 0;
+        for (does, agent) in steps {
+            minute += 10;
+            for (host, does) in HOSTS.into_iter().zip(does) {
+                world.does(minute, host, does);
+            }
+            world.is_deaf = agent == Agent::CannotAsk;
+            match agent {
+                Agent::Restarts => world.restart(),
+                Agent::LosesSight => world.listings.lose_sight(),
+                Agent::GoesOn | Agent::CannotAsk => {}
+            }
+            let before = world.members("Logs_Partitions");
+            let Decision::Apply(plan) = world.decide(minute) else { continue };
+            world.hub = applied(world.hub.clone(), &plan);
+            let after = world.members("Logs_Partitions");
+            let left: Vec<&String> = before.iter().filter(|host| !after.contains(host)).collect();
+            for host in &left {
+                let may_leave = world.has_dropped_logs(host) || world.is_silent(host, minute);
+                prop_assert!(may_leave, "{host} at minute {minute}");
+            }
+            // Of more than one that do not list it, and more than half, nobody leaves but as a whole.
+            let lists = |host: &&String| {
+                let rows = || world.rows.iter().filter(|row| row.host == **host);
+                let list = rows().rfind(|row| !row.databases.is_empty());
+                !world.is_silent(host, minute) && list.is_some_and(|row| row.databases.contains(&"Logs"))
+            };
+            let unlisted = before.len() - before.iter().filter(lists).count();
+            let is_mass = unlisted > 1 && unlisted * 100 >= before.len() * 55;
+            prop_assert!(!is_mass || left.iter().all(|host| world.is_silent(host, minute)), "{left:?} at minute {minute}");
+        }
+        // What is so for good is believed of those that are few, and nothing more is done then.
+        world.is_deaf = false;
+        let lasting: &[(&str, &[&str])] = &[("au", BOTH), ("eu", BOTH), ("in", BOTH), ("us", ONE)];
+        for _ in 0..14 {
+            minute += 10;
+            world.pass(minute, lasting);
+        }
+        prop_assert_eq!(world.members("Logs_Partitions"), ["au", "eu", "in"]);
+        for _ in 0..3 {
+            minute += 10;
+            let plan = world.pass(minute, lasting);
+            prop_assert!(plan.changes.is_empty() && plan.held.is_empty(), "{:?}", shown(&plan));
+        }
+    }
 }
 
 #[test]

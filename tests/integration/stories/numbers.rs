@@ -76,11 +76,10 @@ async fn every_state_of_a_partition_and_every_change_of_the_hub_is_counted() {
     // `federated_A`, and `federation_status` in three databases.
     fleet.until(&url, &[change!("function", "create", "applied", "4")]).await;
 
-    // A function over those that have its table; its group, when its database comes to be known.
-    let both = |tables: &[&'static str]| (tables.to_vec(), vec!["M"]);
-    fleet.beating.insert(1, both(&["A", "B"]));
+    // A function over those that have its table; its group, when its database comes to be known, and when that has not been listed for one time to live.
+    fleet.beating.insert(1, (vec!["A", "B"], vec!["M"]));
     fleet.until(&url, &[change!("function", "create", "applied", "6")]).await;
-    fleet.beating.insert(2, both(&["A", "B"]));
+    fleet.beating.insert(2, (vec!["A", "B"], vec![]));
     fleet.until(&url, &[change!("function", "alter", "applied", "1")]).await;
     for host in [1, 2] {
         fleet.beating.insert(host, (vec!["A"], vec![]));
