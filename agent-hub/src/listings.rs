@@ -91,8 +91,8 @@ impl Listings {
             {
                 self.changed.insert((cluster.clone(), database.clone()));
             }
-            // Of several beats since the last look only the newest was seen.
-            if beats.get(cluster).is_some_and(|beat| beat.new_beats > 1) {
+            // Of several beats since the last look only the newest was seen. What is not confirmed is asked again when it may leave.
+            if known.is_confirmed && beats.get(cluster).is_some_and(|beat| beat.new_beats > 1) {
                 known.forget_answer();
             }
             is_unlisted
