@@ -378,7 +378,7 @@ impl ReadSchemas<'_> {
 }
 
 /// When heartbeats listed databases that they list no longer. Columns: Cluster:string, Database:string (as asked), First:datetime and Last:datetime (of the heartbeats that list others, since one
-/// listed it), Listed:datetime (of that one; null where none is so young), Bytes:long and Content:string (what that one listed of it, in JSON; empty unless asked for).
+/// listed it), Bytes:long and Content:string (what that one listed of it, in JSON: its length, null where none is so young; and itself, empty unless asked for).
 /// Of what the newest heartbeat lists, or no heartbeat tells, there is no row.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadListings<'a> {
