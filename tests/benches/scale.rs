@@ -102,11 +102,8 @@ impl Hub {
         let schema = Value::from(databases).to_string();
         assert!(schema.len() >= size.schema_bytes, "{} bytes, at least {}", schema.len(), size.schema_bytes);
         let schema = schema.replace('"', "\"\"");
-        let row = format!(
-            "2026-01-01T00:00:00Z,http://127.{}.{}.1:1,\"{schema}\",\"{{\"\"geo\"\":\"\"EU\"\"}}\"\n",
-            partition / 250 + 1,
-            partition % 250
-        );
+        let endpoint = endpoint(partition);
+        let row = format!("2026-01-01T00:00:00Z,{endpoint},\"{schema}\",\"{{\"\"geo\"\":\"\"EU\"\"}}\"\n");
         let url = format!("{}/v1/rest/ingest/FleetDiscovery/Heartbeats?streamFormat=Csv", self.server.url);
         let answer = loopback::client().post(url).body(row).send().await.expect("the hub answers");
         assert!(answer.status().is_success(), "{:?}", answer.text().await);
@@ -121,6 +118,10 @@ impl Hub {
             time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+fn endpoint(partition: usize) -> String {
+    format!("http://127.{}.{}.1:1", partition / 250 + 1, partition % 250)
 }
 
 /// The answers to the query of the heartbeats that each pass sends: how many passes there were, and their bytes before compression. A pass that was under way when the reading
@@ -248,6 +249,10 @@ async fn fleet(size: Size, goals: &mut Goals) -> f64 {
             has_joined = true;
             line("one partition joins: the pass that takes it in", &joining.to_string());
             within(&of_fleet("a pass that takes a partition in"), goals, PASS_OF_A_JOIN, &joining);
+            // Every group of every database of the hub is told of it: what longer names cost can be told from this.
+            let joined = endpoint(partitions);
+            let named: usize = sent.iter().map(|request| text_of(request).matches(&joined).count()).sum();
+            line("of it the name of the partition", &format!("{named} times {} characters", joined.len()));
             break;
         }
     }

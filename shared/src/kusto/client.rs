@@ -305,10 +305,10 @@ fn body(request: &Request, server_timeout: Duration) -> Value {
         RequestKind::Show | RequestKind::IdempotentControl | RequestKind::Control => &[],
     };
     options.extend(forbidden.iter().map(|option| ((*option).to_owned(), true.into())));
-    let mut body = json!({
-        "csl": request.text(),
-        "properties": { "Options": options, "Parameters": request.parameters() },
-    });
+    let mut body = json!({"csl": request.text(), "properties": {"Options": options}});
+    if !request.parameters().is_empty() {
+        body["properties"]["Parameters"] = json!(request.parameters());
+    }
     if let Some(database) = request.database() {
         body["db"] = database.as_str().into();
     }
