@@ -412,6 +412,10 @@ fn databases<'a>(
                         members.is_unread = true;
                         continue;
                     };
+                    // It may have more than is listed: that stays.
+                    if content.is_partial {
+                        members.unknown.insert(entity.clone());
+                    }
                     // Of others no function is made.
                     if !hub.databases.contains_key(database) {
                         continue;

@@ -18,6 +18,7 @@ mod adoption;
 mod columns;
 mod guards;
 mod names;
+mod unread;
 
 fn settings() -> Settings {
     Settings { status: None, ..Settings::from(&crate::testing::hub_config("")) }

@@ -218,11 +218,12 @@ fn schema(value: &Value, limits: Limits, problems: &mut Problems) -> Option<Sche
             break;
         }
         let before = room.tables;
-        let DatabaseInventory { tables, views } = database(&name, entry, &mut room, limits, problems);
+        let DatabaseInventory { tables, views, is_partial } = database(&name, entry, &mut room, limits, problems);
         // One database under two spellings, or twice: what it holds is what both say.
         let known = Arc::make_mut(inventory.0.entry(name).or_default());
         known.tables.extend(tables);
         known.views.extend(views);
+        known.is_partial |= is_partial;
         if before > 0 && room.tables == 0 {
             let Limits { tables, name_bytes, .. } = limits;
             problems.add(
@@ -252,6 +253,7 @@ fn database(
             &no_schemas
         }
     };
+    let mut is_partial = false;
     let mut list = |key: &str| {
         let mut found = BTreeMap::new();
         let entries = match entry.get(key) {
@@ -259,11 +261,13 @@ fn database(
             None | Some(Value::Null) => &[],
             Some(_) => {
                 problems.add(format_args!("{name}.{key}"), "it is not a list");
+                is_partial = true;
                 &[]
             }
         };
         for (index, table) in entries.iter().enumerate() {
             if room.tables == 0 {
+                is_partial = true;
                 break;
             }
             let table = match table.as_str().map(TableName::new) {
@@ -274,10 +278,12 @@ fn database(
                 }
                 None => {
                     problems.add(format_args!("{name}.{key}[{index}]"), "it is no text");
+                    is_partial = true;
                     continue;
                 }
             };
             if !found.contains_key(&table) && !room.take_table(table.as_str().len()) {
+                is_partial = true;
                 break;
             }
             let columns = schemas.get(table.as_str()).and_then(|text| {
@@ -301,7 +307,8 @@ fn database(
         }
         found
     };
-    DatabaseInventory { tables: list("tables"), views: list("views") }
+    let (tables, views) = (list("tables"), list("views"));
+    DatabaseInventory { tables, views, is_partial }
 }
 
 /// As many values as a JSON text holds, or some more. Needs no memory.
@@ -461,6 +468,42 @@ mod tests {
                 "GOOD.tableSchemas: it is not an object",
             ]
         );
+    }
+
+    #[test]
+    fn a_database_whose_lists_are_not_read_whole_is_partial() {
+        let partial = |schema: Value, limits: Limits| {
+            let databases = parse_schema(&schema, limits).0.unwrap().0;
+            let partial = databases.iter().filter(|(_, content)| content.is_partial);
+            partial.map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+        };
+        let of = |entry: Value| partial(json!([entry, {"database": "Other", "tables": ["A"]}]), Limits::default());
+        let whole = [
+            json!({"database": "Logs", "tables": null, "views": null}),
+            json!({"database": "Logs", "tables": ["A"], "tableSchemas": {"A": "a:bignum"}}),
+            // Such a table is nothing that could be federated.
+            json!({"database": "Logs", "tables": ["A", "'"]}),
+        ];
+        for entry in whole {
+            assert_eq!(of(entry.clone()), Vec::<String>::new(), "{entry}");
+        }
+        let partly = [
+            json!({"database": "Logs", "tables": {"A": 1}}),
+            json!({"database": "Logs", "tables": ["A", null]}),
+            json!({"database": "Logs", "tables": ["A"], "views": "V"}),
+        ];
+        for entry in partly {
+            assert_eq!(of(entry.clone()), ["Logs"], "{entry}");
+        }
+        let listed = json!([
+            {"database": "A", "tables": ["1"]}, {"database": "B", "tables": ["2"], "views": ["3"]}, {"database": "C", "tables": ["4"]},
+            {"database": "D", "tables": []},
+        ]);
+        assert_eq!(partial(listed.clone(), Limits { tables: 2, ..Limits::default() }), ["B", "C"]);
+        assert_eq!(partial(listed.clone(), Limits { name_bytes: 2, ..Limits::default() }), ["B", "C"]);
+        assert_eq!(partial(listed, Limits { tables: 4, ..Limits::default() }), Vec::<String>::new());
+        let twice = json!([{"database": "Logs", "tables": 1}, {"database": "LOGS", "tables": ["A"]}]);
+        assert_eq!(partial(twice, Limits::default()), ["Logs"]);
     }
 
     #[test]

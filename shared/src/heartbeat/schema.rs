@@ -18,13 +18,15 @@ pub type Columns = Vec<(ColumnName, ScalarType)>;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SchemaInventory(pub BTreeMap<DatabaseName, Arc<DatabaseInventory>>);
 
-/// What one database holds that can be queried by name. `None`: the columns are not known.
+/// What one database holds that can be queried by name, as far as that could be read. `None`: the columns are not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct DatabaseInventory {
     /// Tables and materialized views.
     pub tables: BTreeMap<TableName, Option<Arc<Columns>>>,
     /// Functions of kind view, which are queried like tables.
     pub views: BTreeMap<TableName, Option<Arc<Columns>>>,
+    /// Whether its lists were cut, or have what could not be read: it may hold more, which must not be taken for gone.
+    pub is_partial: bool,
 }
 
 /// How many bytes all schemas may take, as far as that can be told: several times what large fleets do, and less than an agent's pod has.
@@ -118,7 +120,7 @@ impl Interner {
         if let Some(known) = self.databases.get(&content) {
             return Arc::clone(known);
         }
-        let DatabaseInventory { tables, views } = Arc::make_mut(&mut content);
+        let DatabaseInventory { tables, views, is_partial: _ } = Arc::make_mut(&mut content);
         for columns in tables.values_mut().chain(views.values_mut()).flatten() {
             match self.columns.get(columns) {
                 Some(known) => columns.clone_from(known),
@@ -209,6 +211,7 @@ mod tests {
                 (TableName::new("Cpu").unwrap(), Some(Arc::new(columns))),
             ]),
             views: BTreeMap::from([(TableName::new("Recent").unwrap(), Some(Arc::default()))]),
+            is_partial: false,
         };
         let inventory = SchemaInventory(BTreeMap::from([
             (DatabaseName::new("Metrics").unwrap(), Arc::new(database)),
