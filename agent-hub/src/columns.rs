@@ -3,13 +3,16 @@
 //! A pass may end anywhere: by an error, or because another replica leads. What it has read is not read again, so nothing is let go of before it is done.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     mem,
 };
 
 use kql::{endpoint::ClusterEndpoint, names::DatabaseName};
 
 use crate::fleet::{Fleet, Inventory};
+
+/// Of how many databases the hub is told in one pass: it takes seconds of a minute. Whoever may write heartbeats may make names up, and change them with each.
+const MOST_TOLD: usize = 1_000;
 
 /// What is still to be told. Lives as long as the process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,16 +53,37 @@ impl StaleColumns {
             }
         }
         self.outdated = outdated;
+        // Nobody asks what is not there; where the hub refuses to be told, it would be kept for ever.
+        self.databases.retain(|(endpoint, database)| {
+            fleet.get(endpoint).is_some_and(|partition| match &partition.beat.inventory {
+                Inventory::Known(inventory) => {
+                    inventory.0.contains_key(database) || partition.beat.unlisted.contains_key(database)
+                }
+                Inventory::Unknown | Inventory::Unread => true,
+            })
+        });
     }
 
-    /// What the hub is to be told to forget.
+    /// What the hub is to be told to forget in this pass: of each partition the first before the second of any.
     pub fn due(&self) -> BTreeSet<(ClusterEndpoint, DatabaseName)> {
-        self.databases.clone()
+        let mut of_partitions = HashMap::<&ClusterEndpoint, usize>::new();
+        let ranked = self.databases.iter().map(|stale| {
+            let place = of_partitions.entry(&stale.0).or_default();
+            *place += 1;
+            (*place, stale)
+        });
+        let mut ranked: Vec<_> = ranked.collect();
+        ranked.sort_by_key(|(place, _)| *place);
+        ranked.into_iter().take(MOST_TOLD).map(|(_, stale)| stale.clone()).collect()
     }
 
-    /// The hub was told of all but these.
-    pub fn told_but(&mut self, failed: BTreeSet<(ClusterEndpoint, DatabaseName)>) {
-        self.databases = failed;
+    /// The hub was told of these, and of none that failed.
+    pub fn told_of(
+        &mut self,
+        due: &BTreeSet<(ClusterEndpoint, DatabaseName)>,
+        failed: &BTreeSet<(ClusterEndpoint, DatabaseName)>,
+    ) {
+        self.databases.retain(|stale| !due.contains(stale) || failed.contains(stale));
     }
 
     /// Of which partitions the hub remembers no columns as they were, with what tells their schemas.
@@ -91,21 +115,47 @@ mod tests {
         // The next one is dropped while it tells, and its successor knows the schema by now.
         columns.judge(outdated(), &fleet);
         assert_eq!(columns.due(), [logs()].into());
-        columns.told_but([logs()].into());
+        columns.told_of(&[logs()].into(), &[logs()].into());
         assert_eq!(columns.told(), BTreeMap::new(), "the hub refused");
         columns.judge(outdated(), &fleet);
-        columns.told_but([].into());
+        columns.told_of(&[logs()].into(), &[].into());
         assert_eq!(columns.told(), outdated());
         assert_eq!(columns, StaleColumns::default());
         // Another led, read another schema and told of it; this one sees again what it has known all the time.
         columns.recalled();
         columns.judge(outdated(), &fleet);
         assert_eq!(columns.due(), [logs()].into());
-        columns.told_but([].into());
+        columns.told_of(&[logs()].into(), &[].into());
         assert_eq!(columns.told(), outdated());
         // What changed while this process watched is told by its database; what was recorded needs no word.
         columns.read([logs()], []);
         columns.judge([].into(), &fleet);
         assert_eq!(columns.due(), [logs()].into());
+    }
+    #[test]
+    fn what_one_partition_makes_up_keeps_no_other_waiting_and_is_forgotten_with_it() {
+        let schema = |prefix: &str, databases: usize| {
+            let databases = (0..databases).map(|number| json!({"database": format!("{prefix}{number}"), "tables": []}));
+            databases.collect::<serde_json::Value>()
+        };
+        let all = fleet(&[("a", 1, schema("A", 990)), ("b", 1, schema("B", 990)), ("eu", 1, schema("Logs", 2))]);
+        let stale = |fleet: &Fleet| {
+            let names = |(endpoint, partition): (&ClusterEndpoint, &crate::fleet::Partition)| {
+                let Inventory::Known(inventory) = &partition.beat.inventory else { unreachable!("they have schemas") };
+                inventory.0.keys().map(|name| (endpoint.clone(), name.clone())).collect::<Vec<_>>()
+            };
+            fleet.iter().flat_map(names).collect::<BTreeSet<_>>()
+        };
+        let mut columns = StaleColumns::default();
+        columns.read(stale(&all), []);
+        columns.judge([].into(), &all);
+        let due = columns.due();
+        let of = |host: &str| due.iter().filter(|(endpoint, _)| *endpoint == cluster(host)).count();
+        assert_eq!(["a", "b", "eu"].map(of), [499, 499, 2]);
+        columns.told_of(&due, &[].into());
+        assert_eq!(columns.due().len(), 982);
+        // One of them lists others by now, and one is gone.
+        columns.judge([].into(), &fleet(&[("a", 1, schema("C", 990)), ("eu", 1, schema("Logs", 2))]));
+        assert_eq!(columns, StaleColumns::default());
     }
 }

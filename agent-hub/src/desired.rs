@@ -409,7 +409,7 @@ fn databases<'a>(
                     let entity = members.join(cluster, database, &values, &spellings);
                     let Some(content) = content else {
                         members.unknown.insert(entity);
-                        members.is_unread = true;
+                        members.is_unread |= partition.beat.unlisted.get(database).is_some_and(|is| is.is_unread);
                         continue;
                     };
                     // It may have more than is listed: that stays.
@@ -436,8 +436,8 @@ fn databases<'a>(
                 }
             }
         }
-        // Then its attributes are as little known as its schema.
-        if matches!(partition.beat.inventory, Inventory::Unknown | Inventory::Unread) {
+        // Without a schema its attributes are as little known.
+        if partition.beat.has_unread_metadata || !matches!(partition.beat.inventory, Inventory::Known(_)) {
             keep_in_groups_by_value(&mut databases, cluster, hub);
         }
     }

@@ -25,6 +25,8 @@ pub struct Beat {
     pub inventory: Inventory,
     /// Partitioning attributes: geo, location, tenant, ...
     pub metadata: Arc<BTreeMap<String, Value>>,
+    /// Whether no heartbeat of it had attributes that could be read since this process started, though it has some.
+    pub has_unread_metadata: bool,
     /// What was wrong with the row, in sentences.
     pub problems: Vec<Arc<str>>,
     /// Tells what was read together with the inventory, schema and attributes, from any other. `None`: no schema was.
@@ -42,6 +44,8 @@ pub struct Unlisted {
     pub content: Option<Arc<DatabaseInventory>>,
     /// Whether the heartbeat table could be asked since when.
     pub is_known: bool,
+    /// Whether it has told, or may have, what is to be read of it yet.
+    pub is_unread: bool,
     /// Whether it is federated as if it were listed.
     pub stays: bool,
 }
@@ -119,6 +123,7 @@ impl Beat {
             hash: None,
             unread: None,
             unlisted: BTreeMap::new(),
+            has_unread_metadata: false,
         }
     }
 }

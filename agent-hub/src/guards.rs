@@ -81,7 +81,7 @@ pub enum HoldReason {
         allowed: usize,
     },
     /// So many partitions list a database no longer that a role their agents have lost is the likelier cause. They stay in its groups; the rest goes on.
-    #[error("{unlisted} of {of} partitions that had the database '{database}' are not seen to list it any more{}: they stay in its groups until they are, or a person acknowledges the plan", more_databases(*more))]
+    #[error("{unlisted} of {of} partitions that had the database '{database}' are not seen to list it any more{}: they stay in its groups until they are, or a person acknowledges the plan", more_databases(more.len()))]
     UnlistedDatabases {
         /// The database that most of them have stopped listing.
         database: DatabaseName,
@@ -89,8 +89,18 @@ pub enum HoldReason {
         unlisted: usize,
         /// Members of its groups.
         of: usize,
-        /// How many other databases are held likewise.
-        more: usize,
+        /// Other databases that are held likewise.
+        more: Vec<DatabaseName>,
+    },
+    /// So it was a short while ago. Roles that were lost together are not given back together, and heartbeats that list a database again are spread over an interval.
+    #[error(
+        "a database is listed again that was held: {unlisted} partition(s) that do not list one yet stay in its groups until {until}, one heartbeatTTL after the hold"
+    )]
+    RecoveringDatabases {
+        /// Partitions that are not seen to list one.
+        unlisted: usize,
+        /// When the last of them is believed to have lost it.
+        until: Timestamp,
     },
     /// That was so when it was last known, and since when databases are not listed could not be read.
     #[error("many partitions listed a database no longer, and since when could not be read: they stay in its groups")]
@@ -109,7 +119,7 @@ impl HoldReason {
         match self {
             Self::NoHeartbeatYet | Self::NoLiveHeartbeat { .. } => GuardReason::NoLiveHeartbeat,
             Self::MassExpiry { .. } => GuardReason::MassExpiry,
-            Self::Recovering { .. } => GuardReason::Recovering,
+            Self::Recovering { .. } | Self::RecoveringDatabases { .. } => GuardReason::Recovering,
             Self::StartupGrace { .. } => GuardReason::StartupGrace,
             Self::RemovalBudget { .. } => GuardReason::RemovalBudget,
             Self::UnlistedDatabases { .. } | Self::ListingsUnread => GuardReason::UnlistedDatabases,
@@ -117,19 +127,22 @@ impl HoldReason {
         }
     }
 
-    /// What this guard says of the clocks of a scope: those that it holds begin anew when it ends.
-    pub fn scope(&self) -> Option<Scope> {
+    /// Of which scopes this guard says that many have lost something together: for a time to live after it ends, nothing like it is believed of the rest.
+    pub fn scopes(&self) -> Vec<Scope> {
         match self {
             Self::NoHeartbeatYet | Self::NoLiveHeartbeat { .. } | Self::MassExpiry { zone: None, .. } => {
-                Some(Scope::Fleet)
+                vec![Scope::Fleet]
             }
-            Self::MassExpiry { zone: Some(zone), .. } => Some(Scope::Zone(zone.clone())),
+            Self::MassExpiry { zone: Some(zone), .. } => vec![Scope::Zone(zone.clone())],
+            Self::UnlistedDatabases { database, more, .. } => {
+                std::iter::once(database).chain(more).cloned().map(Scope::Database).collect()
+            }
             Self::Recovering { .. }
+            | Self::RecoveringDatabases { .. }
             | Self::StartupGrace { .. }
             | Self::RemovalBudget { .. }
-            | Self::UnlistedDatabases { .. }
             | Self::ListingsUnread
-            | Self::IncompleteRead { .. } => None,
+            | Self::IncompleteRead { .. } => Vec::new(),
         }
     }
 }
@@ -157,7 +170,7 @@ pub fn guard(
     settings: &GuardSettings,
 ) -> Guarded {
     let mut guarded = Guarded { fleet: fleet.clone(), held: Vec::new() };
-    guarded.keep_unlisted(hub, membership, settings);
+    guarded.keep_unlisted(hub, membership, now, thresholds.time_to_live, settings);
     let mut leaving = Leaving::of(fleet, hub);
     let members = leaving.members;
     let is_beyond_limit = |partition: &Partition| {
@@ -169,7 +182,7 @@ pub fn guard(
     if leaving.endpoints.is_empty() {
         return guarded;
     }
-    for (scope, partitions) in scopes(fleet) {
+    for (zone, partitions) in zones(fleet) {
         // Of whose heartbeats nothing can be read, and who beat until then, nobody knows which of the two it is.
         let is_known = |partition: &&&Partition| {
             partition.beat.unread.is_none()
@@ -197,18 +210,15 @@ pub fn guard(
         let (silent, of) = (expiring.len() + suspect, expiring.len() + suspect + beating);
         // Beats that stop together do not expire together: their last ones are spread over an interval. So whoever has missed a beat counts, as soon as the first
         // of them expires.
-        let is_whole_fleet = scope == Scope::Fleet && silent == of;
+        let is_whole_fleet = zone.is_none() && silent == of;
         let is_mass =
             silent * 100 >= of * settings.mass_percent && (silent >= settings.mass_partitions || is_whole_fleet);
         let reason = if expiring.is_empty() {
             None
         } else if is_mass {
-            let zone = match &scope {
-                Scope::Fleet => None,
-                Scope::Zone(zone) => Some(zone.clone()),
-            };
             Some(HoldReason::MassExpiry { silent, of, zone })
         } else {
+            let scope = zone.map_or(Scope::Fleet, Scope::Zone);
             membership
                 .recovering_until(&scope, now, thresholds.time_to_live)
                 .map(|until| HoldReason::Recovering { silent: expiring.len(), until })
@@ -284,12 +294,19 @@ impl Guarded {
 impl Guarded {
     /// Databases that many partitions list no longer are kept, also of those that are kept themselves. Only who is seen to list one counts as listing it: who cannot be read, or has fallen silent
     /// since, ends no hold.
-    fn keep_unlisted(&mut self, hub: &Hub, membership: &Membership, settings: &GuardSettings) {
+    fn keep_unlisted(
+        &mut self,
+        hub: &Hub,
+        membership: &Membership,
+        now: Timestamp,
+        time_to_live: SignedDuration,
+        settings: &GuardSettings,
+    ) {
         let leaving = self.fleet.values().flat_map(|partition| &partition.beat.unlisted);
         let leaving = leaving.filter(|(_, unlisted)| !unlisted.stays);
         let leaving: BTreeSet<DatabaseName> = leaving.map(|(database, _)| database.clone()).collect();
         if leaving.is_empty() {
-            let was_held = membership.guards.get(&GuardReason::UnlistedDatabases).is_some_and(|guard| guard.is_active);
+            let was_held = membership.is_held_by(GuardReason::UnlistedDatabases);
             let mut unlisted = self.fleet.values().flat_map(|partition| partition.beat.unlisted.values());
             if was_held && unlisted.any(|unlisted| !unlisted.is_known) {
                 self.held.push(HoldReason::ListingsUnread);
@@ -318,29 +335,50 @@ impl Guarded {
                 held.insert(database.clone(), (unlisted, of));
             }
         }
-        let Some((database, &(unlisted, of))) = held.iter().max_by_key(|(_, (unlisted, _))| *unlisted) else { return };
-        let reason = HoldReason::UnlistedDatabases { database: database.clone(), unlisted, of, more: held.len() - 1 };
+        if let Some((database, &(unlisted, of))) = held.iter().max_by_key(|(_, (unlisted, _))| *unlisted) {
+            let more = held.keys().filter(|other| *other != database).cloned().collect();
+            let reason = HoldReason::UnlistedDatabases { database: database.clone(), unlisted, of, more };
+            self.keep_in_groups_of(reason.label(), |database| held.contains_key(database));
+            self.held.push(reason);
+        }
+        let recovering_until =
+            |database: &DatabaseName| membership.recovering_until(&Scope::Database(database.clone()), now, time_to_live);
+        let recovering: BTreeMap<DatabaseName, Timestamp> =
+            leaving.into_iter().filter_map(|database| Some((database.clone(), recovering_until(&database)?))).collect();
+        let unlisted = self.keep_in_groups_of(GuardReason::Recovering, |database| recovering.contains_key(database));
+        if let Some(&until) = recovering.values().max().filter(|_| unlisted > 0) {
+            self.held.push(HoldReason::RecoveringDatabases { unlisted, until });
+        }
+    }
+
+    /// Keeps in the groups of such databases whoever would leave them, and tells how many partitions those are.
+    fn keep_in_groups_of(&mut self, label: GuardReason, is_kept: impl Fn(&DatabaseName) -> bool) -> usize {
+        let mut kept = 0;
         for partition in self.fleet.values_mut() {
             let is_federated = partition.is_federated();
             let unlisted = partition.beat.unlisted.iter_mut();
-            for (_, unlisted) in unlisted.filter(|(database, is)| !is.stays && held.contains_key(*database)) {
+            let mut leaving = unlisted.filter(|(database, is)| !is.stays && is_kept(database)).peekable();
+            kept += usize::from(leaving.peek().is_some());
+            for (_, unlisted) in leaving {
                 unlisted.stays = true;
+                // A person is told of the hold: what can be known no more is not made worse meanwhile.
+                unlisted.is_unread |= unlisted.content.is_none();
                 // Who leaves as a whole is not kept by this.
-                partition.kept_by = is_federated.then_some(reason.label());
+                partition.kept_by = is_federated.then_some(label);
             }
         }
-        self.held.push(reason);
+        kept
     }
 }
 
 /// The fleet as a whole, then each zone of it. A partition that names no zone is in none.
-fn scopes(fleet: &Fleet) -> Vec<(Scope, Vec<&Partition>)> {
+fn zones(fleet: &Fleet) -> Vec<(Option<String>, Vec<&Partition>)> {
     let mut zones = BTreeMap::<String, Vec<&Partition>>::new();
     for partition in fleet.values() {
         if let Some(zone) = &partition.zone {
             zones.entry(zone.clone()).or_default().push(partition);
         }
     }
-    let whole = (Scope::Fleet, fleet.values().collect());
-    std::iter::once(whole).chain(zones.into_iter().map(|(zone, partitions)| (Scope::Zone(zone), partitions))).collect()
+    let whole = (None, fleet.values().collect());
+    std::iter::once(whole).chain(zones.into_iter().map(|(zone, partitions)| (Some(zone), partitions))).collect()
 }

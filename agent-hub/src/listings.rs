@@ -59,6 +59,11 @@ struct Known {
 }
 
 impl Known {
+    /// How long what it had is, if that has to be asked for.
+    fn content_to_ask(&self) -> Option<usize> {
+        self.bytes.filter(|bytes| !self.is_content_asked && *bytes <= MOST_BYTES)
+    }
+
     /// It is asked anew.
     const fn forget_answer(&mut self) {
         (self.is_confirmed, self.asked_at) = (false, None);
@@ -124,8 +129,7 @@ impl Listings {
 
     /// Of which the contents have to be asked for, in pages.
     pub fn lacking(&self) -> Vec<BTreeSet<Entity>> {
-        let bytes = |known: &Known| known.bytes.filter(|bytes| !known.is_content_asked && *bytes <= MOST_BYTES);
-        pages(self.known.iter().filter_map(|(entity, known)| Some((entity, bytes(known)?))))
+        pages(self.known.iter().filter_map(|(entity, known)| Some((entity, known.content_to_ask()?))))
     }
 
     /// Takes in the answer to what was asked.
@@ -161,8 +165,9 @@ impl Listings {
     pub fn tell(&self, beats: &mut [Beat]) {
         let mut of_partitions = BTreeMap::<&ClusterEndpoint, BTreeMap<DatabaseName, Unlisted>>::new();
         for (Entity { cluster, database }, known) in &self.known {
-            let Known { content, is_confirmed, asked_at, .. } = known;
-            let unlisted = Unlisted { content: content.clone(), is_known: asked_at.is_some(), stays: !is_confirmed };
+            let (content, is_known) = (known.content.clone(), known.asked_at.is_some());
+            let is_unread = content.is_none() && (!is_known || known.content_to_ask().is_some());
+            let unlisted = Unlisted { content, is_known, is_unread, stays: !known.is_confirmed };
             of_partitions.entry(cluster).or_default().insert(database.clone(), unlisted);
         }
         for beat in beats {

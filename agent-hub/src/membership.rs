@@ -20,7 +20,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use kql::endpoint::ClusterEndpoint;
+use kql::{endpoint::ClusterEndpoint, names::DatabaseName};
 use shared::runtime::{GuardReason, PartitionState};
 
 use crate::{
@@ -123,13 +123,15 @@ impl Remembered {
 /// The most returns that are remembered; more than any sensible `flapping_returns`.
 const MAX_RETURNS: usize = 16;
 
-/// What fell silent together: the fleet, or all partitions of one zone.
+/// What many lost together: the fleet, all partitions of one zone, or those that have one database.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// All partitions.
     Fleet,
     /// Those of one zone.
     Zone(String),
+    /// Those that had this database.
+    Database(DatabaseName),
 }
 
 /// A guard of a scope held, and its partitions' clocks began anew when that ended.
@@ -340,10 +342,21 @@ impl Membership {
 
     /// Whether the last pass of whoever remembers this saw nothing.
     pub fn is_blind(&self) -> bool {
-        self.guards.get(&GuardReason::IncompleteRead).is_some_and(|guard| guard.is_active)
+        self.is_held_by(GuardReason::IncompleteRead)
     }
 
-    /// Until when a scope's clocks have run anew, if they have and that is still to come.
+    /// Whether a guard of this reason held in the last pass.
+    pub fn is_held_by(&self, reason: GuardReason) -> bool {
+        self.guards.get(&reason).is_some_and(|guard| guard.is_active)
+    }
+
+    /// Databases of which many partitions were held in the last pass.
+    pub fn dark_databases(&self) -> Vec<Scope> {
+        let dark = self.darkness.iter().filter(|(_, darkness)| matches!(darkness, Darkness::Dark { .. }));
+        dark.map(|(scope, _)| scope).filter(|scope| matches!(scope, Scope::Database(_))).cloned().collect()
+    }
+
+    /// Until when what a scope's guard held is not believed to be gone, if it held a short while ago: what many lost together does not come back together.
     pub fn recovering_until(&self, scope: &Scope, now: Timestamp, time_to_live: SignedDuration) -> Option<Timestamp> {
         let restarted = match self.darkness.get(scope)? {
             Darkness::Dark { .. } => now,

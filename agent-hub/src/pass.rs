@@ -19,7 +19,7 @@ use kql::{
 use shared::{
     document::HubConfig,
     kusto::{ClientError, HostTrust, KustoClient},
-    runtime::{Backoff, ChangeAction, ChangeObject, Exit, PassOutcome, RefusalReason, World, chain},
+    runtime::{Backoff, ChangeAction, ChangeObject, Exit, GuardReason, PassOutcome, RefusalReason, World, chain},
 };
 
 use crate::{
@@ -56,6 +56,9 @@ const CONCURRENT_CANARIES: usize = 16;
 
 /// How long a partition may take to answer its canary query.
 const CANARY_PATIENCE: Duration = Duration::from_secs(15);
+
+/// After how many failures a pass asks no more since when databases are listed no longer.
+const MOST_FAILED_PAGES: usize = 3;
 
 /// What lives as long as the process.
 struct HubAgent {
@@ -235,7 +238,9 @@ impl HubAgent {
     /// about to.
     fn is_in_motion(&self, outcome: PassOutcome) -> bool {
         match outcome {
-            PassOutcome::Done | PassOutcome::Partial | PassOutcome::Failed => true,
+            PassOutcome::Done | PassOutcome::Failed => true,
+            // The next pass would spend the budget of removals again.
+            PassOutcome::Partial => !self.watcher.membership.is_held_by(GuardReason::RemovalBudget),
             PassOutcome::Held => {
                 let membership = &self.watcher.membership;
                 membership.partitions.is_empty() || membership.watching_since.is_none()
@@ -353,15 +358,22 @@ impl HubAgent {
     async fn ask_listings(&mut self, tables: &Tables, now: Timestamp) -> Result<(), ObserveError> {
         let (hub, config, unread, memory) = (&self.hub, &self.config, &tables.unread, &mut self.memory);
         let thresholds = &self.settings.thresholds;
-        for page in self.listings.due(now, thresholds) {
-            let told = read_listings(hub, config, unread, &page, false, memory).await?;
-            self.listings.learn(&page, told, now, thresholds);
+        let mut failures = Vec::new();
+        for with_content in [false, true] {
+            let pages = if with_content { self.listings.lacking() } else { self.listings.due(now, thresholds) };
+            for page in pages {
+                // What is wrong with one partition's rows is nothing to the others; a hub that is down is.
+                if failures.len() == MOST_FAILED_PAGES {
+                    break;
+                }
+                match read_listings(hub, config, unread, &page, with_content, memory).await {
+                    Ok(told) if with_content => self.listings.learn_contents(&page, told),
+                    Ok(told) => self.listings.learn(&page, told, now, thresholds),
+                    Err(error) => failures.push(error),
+                }
+            }
         }
-        for page in self.listings.lacking() {
-            let told = read_listings(hub, config, unread, &page, true, memory).await?;
-            self.listings.learn_contents(&page, told);
-        }
-        Ok(())
+        failures.into_iter().next().map_or(Ok(()), Err)
     }
 
     /// Where each partition has its own table: those of members that are silent or unread, as it may have no table any more that takes its heartbeats. That is looked at before a silence counts,
@@ -450,12 +462,12 @@ impl HubAgent {
         let (hub, database) = (&self.hub, &self.config.heartbeat_database);
         let due = self.columns.due();
         let count = due.len();
-        let clears = stream::iter(due).map(async |(cluster, remote_database)| {
-            let request =
-                ClearRemoteSchema { database, cluster: &cluster, remote_database: &remote_database }.request();
+        let clears = stream::iter(&due).map(async |stale| {
+            let (cluster, remote_database) = stale;
+            let request = ClearRemoteSchema { database, cluster, remote_database }.request();
             let answer = hub.send(&request).await.map_err(|error| chain(&error));
             let why = answer.and_then(|nodes| all_nodes_forgot(&nodes)).err()?;
-            Some(((cluster, remote_database), why))
+            Some((stale.clone(), why))
         });
         let failed = clears.buffer_unordered(CONCURRENT_PARTITIONS).filter_map(future::ready);
         let failed: BTreeMap<(ClusterEndpoint, DatabaseName), String> = failed.collect().await;
@@ -465,7 +477,7 @@ impl HubAgent {
             let count = failed.len();
             format!("failed to clear a remote schema, {count} in all, which is tried again: '{database}' of {cluster}: {why}")
         });
-        self.columns.told_but(failed.into_keys().collect());
+        self.columns.told_of(&due, &failed.into_keys().collect());
         problem
     }
 

@@ -381,6 +381,12 @@ fn released(unguarded: &Plan, fleet: &Fleet, hub: &Hub) -> Option<Released> {
             silence.map(|at| at.to_string()).unwrap_or_default()
         ));
     }
+    // Where nobody is left, or the same are, the changes do not name who goes.
+    for partition in fleet.values().filter(|partition| partition.is_federated()) {
+        for (database, _) in partition.beat.unlisted.iter().filter(|(_, unlisted)| !unlisted.stays) {
+            digest.update(format!("{} {database}\n", partition.beat.endpoint));
+        }
+    }
     digest.update(hash(&[], &changes));
     let hash = short_hex(&digest.finalize());
     Some(Released { hash, changes })

@@ -1,6 +1,8 @@
 //! What one process of the hub's agent knows of the membership, what it takes for recorded, and when it looked. Pure: [`pass`](crate::pass) reads and writes the table that remembers the membership;
 //! the explorer stands for it.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use kql::endpoint::ClusterEndpoint;
 use shared::runtime::{GuardReason, PartitionState};
@@ -9,7 +11,7 @@ use crate::{
     fleet::{Beat, Fleet, Partition},
     guards::HoldReason,
     hub::Hub,
-    membership::{MemberRecord, Membership, Thresholds, Watch},
+    membership::{MemberRecord, Membership, Scope, Thresholds, Watch},
     plan::Decision,
     settings::Settings,
     setup::LOOK_AGAIN_AFTER,
@@ -174,7 +176,11 @@ impl Watcher {
                 &plan.held
             }
         };
-        let scopes = held.iter().filter_map(HoldReason::scope).collect();
+        let mut scopes: BTreeSet<Scope> = held.iter().flat_map(HoldReason::scopes).collect();
+        // Then nothing was judged of databases.
+        if matches!(decision, Decision::Hold(_)) || held.contains(&HoldReason::ListingsUnread) {
+            scopes.extend(self.membership.dark_databases());
+        }
         self.membership.note(&scopes, now, time_to_live);
         let active = held.iter().map(|reason| (reason.label(), reason.to_string())).collect();
         self.membership.note_guards(&active, now);

@@ -393,7 +393,7 @@ impl World {
         self.shown = released.as_ref().map(|released| (released.hash.clone(), silences.collect()));
         agent.note(&decision, self.now, settings.thresholds.time_to_live);
         if event != Event::RecordFails {
-            let scopes = held.iter().filter_map(HoldReason::scope).collect();
+            let scopes = held.iter().flat_map(HoldReason::scopes).collect();
             self.record(&agent, scopes, &settings.thresholds);
             agent.is_recorded();
         }

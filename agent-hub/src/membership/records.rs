@@ -3,7 +3,7 @@
 //! The table forgets nobody, and whoever starts reads it whole: names that strangers make up must not fill it.
 
 use jiff::{SignedDuration, Timestamp};
-use kql::endpoint::ClusterEndpoint;
+use kql::{endpoint::ClusterEndpoint, names::DatabaseName};
 use shared::runtime::PartitionState;
 
 use super::{Darkness, Membership, Remembered, Scope, Watch};
@@ -145,12 +145,15 @@ impl Scope {
         match self {
             Self::Fleet => "fleet".to_owned(),
             Self::Zone(zone) => format!("zone {zone}"),
+            Self::Database(database) => format!("database {database}"),
         }
     }
 
     /// From what is recorded.
     pub fn from_name(name: &str) -> Self {
-        name.strip_prefix("zone ").map_or(Self::Fleet, |zone| Self::Zone(zone.to_owned()))
+        let database = || DatabaseName::new(name.strip_prefix("database ")?).ok().map(Self::Database);
+        let zone = || name.strip_prefix("zone ").map(|zone| Self::Zone(zone.to_owned()));
+        zone().or_else(database).unwrap_or(Self::Fleet)
     }
 }
 
@@ -204,10 +207,7 @@ mod tests {
     };
 
     use jiff::SignedDuration;
-    use kql::{
-        names::{DatabaseName, EntityGroupName},
-        statements::Entity,
-    };
+    use kql::{names::EntityGroupName, statements::Entity};
     use shared::runtime::GuardReason;
 
     use super::*;

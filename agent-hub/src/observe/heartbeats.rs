@@ -50,6 +50,7 @@ struct Remembered {
     /// What was read then: later rows may have no schema, or one that is not taken in.
     inventory_hash: Option<String>,
     metadata: Arc<BTreeMap<String, Value>>,
+    has_unread_metadata: bool,
     problems: Vec<Arc<str>>,
     /// There was no room for its schema.
     left_out: Option<Full>,
@@ -411,7 +412,9 @@ impl HeartbeatMemory {
                 None
             });
             // What is no list of attributes tells nothing of them.
-            let (metadata, unshown) = if metadata.is_empty() && !wrong_metadata.is_empty() {
+            let is_unread = metadata.is_empty() && !wrong_metadata.is_empty();
+            let has_unread_metadata = is_unread && before.metadata.is_empty();
+            let (metadata, unshown) = if is_unread {
                 (before.metadata, None)
             } else {
                 words::attributes(metadata, config)
@@ -427,7 +430,16 @@ impl HeartbeatMemory {
                 None => (before.inventory, before.inventory_hash),
             };
             let lacks_schema = text.is_empty();
-            let remembered = Remembered { hash, inventory, inventory_hash, metadata, problems, left_out, lacks_schema };
+            let remembered = Remembered {
+                hash,
+                inventory,
+                inventory_hash,
+                metadata,
+                has_unread_metadata,
+                problems,
+                left_out,
+                lacks_schema,
+            };
             self.partitions.insert(endpoint, remembered);
         }
         Ok(())
@@ -436,14 +448,16 @@ impl HeartbeatMemory {
     /// The beat of a row, with its own schema or, if that was left out or could not be stored, the last one that was read.
     fn beat(&self, row: HeartbeatRow, now: Timestamp, recent: SignedDuration) -> Beat {
         let HeartbeatRow { endpoint, received, new_beats, skew, .. } = row;
-        let Remembered { inventory, inventory_hash: hash, metadata, mut problems, lacks_schema, .. } =
-            self.partitions.get(&endpoint).cloned().unwrap_or_default();
+        let remembered = self.partitions.get(&endpoint).cloned().unwrap_or_default();
+        let Remembered { inventory, inventory_hash: hash, metadata, has_unread_metadata, .. } = remembered;
+        let Remembered { mut problems, lacks_schema, .. } = remembered;
         // That nothing is recent of one that is silent says its state.
         if lacks_schema && now.duration_since(received) <= recent {
             problems.insert(0, NO_SCHEMA.into());
         }
         let inventory = inventory.map_or(Inventory::Unknown, Inventory::Known);
-        Beat { received, new_beats, skew, inventory, metadata, problems, hash, ..Beat::forgotten(endpoint) }
+        let of_row = Beat { received, new_beats, skew, problems, ..Beat::forgotten(endpoint) };
+        Beat { inventory, metadata, has_unread_metadata, hash, ..of_row }
     }
 
     /// What stands for the beat of a partition whose table cannot be read: the last schema that was.

@@ -82,7 +82,7 @@ fn parse(config: &HubConfig, table: &ResultTable) -> Result<Membership, DecodeEr
 
 #[cfg(test)]
 mod tests {
-    use kql::types::ScalarType;
+    use kql::{names::DatabaseName, types::ScalarType};
     use proptest::{
         array,
         collection::{btree_map, vec},
@@ -158,7 +158,11 @@ mod tests {
         fn memberships()(
             partitions in btree_map("[a-z]{1,9}".prop_map(|host| cluster(&host)), remembered(), 0..6),
             darkness in btree_map(
-                prop_oneof![Just(Scope::Fleet), texts().prop_map(Scope::Zone)],
+                prop_oneof![
+                    Just(Scope::Fleet),
+                    texts().prop_map(Scope::Zone),
+                    "[a-z]{1,9}".prop_map(|name| Scope::Database(DatabaseName::new(name).expect("a name"))),
+                ],
                 prop_oneof![times().prop_map(|since| Darkness::Dark { since }), times().prop_map(|at| Darkness::Over { at })],
                 0..4,
             ),

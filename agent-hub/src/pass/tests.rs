@@ -2,7 +2,6 @@
 
 use kql::names::{EntityGroupName, FunctionName};
 use serde_json::{Value, json};
-use shared::runtime::GuardReason;
 
 use super::*;
 use crate::{
@@ -590,4 +589,12 @@ async fn a_new_partition_is_asked_a_table_or_else_a_view_and_one_that_announces_
         let why = "its canary query failed: it announces no table or view that could be asked";
         assert_eq!(agent.trust.admission(&beat.endpoint), Admission::Refused(why.to_owned()));
     }
+}
+
+#[tokio::test]
+async fn a_pass_that_failed_in_part_is_not_soon_followed_by_one_that_removes_as_many_again() {
+    let mut agent = HubAgent::new(hub_config(""), World::new("agent-hub")).unwrap();
+    assert!(agent.is_in_motion(PassOutcome::Partial));
+    agent.watcher.membership.note_guard(GuardReason::RemovalBudget, "", now());
+    assert!(!agent.is_in_motion(PassOutcome::Partial) && agent.is_in_motion(PassOutcome::Failed));
 }

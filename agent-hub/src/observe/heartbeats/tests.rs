@@ -310,3 +310,25 @@ fn schemas_are_fetched_in_pages_and_a_huge_one_alone() {
         |page: &BTreeSet<String>| page.iter().map(|key| key["https://".len()..][..1].to_owned()).collect::<String>();
     assert_eq!(pages(rows.values()).iter().map(hosts).collect::<Vec<_>>(), ["a", "b", "cd", "e"]);
 }
+
+#[test]
+fn attributes_that_cannot_be_read_are_those_of_before_or_else_unknown() {
+    let (endpoint, text) = ("https://eu.kusto.windows.net", r#"[{"database": "Logs", "tables": []}]"#);
+    let beat = |answers: &[(&str, Value)]| {
+        let mut memory = HeartbeatMemory::default();
+        let mut beat = None;
+        for (hash, attributes) in answers {
+            let newest = rows(&[(endpoint, 1, hash, 1)]);
+            memory.learn(&schemas_with(endpoint, hash, attributes, text), &newest, &hub_config("")).unwrap();
+            beat = Some(memory.beat(newest.into_values().next().unwrap(), at(), RECENT));
+        }
+        let beat = beat.unwrap();
+        (beat.metadata.get("geo").cloned(), beat.has_unread_metadata)
+    };
+    let [read, unread] = [json!({"geo": "EU"}), json!(["EU"])];
+    assert_eq!(beat(&[("1", unread.clone())]), (None, true));
+    assert_eq!(beat(&[("1", unread.clone()), ("2", unread.clone())]), (None, true));
+    assert_eq!(beat(&[("1", read.clone()), ("2", unread.clone())]), (Some(json!("EU")), false));
+    assert_eq!(beat(&[("1", unread), ("2", read)]), (Some(json!("EU")), false));
+    assert_eq!(beat(&[("1", json!({}))]), (None, false));
+}

@@ -78,7 +78,7 @@ fn a_fleet_that_comes_back_has_one_time_to_live_for_it() {
             Decision::Hold(hold) => vec![&hold.reason],
             Decision::Apply(plan) => plan.held.iter().collect(),
         };
-        membership.note(&held.into_iter().filter_map(HoldReason::scope).collect(), at, ttl);
+        membership.note(&held.into_iter().flat_map(HoldReason::scopes).collect(), at, ttl);
         decision
     };
     assert!(matches!(decide(&all([90, 90, 90]), now()), Decision::Hold(_)));
@@ -176,10 +176,11 @@ fn every_reason_has_the_label_of_its_name() {
         (HoldReason::NoLiveHeartbeat { known: 1 }, "no_live_heartbeat"),
         (HoldReason::MassExpiry { silent: 1, of: 1, zone: None }, "mass_expiry"),
         (HoldReason::Recovering { silent: 1, until: now() }, "recovering"),
+        (HoldReason::RecoveringDatabases { unlisted: 1, until: now() }, "recovering"),
         (HoldReason::StartupGrace { silent: 1 }, "startup_grace"),
         (HoldReason::RemovalBudget { leaving: 2, allowed: 1 }, "removal_budget"),
         (
-            HoldReason::UnlistedDatabases { database: database("Logs"), unlisted: 3, of: 4, more: 0 },
+            HoldReason::UnlistedDatabases { database: database("Logs"), unlisted: 3, of: 4, more: Vec::new() },
             "unlisted_databases",
         ),
         (HoldReason::ListingsUnread, "unlisted_databases"),
