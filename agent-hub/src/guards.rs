@@ -341,8 +341,9 @@ impl Guarded {
             self.keep_in_groups_of(reason.label(), |database| held.contains_key(database));
             self.held.push(reason);
         }
-        let recovering_until =
-            |database: &DatabaseName| membership.recovering_until(&Scope::Database(database.clone()), now, time_to_live);
+        let recovering_until = |database: &DatabaseName| {
+            membership.recovering_until(&Scope::Database(database.clone()), now, time_to_live)
+        };
         let recovering: BTreeMap<DatabaseName, Timestamp> =
             leaving.into_iter().filter_map(|database| Some((database.clone(), recovering_until(&database)?))).collect();
         let unlisted = self.keep_in_groups_of(GuardReason::Recovering, |database| recovering.contains_key(database));

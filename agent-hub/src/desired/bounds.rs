@@ -43,8 +43,8 @@ const BYTES_OF_A_GROUP: usize = 1024;
 /// How often a group's name is in memory at once, for each database of the hub: in its entry, its record, and the command that makes it. An estimate, too.
 const COPIES_OF_A_GROUP: usize = 6;
 
-/// What a member takes, in all databases of the hub together: they share a group's.
-const BYTES_OF_A_MEMBER: usize = 128;
+/// What a member takes beside its names, in all databases of the hub together: they share a group's.
+const BYTES_OF_A_MEMBER: usize = 96;
 
 /// So many rows may be in the record of our groups before no new group gets into it that only one partition is in. Each that is made and dropped leaves three in every
 /// database of the hub, for good, and each pass summarizes all of them: one partition that announces other names with each beat writes thirty thousand in a pass. Where a
@@ -219,7 +219,12 @@ pub(super) fn leave_out_groups(databases: &mut BTreeMap<DatabaseName, DatabaseMe
             // None is made of a name that Kusto would refuse.
             let Some(group) = group else { continue };
             let partitions = clusters.map_or(members.members.len(), <[_]>::len);
-            let bytes = bytes_of_group(&group, partitions, hub);
+            let names = match clusters {
+                Some(clusters) => clusters.iter().map(|cluster| cluster.as_str().len()).sum::<usize>(),
+                None => members.members.iter().map(|entity| entity.cluster.as_str().len()).sum(),
+            };
+            let of_members = names + partitions * (BYTES_OF_A_MEMBER + database.as_str().len());
+            let bytes = bytes_of_group(&group, hub) + of_members;
             if (part == 0 && is_own) || present.contains(&group) {
                 room = room.saturating_sub(bytes);
             } else {
@@ -307,8 +312,9 @@ fn present_groups(hub: &Hub) -> BTreeSet<&EntityGroupName> {
     read.chain(hub.claims.keys().map(|(_, group)| group)).collect()
 }
 
-fn bytes_of_group(group: &EntityGroupName, partitions: usize, hub: &Hub) -> usize {
-    hub.databases.len() * (BYTES_OF_A_GROUP + COPIES_OF_A_GROUP * group.as_str().len()) + BYTES_OF_A_MEMBER * partitions
+/// Without its members.
+fn bytes_of_group(group: &EntityGroupName, hub: &Hub) -> usize {
+    hub.databases.len() * (BYTES_OF_A_GROUP + COPIES_OF_A_GROUP * group.as_str().len())
 }
 
 /// The tables and views of a database, and how many partitions have each.

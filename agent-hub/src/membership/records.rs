@@ -37,8 +37,10 @@ impl Membership {
                 // Where beats decide what comes next, each counts; else they would be recorded one by one for nothing.
                 let is_of_watch = [before.watch, after.watch].contains(&Watch::Lost);
                 let counts = [PartitionState::Joining, PartitionState::Suspect].contains(&after.state);
-                (before.state, before.since, before.silent_since, &before.returns, &before.zone, &before.schema_hash)
-                    == (after.state, after.since, after.silent_since, &after.returns, &after.zone, &after.schema_hash)
+                (before.state, before.since, &before.returns, &before.zone, &before.schema_hash)
+                    == (after.state, after.since, &after.returns, &after.zone, &after.schema_hash)
+                    // Whoever is in no group leaves none, however often it falls silent.
+                    && (before.silent_since == after.silent_since || !after.is_member)
                     && (!counts || before.beats == after.beats)
                     // By a clock that was ahead: whoever starts would take it for younger than it is.
                     && before.counted <= after.counted
@@ -159,7 +161,9 @@ impl Scope {
 
 /// A text as the table keeps it. Of what it would keep otherwise than it was given, it would never be found to have it.
 pub(super) fn kept_text(text: &str) -> String {
-    text.chars().take(512).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    // Kusto's lines end with these two, too.
+    let ends_line = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    text.chars().take(512).map(|c| if ends_line(c) { ' ' } else { c }).collect()
 }
 
 /// A time of this machine's clock as the table keeps it: finer than Kusto's are.
@@ -249,7 +253,11 @@ mod tests {
         assert!(line.contains(",live,") && line.contains(",\"Logs.tables[0]: it is no text\","), "{line}");
         assert_eq!(second.changed_since(&refused).len(), 1);
         let mut dark = step(&second, 20);
-        dark.note(&BTreeSet::from([Scope::Zone("a\",\n.drop".to_owned())]), at(20), SignedDuration::from_hours(1));
+        dark.note(
+            &BTreeSet::from([Scope::Zone("a\",\u{2028}.drop".to_owned())]),
+            at(20),
+            SignedDuration::from_hours(1),
+        );
         let lines: Vec<String> = dark.changed_since(&second).iter().map(|record| record.csv_line(at(20))).collect();
         assert_eq!(
             lines,

@@ -414,11 +414,8 @@ impl HeartbeatMemory {
             // What is no list of attributes tells nothing of them.
             let is_unread = metadata.is_empty() && !wrong_metadata.is_empty();
             let has_unread_metadata = is_unread && before.metadata.is_empty();
-            let (metadata, unshown) = if is_unread {
-                (before.metadata, None)
-            } else {
-                words::attributes(metadata, config)
-            };
+            let (metadata, unshown) =
+                if is_unread { (before.metadata, None) } else { words::attributes(metadata, config) };
             problems.extend(wrong_schema.iter().chain(&wrong_metadata).map(ToString::to_string));
             problems.extend(unshown);
             let problems = words::problems(&problems);

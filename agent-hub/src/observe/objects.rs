@@ -2,7 +2,8 @@
 //! these have members that are not known, one query.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    mem,
     pin::pin,
 };
 
@@ -13,7 +14,7 @@ use kql::{
 };
 use shared::{
     document::HubConfig,
-    kusto::{DecodeError, KustoClient, ResultTable},
+    kusto::{DecodeError, KustoClient, KustoError, ResultTable},
     runtime::chain,
 };
 
@@ -33,12 +34,25 @@ const OWNERSHIP: &str = "the record of our entity groups";
 /// How many databases are asked for their groups in turn, though nothing tells that these changed: a hub with many is looked at within some passes.
 const IN_TURN: usize = 2;
 
+/// Of how many groups, and of how long texts, one answer tells the members: a hub may have more of them than an answer may hold.
+const MOST_HASHES: usize = 100;
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a database shows of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shown {
+    /// Of its members.
+    hash: String,
+    /// How long their text is.
+    bytes: usize,
+}
+
 /// The groups of databases that were read before. Asking is one request for each database, so that those are asked whose schema's version changed, and some in
 /// turn, in case a hub does not count groups into that. Lives as long as the process.
 #[derive(Debug, Default)]
 pub struct ObjectMemory {
-    /// By their databases, of which the version is known: the hashes of their members.
-    groups: BTreeMap<DatabaseName, (String, BTreeMap<EntityGroupName, String>)>,
+    /// By their databases, of which the version is known.
+    groups: BTreeMap<DatabaseName, (String, BTreeMap<EntityGroupName, Shown>)>,
     turn: usize,
     /// By the hash of their members: most groups are in every database.
     read: HashMap<String, ExistingGroup>,
@@ -47,7 +61,8 @@ pub struct ObjectMemory {
 impl ObjectMemory {
     /// Forgets members that no group has any more.
     fn forget_unused(&mut self) {
-        let used: HashSet<&String> = self.groups.values().flat_map(|(_, groups)| groups.values()).collect();
+        let shown = self.groups.values().flat_map(|(_, groups)| groups.values());
+        let used: HashSet<&String> = shown.map(|shown| &shown.hash).collect();
         self.read.retain(|hash, _| used.contains(hash));
     }
 
@@ -76,12 +91,15 @@ impl ObjectMemory {
         databases: &[DatabaseName],
         versions: &BTreeMap<DatabaseName, String>,
     ) -> BTreeMap<DatabaseName, String> {
-        let mut unread = self.ask(hub, databases, versions, false).await;
-        // What is in every database is asked of one, and of the others only where that one has failed, or has changed since it was asked.
-        for each_once in [true, false] {
-            let unknown = self.unknown(databases, each_once);
-            unread.append(&mut self.ask(hub, &unknown, versions, true).await);
-        }
+        let mut unread = self.ask(hub, databases, versions).await;
+        // What is in every database is asked of one.
+        unread.append(&mut self.ask_members(hub, &self.unknown(databases, true)).await);
+        // And of the others only where that one has failed, or has changed since it was asked.
+        let lacking: Vec<_> =
+            databases.iter().filter(|name| !unread.contains_key(*name) && !self.knows(name)).collect();
+        let lacking: Vec<DatabaseName> = lacking.into_iter().cloned().collect();
+        unread.append(&mut self.ask(hub, &lacking, versions).await);
+        unread.append(&mut self.ask_members(hub, &self.unknown(&lacking, false)).await);
         self.forget_unused();
         unread
     }
@@ -91,80 +109,116 @@ impl ObjectMemory {
         hub: &KustoClient,
         databases: &[DatabaseName],
         versions: &BTreeMap<DatabaseName, String>,
-        with_members: bool,
     ) -> BTreeMap<DatabaseName, String> {
-        let answers = stream::iter(databases)
-            .map(async |database| (database, hub.send(&ShowEntityGroups { database, with_members }.request()).await))
-            .buffer_unordered(CONCURRENT_DATABASES);
-        let mut answers = pin!(answers);
+        let answers = stream::iter(databases).map(async |database| {
+            (database, hub.send(&ShowEntityGroups { database, members_of: None }.request()).await)
+        });
+        let mut answers = pin!(answers.buffer_unordered(CONCURRENT_DATABASES));
         let mut unread = BTreeMap::new();
         while let Some((database, answer)) = answers.next().await {
-            let learnt = match answer {
-                Ok(table) => {
-                    let learnt = self.learn(database, &versions[database], &table, with_members);
-                    learnt.map_err(|error| format!("its entity groups could not be understood: {}", chain(&error)))
-                }
-                Err(error) => Err(format!("its entity groups could not be read: {}", chain(&error))),
-            };
-            if let Err(why) = learnt {
-                self.groups.remove(database);
-                unread.insert(database.clone(), why);
-            }
+            let learnt = answer.map(|table| self.learn(database, &versions[database], &table));
+            self.note_unread(database, learnt, &mut unread);
         }
         unread
     }
 
-    /// What a database has shown.
-    fn learn(
+    /// Asks for the members of these groups, page by page.
+    async fn ask_members(
+        &mut self,
+        hub: &KustoClient,
+        pages: &[(DatabaseName, BTreeSet<String>)],
+    ) -> BTreeMap<DatabaseName, String> {
+        let answers = stream::iter(pages).map(async |(database, hashes)| {
+            (database, hub.send(&ShowEntityGroups { database, members_of: Some(hashes) }.request()).await)
+        });
+        let mut answers = pin!(answers.buffer_unordered(CONCURRENT_DATABASES));
+        let mut unread = BTreeMap::new();
+        while let Some((database, answer)) = answers.next().await {
+            let learnt = answer.map(|table| self.learn_members(&table));
+            self.note_unread(database, learnt, &mut unread);
+        }
+        unread
+    }
+
+    /// A database of which nothing is known any more, if that is so, and why.
+    fn note_unread(
         &mut self,
         database: &DatabaseName,
-        version: &str,
-        table: &ResultTable,
-        with_members: bool,
-    ) -> Result<(), DecodeError> {
+        learnt: Result<Result<(), DecodeError>, KustoError>,
+        unread: &mut BTreeMap<DatabaseName, String>,
+    ) {
+        let why = match learnt {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => format!("its entity groups could not be understood: {}", chain(&error)),
+            Err(error) => format!("its entity groups could not be read: {}", chain(&error)),
+        };
+        self.groups.remove(database);
+        unread.insert(database.clone(), why);
+    }
+
+    /// What a database has shown.
+    fn learn(&mut self, database: &DatabaseName, version: &str, table: &ResultTable) -> Result<(), DecodeError> {
         let mut groups = BTreeMap::new();
         for row in table.rows() {
             let Ok(name) = EntityGroupName::new(row.string("Name")?) else { continue };
-            let hash = row.string("Hash")?;
-            if with_members && !self.read.contains_key(hash) {
-                let entities: Vec<String> =
-                    serde_json::from_str(row.string("Entities")?).unwrap_or_else(|_| vec![String::new()]);
-                let group = ExistingGroup::parse(entities.iter().map(String::as_str));
-                self.read.insert(hash.to_owned(), group);
-            }
-            groups.insert(name, hash.to_owned());
+            let bytes = row.long("Bytes")?.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
+            groups.insert(name, Shown { hash: row.string("Hash")?.to_owned(), bytes });
         }
         self.groups.insert(database.clone(), (version.to_owned(), groups));
         Ok(())
     }
 
-    /// The databases that have members which are not known; where each is to be asked for once, without those that have only what one before them has.
-    fn unknown(&self, databases: &[DatabaseName], each_once: bool) -> Vec<DatabaseName> {
-        let mut asked = HashSet::new();
-        let mut unknown = Vec::new();
-        for name in databases {
-            let hashes = self.groups.get(name).into_iter().flat_map(|(_, groups)| groups.values());
-            let new: Vec<&String> =
-                hashes.filter(|hash| !self.read.contains_key(*hash) && !asked.contains(hash)).collect();
-            if !new.is_empty() {
-                unknown.push(name.clone());
-            }
-            if each_once {
-                asked.extend(new);
+    /// The members of some of its groups.
+    fn learn_members(&mut self, table: &ResultTable) -> Result<(), DecodeError> {
+        for row in table.rows() {
+            let hash = row.string("Hash")?;
+            if !self.read.contains_key(hash) {
+                let entities: Vec<String> =
+                    serde_json::from_str(row.string("Entities")?).unwrap_or_else(|_| vec![String::new()]);
+                let group = ExistingGroup::parse(entities.iter().map(String::as_str));
+                self.read.insert(hash.to_owned(), group);
             }
         }
-        unknown
+        Ok(())
+    }
+
+    /// The members of which databases are not known, by their hashes and in pages; where each is to be asked for once, without what one before them has.
+    fn unknown(&self, databases: &[DatabaseName], each_once: bool) -> Vec<(DatabaseName, BTreeSet<String>)> {
+        let (mut asked, mut pages) = (HashSet::new(), Vec::new());
+        for name in databases {
+            if !each_once {
+                asked.clear();
+            }
+            let (mut page, mut room) = (BTreeSet::new(), MOST_BYTES);
+            for Shown { hash, bytes } in self.groups.get(name).into_iter().flat_map(|(_, groups)| groups.values()) {
+                if self.read.contains_key(hash) || !asked.insert(hash) {
+                    continue;
+                }
+                if !page.is_empty() && (page.len() == MOST_HASHES || *bytes > room) {
+                    pages.push((name.clone(), mem::take(&mut page)));
+                    room = MOST_BYTES;
+                }
+                room = room.saturating_sub(*bytes);
+                page.insert(hash.clone());
+            }
+            if !page.is_empty() {
+                pages.push((name.clone(), page));
+            }
+        }
+        pages
     }
 
     /// Whether the members of all groups that a database has shown are known. A pass that was dropped may have left some out.
     fn knows(&self, database: &DatabaseName) -> bool {
-        self.groups.get(database).is_some_and(|(_, groups)| groups.values().all(|hash| self.read.contains_key(hash)))
+        self.groups
+            .get(database)
+            .is_some_and(|(_, groups)| groups.values().all(|shown| self.read.contains_key(&shown.hash)))
     }
 
     /// The groups of a database, if it was read.
     fn of(&self, database: &DatabaseName) -> Option<BTreeMap<EntityGroupName, ExistingGroup>> {
         let (_, groups) = self.groups.get(database)?;
-        groups.iter().map(|(name, hash)| Some((name.clone(), self.read.get(hash)?.clone()))).collect()
+        groups.iter().map(|(name, shown)| Some((name.clone(), self.read.get(&shown.hash)?.clone()))).collect()
     }
 }
 
@@ -315,14 +369,15 @@ mod tests {
         assert_eq!(asked(&mut memory, &BTreeMap::new()), [0; 0]);
     }
 
-    fn column(name: &str) -> ColumnInfo {
-        ColumnInfo { name: name.to_owned(), scalar_type: ScalarType::String }
+    fn columns<const N: usize>(names: [&str; N]) -> Vec<ColumnInfo> {
+        let column = |name: &str| ColumnInfo { name: name.to_owned(), scalar_type: ScalarType::String };
+        names.map(column).into()
     }
 
     /// Groups with the hashes of their members, as a database shows them.
-    fn shown(groups: &[(&str, &str)]) -> ResultTable {
-        let rows = groups.iter().map(|(name, hash)| vec![(*name).into(), (*hash).into()]);
-        ResultTable::new(vec![column("Name"), column("Hash")], rows.collect())
+    fn shown(groups: &[(&str, &str, usize)]) -> ResultTable {
+        let rows = groups.iter().map(|(name, hash, bytes)| vec![json!(name), json!(hash), json!(bytes)]);
+        ResultTable::new(columns(["Name", "Hash", "Bytes"]), rows.collect())
     }
 
     #[test]
@@ -354,24 +409,28 @@ mod tests {
     fn members_are_asked_for_once_and_forgotten_with_their_last_group() {
         let mut memory = ObjectMemory::default();
         let databases: Vec<DatabaseName> = (0..4).map(name).collect();
-        let learn = |memory: &mut ObjectMemory, number: usize, groups: &[(&str, &str)]| {
-            memory.learn(&databases[number], "v1", &shown(groups), false).unwrap();
+        let learn = |memory: &mut ObjectMemory, number: usize, groups: &[(&str, &str, usize)]| {
+            memory.learn(&databases[number], "v1", &shown(groups)).unwrap();
         };
         for number in 0..3 {
-            learn(&mut memory, number, &[("Logs_Partitions", "a"), ("Copy", "a"), ("Mine", "b")]);
+            learn(&mut memory, number, &[("Logs_Partitions", "a", 9), ("Copy", "a", 9), ("Mine", "b", 9)]);
         }
-        learn(&mut memory, 3, &[("Mine", "b"), ("More", "c")]);
-        assert_eq!(memory.unknown(&databases, true), [name(0), name(3)], "the others have what these have");
-        assert_eq!(memory.unknown(&databases, false), databases);
+        learn(&mut memory, 3, &[("Mine", "b", 9), ("More", "c", 9)]);
+        let page = |number: usize, hashes: &[&str]| {
+            (name(number), hashes.iter().map(|hash| (*hash).to_owned()).collect::<BTreeSet<_>>())
+        };
+        let once = memory.unknown(&databases, true);
+        assert_eq!(once, [page(0, &["a", "b"]), page(3, &["c"])], "the others have what these have");
+        let of_each = memory.unknown(&databases, false);
+        assert_eq!(of_each[2..], [page(2, &["a", "b"]), page(3, &["b", "c"])]);
         assert_eq!(memory.of(&name(0)), None);
         assert_eq!(memory.due(&versions(&["v1"; 4])), databases, "a pass that ends here leaves them to the next");
 
         let members = r#"["cluster('https://eu.kusto.windows.net').database('Logs')"]"#;
         let rows = [("Logs_Partitions", "a", members), ("Copy", "a", members), ("Mine", "b", "no list")];
         let rows = rows.map(|(name, hash, text)| vec![name.into(), hash.into(), text.into()]);
-        let table = ResultTable::new(["Name", "Hash", "Entities"].map(column).into(), rows.into());
-        memory.learn(&name(0), "v1", &table, true).unwrap();
-        assert_eq!(memory.unknown(&databases, false), [name(3)]);
+        memory.learn_members(&ResultTable::new(columns(["Name", "Hash", "Entities"]), rows.into())).unwrap();
+        assert_eq!(memory.unknown(&databases, false), [page(3, &["c"])]);
         let groups = memory.of(&name(2)).unwrap();
         let group = |name: &str| &groups[&EntityGroupName::new(name).unwrap()];
         let (ExistingGroup::Members(one), ExistingGroup::Members(other)) = (group("Logs_Partitions"), group("Copy"))
@@ -389,5 +448,21 @@ mod tests {
         memory.forget(&name(3));
         memory.forget_unused();
         assert_eq!(memory.read.len(), 0);
+    }
+    #[test]
+    fn members_are_asked_for_in_pages_that_an_answer_can_hold() {
+        let mut memory = ObjectMemory::default();
+        let names: Vec<String> = (0..250).map(|number| format!("G{number:03}")).collect();
+        let pages = |memory: &mut ObjectMemory, bytes: [usize; 3]| {
+            let rest = names[3..].iter().map(|group| (group.as_str(), group.as_str(), 9));
+            let first = names.iter().zip(bytes).map(|(group, bytes)| (group.as_str(), group.as_str(), bytes));
+            memory.learn(&name(0), "v1", &shown(&first.chain(rest).collect::<Vec<_>>())).unwrap();
+            let pages = memory.unknown(&[name(0)], true);
+            assert_eq!(pages.iter().map(|(_, hashes)| hashes.len()).sum::<usize>(), names.len());
+            pages.into_iter().map(|(_, hashes)| hashes.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(pages(&mut memory, [9, 9, 9]), [100, 100, 50]);
+        assert_eq!(pages(&mut memory, [9, MOST_BYTES, 9]), [1, 1, 100, 100, 48]);
+        assert_eq!(pages(&mut memory, [2 * MOST_BYTES, MOST_BYTES, 9]), [1, 1, 100, 100, 48]);
     }
 }

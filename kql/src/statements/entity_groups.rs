@@ -36,22 +36,28 @@ pub fn members_hash(entities: &BTreeSet<Entity>) -> String {
     short_hash([render_entities(entities).as_str()])
 }
 
-/// The groups of one database. Columns, all strings: Name, Hash (of the members' text, 64 hexadecimal digits), and where they are asked for Entities (a JSON array of
-/// entity texts).
+/// The groups of one database. Columns: Name:string, Hash:string (of the members' text, 64 hexadecimal digits), and Bytes:long, how long that text is; or instead of that
+/// Entities:string, a JSON array of entity texts.
 #[derive(Debug, Clone, Copy)]
 pub struct ShowEntityGroups<'a> {
     /// The hub database.
     pub database: &'a DatabaseName,
-    /// Whether their members are asked for, too: a hundred bytes for each partition and group.
-    pub with_members: bool,
+    /// The hashes of those whose members are asked for, if they are: a hundred bytes for each partition and group.
+    pub members_of: Option<&'a BTreeSet<String>>,
 }
 
 impl ShowEntityGroups<'_> {
     /// Renders the command.
     pub fn request(&self) -> Request {
-        let columns = if self.with_members { "Name, Hash, Entities" } else { "Name, Hash" };
+        let what = self.members_of.map_or_else(
+            || "project Name, Hash, Bytes = string_size(Entities)".to_owned(),
+            |hashes| {
+                let hashes: Vec<String> = hashes.iter().map(|hash| literal::string(hash)).collect();
+                format!("where Hash in ({}) | project Name, Hash, Entities", hashes.join(", "))
+            },
+        );
         let file = include_str!("../../text/show_entity_groups.kql");
-        request("show_entity_groups", RequestKind::Show, Some(self.database), file, &[("columns", columns)])
+        request("show_entity_groups", RequestKind::Show, Some(self.database), file, &[("what", &what)])
     }
 }
 

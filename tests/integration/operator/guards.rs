@@ -18,9 +18,30 @@ use crate::support::{end, logged, until_event, until_logged};
 const PARTITIONS: usize = 11;
 const EAST: usize = 8;
 
+/// Who beats, and what databases they list.
+#[derive(Clone, Copy)]
+struct Beating<'a> {
+    partitions: &'a [usize],
+    databases: &'a [&'a str],
+}
+
+impl<'a> From<&'a [usize]> for Beating<'a> {
+    fn from(partitions: &'a [usize]) -> Self {
+        Self { partitions, databases: &["Logs", "Extra"] }
+    }
+}
+
+impl<'a> From<&'a Vec<usize>> for Beating<'a> {
+    fn from(partitions: &'a Vec<usize>) -> Self {
+        partitions.as_slice().into()
+    }
+}
+
 /// Some partitions beat while something is awaited.
-async fn while_beating<T>(fleet: &Fleet, partitions: &[usize], awaited: impl Future<Output = T>) -> T {
-    let schema = json!([{"database": "Logs", "tables": ["T"]}]).to_string().replace('"', "\"\"");
+async fn while_beating<'a, T>(fleet: &Fleet, beating: impl Into<Beating<'a>>, awaited: impl Future<Output = T>) -> T {
+    let Beating { partitions, databases } = beating.into();
+    let schema: Value = databases.iter().map(|name| json!({"database": name, "tables": ["T"]})).collect();
+    let schema = schema.to_string().replace('"', "\"\"");
     let row = |number: &usize| {
         let zone = if *number > EAST { "WEST" } else { "EAST" };
         format!("2026-01-01T00:00:00Z,http://127.0.0.{number}:1,\"{schema}\",\"{{\"\"geo\"\":\"\"{zone}\"\"}}\"\n")
@@ -52,15 +73,16 @@ fn holds(object: &Value, reason: &str, texts: &[&str]) -> bool {
 
 /// Waits until a guard of this reason holds: while some partitions beat, the condition has all of these texts, and whoever asks in Kusto is told of these guards. An Event,
 /// and the agent's log from now on, have the first of the texts.
-async fn until_held(
+async fn until_held<'a>(
     test: &TestNamespace,
     fleet: &Fleet,
-    beating: &[usize],
+    beating: impl Into<Beating<'a>>,
     reason: &str,
     texts: &[&str],
     guards: &str,
 ) {
     const GUARDS: &str = "federation_status() | distinct Guards";
+    let beating = beating.into();
     // An earlier guard's lines may hold the text, too.
     let before = logged(test, texts[0]);
     // A hold may end by itself: both are looked for at once.
@@ -132,12 +154,21 @@ async fn a_guard_is_a_condition_an_event_and_in_the_log_while_it_holds_and_no_lo
 
     // All fall silent, and all but one return. So does that one, before its time is over.
     let dark = "in the heartbeat table has a beat younger than heartbeatTTL";
-    until_held(&test, &fleet, &[], "NoLiveHeartbeat", &[dark], "no_live_heartbeat").await;
+    until_held(&test, &fleet, &all[..0], "NoLiveHeartbeat", &[dark], "no_live_heartbeat").await;
     let recovering = "beats have returned to a fleet that was held: 1 expired partition(s) stay federated until";
     until_held(&test, &fleet, &all[3..], "Recovering", &[recovering], "recovering").await;
     while_beating(&fleet, &all[2..], test.until("ADXCluster", "hub", |hub| is_free(hub, PARTITIONS - 2))).await;
     let group = fleet.hub.command("Logs", GROUP).await.expect("the hub answers");
     assert_eq!(listed(&group), all[2..]);
+
+    // All list one of their databases no longer, and then do.
+    let extra = GROUP.replace("Logs", "Extra");
+    let less = Beating { partitions: &all[2..], databases: &["Logs"] };
+    let unlisted = "9 of 9 partitions that had the database 'Extra' are not seen to list it any more";
+    until_held(&test, &fleet, less, "UnlistedDatabases", &[unlisted, "acknowledgedPlan"], "unlisted_databases").await;
+    let group = fleet.hub.command("Logs", &extra).await.expect("the hub answers");
+    assert_eq!(listed(&group), all[2..]);
+    while_beating(&fleet, &all[2..], test.until("ADXCluster", "hub", |hub| is_free(hub, PARTITIONS - 2))).await;
     drop(operator);
     end(test, fleet).await;
 }

@@ -307,8 +307,8 @@ fn statements_about(text: &str) -> Vec<About> {
     let more: Vec<(Request, &'static str, Vec<&str>)> = vec![
         (CreateHeartbeatTable { database, table: &own }.request(), "CreateMergeTable", vec![own.as_str()]),
         (IngestInline { database, table: &table, records }.requests().remove(0), "IngestInlineIntoTable", vec![&text]),
-        (ShowEntityGroups { database, with_members: false }.request(), "ShowEntityGroups", vec![]),
-        (ShowEntityGroups { database, with_members: true }.request(), "ShowEntityGroups", vec![]),
+        (ShowEntityGroups { database, members_of: None }.request(), "ShowEntityGroups", vec![]),
+        (ShowEntityGroups { database, members_of: Some(endpoints) }.request(), "ShowEntityGroups", vec![]),
         (ShowHubEntities { function_prefix: &text }.request(), "ShowDatabasesEntities", vec![&text]),
         (
             ShowPolicy { database, table: &table, policy: HeartbeatPolicy::Retention }.request(),

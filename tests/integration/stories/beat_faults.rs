@@ -10,7 +10,7 @@ use tokio::time;
 
 use crate::{
     every_fault,
-    faulty_hub::{BEAT, Hub, faults, side_by_side},
+    faulty_hub::{BEAT, Hub, faults, have_all_turns, side_by_side},
     setup_faults,
     support::{SOON, judge_together},
 };
@@ -175,7 +175,7 @@ fn sent_without(server: &KustoServer, known: &[&str]) -> Vec<String> {
 async fn under_every_fault(schema: SchemaInBeats) {
     let kinds = faults().into_iter().enumerate();
     let stories = kinds.map(|(kind, fault)| {
-        let has_turn = kind.is_multiple_of(2) == (schema == SchemaInBeats::Always);
+        let has_turn = kind.is_multiple_of(2) == (schema == SchemaInBeats::Always) || have_all_turns();
         at_every_request(fault, schema, has_turn)
     });
     let (left, folders): (Vec<_>, Vec<_>) = side_by_side(stories).await.into_iter().unzip();

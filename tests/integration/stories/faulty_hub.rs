@@ -66,7 +66,12 @@ pub(crate) fn spares(fault: &Value) -> bool {
 /// Whether the round in which a kind of fault, by its place in [`faults`], is at a request, by its place among those, shows twenty quiet passes. After each kind at each
 /// request they would be minutes of work for the hub: so each kind has its turn at some request, and each request with some kind; with `ADX_FEDERATION_ALL_TURNS`, all do.
 pub(crate) fn has_turn(kind: usize, round: usize) -> bool {
-    round % faults().len() == kind || env::var_os("ADX_FEDERATION_ALL_TURNS").is_some()
+    round % faults().len() == kind || have_all_turns()
+}
+
+/// Whether none of it is left out.
+pub(crate) fn have_all_turns() -> bool {
+    env::var_os("ADX_FEDERATION_ALL_TURNS").is_some()
 }
 
 /// Stories side by side: most of the time of each is spent in waiting before something is sent again. One that fails fails the test.

@@ -83,8 +83,8 @@ async fn a_strangers_row_adds_no_foreign_cluster_runs_no_command_and_harms_no_ot
     // Attributes of this depth are JSON to the server, and more than readers of JSON take.
     let attributes = format!("{{\"geo\": {}1{}}}", "[".repeat(126), "]".repeat(126));
     write_row(&fleet, "https://stranger.kusto.windows.net", &hostile.to_string(), &attributes).await;
-    write_row(&fleet, "https://odd.kusto.windows.net", &deep, "[1,2]").await;
-    write_row(&fleet, "https://empty.kusto.windows.net", "", "").await;
+    // No schema, each in its way: one that is nested too deep, and none. Both have no attributes either.
+    let odd = [("https://odd.kusto.windows.net", deep.as_str(), "[1,2]"), ("https://empty.kusto.windows.net", "", "")];
     let all = |_: u16, body: &str| body.matches("\"admin\":\"http://127.0.0.1:").count() == 4;
     let agents: Value =
         serde_json::from_str(&until(&admin_url(&operator).await, "/status", all).await).expect("status is JSON");
@@ -97,8 +97,15 @@ async fn a_strangers_row_adds_no_foreign_cluster_runs_no_command_and_harms_no_ot
         for (time, endpoint) in times.iter().zip(&clocks) {
             write_row_at(&fleet, time, endpoint, "[]", "{}").await;
         }
+        for (endpoint, schema, attributes) in odd {
+            write_row(&fleet, endpoint, schema, attributes).await;
+        }
         let (_, status) = get(hub_agent, "/status").await;
-        if clocks.iter().all(|endpoint| state_of(&status, endpoint) == "live") {
+        let [deep, empty] = odd.map(|(endpoint, ..)| partition_of(&status, endpoint)["problems"].to_string());
+        let is_told = deep.contains("Schema: it is no JSON: recursion limit exceeded")
+            && deep.contains("PartitionMetadata: it is not an object")
+            && empty.contains("no recent heartbeat has a schema");
+        if is_told && clocks.iter().all(|endpoint| state_of(&status, endpoint) == "live") {
             break;
         }
         assert!(time::Instant::now() < deadline, "they beat, and are not live: {status}");

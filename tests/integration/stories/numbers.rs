@@ -1,12 +1,15 @@
 //! Every state, change and guard that the hub's agent knows has its number: a real agent over one local server, into which the story writes the fleet's beats.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 use tokio::time;
 
 use crate::{
-    admin::{admin_url, get},
+    admin::{admin_url, get, partition_of},
     faulty_hub::Hub,
     rows::{OUTSIDER, RowFleet, WEST},
     support::until_printed,
@@ -118,6 +121,17 @@ async fn every_state_of_a_partition_and_every_change_of_the_hub_is_counted() {
     fleet.end(agent).await;
 }
 
+/// The fleet beats until the agent tells that a guard keeps a partition.
+async fn until_kept(fleet: &mut RowFleet, url: &str, host: usize, guard: &str) {
+    let endpoint = format!("http://127.0.0.{host}:1");
+    fleet
+        .until_so(async |_: &Hub| {
+            let partition = partition_of(&get(url, "/status").await.1, &endpoint);
+            if partition["keptBy"] == guard { Ok(()) } else { Err(format!("{guard} does not keep {partition:#}")) }
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn every_guard_of_a_removal_shows_while_it_holds_and_no_longer() {
     // One leaves in each pass: of six, the last does ten seconds after the first.
@@ -169,6 +183,7 @@ async fn every_guard_of_a_removal_shows_while_it_holds_and_no_longer() {
     fleet.until(&url, &[guard!("mass_expiry", "1"), guard!("no_live_heartbeat", "0"), state!("live", "4")]).await;
     let guards = fleet.hub.server.query("Logs", "federation_status() | distinct Guards").await;
     assert_eq!(guards.expect("the hub answers").column("Guards"), ["mass_expiry"]);
+    until_kept(&mut fleet, &url, 1, "mass_expiry").await;
     fleet.beating.clone_from(&beating);
     fleet.until(&url, &[guard!("mass_expiry", "0"), guard!("recovering", "0"), state!("live", "12")]).await;
 
@@ -177,6 +192,30 @@ async fn every_guard_of_a_removal_shows_while_it_holds_and_no_longer() {
     fleet.until(&url, &[guard!("mass_expiry", "1"), state!("live", "8")]).await;
     until_printed(&agent, "'WEST'").await;
     fleet.beating = beating;
-    fleet.until(&url, &[guard!("mass_expiry", "0"), state!("live", "12")]).await;
+    fleet.until(&url, &[guard!("mass_expiry", "0"), guard!("recovering", "0"), state!("live", "12")]).await;
+
+    // A database that nearly all list no longer. Some do again, and then all.
+    let lists = |fleet: &mut RowFleet, hosts: RangeInclusive<usize>, metrics: Vec<&'static str>| {
+        for host in hosts {
+            fleet.beating.insert(host, (vec!["A"], metrics.clone()));
+        }
+    };
+    lists(&mut fleet, 1..=12, vec!["M"]);
+    fleet
+        .until_so(async |hub: &Hub| {
+            let content = hub.content().await;
+            if content.iter().any(|line| line.contains("federated_M")) { Ok(()) } else { Err(content.join("\n")) }
+        })
+        .await;
+    lists(&mut fleet, 1..=10, vec![]);
+    fleet.until(&url, &[guard!("unlisted_databases", "1"), state!("live", "12")]).await;
+    until_kept(&mut fleet, &url, 1, "unlisted_databases").await;
+    lists(&mut fleet, 1..=9, vec!["M"]);
+    fleet.until(&url, &[guard!("unlisted_databases", "0"), guard!("recovering", "1")]).await;
+    until_kept(&mut fleet, &url, 10, "recovering").await;
+    lists(&mut fleet, 10..=10, vec!["M"]);
+    fleet.until(&url, &[guard!("recovering", "0"), state!("live", "12")]).await;
+    let members = |line: &String| line.contains("\"Metrics_Partitions\"") && line.matches("127.0.0.").count() == 12;
+    assert!(fleet.hub.content().await.iter().any(members));
     fleet.end(agent).await;
 }

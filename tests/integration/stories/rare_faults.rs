@@ -177,8 +177,9 @@ async fn no_fault_at_the_question_when_heartbeats_came_removes_anybody_or_keeps_
     judge_together(folders.iter().map(TempDir::path));
 }
 
-/// One kind of fault at the question when heartbeats listed a database, when it is first listed no longer, and when it may leave: it stays, and after the fault leaves.
-async fn at_listings(fault: Value) -> TempDir {
+/// One kind of fault at the question when heartbeats listed a database, when it is first listed no longer, and when it may leave: it stays, and after the fault leaves. Or at the one after
+/// it, what it had: that keeps nothing.
+async fn at_listings(fault: Value, skipped: usize) -> TempDir {
     let hub = Hub::start().await;
     hub.document("heartbeatTTL: 1h, heartbeatInterval: 20m, entityGroups: [{by: geo}]");
     let less = json!([{"database": "Logs", "tables": ["A"]}]);
@@ -202,14 +203,22 @@ async fn at_listings(fault: Value) -> TempDir {
     let (code, output) = hub.pass().await;
     assert!(code == Some(0) && has_metrics_of_the_third().await, "{output}");
     let mut read = 0;
-    for (minutes, stays) in [(10, true), (30, true), (50, true), (75, !spares(&fault))] {
+    for (minutes, stays) in [(10, true), (30, true), (50, true), (75, !spares(&fault) && skipped == 0)] {
         later(minutes, &less).await;
         hub.sent_since(&mut read);
-        hub.fail(&json!([{"text": LISTINGS, "fault": fault}]));
+        let functions = async || {
+            let lines = hub.content().await.into_iter().filter(|line| line.contains("federated_"));
+            lines.collect::<Vec<_>>()
+        };
+        let before = functions().await;
+        hub.fail(&json!([{"text": LISTINGS, "skip": skipped, "fault": fault}]));
         let (code, output) = hub.pass().await;
         hub.fail(&json!([]));
         let sent = hub.sent_since(&mut read);
-        assert!(sent.iter().any(|sent| sent.is_struck && sent.text.contains(LISTINGS)), "{fault}: {output}");
+        let asked: Vec<bool> =
+            sent.iter().filter(|sent| sent.text.contains(LISTINGS)).map(|sent| sent.is_struck).collect();
+        assert!(asked[..skipped].iter().all(|is| !is) && asked.len() > skipped && asked[skipped], "{fault}: {output}");
+        assert!(!stays || functions().await == before, "{fault} after {minutes} min: {output}");
         assert_eq!(has_metrics_of_the_third().await, stays, "{fault} after {minutes} min: {output}");
         let is_told = output.contains("what is listed no longer stays: ");
         assert_eq!((code == Some(0), is_told), (spares(&fault), !spares(&fault)), "{fault}: {output}");
@@ -226,6 +235,7 @@ async fn at_listings(fault: Value) -> TempDir {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_at_the_question_when_databases_were_listed_takes_one_away_or_keeps_it_for_ever() {
-    let folders = side_by_side(faults().into_iter().map(at_listings)).await;
+    let both = faults().into_iter().flat_map(|fault| [(fault.clone(), 0), (fault, 1)]);
+    let folders = side_by_side(both.map(|(fault, skipped)| at_listings(fault, skipped))).await;
     judge_together(folders.iter().map(TempDir::path));
 }
