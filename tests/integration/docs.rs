@@ -19,13 +19,15 @@ use tests::{
 };
 
 #[test]
-fn every_cluster_in_the_readme_is_a_valid_document() {
-    let readme = read("README.md");
-    let clusters: Vec<_> = blocks(&readme)
+fn every_cluster_in_the_guides_is_a_valid_document() {
+    let guides = [read("README.md"), read("OPERATIONS.md")];
+    let clusters: Vec<_> = guides
+        .iter()
+        .flat_map(|guide| blocks(guide))
         .filter(|(language, block)| *language == "yaml" && block.contains("kind: ADXCluster"))
         .map(|(_, block)| block)
         .collect();
-    assert!(clusters.len() >= 2);
+    assert!(clusters.len() >= 4);
     for text in clusters {
         for cluster in parse_documents(text).expect("the example is a document") {
             assert_eq!(check(&cluster), [], "{text}");
@@ -157,6 +159,20 @@ fn every_metric_has_a_line_with_its_labels_in_the_readme() {
         ["reconciles_total", "reconcile_duration_seconds", "drift_reverted_total", "azure_requests_total"];
     let unknown = |name: &&String| !families.contains_key(*name) && !of_the_operator.contains(&name.as_str());
     assert_eq!(explained.keys().find(unknown), None, "a metric that no program has");
+    // What alerts ask for is there, and so are the values of its labels.
+    let operations = read("OPERATIONS.md");
+    let asked: Vec<&str> = operations.split("adx_federation_").skip(1).collect();
+    assert!(asked.len() >= 7, "{} metrics", asked.len());
+    for text in asked {
+        let end = text.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(text.len());
+        assert!(explained.contains_key(&text[..end]), "OPERATIONS.md names the metric {}", &text[..end]);
+    }
+    let states = PartitionState::ALL.iter().map(|state| state.as_str());
+    let known: Vec<&str> = states.chain(PassOutcome::ALL.iter().map(|outcome| outcome.as_str())).collect();
+    let values = operations.split("=~\"").skip(1).filter_map(|text| text.split('"').next());
+    let values: Vec<&str> = values.flat_map(|values| values.split('|')).collect();
+    assert!(values.len() >= 5, "{values:?}");
+    assert_eq!(values.iter().find(|value| !known.contains(value)), None, "a value that no label has");
 }
 
 #[test]

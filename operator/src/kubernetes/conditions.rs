@@ -148,7 +148,8 @@ pub(crate) fn ours(conditions: &[Condition]) -> impl Iterator<Item = &Condition>
 }
 
 /// What an object says that says `suspend`.
-pub(crate) const SUSPENDED: &str = "spec.suspend is true: nothing is changed, and what is there goes on";
+pub(crate) const SUSPENDED: &str =
+    "spec.suspend is true: nothing is changed, here or by a hub's agent on its hub, and what is there goes on";
 
 /// Of an object that is left alone: what was said of it before is still the last that is known, but for the summaries.
 pub(crate) fn last_known(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {

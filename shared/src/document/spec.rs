@@ -90,7 +90,7 @@ pub struct ADXClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub criteria_expression: Option<String>,
-    /// While true the operator changes nothing for this object; what is there goes on.
+    /// While true the operator changes nothing for this object; what is there goes on. A partition's agent goes on beating; a hub's makes no change on the hub and shows its plan.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
 }

@@ -297,6 +297,7 @@ mod tests {
             let world = World { once: true, ..World::new("test") };
             let mut cycle = world.cycle(every(3_600_000));
             let mut passes = 0;
+            assert!(world.metrics.text().contains(&format!("passes_total{{outcome=\"{outcome}\"}} 0")));
             while cycle.next().await.is_some() {
                 passes += 1;
                 cycle.pass(async { outcome }).await;

@@ -53,6 +53,7 @@ impl World {
 
     /// A cycle by this schedule that ends with this world.
     pub fn cycle(&self, schedule: Schedule) -> Cycle {
+        self.metrics.passes();
         Cycle::new(schedule, self.once, self.stop.clone(), self.metrics.clone()).led_by(self.leadership.clone())
     }
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use tests::{
+    docs::{blocks, read},
     fleet::{Fleet, HUB_DATABASES, Pace},
     kusto::KustoServer,
     loopback,
@@ -15,9 +17,12 @@ use tokio::{
     time,
 };
 
-use crate::support::{
-    SOON, end, federated, hub_content, judge, until_all_beat_anew, until_passes, until_printed, until_regions, verdict,
-    whole_content,
+use crate::{
+    faulty_hub::Hub,
+    support::{
+        SOON, end, federated, hub_content, judge, until_all_beat_anew, until_passes, until_printed, until_regions,
+        verdict, whole_content,
+    },
 };
 
 #[tokio::test]
@@ -361,4 +366,39 @@ async fn the_local_server_takes_its_arguments_and_prints_one_line() {
     assert_eq!(lines.next_line().await.expect("a pipe can be read"), None);
     let verdict = verdict(folder.path());
     assert_eq!((verdict.texts, verdict.refused.len(), verdict.refused_by_both.len()), (2, 0, 1));
+}
+
+#[tokio::test]
+async fn a_hub_that_is_left_as_the_guide_says_has_nothing_of_ours() {
+    let hub = Hub::start().await;
+    hub.document("entityGroups: [{by: geo}]");
+    let hosts: Vec<String> = (1..=12).map(|host| host.to_string()).collect();
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    let schema = json!([{"database": "Logs", "tables": ["A"]}, {"database": "Metrics", "tables": ["M"]}]);
+    hub.beat_of(&hosts, &schema).await;
+    let (code, output) = hub.pass().await;
+    assert!(code == Some(0) && hub.content().await.iter().any(|line| line.contains("federated_M")), "{output}");
+    // All at once, which no silence could do.
+    let blocked: Vec<String> = hosts.iter().map(|host| format!("'http://127.0.0.{host}:1'")).collect();
+    hub.document(&format!("entityGroups: [{{by: geo}}], blockedPartitions: [{}]", blocked.join(", ")));
+    let (code, output) = hub.pass().await;
+    assert_eq!((code, hub.content().await), (Some(0), Vec::new()), "{output}");
+
+    let guide = read("OPERATIONS.md");
+    let leaving = guide.split("## To leave").nth(1).expect("the guide says how");
+    let (_, commands) = blocks(leaving).find(|(language, _)| *language == "kusto").expect("it says what is dropped");
+    for command in commands.lines() {
+        let databases: &[&str] =
+            if command.contains("function") { &["FleetDiscovery", "Logs", "Metrics"] } else { &["FleetDiscovery"] };
+        for database in databases {
+            hub.server.command(database, command).await.expect("it is there");
+        }
+    }
+    for database in ["FleetDiscovery", "Logs", "Metrics"] {
+        for shown in [".show functions", ".show entity_groups", ".show tables"] {
+            let left = hub.server.command(database, shown).await.expect("the hub answers");
+            assert_eq!(left.rows.len(), 0, "{shown} in {database}: {left:?}");
+        }
+    }
+    hub.end().await;
 }
