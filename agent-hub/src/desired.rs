@@ -14,7 +14,7 @@ use kql::{
 use shared::heartbeat::DatabaseInventory;
 
 use crate::{
-    fleet::{Fleet, Inventory, Partition},
+    fleet::{Beat, Fleet, Inventory, Partition},
     hub::{ExistingFunction, Hub, MemberSet},
     settings::Settings,
 };
@@ -358,7 +358,8 @@ fn members_by<'a>(
 fn attributes_of_nobody(fleet: &Fleet, settings: &Settings) -> impl Iterator<Item = Problem> {
     let federated: Vec<_> = fleet.values().filter(|partition| partition.is_federated()).collect();
     let is_known = |partition: &&Partition| {
-        !partition.beat.metadata.is_empty() || matches!(partition.beat.inventory, Inventory::Known(_))
+        let Beat { metadata, inventory, has_unread_metadata, .. } = &partition.beat;
+        !metadata.is_empty() || (!has_unread_metadata && matches!(inventory, Inventory::Known(_)))
     };
     let is_read = !federated.is_empty() && federated.iter().all(is_known);
     let attributes = settings.group_attributes.iter().filter(move |_| is_read);

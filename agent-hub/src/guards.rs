@@ -81,7 +81,7 @@ pub enum HoldReason {
         allowed: usize,
     },
     /// So many partitions list a database no longer that a role their agents have lost is the likelier cause. They stay in its groups; the rest goes on.
-    #[error("{unlisted} of {of} partitions that had the database '{database}' are not seen to list it any more{}: they stay in its groups until they are, or a person acknowledges the plan", more_databases(more.len()))]
+    #[error("{unlisted} of {of} partitions that had the database '{database}' are not seen to list it any more{}: they stay in its groups until they are, or a person acknowledges the plan", more_databases(*more))]
     UnlistedDatabases {
         /// The database that most of them have stopped listing.
         database: DatabaseName,
@@ -89,8 +89,10 @@ pub enum HoldReason {
         unlisted: usize,
         /// Members of its groups.
         of: usize,
-        /// Other databases that are held likewise.
-        more: Vec<DatabaseName>,
+        /// How many other databases are held likewise.
+        more: usize,
+        /// Those of all of them that the hub has, too.
+        own: Vec<DatabaseName>,
     },
     /// So it was a short while ago. Roles that were lost together are not given back together, and heartbeats that list a database again are spread over an interval.
     #[error(
@@ -102,9 +104,14 @@ pub enum HoldReason {
         /// When the last of them is believed to have lost it.
         until: Timestamp,
     },
-    /// That was so when it was last known, and since when databases are not listed could not be read.
-    #[error("many partitions listed a database no longer, and since when could not be read: they stay in its groups")]
-    ListingsUnread,
+    /// That was so when it was last known, and now the groups, or since when databases are not listed, could not be read.
+    #[error(
+        "many partitions listed a database no longer, and whether that is still so could not be read: they stay in its groups"
+    )]
+    ListingsUnread {
+        /// The databases.
+        databases: Vec<DatabaseName>,
+    },
     /// The heartbeats could not be read completely. A partial list would look like partitions that died.
     #[error("the heartbeats could not be read completely, so groups and functions stay as they are: {why}")]
     IncompleteRead {
@@ -122,7 +129,7 @@ impl HoldReason {
             Self::Recovering { .. } | Self::RecoveringDatabases { .. } => GuardReason::Recovering,
             Self::StartupGrace { .. } => GuardReason::StartupGrace,
             Self::RemovalBudget { .. } => GuardReason::RemovalBudget,
-            Self::UnlistedDatabases { .. } | Self::ListingsUnread => GuardReason::UnlistedDatabases,
+            Self::UnlistedDatabases { .. } | Self::ListingsUnread { .. } => GuardReason::UnlistedDatabases,
             Self::IncompleteRead { .. } => GuardReason::IncompleteRead,
         }
     }
@@ -134,14 +141,13 @@ impl HoldReason {
                 vec![Scope::Fleet]
             }
             Self::MassExpiry { zone: Some(zone), .. } => vec![Scope::Zone(zone.clone())],
-            Self::UnlistedDatabases { database, more, .. } => {
-                std::iter::once(database).chain(more).cloned().map(Scope::Database).collect()
+            Self::UnlistedDatabases { own: databases, .. } | Self::ListingsUnread { databases } => {
+                databases.iter().cloned().map(Scope::Database).collect()
             }
             Self::Recovering { .. }
             | Self::RecoveringDatabases { .. }
             | Self::StartupGrace { .. }
             | Self::RemovalBudget { .. }
-            | Self::ListingsUnread
             | Self::IncompleteRead { .. } => Vec::new(),
         }
     }
@@ -305,13 +311,10 @@ impl Guarded {
         let leaving = self.fleet.values().flat_map(|partition| &partition.beat.unlisted);
         let leaving = leaving.filter(|(_, unlisted)| !unlisted.stays);
         let leaving: BTreeSet<DatabaseName> = leaving.map(|(database, _)| database.clone()).collect();
-        if leaving.is_empty() {
-            let was_held = membership.is_held_by(GuardReason::UnlistedDatabases);
-            let mut unlisted = self.fleet.values().flat_map(|partition| partition.beat.unlisted.values());
-            if was_held && unlisted.any(|unlisted| !unlisted.is_known) {
-                self.held.push(HoldReason::ListingsUnread);
-            }
-            return;
+        let mut unread: Vec<DatabaseName> = membership.dark_databases().cloned().collect();
+        unread.retain(|database| !leaving.contains(database) && self.is_unread(hub, database));
+        if !unread.is_empty() {
+            self.held.push(HoldReason::ListingsUnread { databases: unread });
         }
         let mut members = BTreeMap::<&DatabaseName, BTreeSet<&ClusterEndpoint>>::new();
         for entity in hub.members().filter(|entity| leaving.contains(&entity.database)) {
@@ -336,20 +339,31 @@ impl Guarded {
             }
         }
         if let Some((database, &(unlisted, of))) = held.iter().max_by_key(|(_, (unlisted, _))| *unlisted) {
-            let more = held.keys().filter(|other| *other != database).cloned().collect();
-            let reason = HoldReason::UnlistedDatabases { database: database.clone(), unlisted, of, more };
+            // Of others there are groups, which lack a partition at worst until it lists them again; names that are made up must not fill the record of what was held.
+            let own = held.keys().filter(|database| hub.databases.contains_key(*database)).cloned().collect();
+            let (database, more) = (database.clone(), held.len() - 1);
+            let reason = HoldReason::UnlistedDatabases { database, unlisted, of, more, own };
             self.keep_in_groups_of(reason.label(), |database| held.contains_key(database));
             self.held.push(reason);
         }
         let recovering_until = |database: &DatabaseName| {
             membership.recovering_until(&Scope::Database(database.clone()), now, time_to_live)
         };
+        let recovering = leaving.into_iter().filter(|database| !held.contains_key(database));
         let recovering: BTreeMap<DatabaseName, Timestamp> =
-            leaving.into_iter().filter_map(|database| Some((database.clone(), recovering_until(&database)?))).collect();
+            recovering.filter_map(|database| Some((database.clone(), recovering_until(&database)?))).collect();
         let unlisted = self.keep_in_groups_of(GuardReason::Recovering, |database| recovering.contains_key(database));
         if let Some(&until) = recovering.values().max().filter(|_| unlisted > 0) {
             self.held.push(HoldReason::RecoveringDatabases { unlisted, until });
         }
+    }
+
+    /// Whether nothing can be said of a database that many partitions listed no longer: its groups are not read, or the heartbeat table was not asked of it.
+    fn is_unread(&self, hub: &Hub, database: &DatabaseName) -> bool {
+        let has_members = hub.members().any(|entity| entity.database == *database);
+        let is_unseen = !has_members && hub.databases.values().any(|database| database.groups.is_err());
+        let mut unlisted = self.fleet.values().filter_map(|partition| partition.beat.unlisted.get(database));
+        is_unseen || unlisted.any(|unlisted| !unlisted.is_known)
     }
 
     /// Keeps in the groups of such databases whoever would leave them, and tells how many partitions those are.
@@ -359,7 +373,7 @@ impl Guarded {
             let is_federated = partition.is_federated();
             let unlisted = partition.beat.unlisted.iter_mut();
             let mut leaving = unlisted.filter(|(database, is)| !is.stays && is_kept(database)).peekable();
-            kept += usize::from(leaving.peek().is_some());
+            kept += usize::from(is_federated && leaving.peek().is_some());
             for (_, unlisted) in leaving {
                 unlisted.stays = true;
                 // A person is told of the hold: what can be known no more is not made worse meanwhile.

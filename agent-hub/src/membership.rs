@@ -244,7 +244,7 @@ impl Membership {
             if !beat.metadata.is_empty() {
                 remembered.zone = beat.attribute(zone_attribute).filter(|zone| !zone.is_empty());
             }
-            remembered.problem = beat.problems.first().map(ToString::to_string);
+            remembered.problem = beat.problems.first().map(|problem| records::kept_text(problem));
             beat.problems.extend(clock_problem(&beat).map(Arc::from));
             fleet.insert(
                 endpoint.clone(),
@@ -351,9 +351,11 @@ impl Membership {
     }
 
     /// Databases of which many partitions were held in the last pass.
-    pub fn dark_databases(&self) -> Vec<Scope> {
-        let dark = self.darkness.iter().filter(|(_, darkness)| matches!(darkness, Darkness::Dark { .. }));
-        dark.map(|(scope, _)| scope).filter(|scope| matches!(scope, Scope::Database(_))).cloned().collect()
+    pub fn dark_databases(&self) -> impl Iterator<Item = &DatabaseName> {
+        self.darkness.iter().filter_map(|(scope, darkness)| match (scope, darkness) {
+            (Scope::Database(database), Darkness::Dark { .. }) => Some(database),
+            _ => None,
+        })
     }
 
     /// Until when what a scope's guard held is not believed to be gone, if it held a short while ago: what many lost together does not come back together.

@@ -178,8 +178,8 @@ impl Watcher {
         };
         let mut scopes: BTreeSet<Scope> = held.iter().flat_map(HoldReason::scopes).collect();
         // Then nothing was judged of databases.
-        if matches!(decision, Decision::Hold(_)) || held.contains(&HoldReason::ListingsUnread) {
-            scopes.extend(self.membership.dark_databases());
+        if matches!(decision, Decision::Hold(_)) {
+            scopes.extend(self.membership.dark_databases().cloned().map(Scope::Database));
         }
         self.membership.note(&scopes, now, time_to_live);
         let active = held.iter().map(|reason| (reason.label(), reason.to_string())).collect();

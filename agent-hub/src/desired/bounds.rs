@@ -141,13 +141,17 @@ pub(super) fn left_out<'a>(
     settings: &Settings,
 ) -> LeftOut<'a> {
     let tables = databases.iter().filter(|(database, _)| hub.databases.contains_key(*database));
-    let tables: Vec<_> = tables.map(|(database, members)| (database, having(members))).collect();
-    let all: usize = tables.iter().flat_map(|(_, tables)| tables.keys()).map(|table| bytes_of(table)).sum();
-    if all <= MOST_BYTES {
+    let is_uncertain = |members: &DatabaseMembers<'_>| !members.unknown.is_empty();
+    let tables: Vec<_> = tables.map(|(database, members)| (database, having(members), is_uncertain(members))).collect();
+    // Nothing is dropped where somebody may have more than is listed.
+    let uncertain = tables.iter().filter(|(.., is_uncertain)| *is_uncertain);
+    let kept: usize = uncertain.map(|(database, tables, _)| bytes_of_kept(database, tables, hub, settings)).sum();
+    let all: usize = tables.iter().flat_map(|(_, tables, _)| tables.keys()).map(|table| bytes_of(table)).sum();
+    if all + kept <= MOST_BYTES {
         return LeftOut::new();
     }
-    let (mut room, mut new) = (MOST_BYTES, Vec::new());
-    for (database, tables) in tables {
+    let (mut room, mut new) = (MOST_BYTES.saturating_sub(kept), Vec::new());
+    for (database, tables, _) in tables {
         let present = hub.databases.get(database).map(|database| &database.functions);
         let is_there = |table: &TableName| {
             let function = FunctionName::new(format!("{}{table}", settings.function_prefix));
@@ -332,4 +336,18 @@ fn having<'a>(members: &DatabaseMembers<'a>) -> BTreeMap<&'a TableName, usize> {
 
 fn bytes_of(table: &TableName) -> usize {
     BYTES_OF_A_FUNCTION + COPIES_OF_A_NAME * table.as_str().len()
+}
+
+/// What our functions take that are there and of a table that nobody lists.
+fn bytes_of_kept(
+    database: &DatabaseName,
+    tables: &BTreeMap<&TableName, usize>,
+    hub: &Hub,
+    settings: &Settings,
+) -> usize {
+    let listed = tables.keys().map(|table| format!("{}{table}", settings.function_prefix)).collect::<HashSet<_>>();
+    let present = hub.databases.get(database).into_iter().flat_map(|database| &database.functions);
+    let kept =
+        present.filter(|(name, function)| function.is_droppable(&settings.folder) && !listed.contains(name.as_str()));
+    kept.map(|(name, _)| BYTES_OF_A_FUNCTION + COPIES_OF_A_NAME * name.as_str().len()).sum()
 }

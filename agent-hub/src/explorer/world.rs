@@ -454,7 +454,7 @@ impl World {
                     self.recorded.partitions.insert(endpoint, known);
                 }
                 "Darkness" => {
-                    let scope = Scope::from_name(&record.name);
+                    let scope = Scope::from_record(record.kind, &record.name).unwrap();
                     let darkness = membership.darkness[&scope];
                     self.recorded.darkness.insert(scope, darkness);
                 }

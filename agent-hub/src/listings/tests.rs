@@ -335,13 +335,64 @@ fn when_some_list_it_again_who_does_not_yet_stays_for_one_time_to_live() {
         assert_eq!((plan.held, plan.changes), (vec![], vec![]));
     }
     // Another database is none of that.
-    let mut world = World::new("");
-    world.pass(0, ALL);
+    let mut world = held("").0;
     let lists: [(&str, &[&str]); 4] = [("au", ONE), ("eu", ONE), ("in", ONE), ("us", &["Logs"])];
-    (10..70).step_by(10).for_each(|minute| drop(world.pass(minute, &lists)));
-    let plan = world.pass(70, &lists);
+    (80..140).step_by(10).for_each(|minute| drop(world.pass(minute, &lists)));
+    let plan = world.pass(140, &lists);
     assert_eq!(plan.kept.len(), 3, "{:?}", plan.held);
     assert_eq!((world.members("Logs_Partitions").len(), world.members("Metrics_Partitions").len()), (4, 3));
+}
+
+/// However long it was, and whatever else leaves meanwhile.
+#[test]
+fn a_hold_of_which_nothing_could_be_read_for_a_while_ends_as_any_other() {
+    let some: &[(&str, &[&str])] = &[("au", BOTH), ("eu", BOTH), ("in", ONE), ("us", BOTH)];
+    let (held, plan) = held("");
+    let is_kept = |world: &mut World, minute: i64, what: &str| {
+        let plan = world.pass(minute, some);
+        assert_eq!(plan.kept, BTreeMap::from([(cluster("in"), GuardReason::Recovering)]), "{what}: {:?}", plan.held);
+        assert_eq!(plan.changes, vec![], "{what}");
+    };
+    let mut deaf = held.clone();
+    deaf.is_deaf = true;
+    for minute in (80..210).step_by(10) {
+        deaf.restart();
+        assert!(matches!(deaf.pass(minute, WITHOUT).held[..], [HoldReason::ListingsUnread { .. }]));
+    }
+    deaf.is_deaf = false;
+    is_kept(&mut deaf, 210, "since when");
+
+    // The groups of all databases, as when the hub agent has lost its role there.
+    let mut blind = held.clone();
+    let hub = blind.hub.clone();
+    blind.hub.databases.values_mut().for_each(|database| database.groups = Err("no".to_owned()));
+    for minute in (80..210).step_by(10) {
+        let plan = blind.pass(minute, WITHOUT);
+        assert!(matches!(plan.held[..], [HoldReason::ListingsUnread { .. }]), "{:?}", plan.held);
+    }
+    blind.hub = hub;
+    is_kept(&mut blind, 210, "groups");
+    // Of a database that nobody has any more, there is nothing to wait for.
+    let mut gone = held;
+    gone.hub.databases.values_mut().for_each(|database| database.groups = Ok(BTreeMap::new()));
+    assert_eq!((plan.held.len(), gone.pass(80, WITHOUT).held), (1, vec![]));
+}
+
+#[test]
+fn a_recovery_ends_when_its_own_hold_says_though_another_goes_on() {
+    const NEITHER: &[&str] = &["Other"];
+    let mut world = held("").0;
+    let lists: [(&str, &[&str]); 4] = [("au", NEITHER), ("eu", NEITHER), ("in", NEITHER), ("us", &["Logs"])];
+    (80..150).step_by(10).for_each(|minute| drop(world.pass(minute, &lists)));
+    let lists: [(&str, &[&str]); 4] = [("au", &["Logs"]), ("eu", &["Logs"]), ("in", NEITHER), ("us", &["Logs"])];
+    let until = at(150) + SignedDuration::from_hours(1);
+    for minute in (150..=210).step_by(10) {
+        let plan = world.pass(minute, &lists);
+        assert!(matches!(plan.held[0], HoldReason::UnlistedDatabases { unlisted: 4, .. }), "{:?}", plan.held);
+        assert_eq!(plan.held[1..], [HoldReason::RecoveringDatabases { unlisted: 1, until }], "at minute {minute}");
+    }
+    assert_eq!(world.pass(220, &lists).held.len(), 1);
+    assert_eq!((world.members("Logs_Partitions").len(), world.members("Metrics_Partitions").len()), (3, 4));
 }
 
 #[test]
@@ -350,7 +401,8 @@ fn a_hold_goes_on_while_since_when_cannot_be_read() {
     world.restart();
     world.is_deaf = true;
     let deaf = world.pass(80, WITHOUT);
-    assert_eq!((deaf.held, deaf.changes), (vec![HoldReason::ListingsUnread], vec![]));
+    let unread = HoldReason::ListingsUnread { databases: vec![DatabaseName::new("Logs").unwrap()] };
+    assert_eq!((deaf.held, deaf.changes), (vec![unread], vec![]));
     world.is_deaf = false;
     assert_eq!(world.pass(90, WITHOUT).held, held.held);
     // What was never held is not, and so is what is over.

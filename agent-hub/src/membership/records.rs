@@ -61,12 +61,13 @@ impl Membership {
             })
         });
         let darkness = self.darkness.iter().filter(|(scope, after)| recorded.darkness.get(scope) != Some(after));
-        let darkness = darkness.map(|(scope, after)| {
+        let darkness = darkness.filter_map(|(scope, after)| {
             let (state, since) = match after {
                 Darkness::Dark { since } => ("dark", *since),
                 Darkness::Over { at } => ("over", *at),
             };
-            MemberRecord { state: state.to_owned(), ..MemberRecord::of("Darkness", scope.name(), since) }
+            let (kind, name) = scope.recorded()?;
+            Some(MemberRecord { state: state.to_owned(), ..MemberRecord::of(kind, name, since) })
         });
         let lacking = [
             ("Missing", "databases", &recorded.missing, &self.missing),
@@ -142,20 +143,25 @@ impl Membership {
 }
 
 impl Scope {
-    /// As it is recorded.
-    fn name(&self) -> String {
+    /// By which kind of row and which name it is recorded. `None`: the table would keep another name.
+    fn recorded(&self) -> Option<(&'static str, String)> {
         match self {
-            Self::Fleet => "fleet".to_owned(),
-            Self::Zone(zone) => format!("zone {zone}"),
-            Self::Database(database) => format!("database {database}"),
+            Self::Fleet => Some(("Darkness", "fleet".to_owned())),
+            Self::Zone(zone) => Some(("Darkness", format!("zone {zone}"))),
+            Self::Database(database) if kept_text(database.as_str()) == database.as_str() => {
+                Some(("Unlisted", database.to_string()))
+            }
+            Self::Database(_) => None,
         }
     }
 
-    /// From what is recorded.
-    pub fn from_name(name: &str) -> Self {
-        let database = || DatabaseName::new(name.strip_prefix("database ")?).ok().map(Self::Database);
-        let zone = || name.strip_prefix("zone ").map(|zone| Self::Zone(zone.to_owned()));
-        zone().or_else(database).unwrap_or(Self::Fleet)
+    /// From what is recorded. `None`: that is no scope.
+    pub fn from_record(kind: &str, name: &str) -> Option<Self> {
+        match kind {
+            "Darkness" => Some(name.strip_prefix("zone ").map_or(Self::Fleet, |zone| Self::Zone(zone.to_owned()))),
+            "Unlisted" => DatabaseName::new(name).ok().map(Self::Database),
+            _ => None,
+        }
     }
 }
 

@@ -459,10 +459,11 @@ impl HeartbeatMemory {
 
     /// What stands for the beat of a partition whose table cannot be read: the last schema that was.
     fn unread_beat(&self, endpoint: &ClusterEndpoint, why: &str) -> Beat {
-        let Remembered { inventory, inventory_hash: hash, metadata, .. } =
+        let Remembered { inventory, inventory_hash: hash, metadata, has_unread_metadata, .. } =
             self.partitions.get(endpoint).cloned().unwrap_or_default();
         let inventory = inventory.map_or(Inventory::Unread, Inventory::Known);
-        Beat { inventory, metadata, hash, unread: Some(why.into()), ..Beat::forgotten(endpoint.clone()) }
+        let of_table = Beat { unread: Some(why.into()), ..Beat::forgotten(endpoint.clone()) };
+        Beat { inventory, metadata, has_unread_metadata, hash, ..of_table }
     }
 }
 

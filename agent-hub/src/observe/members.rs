@@ -59,8 +59,8 @@ fn parse(config: &HubConfig, table: &ResultTable) -> Result<Membership, DecodeEr
                 };
                 membership.partitions.insert(endpoint, remembered);
             }
-            "Darkness" => {
-                let scope = Scope::from_name(name);
+            "Darkness" | "Unlisted" => {
+                let Some(scope) = Scope::from_record(kind, name) else { continue };
                 let darkness = match state {
                     "dark" => Darkness::Dark { since },
                     _ => Darkness::Over { at: since },
@@ -136,7 +136,7 @@ mod tests {
             .prop_map(|micros| Timestamp::from_microsecond(micros).expect("it is before 2100"))
     }
 
-    /// Also what strangers write; control characters and ends of lines become blanks.
+    /// Also what strangers write. Neither attributes nor problems have what ends a line.
     fn texts() -> impl Strategy<Value = String> {
         r"[\PC&&[^\u{2028}\u{2029}]]{1,40}"
     }

@@ -36,8 +36,8 @@ pub fn members_hash(entities: &BTreeSet<Entity>) -> String {
     short_hash([render_entities(entities).as_str()])
 }
 
-/// The groups of one database. Columns: Name:string, Hash:string (of the members' text, 64 hexadecimal digits), and Bytes:long, how long that text is; or instead of that
-/// Entities:string, a JSON array of entity texts.
+/// The groups of one database. Columns: Name:string, Hash:string (of the members' text, 64 hexadecimal digits), and Bytes:long, how long that text is. Or, once for each
+/// hash that is asked for: Hash, and Entities:string, a JSON array of entity texts.
 #[derive(Debug, Clone, Copy)]
 pub struct ShowEntityGroups<'a> {
     /// The hub database.
@@ -53,7 +53,7 @@ impl ShowEntityGroups<'_> {
             || "project Name, Hash, Bytes = string_size(Entities)".to_owned(),
             |hashes| {
                 let hashes: Vec<String> = hashes.iter().map(|hash| literal::string(hash)).collect();
-                format!("where Hash in ({}) | project Name, Hash, Entities", hashes.join(", "))
+                format!("where Hash in ({}) | summarize Entities = take_any(Entities) by Hash", hashes.join(", "))
             },
         );
         let file = include_str!("../../text/show_entity_groups.kql");

@@ -31,7 +31,7 @@ impl fmt::Display for Unused {
         match self {
             Self::Secret => f.write_str("it may be a secret, by its name or by its text, and is not used"),
             Self::Kind => f.write_str("it is neither a text, a number nor a boolean"),
-            Self::Control => f.write_str("it holds a control character"),
+            Self::Control => f.write_str("it holds a control character or a line separator"),
             Self::Long => write!(f, "it has more than {MAX_ATTRIBUTE_CHARS} characters"),
         }
     }
@@ -46,7 +46,7 @@ pub(crate) fn unused(key: &str, value: &Value) -> Option<Unused> {
         Some(Unused::Secret)
     } else if matches!(value, Value::Null | Value::Array(_) | Value::Object(_)) {
         Some(Unused::Kind)
-    } else if key.chars().chain(text.chars()).any(char::is_control) {
+    } else if key.chars().chain(text.chars()).any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
         Some(Unused::Control)
     } else {
         None
@@ -124,8 +124,8 @@ mod tests {
             [
                 "PartitionMetadata.list: it is neither a text, a number nor a boolean",
                 "PartitionMetadata.long: it has more than 256 characters",
-                "PartitionMetadata.two: it holds a control character",
-                "PartitionMetadata.l: it holds a control character",
+                "PartitionMetadata.two: it holds a control character or a line separator",
+                "PartitionMetadata.l: it holds a control character or a line separator",
             ]
         );
         assert_eq!(parse_metadata(&json!(r#"{"geo":"EU"}"#)).0.len(), 1);

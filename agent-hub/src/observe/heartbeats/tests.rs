@@ -322,8 +322,12 @@ fn attributes_that_cannot_be_read_are_those_of_before_or_else_unknown() {
             memory.learn(&schemas_with(endpoint, hash, attributes, text), &newest, &hub_config("")).unwrap();
             beat = Some(memory.beat(newest.into_values().next().unwrap(), at(), RECENT));
         }
-        let beat = beat.unwrap();
-        (beat.metadata.get("geo").cloned(), beat.has_unread_metadata)
+        // Also when its table cannot be read then.
+        let unread = memory.unread_beat(&ClusterEndpoint::parse(endpoint).unwrap(), "no");
+        let told = [beat.unwrap(), unread].map(|beat| (beat.metadata.get("geo").cloned(), beat.has_unread_metadata));
+        assert_eq!(told[0], told[1]);
+        let [told, _] = told;
+        told
     };
     let [read, unread] = [json!({"geo": "EU"}), json!(["EU"])];
     assert_eq!(beat(&[("1", unread.clone())]), (None, true));

@@ -180,10 +180,10 @@ fn every_reason_has_the_label_of_its_name() {
         (HoldReason::StartupGrace { silent: 1 }, "startup_grace"),
         (HoldReason::RemovalBudget { leaving: 2, allowed: 1 }, "removal_budget"),
         (
-            HoldReason::UnlistedDatabases { database: database("Logs"), unlisted: 3, of: 4, more: Vec::new() },
+            HoldReason::UnlistedDatabases { database: database("Logs"), unlisted: 3, of: 4, more: 0, own: Vec::new() },
             "unlisted_databases",
         ),
-        (HoldReason::ListingsUnread, "unlisted_databases"),
+        (HoldReason::ListingsUnread { databases: Vec::new() }, "unlisted_databases"),
         (HoldReason::IncompleteRead { why: String::new() }, "incomplete_read"),
     ];
     for (reason, label) in &reasons {

@@ -77,3 +77,26 @@ fn what_a_person_acknowledges_names_who_leaves_a_database_where_the_commands_do_
     assert_ne!(first.hash, second.hash);
     assert_eq!(first.hash, held(["a", "b", "c"]).hash);
 }
+
+#[test]
+fn what_is_kept_for_a_list_that_could_not_be_read_whole_takes_the_room_of_new_functions() {
+    // Some sixteen kilobytes each, of 64 megabytes.
+    let tables = |pass: usize| (0..1_200).map(|number| json!(format!("P{pass}T{number:0>900}"))).collect::<Vec<_>>();
+    let with = |pass: usize, cut: Option<Value>| {
+        let schema = json!([{"database": "Logs", "tables": cut.into_iter().chain(tables(pass)).collect::<Value>()}]);
+        fleet(&[("eu", 1, schema), ("us", 1, logs(&["Requests"]))])
+    };
+    let mut hub = hub(&["Logs"]);
+    let count = |hub: &Hub| hub.databases.values().map(|database| database.functions.len()).sum::<usize>();
+    let mut counts = Vec::new();
+    for pass in 0..5 {
+        hub = applied(hub.clone(), &planned(&with(pass, Some(Value::Null)), &hub));
+        counts.push(count(&hub));
+    }
+    assert_eq!((counts[0], counts[3]), (1_201, counts[4]), "{counts:?}");
+    assert!(counts[4] < 4_300, "{counts:?}");
+    // One that is read whole is believed.
+    hub = applied(hub.clone(), &planned(&with(5, None), &hub));
+    hub = applied(hub.clone(), &planned(&with(5, None), &hub));
+    assert_eq!(count(&hub), 1_201);
+}
