@@ -360,8 +360,8 @@ impl Guarded {
 
     /// Whether nothing can be said of a database that many partitions listed no longer: its groups are not read, or the heartbeat table was not asked of it.
     fn is_unread(&self, hub: &Hub, database: &DatabaseName) -> bool {
-        let has_members = hub.members().any(|entity| entity.database == *database);
-        let is_unseen = !has_members && hub.databases.values().any(|database| database.groups.is_err());
+        // One that can be read tells of all: the same groups are in each.
+        let is_unseen = hub.databases.values().all(|database| database.groups.is_err());
         let mut unlisted = self.fleet.values().filter_map(|partition| partition.beat.unlisted.get(database));
         is_unseen || unlisted.any(|unlisted| !unlisted.is_known)
     }
