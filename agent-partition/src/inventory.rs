@@ -9,7 +9,7 @@ use kql::{
 };
 use shared::{
     heartbeat::{Columns, SchemaInventory},
-    kusto::{DecodeError, KustoClient, KustoError, ResultTable},
+    kusto::{DecodeError, KustoClient, KustoError, Row},
 };
 
 use crate::scalar::is_surely_scalar;
@@ -45,52 +45,55 @@ pub struct Found {
 /// # Errors
 /// [`InventoryError`]; a partial list is never returned.
 pub async fn discover(cluster: &KustoClient) -> Result<Found, InventoryError> {
-    Ok(read(&cluster.send(&ShowInventory.request()).await?)?)
+    Ok(told(cluster.fold(&ShowInventory.request(), add).await??))
 }
 
-fn read(table: &ResultTable) -> Result<Found, DecodeError> {
-    let mut found = Found::default();
-    for row in table.rows() {
-        let (database, kind) = (row.string("DatabaseName")?, row.string("EntityType")?);
-        let (name, input) = (row.string("EntityName")?, row.string("CslInputSchema")?);
-        let (output, body) = (row.string("CslOutputSchema")?, row.string("Body")?);
-        let database = match DatabaseName::new(database) {
-            Ok(database) => database,
-            Err(error) => {
-                found.skipped.push(error.to_string());
-                continue;
-            }
-        };
-        // Whatever is in it, the database is there.
-        let content = Arc::make_mut(found.inventory.0.entry(database).or_default());
-        let is_queried_by_name = match kind {
-            "Table" | "MaterializedView" => true,
-            // A function with parameters is no view, as nobody could pass them through a federated function; and a value is no table.
-            "Function" => !has_parameters(input) && !is_surely_scalar(body),
-            _ => false,
-        };
-        if !is_queried_by_name {
-            continue;
-        }
-        let name = match TableName::new(name) {
-            Ok(name) => name,
-            Err(error) => {
-                found.skipped.push(error.to_string());
-                continue;
-            }
-        };
-        match kind {
-            "Function" => drop(content.views.insert(name, columns(output).map(Arc::new))),
-            // Kusto documents the columns as output; a cluster that gives them as input means the same.
-            _ => drop(content.tables.insert(name, columns(output).or_else(|| columns(input)).map(Arc::new))),
-        }
-    }
+/// What was found, with why there may be nothing.
+fn told(mut found: Found) -> Found {
     if found.inventory.0.is_empty() {
         // An agent that has just started cannot tell which, and a hub would take an empty schema for the truth.
         let why = "the cluster lists no table or view: heartbeats go without a schema until it does (does the agent have Database Viewer or Monitor on its databases?)";
         found.skipped.push(why.to_owned());
     }
-    Ok(found)
+    found
+}
+
+/// Takes in one row of the list.
+fn add(found: &mut Found, row: Row<'_>) -> Result<(), DecodeError> {
+    let (database, kind) = (row.string("DatabaseName")?, row.string("EntityType")?);
+    let (name, input) = (row.string("EntityName")?, row.string("CslInputSchema")?);
+    let (output, body) = (row.string("CslOutputSchema")?, row.string("Body")?);
+    let database = match DatabaseName::new(database) {
+        Ok(database) => database,
+        Err(error) => {
+            found.skipped.push(error.to_string());
+            return Ok(());
+        }
+    };
+    // Whatever is in it, the database is there.
+    let content = Arc::make_mut(found.inventory.0.entry(database).or_default());
+    let is_queried_by_name = match kind {
+        "Table" | "MaterializedView" => true,
+        // A function with parameters is no view, as nobody could pass them through a federated function; and a value is no table.
+        "Function" => !has_parameters(input) && !is_surely_scalar(body),
+        _ => false,
+    };
+    if !is_queried_by_name {
+        return Ok(());
+    }
+    let name = match TableName::new(name) {
+        Ok(name) => name,
+        Err(error) => {
+            found.skipped.push(error.to_string());
+            return Ok(());
+        }
+    };
+    match kind {
+        "Function" => drop(content.views.insert(name, columns(output).map(Arc::new))),
+        // Kusto documents the columns as output; a cluster that gives them as input means the same.
+        _ => drop(content.tables.insert(name, columns(output).or_else(|| columns(input)).map(Arc::new))),
+    }
+    Ok(())
 }
 
 fn has_parameters(input: &str) -> bool {
@@ -110,21 +113,21 @@ fn columns(text: &str) -> Option<Columns> {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use shared::kusto::ColumnInfo;
+    use shared::kusto::{ColumnInfo, ResultTable};
 
     use super::*;
 
-    fn table(rows: &[[&str; 6]]) -> ResultTable {
+    fn read(rows: &[[&str; 6]]) -> Result<Found, DecodeError> {
         let names = ["DatabaseName", "EntityType", "EntityName", "CslInputSchema", "CslOutputSchema", "Body"];
         let columns =
             names.map(|name| ColumnInfo { name: name.to_owned(), scalar_type: kql::types::ScalarType::String });
         let rows = rows.iter().map(|row| row.iter().map(|cell| Value::from(*cell)).collect()).collect();
-        ResultTable::new(columns.to_vec(), rows)
+        ResultTable::new(columns.to_vec(), rows).fold(add).map(told)
     }
 
     #[test]
     fn tables_and_materialized_views_are_tables_and_parameterless_functions_are_views() {
-        let found = read(&table(&[
+        let found = read(&[
             ["Logs", "Table", "Requests", "", "a:long, ['b c']:string", ""],
             ["Logs", "Table", "Old", "a:datetime", "", ""],
             ["Logs", "MaterializedView", "Latest", "", "a:long", ""],
@@ -132,7 +135,7 @@ mod tests {
             ["Logs", "Function", "Unresolved", "", "", "{ database('Gone').T }"],
             ["Logs", "Function", "Limit", "", "", "{ 42 }"],
             ["Logs", "Function", "Since", "(t:datetime)", "a:long", ""],
-        ]))
+        ])
         .unwrap();
         let expected = json!([{
             "database": "Logs",
@@ -149,20 +152,19 @@ mod tests {
     #[test]
     fn a_name_that_kusto_would_refuse_is_left_out_and_told() {
         let found =
-            read(&table(&[["Logs", "Table", "a'b", "", "x:long", ""], ["Logs", "Table", "Good", "", "x:long", ""]]))
-                .unwrap();
+            read(&[["Logs", "Table", "a'b", "", "x:long", ""], ["Logs", "Table", "Good", "", "x:long", ""]]).unwrap();
         assert_eq!(found.inventory.to_json()[0]["tables"], json!(["Good"]));
         assert!(found.skipped[0].contains("a'b"), "{:?}", found.skipped);
     }
 
     #[test]
     fn a_database_is_announced_for_whatever_is_in_it() {
-        let found = read(&table(&[
+        let found = read(&[
             ["Archive", "ExternalTable", "Old", "", "a:long", ""],
             ["Groups", "EntityGroup", "a'b", "", "", ""],
             ["Tools", "Function", "Since", "(t:datetime)", "a:long", ""],
             ["Values", "Function", "Limit", "()", "", "{ 42 }"],
-        ]))
+        ])
         .unwrap();
         let bare = |name: &str| json!({"database": name, "tables": []});
         assert_eq!(found.inventory.to_json(), json!(["Archive", "Groups", "Tools", "Values"].map(bare)));
@@ -171,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_cluster_that_lists_nothing_may_hide_what_it_has() {
-        let found = read(&table(&[])).unwrap();
+        let found = read(&[]).unwrap();
         assert!(found.inventory.0.is_empty() && found.skipped[0].contains("Viewer"), "{:?}", found.skipped);
     }
 

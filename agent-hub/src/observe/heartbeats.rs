@@ -147,8 +147,12 @@ pub async fn read_heartbeats(
     for endpoints in memory.wanted(&rows, admitted) {
         let request = ReadSchemas { database, source, windows, endpoints: &endpoints }.request();
         // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
-        match hub.send(&request).await.map_err(asking(SCHEMAS)) {
-            Ok(answer) => memory.learn(&answer, &rows, config).map_err(decoding(SCHEMAS))?,
+        let take = |told: &mut Vec<Told>, row: Row<'_>| {
+            told.extend(read_schema(row, &rows, config, &mut memory.interner)?);
+            Ok(())
+        };
+        match hub.fold(&request, take).await.map_err(asking(SCHEMAS)) {
+            Ok(told) => told.map_err(decoding(SCHEMAS))?.into_iter().for_each(|told| memory.learn(told)),
             Err(error) => {
                 failures.push(format!("{} schema(s) could not be read: {}", endpoints.len(), chain(&error)));
                 unfetched.extend(endpoints);
@@ -334,6 +338,66 @@ fn parse_row(row: Row<'_>, endpoint: ClusterEndpoint, key: &str) -> Result<Heart
     })
 }
 
+/// What a row of [`ReadSchemas`] tells of its partition.
+struct Told {
+    endpoint: ClusterEndpoint,
+    /// Of what is told here, not of the row that was read before: the partition may have beaten since, with another schema, and later with that one again.
+    hash: String,
+    inventory: Option<Arc<SchemaInventory>>,
+    /// `None`: what is no list of attributes tells nothing of them.
+    metadata: Option<Arc<BTreeMap<String, Value>>>,
+    problems: Vec<Arc<str>>,
+    left_out: Option<Full>,
+    lacks_schema: bool,
+}
+
+/// `None` of a row that does not count. The answer may still prove incomplete: of it all, only what is shared may stay.
+fn read_schema(
+    row: Row<'_>,
+    rows: &Newest,
+    config: &HubConfig,
+    interner: &mut Interner,
+) -> Result<Option<Told>, DecodeError> {
+    let (key, text) = (row.string("ClusterEndpoint")?, row.string("SchemaText")?);
+    // Two spellings of one endpoint: the one whose row counts.
+    let counts = |endpoint: &ClusterEndpoint| rows.get(endpoint).is_some_and(|row| row.key == key);
+    let Some(endpoint) = ClusterEndpoint::parse(key).ok().filter(counts) else { return Ok(None) };
+    let (inventory, wrong_schema) = match text {
+        "" => (None, Vec::new()),
+        _ => parse_schema(row.value("SchemaText")?, Limits::default()),
+    };
+    let (metadata, wrong_metadata) = parse_metadata(&row.string("MetadataText")?.into());
+    // First what touches all of the partition: not all may be kept.
+    let mut problems = Vec::new();
+    // A cluster without a database is rarer than an agent without rights.
+    let says_nothing = inventory.as_ref().is_some_and(|inventory| inventory.0.is_empty());
+    let inventory = inventory.filter(|_| !says_nothing);
+    if says_nothing {
+        problems.push(
+            "its heartbeat lists no database that can be used: what is known of it is kept (its agent may lack Database Viewer or Monitor at home)"
+                .to_owned(),
+        );
+    }
+    let shared = inventory.map(|inventory| interner.share(inventory)).transpose();
+    let left_out = shared.as_ref().err().copied();
+    let inventory = shared.unwrap_or_else(|full| {
+        problems.push(full.to_string());
+        None
+    });
+    problems.extend(wrong_schema.iter().chain(&wrong_metadata).map(ToString::to_string));
+    let is_unread = metadata.is_empty() && !wrong_metadata.is_empty();
+    let metadata = if is_unread {
+        None
+    } else {
+        let (metadata, unshown) = words::attributes(metadata, config);
+        problems.extend(unshown);
+        Some(metadata)
+    };
+    let hash = row.string("Hash")?.to_owned();
+    let (problems, lacks_schema) = (words::problems(&problems), text.is_empty());
+    Ok(Some(Told { endpoint, hash, inventory, metadata, problems, left_out, lacks_schema }))
+}
+
 impl HeartbeatMemory {
     /// The beats of a reading were counted: the next one counts later ones.
     pub const fn count_from(&mut self, now: Timestamp) {
@@ -374,72 +438,33 @@ impl HeartbeatMemory {
         self.partitions.get(&row.endpoint).is_none_or(may_be)
     }
 
-    /// Takes in the answer of [`ReadSchemas`].
-    fn learn(&mut self, table: &ResultTable, rows: &Newest, config: &HubConfig) -> Result<(), DecodeError> {
-        for answer in table.rows() {
-            let Ok(endpoint) = ClusterEndpoint::parse(answer.string("ClusterEndpoint")?) else { continue };
-            // Two spellings of one endpoint: the one whose row counts.
-            if rows.get(&endpoint).is_none_or(|row| answer.string("ClusterEndpoint") != Ok(&row.key)) {
-                continue;
-            }
-            // Not the row's: the partition may have beaten since that was read, with another schema, and later with that one again.
-            let hash = answer.string("Hash")?.to_owned();
-            let text = answer.string("SchemaText")?;
-            let (inventory, wrong_schema) = match text {
-                "" => (None, Vec::new()),
-                _ => parse_schema(answer.value("SchemaText")?, Limits::default()),
-            };
-            let (metadata, wrong_metadata) = parse_metadata(&answer.string("MetadataText")?.into());
-            let before = self.partitions.remove(&endpoint).unwrap_or_default();
-            // First what touches all of the partition: not all may be kept.
-            let mut problems = Vec::new();
-            // A cluster without a database is rarer than an agent without rights.
-            let says_nothing = inventory.as_ref().is_some_and(|inventory| inventory.0.is_empty());
-            let inventory = inventory.filter(|_| !says_nothing);
-            if says_nothing {
-                problems.push(
-                    "its heartbeat lists no database that can be used: what is known of it is kept (its agent may lack Database Viewer or Monitor at home)"
-                        .to_owned(),
-                );
-            }
-            if before.inventory.is_none() {
-                self.first.insert(endpoint.clone());
-            }
-            let shared = inventory.map(|inventory| self.interner.share(inventory)).transpose();
-            let left_out = shared.as_ref().err().copied();
-            let inventory = shared.unwrap_or_else(|full| {
-                problems.push(full.to_string());
-                None
-            });
-            // What is no list of attributes tells nothing of them.
-            let is_unread = metadata.is_empty() && !wrong_metadata.is_empty();
-            let has_unread_metadata = is_unread && before.metadata.is_empty();
-            let (metadata, unshown) =
-                if is_unread { (before.metadata, None) } else { words::attributes(metadata, config) };
-            problems.extend(wrong_schema.iter().chain(&wrong_metadata).map(ToString::to_string));
-            problems.extend(unshown);
-            let problems = words::problems(&problems);
-            if let (Some(before), Some(after)) = (&before.inventory, &inventory) {
-                self.changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));
-            }
-            let (inventory, inventory_hash) = match inventory {
-                Some(inventory) => (Some(inventory), Some(hash.clone())),
-                None => (before.inventory, before.inventory_hash),
-            };
-            let lacks_schema = text.is_empty();
-            let remembered = Remembered {
-                hash,
-                inventory,
-                inventory_hash,
-                metadata,
-                has_unread_metadata,
-                problems,
-                left_out,
-                lacks_schema,
-            };
-            self.partitions.insert(endpoint, remembered);
+    /// Takes in what a partition tells, once the answer that says it was complete.
+    fn learn(&mut self, told: Told) {
+        let Told { endpoint, hash, inventory, metadata, problems, left_out, lacks_schema } = told;
+        let before = self.partitions.remove(&endpoint).unwrap_or_default();
+        if before.inventory.is_none() {
+            self.first.insert(endpoint.clone());
         }
-        Ok(())
+        if let (Some(before), Some(after)) = (&before.inventory, &inventory) {
+            self.changed.extend(differences(before, after).map(|name| (endpoint.clone(), name)));
+        }
+        let (inventory, inventory_hash) = match inventory {
+            Some(inventory) => (Some(inventory), Some(hash.clone())),
+            None => (before.inventory, before.inventory_hash),
+        };
+        let has_unread_metadata = metadata.is_none() && before.metadata.is_empty();
+        let metadata = metadata.unwrap_or(before.metadata);
+        let remembered = Remembered {
+            hash,
+            inventory,
+            inventory_hash,
+            metadata,
+            has_unread_metadata,
+            problems,
+            left_out,
+            lacks_schema,
+        };
+        self.partitions.insert(endpoint, remembered);
     }
 
     /// The beat of a row, with its own schema or, if that was left out or could not be stored, the last one that was read.

@@ -27,13 +27,17 @@ use super::{
     decode,
     error::{ClientError, Failure, KustoError},
     retry,
-    table::ResultTable,
+    stream::{Arriving, Fold, Form, RowSink},
+    table::{DecodeError, ResultTable, Row},
     trust::HostTrust,
 };
 use crate::{
     credential::{CredentialConfig, TokenSource},
     runtime::Metrics,
 };
+
+/// How much is read of an answer whose status is an error: a message in words.
+const MAX_REFUSAL_BYTES: usize = 1024 * 1024;
 
 /// How a client behaves; the same for all clusters of a process.
 #[derive(Debug, Clone)]
@@ -98,7 +102,7 @@ struct Call {
     body: bytes::Bytes,
     repeatable: bool,
     timeout: Duration,
-    decode: fn(&[u8]) -> Result<ResultTable, Failure>,
+    form: Form,
 }
 
 impl std::fmt::Debug for KustoClient {
@@ -155,25 +159,46 @@ impl KustoClient {
     /// # Errors
     /// See [`Failure`].
     pub async fn send(&self, request: &Request) -> Result<ResultTable, KustoError> {
+        let mut table = ResultTable::default();
+        self.ask(request, &mut table).await?;
+        Ok(table)
+    }
+
+    /// As [`Self::send`], for answers that may be long: `take` makes something of each row when it arrives, and no row is kept. What was made is given back if the answer is complete, and
+    /// else thrown away: `take` must change nothing else. With the reason in its place where `take` could not read a row.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn fold<S: Default + Send>(
+        &self,
+        request: &Request,
+        take: impl FnMut(&mut S, Row<'_>) -> Result<(), DecodeError> + Send,
+    ) -> Result<Result<S, DecodeError>, KustoError> {
+        let mut fold = Fold::new(take);
+        self.ask(request, &mut fold).await?;
+        Ok(fold.finish())
+    }
+
+    async fn ask(&self, request: &Request, sink: &mut dyn RowSink) -> Result<(), KustoError> {
         let options = &self.0.options;
-        let (path, decode): (_, fn(&[u8]) -> _) = match request.kind() {
-            RequestKind::Query | RequestKind::RemoteQuery => ("/v2/rest/query", decode::v2),
-            RequestKind::Show | RequestKind::IdempotentControl | RequestKind::Control => ("/v1/rest/mgmt", decode::v1),
+        let (path, form) = match request.kind() {
+            RequestKind::Query | RequestKind::RemoteQuery => ("/v2/rest/query", Form::V2),
+            RequestKind::Show | RequestKind::IdempotentControl | RequestKind::Control => ("/v1/rest/mgmt", Form::V1),
         };
         let server_timeout =
             if request.kind().is_read_only() { options.query_timeout } else { options.command_timeout };
         let mut url = self.0.base.clone();
         url.set_path(path);
-        self.call(Call {
+        let call = Call {
             name: request.name(),
             url,
             content_type: "application/json; charset=utf-8",
             body: body(request, server_timeout).to_string().into(),
             repeatable: request.kind().is_repeatable(),
             timeout: server_timeout + options.margin,
-            decode,
-        })
-        .await
+            form,
+        };
+        self.call(call, sink).await
     }
 
     /// Streams rows of CSV into a table. Sent again when the answer is lost: readers of heartbeats take the newest row of each partition, so a double is
@@ -191,17 +216,16 @@ impl KustoClient {
             table.as_str(),
         ]);
         url.query_pairs_mut().append_pair("streamFormat", "Csv");
-        self.call(Call {
+        let call = Call {
             name: "ingest_csv",
             url,
             content_type: "text/csv; charset=utf-8",
             body: rows.to_owned().into(),
             repeatable: true,
             timeout: self.0.options.command_timeout + self.0.options.margin,
-            decode: decode::ingestion,
-        })
-        .await
-        .map(|_| ())
+            form: Form::Ingestion,
+        };
+        self.call(call, &mut ResultTable::default()).await
     }
 
     /// Appends records by command: by several, one after the other, where they are too many for one. The first that fails ends it, and what was appended before stays;
@@ -221,16 +245,16 @@ impl KustoClient {
         Ok(())
     }
 
-    async fn call(&self, call: Call) -> Result<ResultTable, KustoError> {
+    async fn call(&self, call: Call, sink: &mut dyn RowSink) -> Result<(), KustoError> {
         let mut repeats = 0;
         loop {
             self.0.limiter.until_ready().await;
-            let outcome = match timeout(call.timeout, self.once(&call)).await {
+            let outcome = match timeout(call.timeout, self.once(&call, sink)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(Failure::TimedOut { after: call.timeout }),
             };
             let failure = match outcome {
-                Ok(table) => return Ok(table),
+                Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
             let pause = retry::pause(&failure, call.repeatable, repeats, self.0.options.first_pause, rand::random());
@@ -247,7 +271,7 @@ impl KustoClient {
         }
     }
 
-    async fn once(&self, call: &Call) -> Result<ResultTable, Failure> {
+    async fn once(&self, call: &Call, sink: &mut dyn RowSink) -> Result<(), Failure> {
         let Inner { http, token, options, .. } = &*self.0;
         let mut request = http
             .post(call.url.clone())
@@ -278,14 +302,16 @@ impl KustoClient {
         if let Some((token, header)) = signed.filter(|_| status == StatusCode::UNAUTHORIZED) {
             token.forget(&header).await;
         }
-        let body = read(response, options.max_answer_bytes).await?;
-        match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(Failure::Unauthorized { status: status.as_u16(), message: decode::message(&body) })
-            }
-            status if status.is_success() => (call.decode)(&body),
-            status => Err(decode::rejection(status.as_u16(), &body)),
+        if status.is_success() {
+            return read(response, options.max_answer_bytes, Arriving::new(call.form, sink)).await;
         }
+        let body = beginning(response).await?;
+        Err(match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Failure::Unauthorized { status: status.as_u16(), message: decode::message(&body) }
+            }
+            status => decode::rejection(status.as_u16(), &body),
+        })
     }
 }
 
@@ -315,20 +341,37 @@ fn body(request: &Request, server_timeout: Duration) -> Value {
     body
 }
 
-/// The whole body, or an error as soon as it is longer than `limit`.
-async fn read(response: Response, limit: usize) -> Result<Vec<u8>, Failure> {
+/// Takes an answer as it arrives, until its end or until it is longer than `limit`.
+async fn read(response: Response, limit: usize, mut answer: Arriving<'_>) -> Result<(), Failure> {
+    let mut bytes = 0;
+    let mut chunks = response.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| broke_off(bytes, error))?;
+        bytes += chunk.len();
+        if bytes > limit {
+            return Err(Failure::TooLarge { limit });
+        }
+        answer.push(&chunk)?;
+    }
+    answer.finish()
+}
+
+/// The body of an answer whose status is an error: no more than [`MAX_REFUSAL_BYTES`] of it.
+async fn beginning(response: Response) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| Failure::Incomplete {
-            why: format!("it broke off after {} bytes: {}", body.len(), error.without_url()),
-        })?;
-        if body.len() + chunk.len() > limit {
-            return Err(Failure::TooLarge { limit });
+        let chunk = chunk.map_err(|error| broke_off(body.len(), error))?;
+        body.extend_from_slice(&chunk[..chunk.len().min(MAX_REFUSAL_BYTES - body.len())]);
+        if body.len() == MAX_REFUSAL_BYTES {
+            break;
         }
-        body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+fn broke_off(bytes: usize, error: reqwest::Error) -> Failure {
+    Failure::Incomplete { why: format!("it broke off after {bytes} bytes: {}", error.without_url()) }
 }
 
 /// `Retry-After` in seconds; its other form, a date, is not used by Kusto.

@@ -70,11 +70,47 @@ struct Column {
     data_type: Option<String>,
 }
 
+/// The primary result of an answer that is complete.
+pub(super) struct Primary {
+    pub(super) columns: Vec<ColumnInfo>,
+    /// Lists, of whatever length.
+    pub(super) rows: Vec<Value>,
+}
+
+impl Frame {
+    fn is_primary(&self) -> bool {
+        self.frame_type == "DataTable" && self.table_kind.as_deref() == Some("PrimaryResult")
+    }
+}
+
+/// The columns of the table that ends this answer to a query, if it is the primary result.
+pub(super) fn columns_of_v2(so_far: &[u8]) -> Option<Vec<ColumnInfo>> {
+    let mut frames: Vec<Frame> = serde_json::from_slice(so_far).ok()?;
+    let last = frames.pop().filter(Frame::is_primary)?;
+    if frames.iter().any(Frame::is_primary) { None } else { columns_of_data(last.columns) }
+}
+
+/// As [`columns_of_v2`], of the answer to a command.
+pub(super) fn columns_of_v1(so_far: &[u8]) -> Option<Vec<ColumnInfo>> {
+    let V1 { tables, .. } = serde_json::from_slice(so_far).ok()?;
+    let [table] = <[V1Table; 1]>::try_from(tables).ok()?;
+    columns_of_data(table.columns)
+}
+
+/// None of a table that tells of the query, whose rows are looked at; nor of one whose columns come after its rows.
+fn columns_of_data(columns: Vec<Column>) -> Option<Vec<ColumnInfo>> {
+    if status(&columns).is_some() || columns.is_empty() { None } else { Some(infos(columns)) }
+}
+
+/// One row of a table.
+pub(super) fn row(text: &[u8]) -> Result<Vec<Value>, Failure> {
+    serde_json::from_slice(text).map_err(|error| broken(&error))
+}
+
 /// The primary result of `/v2/rest/query`.
-pub(super) fn v2(body: &[u8]) -> Result<ResultTable, Failure> {
+pub(super) fn v2(body: &[u8]) -> Result<Primary, Failure> {
     let frames: Vec<Frame> = parse(body)?;
     let incomplete = |why: &str| Err(Failure::Incomplete { why: why.to_owned() });
-    let mut primary = None;
     for frame in &frames {
         if let Some(failure) = frame.one_api_errors.as_ref().and_then(in_band) {
             return Err(failure);
@@ -93,17 +129,14 @@ pub(super) fn v2(body: &[u8]) -> Result<ResultTable, Failure> {
     if completion.has_errors != Some(false) {
         return incomplete("DataSetCompletion does not say that there were no errors");
     }
-    for frame in frames {
-        if frame.frame_type == "DataTable" && frame.table_kind.as_deref() == Some("PrimaryResult") && primary.is_none()
-        {
-            primary = Some(table(frame.columns, frame.rows)?);
-        }
+    match frames.into_iter().find(Frame::is_primary) {
+        Some(Frame { columns, rows, .. }) => Ok(Primary { columns: infos(columns), rows }),
+        None => incomplete("it has no primary result"),
     }
-    primary.map_or_else(|| incomplete("it has no primary result"), Ok)
 }
 
 /// The primary result of `/v1/rest/mgmt`: the first table. The others, where a command has them, tell of its status.
-pub(super) fn v1(body: &[u8]) -> Result<ResultTable, Failure> {
+pub(super) fn v1(body: &[u8]) -> Result<Primary, Failure> {
     let V1 { tables, exceptions } = parse(body)?;
     if let Some(failure) = exceptions.as_ref().and_then(in_band) {
         return Err(failure);
@@ -115,17 +148,9 @@ pub(super) fn v1(body: &[u8]) -> Result<ResultTable, Failure> {
         check_rows(&table.columns, &table.rows)?;
     }
     match tables.into_iter().next() {
-        Some(V1Table { columns, rows, .. }) => table(columns, rows),
+        Some(V1Table { columns, rows, .. }) => Ok(Primary { columns: infos(columns), rows }),
         None => Err(Failure::Incomplete { why: "it has no table".to_owned() }),
     }
-}
-
-/// The answer to a streaming ingestion: its table says nothing we need, and some servers leave the body empty.
-pub(super) fn ingestion(body: &[u8]) -> Result<ResultTable, Failure> {
-    if body.iter().all(u8::is_ascii_whitespace) {
-        return Ok(ResultTable::new(Vec::new(), Vec::new()));
-    }
-    v1(body)
 }
 
 /// Whether the answer to an ingestion by command says, in each of its rows, that the records were stored. It comes with status 200 in any case. Microsoft's page names one column,
@@ -184,11 +209,24 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
                     status: 200,
                     why: server_words(&format!("unexpected JSON: {error}")),
                 }),
-                Err(_) => Failure::Incomplete { why: format!("it is broken JSON: {error}") },
+                Err(_) => broken(&error),
             },
             _ => Failure::NotKusto { status: 200, why: head(body) },
         }
     })
+}
+
+fn broken(error: &serde_json::Error) -> Failure {
+    Failure::Incomplete { why: format!("it is broken JSON: {error}") }
+}
+
+/// Where a table tells of the query, as QueryCompletionInformation (V2: Level, Payload) and QueryStatus (V1: Severity, StatusDescription) do: how bad it is, and in which words. Both have
+/// StatusCode, which tables of our own making do not.
+fn status(columns: &[Column]) -> Option<(usize, Option<usize>)> {
+    let position = |name: &str| columns.iter().position(|column| column.column_name == name);
+    let level = position("Severity").or_else(|| position("Level"))?;
+    position("StatusCode")?;
+    Some((level, position("StatusDescription").or_else(|| position("Payload"))))
 }
 
 /// Errors come in place of a row, and as rows of the status table.
@@ -199,13 +237,7 @@ fn check_rows(columns: &[Column], rows: &[Value]) -> Result<(), Failure> {
     if let Some(row) = rows.iter().find(|row| !row.is_array()) {
         return Err(Failure::Incomplete { why: format!("a row is no array: {}", server_words(&row.to_string())) });
     }
-    let position = |name: &str| columns.iter().position(|column| column.column_name == name);
-    // QueryCompletionInformation (V2) has Level and Payload; QueryStatus (V1) has Severity and StatusDescription. Both have StatusCode, which tables of
-    // our own making do not.
-    let (Some(level), Some(_)) = (position("Severity").or_else(|| position("Level")), position("StatusCode")) else {
-        return Ok(());
-    };
-    let words = position("StatusDescription").or_else(|| position("Payload"));
+    let Some((level, words)) = status(columns) else { return Ok(()) };
     for row in rows {
         if row.get(level).and_then(Value::as_i64).is_some_and(|level| level <= ERROR_LEVEL) {
             let words =
@@ -247,23 +279,12 @@ fn rejected(status: u16, value: &Value) -> Failure {
     }
 }
 
-fn table(columns: Vec<Column>, rows: Vec<Value>) -> Result<ResultTable, Failure> {
-    let width = columns.len();
-    let columns = columns
-        .into_iter()
-        .map(|Column { column_name, column_type, data_type }| ColumnInfo {
-            name: column_name,
-            scalar_type: scalar_type(column_type.as_deref(), data_type.as_deref()),
-        })
-        .collect();
-    let rows = rows
-        .into_iter()
-        .map(|row| match row {
-            Value::Array(values) if values.len() == width => Ok(values),
-            _ => Err(Failure::Incomplete { why: format!("a row has not {width} values") }),
-        })
-        .collect::<Result<_, _>>()?;
-    Ok(ResultTable::new(columns, rows))
+fn infos(columns: Vec<Column>) -> Vec<ColumnInfo> {
+    let info = |Column { column_name: name, column_type, data_type }| ColumnInfo {
+        name,
+        scalar_type: scalar_type(column_type.as_deref(), data_type.as_deref()),
+    };
+    columns.into_iter().map(info).collect()
 }
 
 /// Servers differ in which of the two names they give; a type they invent later reads as `dynamic`, which every value fits.
@@ -300,6 +321,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::kusto::stream::{Arriving, Form};
+
+    fn read(form: Form, body: &[u8]) -> Result<ResultTable, Failure> {
+        let mut table = ResultTable::default();
+        let mut arriving = Arriving::new(form, &mut table);
+        arriving.push(body)?;
+        arriving.finish().map(|()| table)
+    }
+
+    fn v1(body: &[u8]) -> Result<ResultTable, Failure> {
+        read(Form::V1, body)
+    }
+
+    fn v2(body: &[u8]) -> Result<ResultTable, Failure> {
+        read(Form::V2, body)
+    }
 
     fn frames() -> Vec<Value> {
         vec![
@@ -523,8 +560,14 @@ mod tests {
 
     #[test]
     fn a_streaming_ingestion_may_be_answered_with_nothing() {
-        assert!(ingestion(b"").is_ok());
-        assert!(ingestion(br#"{"Tables":[{"TableName":"T","Columns":[],"Rows":[]}]}"#).is_ok());
-        assert!(ingestion(b"<html>").is_err());
+        for (body, is_done) in [
+            ("", true),
+            (" \r\n", true),
+            (r#"{"Tables":[{"TableName":"T","Columns":[],"Rows":[]}]}"#, true),
+            ("<html>", false),
+            (r#"{"Tables":["#, false),
+        ] {
+            assert_eq!(read(Form::Ingestion, body.as_bytes()).is_ok(), is_done, "{body}");
+        }
     }
 }

@@ -14,7 +14,7 @@ pub struct ColumnInfo {
 }
 
 /// The primary result of a query or command: complete, or it would not exist.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ResultTable {
     columns: Vec<ColumnInfo>,
     rows: Vec<Vec<Value>>,
@@ -57,6 +57,11 @@ impl ResultTable {
         Self { columns, rows }
     }
 
+    /// One row more.
+    pub(super) fn push(&mut self, values: Vec<Value>) {
+        self.rows.push(values);
+    }
+
     /// The columns in their order.
     pub fn columns(&self) -> &[ColumnInfo] {
         &self.columns
@@ -65,6 +70,19 @@ impl ResultTable {
     /// The rows in their order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = Row<'_>> {
         self.rows.iter().enumerate().map(|(index, values)| Row { columns: &self.columns, index, values })
+    }
+
+    /// What `take` makes of all rows, as `KustoClient::fold` has it while they arrive.
+    ///
+    /// # Errors
+    /// The first of `take`.
+    pub fn fold<S: Default>(
+        &self,
+        mut take: impl FnMut(&mut S, Row<'_>) -> Result<(), DecodeError>,
+    ) -> Result<S, DecodeError> {
+        let mut made = S::default();
+        self.rows().try_for_each(|row| take(&mut made, row))?;
+        Ok(made)
     }
 
     /// How many rows there are.
@@ -87,6 +105,10 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
+    pub(super) const fn new(columns: &'a [ColumnInfo], index: usize, values: &'a [Value]) -> Self {
+        Self { columns, index, values }
+    }
+
     /// The value as it came.
     ///
     /// # Errors

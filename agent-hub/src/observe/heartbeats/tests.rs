@@ -56,6 +56,15 @@ fn schemas_with(endpoint: &str, hash: &str, attributes: &Value, text: &str) -> R
     table(&names, vec![vec![json!(endpoint), json!(hash), json!(attributes.to_string()), json!(text)]])
 }
 
+/// Takes in an answer to [`ReadSchemas`].
+fn learn(memory: &mut HeartbeatMemory, answer: &ResultTable, rows: &Newest, config: &HubConfig) {
+    let take = |told: &mut Vec<Told>, row: Row<'_>| {
+        told.extend(read_schema(row, rows, config, &mut memory.interner)?);
+        Ok(())
+    };
+    answer.fold(take).unwrap().into_iter().for_each(|told| memory.learn(told));
+}
+
 #[test]
 fn two_spellings_of_one_endpoint_are_one_partition_with_its_newest_beat() {
     let (slash, plain) = ("https://eu.kusto.windows.net/", "https://eu.kusto.windows.net");
@@ -166,11 +175,11 @@ fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
     let lacks = |memory: &HeartbeatMemory, hash| memory.lacks(row(hash).values().next().unwrap());
     assert!(lacks(&memory, "1"));
     let known = r#"[{"database": "Logs", "tables": ["A"]}]"#;
-    memory.learn(&schemas(endpoint, "1", known), &row("1"), &hub_config("")).unwrap();
+    learn(&mut memory, &schemas(endpoint, "1", known), &row("1"), &hub_config(""));
     assert_eq!(memory.changed, BTreeSet::new());
     assert!(!lacks(&memory, "1") && lacks(&memory, "2"));
     for (hash, wrong) in [("2", "7"), ("3", ""), ("2", "[]")] {
-        memory.learn(&schemas(endpoint, hash, wrong), &row(hash), &hub_config("")).unwrap();
+        learn(&mut memory, &schemas(endpoint, hash, wrong), &row(hash), &hub_config(""));
         assert!(!lacks(&memory, hash), "what cannot be read is not fetched again and again");
         let beat = memory.beat(row(hash).into_values().next().unwrap(), at(), RECENT);
         let Inventory::Known(inventory) = beat.inventory else { panic!("the last readable schema counts") };
@@ -184,7 +193,7 @@ fn a_schema_is_fetched_once_and_an_unreadable_one_leaves_what_was_known() {
         );
     }
     let changed = r#"[{"database": "Logs", "tables": ["A", "B"]}]"#;
-    memory.learn(&schemas(endpoint, "4", changed), &row("4"), &hub_config("")).unwrap();
+    learn(&mut memory, &schemas(endpoint, "4", changed), &row("4"), &hub_config(""));
     assert_eq!(memory.changed.len(), 1, "the hub must forget the old columns of Logs");
     // One for which there was no room is fetched when there is.
     assert!(!lacks(&memory, "4"));
@@ -199,7 +208,7 @@ fn a_beat_without_a_schema_is_told_as_long_as_it_is_recent() {
     const ENDPOINT: &str = "https://eu.kusto.windows.net";
     let row = |minutes: i64| rows(&[(ENDPOINT, minutes, "1", 9)]);
     let mut memory = HeartbeatMemory::default();
-    memory.learn(&schemas(ENDPOINT, "1", ""), &row(1), &hub_config("")).unwrap();
+    learn(&mut memory, &schemas(ENDPOINT, "1", ""), &row(1), &hub_config(""));
     let told = |minutes: i64| memory.beat(row(minutes).into_values().next().unwrap(), at(), RECENT).problems;
     assert_eq!(told(120), [NO_SCHEMA.into()]);
     // It is silent for longer than as far back as schemas are read.
@@ -218,10 +227,10 @@ fn a_schema_that_comes_and_goes_between_the_two_queries_is_not_kept_for_the_one_
         (inventory.to_json(), beat.hash)
     };
     // The beat was A's when the heartbeats were read, B's when the schemas were, and is A's again ever after.
-    memory.learn(&schemas(ENDPOINT, "b", &schema("B").to_string()), &row(), &hub_config("")).unwrap();
+    learn(&mut memory, &schemas(ENDPOINT, "b", &schema("B").to_string()), &row(), &hub_config(""));
     assert_eq!(beat(&memory), (schema("B"), Some("b".to_owned())), "what is told of the schema is the schema's");
     assert_eq!(memory.wanted(&row(), |_| true), [BTreeSet::from([ENDPOINT.to_owned()])]);
-    memory.learn(&schemas(ENDPOINT, "a", &schema("A").to_string()), &row(), &hub_config("")).unwrap();
+    learn(&mut memory, &schemas(ENDPOINT, "a", &schema("A").to_string()), &row(), &hub_config(""));
     assert_eq!(beat(&memory), (schema("A"), Some("a".to_owned())));
     assert_eq!(memory.wanted(&row(), |_| true), []);
 }
@@ -231,9 +240,12 @@ fn a_schema_beyond_all_reason_is_not_fetched_and_what_was_known_stays() {
     let endpoint = "https://eu.kusto.windows.net";
     let mut memory = HeartbeatMemory::default();
     let row = |hash, bytes| rows(&[(endpoint, 1, hash, bytes)]);
-    memory
-        .learn(&schemas(endpoint, "1", r#"[{"database": "Logs", "tables": ["A"]}]"#), &row("1", 9), &hub_config(""))
-        .unwrap();
+    learn(
+        &mut memory,
+        &schemas(endpoint, "1", r#"[{"database": "Logs", "tables": ["A"]}]"#),
+        &row("1", 9),
+        &hub_config(""),
+    );
     let just = BTreeSet::from([endpoint.to_owned()]);
     assert_eq!(memory.wanted(&row("2", MAX_SCHEMA_BYTES), |_| true), [just]);
     assert_eq!(memory.wanted(&row("2", MAX_SCHEMA_BYTES), |_| false), [], "a stranger's is not wanted at all");
@@ -256,7 +268,7 @@ fn a_partitions_words_take_little_memory_and_what_touches_all_of_it_comes_first(
     let mut memory = HeartbeatMemory::default();
     let row = rows(&[(endpoint, 1, "1", 9)]);
     let answer = schemas_with(endpoint, "1", &attributes, &json!(databases).to_string());
-    memory.learn(&answer, &row, &hub_config("entityGroups: [{by: geo}], ")).unwrap();
+    learn(&mut memory, &answer, &row, &hub_config("entityGroups: [{by: geo}], "));
     let beat = memory.beat(row.into_values().next().unwrap(), at(), RECENT);
     assert_eq!(beat.metadata["geo"], "EU");
     let first = beat.problems[0].starts_with("its heartbeat lists no database that can be used");
@@ -273,7 +285,7 @@ fn of_what_is_read_only_so_much_counts() {
     let read = |schema: Value| {
         let mut memory = HeartbeatMemory::default();
         let row = rows(&[(endpoint, 1, "1", 9)]);
-        memory.learn(&schemas(endpoint, "1", &schema.to_string()), &row, &hub_config("")).unwrap();
+        learn(&mut memory, &schemas(endpoint, "1", &schema.to_string()), &row, &hub_config(""));
         let beat = memory.beat(row.into_values().next().unwrap(), at(), RECENT);
         let Inventory::Known(inventory) = beat.inventory else { panic!("it is a schema") };
         (inventory, beat.problems.iter().map(ToString::to_string).collect::<Vec<_>>())
@@ -319,7 +331,7 @@ fn attributes_that_cannot_be_read_are_those_of_before_or_else_unknown() {
         let mut beat = None;
         for (hash, attributes) in answers {
             let newest = rows(&[(endpoint, 1, hash, 1)]);
-            memory.learn(&schemas_with(endpoint, hash, attributes, text), &newest, &hub_config("")).unwrap();
+            learn(&mut memory, &schemas_with(endpoint, hash, attributes, text), &newest, &hub_config(""));
             beat = Some(memory.beat(newest.into_values().next().unwrap(), at(), RECENT));
         }
         // Also when its table cannot be read then.

@@ -244,6 +244,59 @@ async fn an_answer_beyond_the_cap_is_given_up_compressed_or_not() {
     }
 }
 
+/// A server that says `before`, waits the first time until it is asked to go on, and says `after`.
+async fn halting(before: String, after: String) -> (u16, tokio::sync::oneshot::Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (go_on, may_go_on) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", before.len() + after.len());
+        let mut halts = Some(may_go_on);
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 65_536]).await;
+            stream.write_all(format!("{head}{before}").as_bytes()).await.unwrap();
+            if let Some(may_go_on) = halts.take() {
+                may_go_on.await.unwrap();
+            }
+            stream.write_all(after.as_bytes()).await.unwrap();
+        }
+    });
+    (port, go_on)
+}
+
+#[tokio::test]
+async fn rows_are_taken_while_the_answer_arrives_and_count_when_it_is_complete() {
+    // The last piece, and whether it ends the answer.
+    for (end, is_whole) in [(r#"]},{"FrameType":"DataSetCompletion","HasErrors":false}]"#, true), ("]}]", false)] {
+        let cut = OK_V2.find("]},{\"FrameType\":\"DataSetCompletion").unwrap();
+        let (port, go_on) = halting(OK_V2[..cut].to_owned(), end.to_owned()).await;
+        let mut go_on = Some(go_on);
+        // Nothing more comes before the first row is taken.
+        let take = |endpoints: &mut Vec<String>, row: Row<'_>| {
+            endpoints.push(row.string("ClusterEndpoint")?.to_owned());
+            go_on.take().into_iter().for_each(|go_on| go_on.send(()).unwrap());
+            Ok(())
+        };
+        let told = client(port, options()).fold(&query(), take).await;
+        if is_whole {
+            assert_eq!(told.unwrap().unwrap(), ["https://a.kusto.windows.net"]);
+        } else {
+            assert!(matches!(failure(told), Failure::Incomplete { .. }));
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_a_refusal_the_beginning_is_read_however_long_it_is() {
+    let (client, _) = scripted([reply(403, &[], "no ".repeat(MAX_REFUSAL_BYTES))]).await;
+    let failure = failure(client.send(&query()).await);
+    assert!(
+        matches!(&failure, Failure::Unauthorized { status: 403, message } if message.starts_with("no no")),
+        "{failure:?}"
+    );
+}
+
 #[tokio::test]
 async fn compressed_answers_are_read() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
