@@ -30,10 +30,15 @@ struct Size {
     columns: usize,
     /// How long the schema of each partition is at least.
     schema_bytes: usize,
+    /// No table of a partition has the columns of another table, its own or another's.
+    all_differ: bool,
 }
 
-const MEDIUM: Size = Size { partitions: 200, databases: 10, tables: 200, columns: 3, schema_bytes: 0 };
-const LARGE: Size = Size { partitions: 1000, databases: 10, tables: 200, columns: 5, schema_bytes: 240_000 };
+const MEDIUM: Size =
+    Size { partitions: 200, databases: 10, tables: 200, columns: 3, schema_bytes: 0, all_differ: false };
+const LARGE: Size = Size { partitions: 1000, columns: 5, schema_bytes: 240_000, ..MEDIUM };
+/// Of which nothing can be kept once for several.
+const DIFFERENT: Size = Size { all_differ: true, ..LARGE };
 
 /// How much a pass may ask and send, whatever the fleet: requests, and bytes.
 const QUIET_PASS: (f64, f64) = (12.0, 10_000.0);
@@ -47,6 +52,8 @@ const BYTES_OF_A_PARTITION: f64 = 120.0;
 const LARGE_FLEET: usize = 200;
 /// The most memory with [`LARGE`], in MB.
 const PEAK_MEMORY: f64 = 64.0;
+/// The most memory with [`DIFFERENT`], in MB: half of what the agent's pod has.
+const PEAK_MEMORY_OF_DIFFERENT: f64 = 128.0;
 
 /// How many quiet passes are looked at.
 const QUIET_PASSES: usize = 3;
@@ -66,6 +73,19 @@ impl Hub {
         let server = KustoServer::start(0, &databases, &record, &["--delay", "20"]).await;
         let recording = Recording::of(&server);
         Self { server, folder, recording }
+    }
+
+    /// A hub that this fleet has sent its heartbeats to, and an agent that has just been started.
+    async fn with_fleet(size: Size) -> (Self, Process) {
+        let mut hub = Self::start(size).await;
+        let config = ["--config".to_owned(), hub.document().display().to_string()];
+        let once = [&config[..], &["--once".to_owned()]].concat();
+        Process::start("agent-hub", "agent-hub", &once).exited_within(Duration::from_secs(60)).await;
+        for partition in 0..size.partitions {
+            hub.beat(partition, size).await;
+        }
+        hub.sent();
+        (hub, Process::start("agent-hub", "agent-hub", &config))
     }
 
     fn document(&self) -> PathBuf {
@@ -88,6 +108,12 @@ impl Hub {
     /// A partition's heartbeat; every tenth has a table of its own.
     async fn beat(&self, partition: usize, size: Size) {
         let columns: Vec<String> = (0..size.columns).map(|number| format!("['Column{number}']:string")).collect();
+        let columns_of = |database: usize, table: &str| {
+            let own = format!("['Of{partition}{database}{table}']:string");
+            let own = own.as_str();
+            let own = if size.all_differ { Some(own) } else { None };
+            columns.iter().map(String::as_str).chain(own).collect::<Vec<_>>().join(", ")
+        };
         let databases: Vec<Value> = (0..size.databases)
             .map(|database| {
                 let mut tables: Vec<String> = (0..size.tables).map(|table| format!("Table{table:03}")).collect();
@@ -95,7 +121,7 @@ impl Hub {
                     tables.push(format!("Own{partition}"));
                 }
                 let schemas: serde_json::Map<String, Value> =
-                    tables.iter().map(|table| (table.clone(), columns.join(", ").into())).collect();
+                    tables.iter().map(|table| (table.clone(), columns_of(database, table).into())).collect();
                 json!({"database": format!("Db{database}"), "tables": tables, "tableSchemas": schemas})
             })
             .collect();
@@ -186,15 +212,7 @@ async fn ask_again(server: &KustoServer, sent: &[Value]) -> f64 {
 async fn fleet(size: Size, goals: &mut Goals) -> f64 {
     let Size { partitions, databases, tables, .. } = size;
     println!("Hub agent, {partitions} partitions x {databases} databases x {tables} tables, 20 ms for each round trip");
-    let mut hub = Hub::start(size).await;
-    let once = ["--config".to_owned(), hub.document().display().to_string()];
-    let mut set_up = Process::start("agent-hub", "agent-hub", &[once[0].clone(), once[1].clone(), "--once".to_owned()]);
-    set_up.exited_within(Duration::from_secs(60)).await;
-    for partition in 0..partitions {
-        hub.beat(partition, size).await;
-    }
-    hub.sent();
-    let mut agent = Process::start("agent-hub", "agent-hub", &once);
+    let (mut hub, mut agent) = Hub::with_fleet(size).await;
     let pid = agent.pid().expect("it runs");
     let of_fleet = |what: &str| format!("{what}, {partitions} partitions");
 
@@ -271,6 +289,37 @@ async fn fleet(size: Size, goals: &mut Goals) -> f64 {
     quiet.received_bytes
 }
 
+/// How much memory is taken where no schema is like another, for how many of them that is enough, and that the others are not fetched again and again.
+async fn differing(size: Size, goals: &mut Goals) {
+    let Size { partitions, databases, tables, .. } = size;
+    println!(
+        "Hub agent, {partitions} partitions x {databases} databases x {tables} tables, none with the columns of another"
+    );
+    let (mut hub, mut agent) = Hub::with_fleet(size).await;
+    let pid = agent.pid().expect("it runs");
+    let meter = Meter::from_start(&agent);
+    hub.passes(&agent, 1).await;
+    line("empty hub to complete", &meter.cost(&agent, Traffic::of(&hub.sent()), 1).to_string());
+    hub.passes(&agent, 1).await;
+    hub.sent();
+    let meter = Meter::start(&agent);
+    hub.passes(&agent, QUIET_PASSES).await;
+    let sent = hub.sent();
+    let quiet = meter.cost(&agent, Traffic::of(&sent), readings(&sent).0);
+    line("quiet pass", &quiet.to_string());
+    within("a quiet pass where all differ", goals, QUIET_PASS, &quiet);
+    goals.at_most("statements of a quiet pass where all differ", quiet.statements, 0.0);
+    let refused = "federation_status() | where Reason has 'not taken in' | count";
+    let refused = hub.server.query("FleetDiscovery", refused).await.expect("the hub answers").rows[0][0].as_u64();
+    let refused = refused.expect("it is a number");
+    line("schemas for which there is no room, and that are told so", &format!("{refused} of {partitions}"));
+    goals.judge("a bound was reached", &refused.to_string(), refused > 0);
+    goals.as_released(pid, "MB of memory where all differ", quiet.peak_mb, PEAK_MEMORY_OF_DIFFERENT);
+    agent.stop().await;
+    hub.server.process().stop().await;
+    judge_if_watched(hub.folder.path());
+}
+
 /// `BENCH_PARTITIONS` for a run that only shows that the benchmark works, and what does not depend on the fleet's size.
 pub(crate) async fn run(goals: &mut Goals) {
     match env::var("BENCH_PARTITIONS").ok().and_then(|partitions| partitions.parse().ok()) {
@@ -283,6 +332,7 @@ pub(crate) async fn run(goals: &mut Goals) {
             // Of all that a pass reads; what it reads once, however many there are, is in both. How long schemas are counts for nothing: they are not read again.
             let each = (large - medium) / (LARGE.partitions - MEDIUM.partitions) as f64;
             goals.at_most("bytes received for each more partition in a quiet pass", each, BYTES_OF_A_PARTITION);
+            differing(DIFFERENT, goals).await;
         }
     }
 }

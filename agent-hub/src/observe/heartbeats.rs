@@ -202,8 +202,8 @@ struct HeartbeatRow {
     bytes: usize,
 }
 
-/// How many bytes of schemas and attributes one query fetches at most; what is longer comes alone. Bounds the memory that they take until they are read, and what one partition may do to
-/// others: Kusto gives no answer at all that is too long.
+/// How many bytes of schemas and attributes one query fetches at most; what is longer comes alone. Bounds what one partition may do to others: Kusto gives no answer at all that is too long,
+/// and what a stranger has written may be six times as long in one.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The longest schema that is read, with its attributes: a hundred times that of a large cluster.
