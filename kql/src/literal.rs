@@ -13,10 +13,14 @@ pub const UNIX_EPOCH_TICKS: i64 = 719_162 * TICKS_PER_DAY;
 /// The last tick of year 9999, Kusto's largest datetime.
 pub const MAX_DATETIME_TICKS: i64 = 3_155_378_975_999_999_999;
 
+/// Whether a character is none to be seen, or ends a line: of those that are no control characters, Kusto ends one at U+2028 and U+2029.
+pub fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
 /// A string literal in single quotes.
 ///
-/// `'` and `\` get a backslash; LF, CR and TAB their short escapes; other control characters, U+0085, U+2028 and U+2029 become `\uXXXX`, because
-/// Kusto ends a line at them.
+/// `'` and `\` get a backslash; LF, CR and TAB their short escapes; others of [`is_control`] become `\uXXXX`.
 pub fn string(value: &str) -> String {
     let mut text = String::with_capacity(value.len() + 2);
     text.push('\'');
@@ -27,7 +31,7 @@ pub fn string(value: &str) -> String {
             '\n' => text.push_str("\\n"),
             '\r' => text.push_str("\\r"),
             '\t' => text.push_str("\\t"),
-            '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' => {
+            _ if is_control(c) => {
                 write!(text, "\\u{:04x}", u32::from(c)).expect("writing to a String cannot fail");
             }
             _ => text.push(c),

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `client` | the request: headers, body, time-outs, byte cap, rate limit |
 //! | `trust` | which hosts may get a token, and for which audience: our tables, never the server's word |
-//! | `stream` | its rows are handed over while it arrives |
+//! | `stream` | an answer while it arrives: its rows are handed over one by one |
 //! | `decode` | an answer counts only if it is complete and free of errors |
 //! | `table` | typed access to its rows |
 //! | `error`, `retry` | what can go wrong, and what is sent again |

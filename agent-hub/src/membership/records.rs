@@ -3,7 +3,7 @@
 //! The table forgets nobody, and whoever starts reads it whole: names that strangers make up must not fill it.
 
 use jiff::{SignedDuration, Timestamp};
-use kql::{endpoint::ClusterEndpoint, names::DatabaseName};
+use kql::{endpoint::ClusterEndpoint, literal, names::DatabaseName};
 use shared::runtime::PartitionState;
 
 use super::{Darkness, Membership, Remembered, Scope, Watch};
@@ -167,9 +167,7 @@ impl Scope {
 
 /// A text as the table keeps it. Of what it would keep otherwise than it was given, it would never be found to have it.
 pub(super) fn kept_text(text: &str) -> String {
-    // Kusto's lines end with these two, too.
-    let ends_line = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-    text.chars().take(512).map(|c| if ends_line(c) { ' ' } else { c }).collect()
+    text.chars().take(512).map(|c| if literal::is_control(c) { ' ' } else { c }).collect()
 }
 
 /// A time of this machine's clock as the table keeps it: finer than Kusto's are.

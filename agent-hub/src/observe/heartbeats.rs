@@ -143,22 +143,16 @@ pub async fn read_heartbeats(
         let enough = ReadHeartbeats::ENOUGH;
         problems.insert(0, format!("more than {enough} endpoints beat: all that are federated or listed are looked at, and of the others only some"));
     }
-    let (mut unfetched, mut failures) = (BTreeSet::new(), Vec::new());
-    for endpoints in memory.wanted(&rows, admitted) {
-        let request = ReadSchemas { database, source, windows, endpoints: &endpoints }.request();
-        // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
-        let take = |told: &mut Vec<Told>, row: Row<'_>| {
-            told.extend(read_schema(row, &rows, config, &mut memory.interner)?);
-            Ok(())
-        };
-        match hub.fold(&request, take).await.map_err(asking(SCHEMAS)) {
-            Ok(told) => told.map_err(decoding(SCHEMAS))?.into_iter().for_each(|told| memory.learn(told)),
-            Err(error) => {
-                failures.push(format!("{} schema(s) could not be read: {}", endpoints.len(), chain(&error)));
-                unfetched.extend(endpoints);
-            }
-        }
+    let mut unfetched = Unfetched::default();
+    let pages = memory.wanted(&rows, |row| admitted(&row.endpoint));
+    if !pages.is_empty() {
+        fetch(hub, config, source, &rows, memory, pages, &mut unfetched).await?;
+        // What changed was in memory twice until its page had ended: for who was left out there may be room now.
+        memory.interner.forget_unused();
+        let pages = memory.wanted(&rows, |row| admitted(&row.endpoint) && !unfetched.keys.contains(&row.key));
+        fetch(hub, config, source, &rows, memory, pages, &mut unfetched).await?;
     }
+    let Unfetched { keys: unfetched, failures } = unfetched;
     let without_rows: BTreeMap<_, _> =
         config.heartbeats.owners(unread).filter(|(owner, _)| trusted(owner).is_ok()).collect();
     let is_there = |endpoint: &ClusterEndpoint| rows.contains_key(endpoint) || without_rows.contains_key(endpoint);
@@ -181,6 +175,43 @@ pub async fn read_heartbeats(
     let unfetched = unfetched.len();
     let (changed, first) = (mem::take(&mut memory.changed), mem::take(&mut memory.first));
     Ok(HeartbeatReading { now, beats, changed, first, problems, failures, unfetched, refused })
+}
+
+/// Schemas that could not be fetched.
+#[derive(Default)]
+struct Unfetched {
+    /// Of which rows.
+    keys: BTreeSet<String>,
+    failures: Vec<String>,
+}
+
+/// Fetches schemas, a page after the other.
+async fn fetch(
+    hub: &KustoClient,
+    config: &HubConfig,
+    source: &HeartbeatSource,
+    rows: &Newest,
+    memory: &mut HeartbeatMemory,
+    pages: Vec<BTreeSet<String>>,
+    unfetched: &mut Unfetched,
+) -> Result<(), ObserveError> {
+    let (database, windows) = (&config.heartbeat_database, windows(config));
+    for endpoints in pages {
+        let request = ReadSchemas { database, source, windows, endpoints: &endpoints }.request();
+        let told = hub.fold(&request, schemas_of(rows, config, &mut memory.interner)).await;
+        if !matches!(told, Ok(Ok(_))) {
+            memory.interner.forget_unused();
+        }
+        // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
+        match told.map_err(asking(SCHEMAS)) {
+            Ok(told) => told.map_err(decoding(SCHEMAS))?.into_iter().for_each(|told| memory.learn(told)),
+            Err(error) => {
+                unfetched.failures.push(format!("{} schema(s) could not be read: {}", endpoints.len(), chain(&error)));
+                unfetched.keys.extend(endpoints);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Schemas are large, and whoever is not expired has sent one within the time to live; twice that leaves room.
@@ -351,17 +382,30 @@ struct Told {
     lacks_schema: bool,
 }
 
-/// `None` of a row that does not count. The answer may still prove incomplete: of it all, only what is shared may stay.
+/// Reads rows of [`ReadSchemas`]. Their answer may still prove incomplete: what was shared then is forgotten.
+fn schemas_of(
+    rows: &Newest,
+    config: &HubConfig,
+    interner: &mut Interner,
+) -> impl FnMut(&mut Vec<Told>, Row<'_>) -> Result<(), DecodeError> {
+    |all, row| {
+        all.extend(read_schema(row, rows, config, interner)?);
+        Ok(())
+    }
+}
+
+/// `None` of a row that does not count.
 fn read_schema(
     row: Row<'_>,
     rows: &Newest,
     config: &HubConfig,
     interner: &mut Interner,
 ) -> Result<Option<Told>, DecodeError> {
-    let (key, text) = (row.string("ClusterEndpoint")?, row.string("SchemaText")?);
+    let key = row.string("ClusterEndpoint")?;
     // Two spellings of one endpoint: the one whose row counts.
     let counts = |endpoint: &ClusterEndpoint| rows.get(endpoint).is_some_and(|row| row.key == key);
     let Some(endpoint) = ClusterEndpoint::parse(key).ok().filter(counts) else { return Ok(None) };
+    let text = row.string("SchemaText")?;
     let (inventory, wrong_schema) = match text {
         "" => (None, Vec::new()),
         _ => parse_schema(row.value("SchemaText")?, Limits::default()),
@@ -410,9 +454,9 @@ impl HeartbeatMemory {
     }
 
     /// Whose schemas are to be fetched, in pages of keys.
-    fn wanted(&mut self, rows: &Newest, admitted: impl Fn(&ClusterEndpoint) -> bool) -> Vec<BTreeSet<String>> {
+    fn wanted(&mut self, rows: &Newest, admitted: impl Fn(&HeartbeatRow) -> bool) -> Vec<BTreeSet<String>> {
         self.refuse_long_schemas(rows.values());
-        pages(rows.values().filter(|row| self.lacks(row) && admitted(&row.endpoint)))
+        pages(rows.values().filter(|row| self.lacks(row) && admitted(row)))
     }
 
     /// A schema beyond all reason is not even fetched: its partition goes on with what is known of it.

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use kql::secrets::{ends_with_a_name, redacted};
+use kql::{
+    literal,
+    secrets::{ends_with_a_name, redacted},
+};
 use serde_json::Value;
 
 use super::parse::{Problem, Problems};
@@ -46,7 +49,7 @@ pub(crate) fn unused(key: &str, value: &Value) -> Option<Unused> {
         Some(Unused::Secret)
     } else if matches!(value, Value::Null | Value::Array(_) | Value::Object(_)) {
         Some(Unused::Kind)
-    } else if key.chars().chain(text.chars()).any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
+    } else if key.chars().chain(text.chars()).any(literal::is_control) {
         Some(Unused::Control)
     } else {
         None

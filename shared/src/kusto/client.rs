@@ -27,17 +27,14 @@ use super::{
     decode,
     error::{ClientError, Failure, KustoError},
     retry,
-    stream::{Arriving, Fold, Form, RowSink},
-    table::{DecodeError, ResultTable, Row},
+    stream::{AnswerReader, Form},
+    table::{DecodeError, Fold, ResultTable, Row, RowSink},
     trust::HostTrust,
 };
 use crate::{
     credential::{CredentialConfig, TokenSource},
     runtime::Metrics,
 };
-
-/// How much is read of an answer whose status is an error: a message in words.
-const MAX_REFUSAL_BYTES: usize = 1024 * 1024;
 
 /// How a client behaves; the same for all clusters of a process.
 #[derive(Debug, Clone)]
@@ -164,8 +161,8 @@ impl KustoClient {
         Ok(table)
     }
 
-    /// As [`Self::send`], for answers that may be long: `take` makes something of each row when it arrives, and no row is kept. What was made is given back if the answer is complete, and
-    /// else thrown away: `take` must change nothing else. With the reason in its place where `take` could not read a row.
+    /// As [`Self::send`], for answers that may be long: `take` makes something of each row when it arrives, and no row is kept. What was made is given back if the answer is complete, or
+    /// why a row could not be read; `take` must decide nothing before.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -183,7 +180,9 @@ impl KustoClient {
         let options = &self.0.options;
         let (path, form) = match request.kind() {
             RequestKind::Query | RequestKind::RemoteQuery => ("/v2/rest/query", Form::V2),
-            RequestKind::Show | RequestKind::IdempotentControl | RequestKind::Control => ("/v1/rest/mgmt", Form::V1),
+            RequestKind::Show | RequestKind::IdempotentControl | RequestKind::Control => {
+                ("/v1/rest/mgmt", Form::V1 { may_be_empty: false })
+            }
         };
         let server_timeout =
             if request.kind().is_read_only() { options.query_timeout } else { options.command_timeout };
@@ -223,7 +222,7 @@ impl KustoClient {
             body: rows.to_owned().into(),
             repeatable: true,
             timeout: self.0.options.command_timeout + self.0.options.margin,
-            form: Form::Ingestion,
+            form: Form::V1 { may_be_empty: true },
         };
         self.call(call, &mut ResultTable::default()).await
     }
@@ -303,9 +302,9 @@ impl KustoClient {
             token.forget(&header).await;
         }
         if status.is_success() {
-            return read(response, options.max_answer_bytes, Arriving::new(call.form, sink)).await;
+            return read(response, options.max_answer_bytes, AnswerReader::new(call.form, sink)).await;
         }
-        let body = beginning(response).await?;
+        let body = beginning(response, options.max_answer_bytes).await?;
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Failure::Unauthorized { status: status.as_u16(), message: decode::message(&body) }
@@ -342,7 +341,7 @@ fn body(request: &Request, server_timeout: Duration) -> Value {
 }
 
 /// Takes an answer as it arrives, until its end or until it is longer than `limit`.
-async fn read(response: Response, limit: usize, mut answer: Arriving<'_>) -> Result<(), Failure> {
+async fn read(response: Response, limit: usize, mut answer: AnswerReader<'_>) -> Result<(), Failure> {
     let mut bytes = 0;
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
@@ -356,14 +355,14 @@ async fn read(response: Response, limit: usize, mut answer: Arriving<'_>) -> Res
     answer.finish()
 }
 
-/// The body of an answer whose status is an error: no more than [`MAX_REFUSAL_BYTES`] of it.
-async fn beginning(response: Response) -> Result<Vec<u8>, Failure> {
+/// The body of an answer whose status is an error, which says enough: no more than `limit` of it.
+async fn beginning(response: Response, limit: usize) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     let mut chunks = response.bytes_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| broke_off(body.len(), error))?;
-        body.extend_from_slice(&chunk[..chunk.len().min(MAX_REFUSAL_BYTES - body.len())]);
-        if body.len() == MAX_REFUSAL_BYTES {
+        body.extend_from_slice(&chunk[..chunk.len().min(limit - body.len())]);
+        if body.len() == limit {
             break;
         }
     }

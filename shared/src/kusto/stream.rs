@@ -7,60 +7,11 @@ use serde_json::Value;
 use super::{
     decode::{self, Primary},
     error::Failure,
-    table::{ColumnInfo, DecodeError, ResultTable, Row},
+    table::{ColumnInfo, RowSink},
 };
 
-/// Takes the rows of an answer while they arrive. Whether they count is known when it has ended, and a request that is sent again begins anew: nothing may come of them before.
-pub(super) trait RowSink: Send {
-    /// The rows that follow have these columns; those of before are of an answer that broke off.
-    fn start(&mut self, columns: Vec<ColumnInfo>);
-    /// One row, with a value for each column.
-    fn take(&mut self, values: Vec<Value>);
-}
-
-impl RowSink for ResultTable {
-    fn start(&mut self, columns: Vec<ColumnInfo>) {
-        *self = Self::new(columns, Vec::new());
-    }
-
-    fn take(&mut self, values: Vec<Value>) {
-        self.push(values);
-    }
-}
-
-/// Makes something of each row, and keeps no row.
-pub(super) struct Fold<S, F> {
-    columns: Vec<ColumnInfo>,
-    index: usize,
-    made: Result<S, DecodeError>,
-    take: F,
-}
-
-impl<S: Default, F> Fold<S, F> {
-    pub(super) fn new(take: F) -> Self {
-        Self { columns: Vec::new(), index: 0, made: Ok(S::default()), take }
-    }
-
-    /// What was made of all rows, or why one could not be read.
-    pub(super) fn finish(self) -> Result<S, DecodeError> {
-        self.made
-    }
-}
-
-impl<S: Default + Send, F: FnMut(&mut S, Row<'_>) -> Result<(), DecodeError> + Send> RowSink for Fold<S, F> {
-    fn start(&mut self, columns: Vec<ColumnInfo>) {
-        (self.columns, self.index, self.made) = (columns, 0, Ok(S::default()));
-    }
-
-    fn take(&mut self, values: Vec<Value>) {
-        if let Ok(made) = &mut self.made
-            && let Err(error) = (self.take)(made, Row::new(&self.columns, self.index, &values))
-        {
-            self.made = Err(error);
-        }
-        self.index += 1;
-    }
-}
+/// How long what comes before the rows of the primary result may be: several times what Kusto says there. Looking for them has an end with it.
+const MAX_BEFORE_ROWS: usize = 64 * 1024;
 
 /// What the answer is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +19,10 @@ pub(super) enum Form {
     /// `/v2/rest/query`: a list of frames.
     V2,
     /// `/v1/rest/mgmt`: an object with tables.
-    V1,
-    /// As V1, or nothing.
-    Ingestion,
+    V1 {
+        /// Some servers answer a streaming ingestion with nothing.
+        may_be_empty: bool,
+    },
 }
 
 impl Form {
@@ -78,30 +30,23 @@ impl Form {
     const fn depth_of_rows(self) -> usize {
         match self {
             Self::V2 => 2,
-            Self::V1 | Self::Ingestion => 3,
+            Self::V1 { .. } => 3,
         }
     }
 
-    /// What makes an answer whole that ends before the list of a table's rows.
-    const fn end_without_rows(self) -> &'static [u8] {
+    /// The columns of the primary result, if its rows are next.
+    fn columns_of_next(self, so_far: &[u8]) -> Option<Vec<ColumnInfo>> {
+        // With something in the place of its rows that no table has: it may be another list that is next.
         match self {
-            Self::V2 => b"[]}]",
-            Self::V1 | Self::Ingestion => b"[]}]}",
-        }
-    }
-
-    /// The columns of the last table of an answer, if that is its primary result.
-    fn columns_of_rows(self, so_far: &[u8]) -> Option<Vec<ColumnInfo>> {
-        match self {
-            Self::V2 => decode::columns_of_v2(so_far),
-            Self::V1 | Self::Ingestion => decode::columns_of_v1(so_far),
+            Self::V2 => decode::columns_of_v2(&[so_far, b"[null]}]"].concat()),
+            Self::V1 { .. } => decode::columns_of_v1(&[so_far, b"[null]}]}"].concat()),
         }
     }
 
     fn judge(self, answer: &[u8]) -> Result<Primary, Failure> {
         match self {
             Self::V2 => decode::v2(answer),
-            Self::V1 | Self::Ingestion => decode::v1(answer),
+            Self::V1 { .. } => decode::v1(answer),
         }
     }
 }
@@ -118,7 +63,7 @@ enum Rows {
 }
 
 /// Takes an answer apart. Of JSON it knows where strings and lists end, and no more: all pieces are read by `serde_json`, and an answer is broken where one of them is.
-pub(super) struct Arriving<'a> {
+pub(super) struct AnswerReader<'a> {
     form: Form,
     sink: &'a mut dyn RowSink,
     /// The answer, with an empty list in the place of each row that was handed over.
@@ -136,7 +81,7 @@ pub(super) struct Arriving<'a> {
     has_wrong_row: bool,
 }
 
-impl<'a> Arriving<'a> {
+impl<'a> AnswerReader<'a> {
     pub(super) fn new(form: Form, sink: &'a mut dyn RowSink) -> Self {
         Self {
             form,
@@ -154,10 +99,10 @@ impl<'a> Arriving<'a> {
 
     /// More of the answer. An error is final.
     pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
-        while let Some(at) = bytes.iter().position(|byte| self.is_sign(*byte)) {
+        while let Some(at) = bytes.iter().position(|byte| self.is_structural(*byte)) {
             let (before, from) = bytes.split_at(at);
             self.keep(before);
-            self.sign(from[0])?;
+            self.take_structural(from[0])?;
             bytes = &from[1..];
         }
         self.keep(bytes);
@@ -165,7 +110,7 @@ impl<'a> Arriving<'a> {
     }
 
     /// Whether this byte begins or ends something, or is the one behind a backslash.
-    const fn is_sign(&self, byte: u8) -> bool {
+    const fn is_structural(&self, byte: u8) -> bool {
         match byte {
             _ if self.is_escaped => true,
             b'"' => true,
@@ -175,7 +120,7 @@ impl<'a> Arriving<'a> {
         }
     }
 
-    fn sign(&mut self, byte: u8) -> Result<(), Failure> {
+    fn take_structural(&mut self, byte: u8) -> Result<(), Failure> {
         if mem::take(&mut self.is_escaped) {
             self.keep(&[byte]);
             return Ok(());
@@ -208,15 +153,11 @@ impl<'a> Arriving<'a> {
         piece.extend_from_slice(bytes);
     }
 
-    /// A list begins where a table's rows may be: whether it is that of the primary result, whose columns are known. Where a server tells of a table in another order, its rows are kept to the end.
+    /// A list begins that may be the rows of the primary result. Where a server tells of a table in another order, they are kept to the end.
     fn start_rows(&mut self) {
-        let Some(before) = self.rest.trim_ascii_end().strip_suffix(b":") else { return };
-        let is_its = before.trim_ascii_end().strip_suffix(br#""Rows""#).is_some_and(|before| !before.ends_with(b"\\"));
-        if !is_its {
-            return;
-        }
-        let so_far = [&*self.rest, self.form.end_without_rows()].concat();
-        if let Some(columns) = self.form.columns_of_rows(&so_far) {
+        if self.rest.len() <= MAX_BEFORE_ROWS
+            && let Some(columns) = self.form.columns_of_next(&self.rest)
+        {
             self.rows = Rows::Arriving { width: columns.len() };
             self.sink.start(columns);
         }
@@ -237,8 +178,8 @@ impl<'a> Arriving<'a> {
 
     /// The answer has ended: whether it is complete.
     pub(super) fn finish(self) -> Result<(), Failure> {
-        if self.form == Form::Ingestion && self.rest.iter().all(u8::is_ascii_whitespace) {
-            self.sink.start(Vec::new());
+        let may_be_empty = self.form == Form::V1 { may_be_empty: true };
+        if may_be_empty && self.rest.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
         }
         let Primary { columns, rows } = self.form.judge(&self.rest)?;
@@ -249,7 +190,10 @@ impl<'a> Arriving<'a> {
         }
         if self.rows == Rows::Before {
             self.sink.start(columns);
-            for row in rows {
+            if rows.empty > 0 && width > 0 {
+                return Err(wrong());
+            }
+            for row in rows.others {
                 match row {
                     Value::Array(values) if values.len() == width => self.sink.take(values),
                     _ => return Err(wrong()),
@@ -266,6 +210,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::kusto::table::{Fold, Row};
 
     /// What was told of an answer, in order.
     #[derive(Debug, Default, PartialEq)]
@@ -286,49 +231,70 @@ mod tests {
     const END: &str = r#"{"FrameType":"DataSetCompletion","HasErrors":false,"Cancelled":false}"#;
     const COLUMNS: &str = r#""Columns":[{"ColumnName":"A","ColumnType":"string"},{"ColumnName":"B"}]"#;
 
-    fn frame(kind: &str, rows: &str) -> String {
-        format!(r#"{{"FrameType":"DataTable","TableKind":"{kind}",{COLUMNS},"Rows":[{rows}]}}"#)
+    /// Columns and rows, in this order or in the other one.
+    fn table(rows: &str, is_late: bool) -> String {
+        let mut members = [COLUMNS.to_owned(), format!(r#""Rows":[{rows}]"#)];
+        if is_late {
+            members.reverse();
+        }
+        members.join(",")
+    }
+
+    fn frame(kind: &str, table: &str) -> String {
+        format!(r#"{{"FrameType":"DataTable","TableKind":"{kind}",{table}}}"#)
     }
 
     fn query(rows: &str) -> String {
-        let (before, primary) = (frame("QueryProperties", r#"["x","y"]"#), frame("PrimaryResult", rows));
+        query_of(&table(rows, false))
+    }
+
+    fn query_of(table: &str) -> String {
+        let (before, primary) =
+            (frame("QueryProperties", &self::table(r#"["x","y"]"#, false)), frame("PrimaryResult", table));
         format!("[{HEADER},{before},{primary},{END}]")
     }
 
     fn command(rows: &str) -> String {
-        format!(r#"{{"Tables":[{{{COLUMNS},"Rows":[{rows}]}},{{{COLUMNS},"Rows":[["x","y"]]}}]}}"#)
+        command_of(&table(rows, false), "")
+    }
+
+    /// `other`: rows of what is no table.
+    fn command_of(table: &str, other: &str) -> String {
+        let second = self::table(r#"["x","y"]"#, false);
+        format!(
+            r#"{{"Other":[{{"Rows":[{other}]}}],"Tables":[{{{table}}},{{{second}}}],"More":[{{"Rows":[{other}]}}]}}"#
+        )
     }
 
     /// What is told of an answer that arrives in pieces of so many bytes.
     fn told(form: Form, answer: &[u8], bytes: usize) -> Result<Vec<String>, Failure> {
         let mut told = Told::default();
-        let mut arriving = Arriving::new(form, &mut told);
-        answer.chunks(bytes).try_for_each(|piece| arriving.push(piece))?;
-        arriving.finish()?;
+        let mut reader = AnswerReader::new(form, &mut told);
+        answer.chunks(bytes).try_for_each(|piece| reader.push(piece))?;
+        reader.finish()?;
         Ok(told.0)
     }
 
     /// What there is to tell of it.
-    fn read_whole(form: Form, answer: &[u8]) -> Option<Vec<String>> {
-        let Primary { columns, rows } = form.judge(answer).ok()?;
-        let width = columns.len();
+    fn read_whole(form: Form, answer: &[u8]) -> Result<Vec<String>, Failure> {
         let mut told = Told::default();
-        told.start(columns);
-        for row in rows {
-            told.take(row.as_array().filter(|row| row.len() == width)?.clone());
-        }
-        Some(told.0)
+        let mut reader = AnswerReader::new(form, &mut told);
+        reader.rest = answer.to_vec();
+        reader.finish()?;
+        Ok(told.0)
     }
 
     #[test]
     fn a_row_is_handed_over_when_it_is_there_and_not_kept() {
         let rows = [r#"["a","]"]"#, r#"["\\\"[",{"b":[1,"}"]}]"#];
-        for (form, text) in [(Form::V2, query(&rows.join(","))), (Form::V1, command(&rows.join(",")))] {
+        for (form, text) in
+            [(Form::V2, query(&rows.join(","))), (Form::V1 { may_be_empty: false }, command(&rows.join(",")))]
+        {
             let (first, second) = (text.find(rows[0]).unwrap(), text.find(rows[1]).unwrap());
             let mut sink = Told::default();
-            let mut arriving = Arriving::new(form, &mut sink);
-            arriving.push(&text.as_bytes()[..second]).unwrap();
-            assert_eq!(String::from_utf8(arriving.rest).unwrap(), format!("{}[],", &text[..first]));
+            let mut reader = AnswerReader::new(form, &mut sink);
+            reader.push(&text.as_bytes()[..second]).unwrap();
+            assert_eq!(String::from_utf8(reader.rest).unwrap(), format!("{}[],", &text[..first]));
             assert_eq!(sink.0, ["A,B", rows[0]]);
             for bytes in 1..=text.len() {
                 assert_eq!(told(form, text.as_bytes(), bytes).unwrap(), ["A,B", rows[0], rows[1]], "{bytes}");
@@ -338,8 +304,8 @@ mod tests {
 
     #[test]
     fn rows_are_kept_to_the_end_where_it_is_not_known_yet_what_they_are() {
-        let late = format!(r#"{{"FrameType":"DataTable","Rows":[["a","b"]],"TableKind":"PrimaryResult",{COLUMNS}}}"#);
-        let first_is_late = [HEADER, &late, &frame("PrimaryResult", r#"["c","d"]"#), END].join(",");
+        let late = frame("PrimaryResult", &table(r#"["a","b"]"#, true));
+        let first_is_late = [HEADER, &late, &frame("PrimaryResult", &table(r#"["c","d"]"#, false)), END].join(",");
         let odd_key = format!(
             r#"{{"FrameType":"DataTable","TableKind":"PrimaryResult",{COLUMNS},"\"Rows":[["x","y"]],"Rows":[["a","b"]]}}"#
         );
@@ -353,6 +319,28 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_what_is_no_table_are_no_rows() {
+        let columns_alone = format!(r#"{{"Tables":[{{{COLUMNS}}}],"Other":[{{"Rows":[["x","y"]]}}]}}"#);
+        let late = format!(r#"{{"Tables":[{{{}}}],"Other":[{{"Rows":[["x"]]}}]}}"#, table(r#"["a","b"]"#, true));
+        for (answer, rows) in [(columns_alone, vec!["A,B"]), (late, vec!["A,B", r#"["a","b"]"#])] {
+            assert_eq!(told(Form::V1 { may_be_empty: false }, answer.as_bytes(), 4).unwrap(), rows, "{answer}");
+        }
+    }
+
+    #[test]
+    fn rows_are_not_looked_for_behind_what_no_server_says_before_them() {
+        let long = format!(r#"{{"FrameType":"{}"}}"#, "x".repeat(MAX_BEFORE_ROWS));
+        let primary = frame("PrimaryResult", &table(r#"["a","b"]"#, false));
+        let answer = format!("[{HEADER},{long},{primary},{END}]");
+        let mut sink = Told::default();
+        let mut reader = AnswerReader::new(Form::V2, &mut sink);
+        reader.push(answer.as_bytes()).unwrap();
+        assert_eq!((reader.rows, reader.rest.len()), (Rows::Before, answer.len()));
+        reader.finish().unwrap();
+        assert_eq!(sink.0, ["A,B", r#"["a","b"]"#]);
+    }
+
+    #[test]
     fn what_is_made_of_rows_begins_anew_with_each_answer() {
         let mut fold = Fold::new(|names: &mut Vec<String>, row: Row<'_>| {
             names.push(row.string("A")?.to_owned());
@@ -361,15 +349,15 @@ mod tests {
         for (answer, is_whole) in
             [(query(r#"["a","b"]"#).trim_end_matches(']'), false), (&*query(r#"["c","d"],["e","f"]"#), true)]
         {
-            let mut arriving = Arriving::new(Form::V2, &mut fold);
-            arriving.push(answer.as_bytes()).unwrap();
-            assert_eq!(arriving.finish().is_ok(), is_whole);
+            let mut reader = AnswerReader::new(Form::V2, &mut fold);
+            reader.push(answer.as_bytes()).unwrap();
+            assert_eq!(reader.finish().is_ok(), is_whole);
         }
         assert_eq!(fold.finish().unwrap(), ["c", "e"]);
         let mut fold = Fold::new(|count: &mut usize, row: Row<'_>| row.string("A").map(|_| *count += 1));
-        let mut arriving = Arriving::new(Form::V2, &mut fold);
-        arriving.push(query(r#"["a",1],[2,"b"],["c",3]"#).as_bytes()).unwrap();
-        arriving.finish().unwrap();
+        let mut reader = AnswerReader::new(Form::V2, &mut fold);
+        reader.push(query(r#"["a",1],[2,"b"],["c",3]"#).as_bytes()).unwrap();
+        reader.finish().unwrap();
         let why = "row 1 of the answer has a number in column 'A' where a text is expected";
         assert_eq!(fold.finish().unwrap_err().to_string(), why);
     }
@@ -401,16 +389,21 @@ mod tests {
             odd in prop::option::of(json()),
             harm in prop::option::of((any::<Index>(), 0..4_usize, prop::sample::select(&b"[]{}\",:\\ 0"[..]))),
             is_query in any::<bool>(),
+            is_late in any::<bool>(),
             bytes in 1..80_usize,
         ) {
             let rows: Vec<_> = rows.into_iter().map(Value::from).chain(odd).map(|row| row.to_string()).collect();
-            let (form, text) = if is_query { (Form::V2, query(&rows.join(","))) } else { (Form::V1, command(&rows.join(","))) };
+            let (rows, form) = (rows.join(","), if is_query { Form::V2 } else { Form::V1 { may_be_empty: false } });
+            let table = table(&rows, is_late);
+            let text = if is_query { query_of(&table) } else { command_of(&table, &rows) };
             let mut text = text.into_bytes();
             if let Some((at, count, byte)) = harm {
                 let at = at.index(text.len());
                 text.splice(at..(at + count).min(text.len()), [byte]);
             }
-            prop_assert_eq!(told(form, &text, bytes).ok(), read_whole(form, &text), "{}", String::from_utf8_lossy(&text));
+            let (pieces, whole) = (told(form, &text, bytes), read_whole(form, &text));
+            let kind = |failure| mem::discriminant(&failure);
+            prop_assert_eq!(pieces.map_err(kind), whole.map_err(kind), "{}", String::from_utf8_lossy(&text));
         }
     }
 }

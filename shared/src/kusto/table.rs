@@ -1,4 +1,4 @@
-//! A complete answer, with typed access to its rows. Pure; made by `decode`.
+//! A complete answer, with typed access to its rows. Pure; filled by `stream`.
 
 use jiff::Timestamp;
 use kql::types::ScalarType;
@@ -13,7 +13,7 @@ pub struct ColumnInfo {
     pub scalar_type: ScalarType,
 }
 
-/// The primary result of a query or command: complete, or it would not exist.
+/// The primary result of a query or command: complete where the client gives one.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ResultTable {
     columns: Vec<ColumnInfo>,
@@ -57,11 +57,6 @@ impl ResultTable {
         Self { columns, rows }
     }
 
-    /// One row more.
-    pub(super) fn push(&mut self, values: Vec<Value>) {
-        self.rows.push(values);
-    }
-
     /// The columns in their order.
     pub fn columns(&self) -> &[ColumnInfo] {
         &self.columns
@@ -72,17 +67,18 @@ impl ResultTable {
         self.rows.iter().enumerate().map(|(index, values)| Row { columns: &self.columns, index, values })
     }
 
-    /// What `take` makes of all rows, as `KustoClient::fold` has it while they arrive.
+    /// What `KustoClient::fold` would give; for tests, the agents' too.
     ///
     /// # Errors
     /// The first of `take`.
-    pub fn fold<S: Default>(
-        &self,
-        mut take: impl FnMut(&mut S, Row<'_>) -> Result<(), DecodeError>,
+    pub fn fold<S: Default + Send>(
+        self,
+        take: impl FnMut(&mut S, Row<'_>) -> Result<(), DecodeError> + Send,
     ) -> Result<S, DecodeError> {
-        let mut made = S::default();
-        self.rows().try_for_each(|row| take(&mut made, row))?;
-        Ok(made)
+        let mut fold = Fold::new(take);
+        fold.start(self.columns);
+        self.rows.into_iter().for_each(|values| fold.take(values));
+        fold.finish()
     }
 
     /// How many rows there are.
@@ -105,10 +101,6 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    pub(super) const fn new(columns: &'a [ColumnInfo], index: usize, values: &'a [Value]) -> Self {
-        Self { columns, index, values }
-    }
-
     /// The value as it came.
     ///
     /// # Errors
@@ -197,5 +189,57 @@ impl<'a> Row<'a> {
             Value::Object(_) => "an object",
         };
         DecodeError::Type { row: self.index, column: column.to_owned(), expected, found }
+    }
+}
+
+/// Takes the rows of an answer while they arrive. Whether they count is known when it has ended, and a request that is sent again begins anew: nothing may come of them before.
+pub(super) trait RowSink: Send {
+    /// The rows that follow have these columns; those of before are of an answer that broke off.
+    fn start(&mut self, columns: Vec<ColumnInfo>);
+    /// One row, with a value for each column.
+    fn take(&mut self, values: Vec<Value>);
+}
+
+impl RowSink for ResultTable {
+    fn start(&mut self, columns: Vec<ColumnInfo>) {
+        *self = Self::new(columns, Vec::new());
+    }
+
+    fn take(&mut self, values: Vec<Value>) {
+        self.rows.push(values);
+    }
+}
+
+/// Makes something of each row, and keeps no row.
+pub(super) struct Fold<S, F> {
+    columns: Vec<ColumnInfo>,
+    index: usize,
+    made: Result<S, DecodeError>,
+    take: F,
+}
+
+impl<S: Default, F> Fold<S, F> {
+    pub(super) fn new(take: F) -> Self {
+        Self { columns: Vec::new(), index: 0, made: Ok(S::default()), take }
+    }
+
+    /// What was made of all rows, or why one could not be read.
+    pub(super) fn finish(self) -> Result<S, DecodeError> {
+        self.made
+    }
+}
+
+impl<S: Default + Send, F: FnMut(&mut S, Row<'_>) -> Result<(), DecodeError> + Send> RowSink for Fold<S, F> {
+    fn start(&mut self, columns: Vec<ColumnInfo>) {
+        (self.columns, self.index, self.made) = (columns, 0, Ok(S::default()));
+    }
+
+    fn take(&mut self, values: Vec<Value>) {
+        if let Ok(made) = &mut self.made
+            && let Err(error) = (self.take)(made, Row { columns: &self.columns, index: self.index, values: &values })
+        {
+            self.made = Err(error);
+        }
+        self.index += 1;
     }
 }

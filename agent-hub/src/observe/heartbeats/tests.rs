@@ -58,11 +58,8 @@ fn schemas_with(endpoint: &str, hash: &str, attributes: &Value, text: &str) -> R
 
 /// Takes in an answer to [`ReadSchemas`].
 fn learn(memory: &mut HeartbeatMemory, answer: &ResultTable, rows: &Newest, config: &HubConfig) {
-    let take = |told: &mut Vec<Told>, row: Row<'_>| {
-        told.extend(read_schema(row, rows, config, &mut memory.interner)?);
-        Ok(())
-    };
-    answer.fold(take).unwrap().into_iter().for_each(|told| memory.learn(told));
+    let told = answer.clone().fold(schemas_of(rows, config, &mut memory.interner)).unwrap();
+    told.into_iter().for_each(|told| memory.learn(told));
 }
 
 #[test]

@@ -288,8 +288,24 @@ async fn rows_are_taken_while_the_answer_arrives_and_count_when_it_is_complete()
 }
 
 #[tokio::test]
+async fn rows_of_an_answer_that_broke_off_do_not_count_beside_those_of_the_next() {
+    let cut = &OK_V2[..OK_V2.find("]},{\"FrameType\":\"DataSetCompletion").unwrap()];
+    let (client, script) = scripted([reply(200, &[], cut), reply(200, &[], OK_V2)]).await;
+    let mut taken = 0;
+    let take = |endpoints: &mut Vec<String>, row: Row<'_>| {
+        taken += 1;
+        endpoints.push(row.string("ClusterEndpoint")?.to_owned());
+        Ok(())
+    };
+    assert_eq!(client.fold(&query(), take).await.unwrap().unwrap(), ["https://a.kusto.windows.net"]);
+    assert_eq!((script.seen().len(), taken), (2, 2));
+}
+
+#[tokio::test]
 async fn of_a_refusal_the_beginning_is_read_however_long_it_is() {
-    let (client, _) = scripted([reply(403, &[], "no ".repeat(MAX_REFUSAL_BYTES))]).await;
+    let (client, _) = scripted([reply(403, &[], "no ".repeat(100_000))]).await;
+    let small = ClientOptions { max_answer_bytes: 100_000, ..options() };
+    let client = KustoClient::new(client.endpoint().clone(), &CredentialConfig::None, small).unwrap();
     let failure = failure(client.send(&query()).await);
     assert!(
         matches!(&failure, Failure::Unauthorized { status: 403, message } if message.starts_with("no no")),
