@@ -145,11 +145,11 @@ pub async fn read_heartbeats(
     }
     let mut unfetched = Unfetched::default();
     let pages = memory.wanted(&rows, |row| admitted(&row.endpoint));
-    if !pages.is_empty() {
-        fetch(hub, config, source, &rows, memory, pages, &mut unfetched).await?;
-        // What changed was in memory twice until its page had ended: for who was left out there may be room now.
+    let left_out = fetch(hub, config, source, &rows, memory, pages, &mut unfetched).await?;
+    if !left_out.is_empty() {
+        // What changed was in memory twice until its page had ended: there may be room now.
         memory.interner.forget_unused();
-        let pages = memory.wanted(&rows, |row| admitted(&row.endpoint) && !unfetched.keys.contains(&row.key));
+        let pages = memory.wanted(&rows, |row| left_out.contains(&row.endpoint));
         fetch(hub, config, source, &rows, memory, pages, &mut unfetched).await?;
     }
     let Unfetched { keys: unfetched, failures } = unfetched;
@@ -185,7 +185,7 @@ struct Unfetched {
     failures: Vec<String>,
 }
 
-/// Fetches schemas, a page after the other.
+/// Fetches schemas, a page after the other. For whose there was no room.
 async fn fetch(
     hub: &KustoClient,
     config: &HubConfig,
@@ -194,8 +194,9 @@ async fn fetch(
     memory: &mut HeartbeatMemory,
     pages: Vec<BTreeSet<String>>,
     unfetched: &mut Unfetched,
-) -> Result<(), ObserveError> {
+) -> Result<BTreeSet<ClusterEndpoint>, ObserveError> {
     let (database, windows) = (&config.heartbeat_database, windows(config));
+    let mut left_out = BTreeSet::new();
     for endpoints in pages {
         let request = ReadSchemas { database, source, windows, endpoints: &endpoints }.request();
         let told = hub.fold(&request, schemas_of(rows, config, &mut memory.interner)).await;
@@ -204,14 +205,19 @@ async fn fetch(
         }
         // What cannot be fetched harms only those whose it is: they go on with what was known, or with what the hub has of them.
         match told.map_err(asking(SCHEMAS)) {
-            Ok(told) => told.map_err(decoding(SCHEMAS))?.into_iter().for_each(|told| memory.learn(told)),
+            Ok(told) => {
+                for told in told.map_err(decoding(SCHEMAS))? {
+                    left_out.extend(told.left_out.map(|_| told.endpoint.clone()));
+                    memory.learn(told);
+                }
+            }
             Err(error) => {
                 unfetched.failures.push(format!("{} schema(s) could not be read: {}", endpoints.len(), chain(&error)));
                 unfetched.keys.extend(endpoints);
             }
         }
     }
-    Ok(())
+    Ok(left_out)
 }
 
 /// Schemas are large, and whoever is not expired has sent one within the time to live; twice that leaves room.
