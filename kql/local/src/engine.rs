@@ -21,6 +21,7 @@ mod planner;
 mod relation;
 mod scalar;
 mod scope;
+mod session;
 mod several_columns;
 mod sources;
 mod statements;

@@ -7,6 +7,7 @@ use std::{
     io::{Read as _, Seek as _, SeekFrom},
     panic::resume_unwind,
     path::PathBuf,
+    sync::Mutex,
     time::Duration,
 };
 
@@ -16,6 +17,7 @@ use kql::{
     names::{DatabaseName, TableName},
     statements::{ReadLeft, ReadMembers, ReadOwnership},
 };
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{kusto::KustoServer, process::Process};
@@ -71,7 +73,7 @@ where
 }
 
 /// A request of one of our agents, as the server has recorded it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Sent {
     /// When it arrived.
     pub(crate) at: Timestamp,
@@ -85,13 +87,12 @@ pub(crate) struct Sent {
 impl Sent {
     /// Of a line of a recording; `None` where nobody of ours sent it.
     fn read(line: &str) -> Option<Self> {
-        let line: Value = serde_json::from_str(line).ok()?;
-        let text = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
-        text("client_request_id").starts_with("adx-federation.").then(|| Self {
-            at: text("time").parse().expect("a line has its time"),
-            database: text("db"),
-            text: text("csl"),
-            is_struck: !line["fault"].is_null(),
+        let line: Line = serde_json::from_str(line).ok()?;
+        line.client_request_id?.starts_with("adx-federation.").then(|| Self {
+            at: line.time.parse().expect("a line has its time"),
+            database: line.db.unwrap_or_default(),
+            text: line.csl.unwrap_or_default(),
+            is_struck: line.fault.is_some(),
         })
     }
 
@@ -99,6 +100,16 @@ impl Sent {
     pub(crate) fn writes(&self) -> bool {
         self.text.starts_with('.') && !self.text.starts_with(".show ")
     }
+}
+
+/// What of a line of a recording is read: the rest of it is long.
+#[derive(Deserialize)]
+struct Line {
+    time: String,
+    client_request_id: Option<String>,
+    db: Option<String>,
+    csl: Option<String>,
+    fault: Option<IgnoredAny>,
 }
 
 /// A pass that has ended.
@@ -123,6 +134,15 @@ pub(crate) struct Hub {
     pub(crate) folder: TempDir,
     pub(crate) document: PathBuf,
     databases: Vec<String>,
+    recorded: Mutex<Recorded>,
+}
+
+/// What our agents have sent so far, as far as it was read.
+#[derive(Default)]
+struct Recorded {
+    /// Bytes of the recording.
+    read: u64,
+    sent: Vec<Sent>,
 }
 
 impl Hub {
@@ -145,7 +165,7 @@ impl Hub {
         let server = KustoServer::start_faulty(databases, &folder.path().join("hub.jsonl")).await;
         let document = folder.path().join("hub.yaml");
         let databases = databases.iter().map(|database| (*database).to_owned()).collect();
-        Self { server, folder, document, databases }
+        Self { server, folder, document, databases, recorded: Mutex::default() }
     }
 
     /// Writes the document, with these fields of a federation.
@@ -347,19 +367,27 @@ impl Hub {
         lines.lines().filter_map(Sent::read).collect()
     }
 
+    /// What our agents have sent so far and is so. A story asks often, so that each line is read once.
+    fn all_sent(&self, is_so: impl Fn(&Sent) -> bool) -> Vec<Sent> {
+        let mut recorded = self.recorded.lock().expect("no holder of this lock panics");
+        let Recorded { read, sent } = &mut *recorded;
+        sent.extend(self.sent_since(read));
+        sent.iter().filter(|sent| is_so(sent)).cloned().collect()
+    }
+
     /// The texts that our agents have sent so far.
     pub(crate) fn sent(&self) -> Vec<String> {
-        self.sent_since(&mut 0).into_iter().map(|sent| sent.text).collect()
+        self.all_sent(|_| true).into_iter().map(|sent| sent.text).collect()
     }
 
     /// How many of them hold a text.
     pub(crate) fn sent_with(&self, text: &str) -> usize {
-        self.sent().iter().filter(|sent| sent.contains(text)).count()
+        self.all_sent(|sent| sent.text.contains(text)).len()
     }
 
     /// The commands among them that change something.
     pub(crate) fn written(&self) -> Vec<String> {
-        self.sent_since(&mut 0).into_iter().filter(Sent::writes).map(|sent| sent.text).collect()
+        self.all_sent(Sent::writes).into_iter().map(|sent| sent.text).collect()
     }
 
     /// What was sent that holds none of these texts.
@@ -461,8 +489,7 @@ impl Hub {
             time::sleep(Duration::from_millis(100)).await;
         };
         let right = passes[within - 1].at;
-        let sent = self.sent_since(&mut 0).into_iter();
-        let late: Vec<Sent> = sent.filter(|sent| sent.writes() && sent.at > right).collect();
+        let late = self.all_sent(|sent| sent.writes() && sent.at > right);
         let loud: Vec<&Pass> = passes[within..].iter().filter(|pass| pass.outcome != "unchanged").collect();
         if !late.is_empty() || !loud.is_empty() {
             return Err(format!(

@@ -7,10 +7,7 @@ use std::{
     time::Instant,
 };
 
-use datafusion::{
-    execution::SessionStateBuilder,
-    prelude::{SessionConfig, SessionContext},
-};
+use datafusion::prelude::SessionContext;
 use kql::syntax::ast::{Expr, Operator, Span};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +16,7 @@ use super::{
     QueryContext,
     relation::Ids,
     scope::{Place, Scope},
+    session::session,
 };
 use crate::{
     catalog::{Database, StoredFunction},
@@ -53,12 +51,9 @@ pub(crate) struct Planner {
 
 impl Planner {
     pub(crate) fn new(context: QueryContext, runtime: Handle, cancelled: CancellationToken) -> Self {
-        // One partition: rows keep their order, and a laptop's queries are too small to be worth splitting.
-        let config = SessionConfig::new().with_target_partitions(1);
         Self {
             context,
-            // No registered functions: plans hold the ones they call, and registering hundreds would cost every query milliseconds.
-            session: SessionContext::new_with_state(SessionStateBuilder::new().with_config(config).build()),
+            session: session(),
             runtime,
             cancelled,
             ids: Ids::default(),
