@@ -31,7 +31,7 @@ KSTATUS := tests/kstatus
 export ADX_FEDERATION_KSTATUS := $(ADX_FEDERATION_CACHE)/tools/kstatus-$(shell cat $(KSTATUS)/*.go $(KSTATUS)/go.* | sha256sum | cut -c1-12)
 
 # Stories wait more than they compute.
-STORY_THREADS ?= 8
+STORY_THREADS ?= 12
 
 # Always the whole workspace: with a part of it cargo unifies features differently and compiles dependencies again.
 CARGO_TEST := cargo test --workspace --locked --quiet

@@ -11,14 +11,14 @@ use tests::process::Process;
 use tokio::time;
 
 use crate::{
-    faulty_hub::{Hub, UNTIL_RIGHT, accuses_nobody, faults, side_by_side, spares},
+    faulty_hub::{Hub, UNTIL_RIGHT, Unanswered, accuses_nobody, faults, side_by_side, spares},
     setup_faults,
     support::{SOON, judge_together},
 };
 
 /// Parts of the texts of all requests that a pass over a hub that is set up makes; that all are met is part of the test, and that there are no others. Groups are
 /// recorded where a turn brings new ones, so that the record of groups has an even place; the membership is recorded at each turn.
-pub(crate) const REQUESTS: [&str; 20] = [
+pub(crate) const REQUESTS: [&str; 21] = [
     "['AdxFederationObjects'] policy retention",
     "['AdxFederationMembers'] policy retention",
     "['Heartbeats'] policy retention",
@@ -39,7 +39,11 @@ pub(crate) const REQUESTS: [&str; 20] = [
     CLEAR,
     "['AdxFederationMembers'] cslschema",
     "['AdxFederationObjects'] cslschema",
+    MEMBERS,
 ];
+
+/// Of the groups whose list the same pass has read: a rule for that list would keep this from being sent.
+pub(crate) const MEMBERS: &str = "Entities = take_any(Entities)";
 
 pub(crate) const CLEAR: &str = ".clear cache remote-schema";
 
@@ -173,28 +177,22 @@ pub(crate) async fn undisturbed(hub: &Hub) -> (usize, [Vec<String>; 2]) {
 async fn an_agent_that_is_killed_at_any_request_leaves_what_the_next_one_completes() {
     let hub = Hub::start().await;
     let (requests, undisturbed) = undisturbed(&hub).await;
-    for request in 0..requests {
-        let with = request % 2 == 1;
+    let mut in_mid_pass = 0;
+    let each = |which: Unanswered| (0..requests).map(move |request| (request, which));
+    for (round, (request, which)) in each(Unanswered::AllFrom).chain(each(Unanswered::One)).enumerate() {
+        let with = round % 2 == 1;
         hub.turn(with).await;
-        hub.fail(&json!([{"skip": request, "fault": {"delay": 600_000}}]));
-        let before = hub.requests();
-        let mut agent = hub.agent();
-        let deadline = time::Instant::now() + SOON;
-        // A pass that needs fewer requests than the longest one ends before.
-        while hub.requests() < before + request && !agent.output().contains("pass ended") {
-            assert!(time::Instant::now() < deadline, "{}", agent.output());
-            time::sleep(Duration::from_millis(20)).await;
-        }
-        time::sleep(Duration::from_millis(50)).await;
-        agent.kill().await;
-        hub.fail(&json!([]));
-        assert_eq!(hub.has_kept_the_live().await, Ok(()), "killed at request {request}");
+        in_mid_pass += usize::from(hub.kill_an_agent_at(request, which).await);
+        let what = format!("killed at request {request}, {which:?}");
+        assert_eq!(hub.has_kept_the_live().await, Ok(()), "{what}");
         let (code, output) = hub.pass().await;
         let complete = hub.is_complete(with).await;
-        assert_eq!((code, complete), (Some(0), Ok(())), "killed at request {request}: {output}");
-        assert_eq!(accuses_nobody(&output), Ok(()), "killed at request {request}");
-        assert_eq!(hub.whole_content().await, undisturbed[usize::from(with)], "killed at request {request}: {output}");
+        assert_eq!((code, complete), (Some(0), Ok(())), "{what}: {output}");
+        assert_eq!(accuses_nobody(&output), Ok(()), "{what}");
+        assert_eq!(hub.whole_content().await, undisturbed[usize::from(with)], "{what}: {output}");
     }
+    // Half of the passes have a few requests less than the longest.
+    assert!(in_mid_pass * 4 >= requests * 6, "of {requests} requests twice, {in_mid_pass} were met");
     hub.ends_quietly().await;
 }
 

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tests::{kusto::KustoServer, process::Process};
 use tokio::time;
 
-use crate::support::judge;
+use crate::support::{SOON, judge};
 
 /// How many passes after a fault all is as it should be.
 pub(crate) const UNTIL_RIGHT: usize = 2;
@@ -110,6 +110,15 @@ struct Line {
     db: Option<String>,
     csl: Option<String>,
     fault: Option<IgnoredAny>,
+}
+
+/// Which requests of an agent are not done until it is killed. It makes a difference where it sends several side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// One, and all behind it.
+    AllFrom,
+    /// One alone.
+    One,
 }
 
 /// A pass that has ended.
@@ -298,6 +307,26 @@ impl Hub {
 
     pub(crate) fn fail(&self, rules: &Value) {
         self.server.fail(rules);
+    }
+
+    /// A new agent is killed with SIGKILL when it has sent so many requests and one more, which is not done. Whether its pass came to that one.
+    pub(crate) async fn kill_an_agent_at(&self, request: usize, which: Unanswered) -> bool {
+        let mut rule = json!({"skip": request, "fault": {"delay": 600_000}});
+        if which == Unanswered::One {
+            rule["count"] = 1.into();
+        }
+        self.fail(&json!([rule]));
+        let before = self.requests();
+        let mut agent = self.agent();
+        let deadline = time::Instant::now() + SOON;
+        while self.requests() < before + request && !agent.output().contains("pass ended") {
+            assert!(time::Instant::now() < deadline, "{}", agent.output());
+            time::sleep(Duration::from_millis(20)).await;
+        }
+        time::sleep(Duration::from_millis(50)).await;
+        agent.kill().await;
+        self.fail(&json!([]));
+        !agent.output().contains("pass ended")
     }
 
     /// The names of functions, and groups with their members.

@@ -103,7 +103,7 @@ async fn a_request_of_a_pass_that_is_never_answered_is_given_up_and_nobody_is_re
         };
         assert_eq!(converges, Ok(()), "{request}");
     }
-    hub.end().await;
+    hub.ends_quietly().await;
 }
 
 const HEARTBEATS: &str = "NewBeats";
@@ -130,6 +130,7 @@ async fn a_request_that_sets_up_a_hub_or_asks_a_partition_and_is_never_answered_
         assert!(!(is_canary && has_joined), "{status:#}");
         assert_eq!(fleet.hub.converges(|| fleet.is_right(&undisturbed)).await, Ok(()), "{request}");
     }
+    assert_eq!(fleet.hub.rests().await, Ok(()));
     new.process().stop().await;
     let folder = fleet.hub.stop().await;
     judge_together([&folder, &partition].into_iter().map(TempDir::path));

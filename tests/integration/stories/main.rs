@@ -9,6 +9,7 @@ mod crowd;
 mod database_faults;
 mod demo;
 mod every_fault;
+mod expiry_faults;
 mod faults;
 mod faulty_hub;
 mod hangs;

@@ -194,6 +194,8 @@ pub enum Sender {
 }
 
 impl Sender {
+    const ALL: [Self; 2] = [Self::Hub, Self::Partition];
+
     /// As its requests name it.
     const fn application(self) -> &'static str {
         match self {
@@ -291,7 +293,10 @@ impl Sent {
 
     /// What our agent sent and does not plan: a statement, or one that is another agent's.
     fn unplanned(&self) -> Option<String> {
-        let name = self.statement()?;
+        let Some(name) = self.statement() else {
+            let is_ours = Sender::ALL.iter().any(|sender| sender.application() == self.application);
+            return is_ours.then(|| format!("'{}' does not say which statement it is", self.client_request_id));
+        };
         let Some(planned) = PLANNED.iter().find(|planned| planned.statement == name) else {
             return Some(format!("an unknown statement '{name}'"));
         };
