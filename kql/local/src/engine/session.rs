@@ -8,8 +8,9 @@ use std::sync::{Arc, LazyLock};
 use datafusion::{
     execution::{SessionState, SessionStateBuilder},
     optimizer::{
-        OptimizerRule, common_subexpr_eliminate::CommonSubexprEliminate, optimize_projections::OptimizeProjections,
-        push_down_filter::PushDownFilter, push_down_limit::PushDownLimit, simplify_expressions::SimplifyExpressions,
+        OptimizerRule, common_subexpr_eliminate::CommonSubexprEliminate, eliminate_limit::EliminateLimit,
+        optimize_projections::OptimizeProjections, push_down_filter::PushDownFilter, push_down_limit::PushDownLimit,
+        simplify_expressions::SimplifyExpressions,
     },
     physical_optimizer::{
         PhysicalOptimizerRule, combine_partial_final_agg::CombinePartialFinalAggregate, ensure_coop::EnsureCooperative,
@@ -43,6 +44,8 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     vec![
         // Some functions exist only until they are simplified: coalesce() becomes a case.
         Arc::new(SimplifyExpressions::new()),
+        // A limit of none must not come to a sort, which asserts that it keeps some.
+        Arc::new(EliminateLimit::new()),
         Arc::new(PushDownLimit::new()),
         Arc::new(PushDownFilter::new()),
         // What several columns are read from is parsed once.
