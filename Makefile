@@ -102,7 +102,7 @@ stories: judges-install control-plane kstatus programs ## Integration tests: our
 	 ADX_FEDERATION_RECORDINGS=$$recordings ADX_FEDERATION_WITNESS=$$recordings/witness \
 	   $(CARGO_TEST) --no-fail-fast --test '*' -- --test-threads=$(STORY_THREADS) || outcome=$$?; \
 	 echo "Running benchmarks small, to see that they run ..."; \
-	 ADX_FEDERATION_RECORDINGS=$$recordings BENCH_ROWS=20000 BENCH_DATABASES=1 BENCH_OBJECTS=8 BENCH_PARTITIONS=20 $(CARGO_TEST) --bench figures || outcome=$$?; \
+	 ADX_FEDERATION_RECORDINGS=$$recordings BENCH_ROWS=20000 BENCH_DATABASES=1 BENCH_OBJECTS=8 BENCH_PARTITIONS=200 $(CARGO_TEST) --bench figures || outcome=$$?; \
 	 $(CARGO_TARGET_DIR)/debug/judge-recordings $$recordings || outcome=$$?; tests/no-secrets $$recordings/witness || outcome=$$?; exit $$outcome
 	deploy/images/check $(CARGO_TARGET_DIR)/debug '$(STATIC)'
 	@echo "Running the demo as README.md tells people to ..."

@@ -52,6 +52,17 @@ pub(crate) async fn answering_hub(
     (client, sent)
 }
 
+/// The answer of a hub to a query.
+pub(crate) fn answer_to_query(columns: &[(&str, &str)], rows: impl Iterator<Item = Value>) -> Value {
+    let columns: Value = columns.iter().map(|(name, kind)| json!({"ColumnName": name, "ColumnType": kind})).collect();
+    let rows: Value = rows.collect();
+    json!([
+        {"FrameType": "DataSetHeader", "IsProgressive": false, "Version": "v2.0"},
+        {"FrameType": "DataTable", "TableId": 0, "TableKind": "PrimaryResult", "TableName": "PrimaryResult", "Columns": columns, "Rows": rows},
+        {"FrameType": "DataSetCompletion", "HasErrors": false, "Cancelled": false},
+    ])
+}
+
 /// The answer of a hub to an ingestion.
 pub(crate) fn ingested(has_errors: bool) -> Value {
     let columns = ["HasErrors", "OperationId"].map(|name| json!({"ColumnName": name, "DataType": "Object"}));

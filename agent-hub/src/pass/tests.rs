@@ -8,7 +8,7 @@ use crate::{
     apply::Applied,
     hub::HubDatabase,
     plan::{Change, Released},
-    testing::{answering_hub, applied, cluster, fleet, hub_config, ingested, now},
+    testing::{answer_to_query, answering_hub, applied, cluster, fleet, hub_config, ingested, now},
 };
 
 const TIME_TO_LIVE: SignedDuration = SignedDuration::from_hours(1);
@@ -99,25 +99,14 @@ fn remembered(rows: &[(&str, &str, &str, Timestamp, Option<Timestamp>)]) -> Valu
         let (since, silent) = (since.to_string(), silent.map(|at| at.to_string()));
         json!([kind, name, state, since, silent, [], "", 9, since, "", ""])
     };
-    answer(&columns, rows.iter().map(row))
+    answer_to_query(&columns, rows.iter().map(row))
 }
 
 /// The answer of a hub that is asked at a time when heartbeats came.
 fn arrivals(times: &[Timestamp], at: Timestamp) -> Value {
     let columns = ["First", "Last", "Now"].map(|name| (name, "datetime"));
     let rows = times.iter().map(|time| json!([time.to_string(), time.to_string(), null]));
-    answer(&columns, rows.chain([json!([null, null, at.to_string()])]))
-}
-
-/// To a query.
-fn answer(columns: &[(&str, &str)], rows: impl Iterator<Item = Value>) -> Value {
-    let columns: Value = columns.iter().map(|(name, kind)| json!({"ColumnName": name, "ColumnType": kind})).collect();
-    let rows: Value = rows.collect();
-    json!([
-        {"FrameType": "DataSetHeader", "IsProgressive": false, "Version": "v2.0"},
-        {"FrameType": "DataTable", "TableId": 0, "TableKind": "PrimaryResult", "TableName": "PrimaryResult", "Columns": columns, "Rows": rows},
-        {"FrameType": "DataSetCompletion", "HasErrors": false, "Cancelled": false},
-    ])
+    answer_to_query(&columns, rows.chain([json!([null, null, at.to_string()])]))
 }
 
 /// A hub on which the three are federated.

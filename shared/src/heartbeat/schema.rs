@@ -67,11 +67,16 @@ pub struct Interner {
 
 impl Default for Interner {
     fn default() -> Self {
-        Self { databases: HashSet::new(), columns: HashSet::new(), lists: Vec::new(), bytes: 0, most: MAX_BYTES }
+        Self::with_most(MAX_BYTES)
     }
 }
 
 impl Interner {
+    /// One that keeps no more than so many bytes.
+    pub fn with_most(most: usize) -> Self {
+        Self { databases: HashSet::new(), columns: HashSet::new(), lists: Vec::new(), bytes: 0, most }
+    }
+
     /// The same inventory, sharing what was seen before.
     ///
     /// # Errors
@@ -248,7 +253,7 @@ mod tests {
         };
         // Room for a table and its column, another table with that, and three lists of databases.
         let (bytes, list) = (1 + BYTES_OF_AN_ENTRY, "Logs".len() + BYTES_OF_A_DATABASE);
-        let mut interner = Interner { most: 3 * bytes + 3 * list, ..Interner::default() };
+        let mut interner = Interner::with_most(3 * bytes + 3 * list);
         let first = interner.share(schema("A")).unwrap();
         let second = interner.share(schema("B")).unwrap();
         let full = Full { bytes: bytes + list };
@@ -270,7 +275,7 @@ mod tests {
     fn what_is_gone_makes_room_at_once_where_it_is_a_part_of_all_and_else_when_the_reading_ends() {
         let schema = || SchemaInventory([(DatabaseName::new("Logs").unwrap(), Arc::default())].into());
         let list = "Logs".len() + BYTES_OF_A_DATABASE;
-        let mut interner = Interner { most: 2 * PART_GONE * list, ..Interner::default() };
+        let mut interner = Interner::with_most(2 * PART_GONE * list);
         let mut held: Vec<_> = (0..2 * PART_GONE).map(|_| interner.share(schema()).unwrap()).collect();
         assert_eq!(interner.share(schema()), Err(Full { bytes: list }));
         held.pop();
@@ -294,7 +299,7 @@ mod tests {
             };
             SchemaInventory([(DatabaseName::new("Logs").unwrap(), Arc::new(content))].into())
         };
-        let mut interner = Interner { most: 10 * SMALL_BYTES, ..Interner::default() };
+        let mut interner = Interner::with_most(10 * SMALL_BYTES);
         let mut held = Vec::new();
         let refused = loop {
             match interner.share(schema(&format!("Large{}", held.len()), 1_500)) {

@@ -7,9 +7,11 @@ use serde_json::json;
 use shared::kusto::ColumnInfo;
 
 use super::*;
-use crate::testing::hub_config;
+use crate::testing::{answer_to_query, answering_hub, hub_config};
 
 const NOW: &str = "2025-05-03T12:00:00Z";
+
+const SCHEMA_COLUMNS: [&str; 4] = ["ClusterEndpoint", "Hash", "MetadataText", "SchemaText"];
 
 /// How far back schemas are read.
 const RECENT: SignedDuration = SignedDuration::from_hours(2);
@@ -52,8 +54,7 @@ fn schemas(endpoint: &str, hash: &str, text: &str) -> ResultTable {
 }
 
 fn schemas_with(endpoint: &str, hash: &str, attributes: &Value, text: &str) -> ResultTable {
-    let names = ["ClusterEndpoint", "Hash", "MetadataText", "SchemaText"];
-    table(&names, vec![vec![json!(endpoint), json!(hash), json!(attributes.to_string()), json!(text)]])
+    table(&SCHEMA_COLUMNS, vec![vec![json!(endpoint), json!(hash), json!(attributes.to_string()), json!(text)]])
 }
 
 /// Takes in an answer to [`ReadSchemas`].
@@ -344,4 +345,47 @@ fn attributes_that_cannot_be_read_are_those_of_before_or_else_unknown() {
     assert_eq!(beat(&[("1", read.clone()), ("2", unread.clone())]), (Some(json!("EU")), false));
     assert_eq!(beat(&[("1", unread), ("2", read)]), (Some(json!("EU")), false));
     assert_eq!(beat(&[("1", json!({}))]), (None, false));
+}
+
+#[tokio::test]
+async fn whose_schema_has_no_room_beside_the_old_ones_of_its_page_is_asked_for_it_again_in_that_reading() {
+    let endpoints = ["https://eu.kusto.windows.net", "https://us.kusto.windows.net"];
+    let schema = |endpoint: &str, turn: &str| {
+        let table = format!("{turn}{}", endpoint[8..10].repeat(200));
+        json!([{"database": "Logs", "tables": [table]}])
+    };
+    let looked = Cell::new(0);
+    let asked = Cell::new(0);
+    let as_sent = |table: ResultTable| {
+        let names: Vec<&str> = table.columns().iter().map(|column| column.name.as_str()).collect();
+        let cells = |row: Row<'_>| names.iter().map(|name| row.value(name).unwrap().clone()).collect();
+        answer_to_query(&names.iter().map(|name| (*name, "string")).collect::<Vec<_>>(), table.rows().map(cells))
+    };
+    let (hub, _) = answering_hub(move |text| {
+        let turn = |before: usize| if before == 0 { "Old" } else { "New" };
+        if text.contains("NewBeats") {
+            let hash = turn(looked.replace(looked.get() + 1));
+            return as_sent(answer(&endpoints.map(|endpoint| (endpoint, 1, hash, 9))));
+        }
+        let before = asked.replace(asked.get() + 1);
+        // The first time anew, both of a page are asked for, and after that the one for which there was no room.
+        let of = |endpoint: &&str| schemas(endpoint, turn(before), &schema(endpoint, turn(before)).to_string());
+        let rows = endpoints[usize::from(before == 2)..].iter().map(of);
+        let rows: Vec<ResultTable> = rows.collect();
+        let all = rows.iter().flat_map(|table| table.rows());
+        let cells = |row: Row<'_>| SCHEMA_COLUMNS.map(|name| row.value(name).unwrap().clone()).to_vec();
+        as_sent(table(&SCHEMA_COLUMNS, all.map(cells).collect()))
+    })
+    .await;
+    // Three have room, and a fourth has not.
+    let mut memory = HeartbeatMemory { interner: Interner::with_most(2_600), ..HeartbeatMemory::default() };
+    let (config, unread) = (hub_config(""), BTreeMap::new());
+    for turn in ["Old", "New"] {
+        let reading = read_heartbeats(&hub, &config, &unread, &mut memory, Known::default, |_| Ok(()), |_| true).await;
+        for beat in reading.unwrap().beats {
+            let Inventory::Known(inventory) = beat.inventory else { panic!("{:?} has none", beat.endpoint) };
+            assert_eq!(inventory.to_json(), schema(beat.endpoint.as_str(), turn), "{turn}");
+            assert_eq!(beat.problems, [], "{turn}");
+        }
+    }
 }
