@@ -296,14 +296,9 @@ async fn what_strangers_make_up_takes_less_memory_than_a_pod_has_and_leaves_room
     })
     .await;
 
-    let refused = |metrics: &str| {
-        let count = metrics
-            .lines()
-            .find_map(|line| line.strip_prefix("adx_federation_refused_heartbeats{reason=\"content\"} "));
-        count.and_then(|count| count.parse::<usize>().ok()).unwrap_or_default()
-    };
     // Two with too many values, and at least one for which there is no room.
-    until(&url, "/metrics", |_, metrics| refused(metrics) > 2).await;
+    let with_problems = |metrics: &str| refused(metrics).get("content").and_then(|count| count.parse::<usize>().ok());
+    until(&url, "/metrics", |_, metrics| with_problems(metrics) > Some(2)).await;
 
     // What the others have made since is federated all the same.
     beat(&hub, (1, 2), &short("\"A\", \"B\"")).await;

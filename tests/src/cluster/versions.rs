@@ -88,11 +88,20 @@ impl TestNamespace {
     /// # Panics
     /// If it never rests: with what moved last.
     pub async fn until_rest(&self, quiet: Duration) -> Versions {
+        self.until_rest_apart_from(quiet, |_| false).await
+    }
+
+    /// The same, apart from what moves all the time, by what is told of it.
+    ///
+    /// # Panics
+    /// If it never rests: with what moved last.
+    pub async fn until_rest_apart_from(&self, quiet: Duration, restless: impl Fn(&str) -> bool) -> Versions {
         let (started, mut before) = (Instant::now(), self.versions().await);
         loop {
             time::sleep(quiet).await;
             let after = self.versions().await;
-            let moved = before.moved(&after);
+            let mut moved = before.moved(&after);
+            moved.retain(|told| !restless(told));
             if moved.is_empty() {
                 return after;
             }
