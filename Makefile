@@ -30,7 +30,8 @@ EXISTING_CONTROL_PLANE := $(KUBEBUILDER_ASSETS)$(filter true,$(USE_EXISTING_CLUS
 KSTATUS := tests/kstatus
 export ADX_FEDERATION_KSTATUS := $(ADX_FEDERATION_CACHE)/tools/kstatus-$(shell cat $(KSTATUS)/*.go $(KSTATUS)/go.* | sha256sum | cut -c1-12)
 
-# Stories wait more than they compute, those of the hub and of partitions most. More of the operator's at a time take longer.
+# Stories wait more than they compute, those of the hub and of partitions (`stories`) most. More of the operator's at a time take longer. Cargo takes one
+# number for all that it runs: those whose names begin with an s, and all others.
 OPERATOR_THREADS ?= 8
 STORY_THREADS ?= 12
 
