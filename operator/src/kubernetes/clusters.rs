@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use kql::endpoint::ClusterEndpoint;
 use kube::{
     ResourceExt as _,
     core::{Selector, SelectorExt as _},
@@ -14,15 +15,19 @@ use super::{
     criteria,
     managed::World,
     reason::Reason,
+    settings::Settings,
+    stored::Unreadable,
 };
 
 /// The clusters of a namespace that a selector selects, by name.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Selected {
     /// Those that can be worked with.
     pub(crate) ready: Vec<Arc<ADXCluster>>,
     /// Those that cannot be yet, or cannot be now.
     pub(crate) unready: Vec<Arc<ADXCluster>>,
+    /// Whether there are others, which cannot be read.
+    pub(crate) has_undecided: bool,
     /// What is waited for, as the condition that says so; without it all are ready, and at least one has a database.
     pub(crate) waiting: Option<Draft>,
     /// Whether only another selector can help.
@@ -40,7 +45,7 @@ pub(crate) fn selected(world: &World<'_>, namespace: &str, selector: &LabelSelec
     if is_empty {
         let message = "spec.adxClusterSelector is empty, and an empty selector selects nothing".to_owned();
         let waiting = Some(no(Reason::SelectsNothing, message));
-        return Ok(Selected { ready: Vec::new(), unready: Vec::new(), waiting, is_stalled: true });
+        return Ok(Selected { waiting, is_stalled: true, ..Selected::default() });
     }
     if let Some(violation) = violation(selector) {
         return Err(no(Reason::Invalid, violation));
@@ -54,9 +59,18 @@ pub(crate) fn selected(world: &World<'_>, namespace: &str, selector: &LabelSelec
     matching.retain(|cluster| cluster.spec.role.unwrap_or_default() != ClusterRole::Federated);
     matching.retain(|cluster| !is_elsewhere(cluster.spec.criteria_expression.as_deref(), world));
     matching.sort_by_key(|cluster| cluster.name_any());
+    let not_there = |cluster: &Arc<ADXCluster>| not_there(cluster, world.settings);
     let (ready, unready): (Vec<_>, Vec<_>) = matching.into_iter().partition(|cluster| not_there(cluster).is_none());
-    let missing: Vec<String> = unready.iter().filter_map(|cluster| not_there(cluster)).collect();
-    let waiting = if ready.is_empty() && unready.is_empty() {
+    // What cannot be read is not absent: what was taken for it would be lost.
+    let is_selected = |metadata: &ObjectMeta| {
+        metadata.namespace.as_deref() == Some(namespace)
+            && metadata.labels.as_ref().is_some_and(|labels| selector.matches(labels))
+    };
+    let undecided = world.undecided.iter().filter(|unreadable| is_selected(&unreadable.metadata));
+    let undecided: Vec<String> = undecided.map(|unreadable| cannot_be_read(unreadable)).collect();
+    let has_undecided = !undecided.is_empty();
+    let missing: Vec<String> = unready.iter().filter_map(not_there).chain(undecided).collect();
+    let waiting = if ready.is_empty() && missing.is_empty() {
         let none =
             format!("no ADXCluster of role Partition in namespace '{namespace}' matches spec.adxClusterSelector");
         Some(no(Reason::WaitingForCluster, none))
@@ -68,7 +82,7 @@ pub(crate) fn selected(world: &World<'_>, namespace: &str, selector: &LabelSelec
     } else {
         None
     };
-    Ok(Selected { ready, unready, waiting, is_stalled: false })
+    Ok(Selected { ready, unready, has_undecided, waiting, is_stalled: false })
 }
 
 /// What a partition gets that is to be made, and lists none.
@@ -115,8 +129,25 @@ fn violation(selector: &LabelSelector) -> Option<String> {
     violations.next()
 }
 
+/// Where telemetry for a cluster goes. A status is written by more than this operator, as by the cluster's agent: it is not believed against the spec, and no host for which
+/// no token may leave is believed at all.
+pub(crate) fn address(cluster: &ADXCluster, settings: &Settings) -> Option<String> {
+    addresses(cluster, settings).next()
+}
+
+/// The address, and before it shows in the status the earlier one.
+pub(crate) fn addresses(cluster: &ADXCluster, settings: &Settings) -> impl Iterator<Item = String> {
+    let told = cluster.status.as_ref().and_then(|status| status.endpoint.as_deref());
+    let parsed = [cluster.spec.endpoint.as_deref(), told].into_iter().flatten().flat_map(ClusterEndpoint::parse);
+    parsed.filter(|endpoint| settings.trusts(endpoint)).map(|endpoint| endpoint.to_string())
+}
+
+fn cannot_be_read(cluster: &Unreadable<ADXCluster>) -> String {
+    format!("ADXCluster '{}' is not ready: {}", cluster.metadata.name.as_deref().unwrap_or_default(), cluster.why)
+}
+
 /// Why a cluster cannot be worked with yet.
-fn not_there(cluster: &ADXCluster) -> Option<String> {
+fn not_there(cluster: &ADXCluster, settings: &Settings) -> Option<String> {
     let name = cluster.name_any();
     let status = cluster.status.clone().unwrap_or_default();
     let phases = [Phase::ClusterReady, Phase::DatabasesReady];
@@ -125,7 +156,13 @@ fn not_there(cluster: &ADXCluster) -> Option<String> {
     };
     let missing = phases.into_iter().find(|phase| !is_true(*phase));
     match missing {
-        None if status.endpoint.is_some() => None,
+        None if address(cluster, settings).is_some() => None,
+        None if status.endpoint.is_some() => {
+            let cloud = settings.trust.cloud;
+            Some(format!(
+                "ADXCluster '{name}' tells of an endpoint that is no Kusto endpoint of the operator's cloud ({cloud})"
+            ))
+        }
         None => Some(format!("ADXCluster '{name}' has no endpoint yet")),
         Some(phase) => {
             let found = status.conditions.iter().find(|condition| condition.type_ == phase.as_str());
@@ -141,7 +178,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::kubernetes::settings::{Images, Settings};
+    use crate::kubernetes::{settings::Images, stored::Stored};
 
     fn settings() -> Settings {
         let image = || "image".to_owned();
@@ -167,15 +204,7 @@ mod tests {
     }
 
     fn world<'a>(settings: &'a Settings, clusters: &[Arc<ADXCluster>]) -> World<'a> {
-        World {
-            settings,
-            now: jiff::Timestamp::UNIX_EPOCH,
-            clusters: clusters.to_vec(),
-            ingestors: Vec::new(),
-            can_provision: false,
-            provisioned: None,
-            running: None,
-        }
+        World { clusters: clusters.to_vec(), ..World::of_tests(settings) }
     }
 
     /// The names of those that are ready, and what is waited for; or why the selector is none.
@@ -247,6 +276,53 @@ mod tests {
         let (ready, waiting) = select(&clusters, json!({"matchLabels": {"app": "adx-mon"}})).unwrap();
         assert_eq!(ready, ["a"]);
         assert_eq!(waiting.as_deref(), Some("ADXCluster 'b' is not ready: ClusterReady of b"));
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_is_waited_for() {
+        let with = |spec: serde_json::Value| {
+            let metadata = json!({"name": "b", "namespace": "here", "labels": {"app": "adx-mon"}});
+            let object =
+                json!({"apiVersion": "adx-mon.azure.com/v1", "kind": "ADXCluster", "metadata": metadata, "spec": spec});
+            let Stored::Unreadable(unreadable) = serde_json::from_value(object).unwrap() else { panic!("it is read") };
+            let settings = settings();
+            let clusters = [cluster("a", "here", "Partition", "True")];
+            let world = World { undecided: vec![unreadable], ..world(&settings, &clusters) };
+            let selector = serde_json::from_value(json!({"matchLabels": {"app": "adx-mon"}})).unwrap();
+            let elsewhere = selected(&world, "elsewhere", &selector).unwrap();
+            assert!(!elsewhere.has_undecided && elsewhere.ready.is_empty());
+            selected(&world, "here", &selector).unwrap()
+        };
+        for spec in
+            [json!({"clusterName": "b", "role": "Galactic"}), json!({"clusterName": "b", "criteriaExpression": 7})]
+        {
+            let found = with(spec.clone());
+            assert!(found.has_undecided && found.ready.len() == 1 && found.unready.is_empty(), "{spec}");
+            let why = found.waiting.unwrap().message;
+            assert!(why.starts_with("ADXCluster 'b' is not ready: "), "{why}");
+        }
+    }
+
+    #[test]
+    fn where_a_cluster_is_is_said_by_its_spec_and_by_no_host_that_is_not_trusted() {
+        let told = "https://a.kusto.windows.net";
+        for (spec, status, expected) in [
+            (None, Some(told), &[told][..]),
+            (None, Some("https://a.evil.example"), &[]),
+            (None, Some("no address"), &[]),
+            (None, None, &[]),
+            // Somebody wrote another into the status, or it is not up to date.
+            (Some("https://B.kusto.windows.net/"), Some(told), &["https://b.kusto.windows.net", told]),
+            (Some("https://b.kusto.windows.net"), Some("https://a.evil.example"), &["https://b.kusto.windows.net"]),
+            // That is told elsewhere; what runs goes on.
+            (Some("https://b.evil.example"), Some(told), &[told]),
+        ] {
+            let mut cluster = ADXCluster::clone(&cluster("a", "here", "Partition", "True"));
+            cluster.spec.endpoint = spec.map(str::to_owned);
+            cluster.status.as_mut().unwrap().endpoint = status.map(str::to_owned);
+            assert_eq!(addresses(&cluster, &settings()).collect::<Vec<_>>(), expected, "{spec:?} {status:?}");
+            assert_eq!(not_there(&cluster, &settings()).is_none(), !expected.is_empty(), "{spec:?} {status:?}");
+        }
     }
 
     #[test]

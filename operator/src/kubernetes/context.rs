@@ -27,7 +27,7 @@ use super::{
     metrics::OperatorMetrics,
     provision::Azure,
     settings::Settings,
-    stored::Stored,
+    stored::{Stored, Unreadable},
 };
 use crate::api::{Alerter, Collector, Ingestor};
 
@@ -137,6 +137,7 @@ impl Context {
             settings: &self.settings,
             now: Timestamp::now(),
             clusters: known(&self.stores.clusters),
+            undecided: undecided(&self.stores.clusters),
             ingestors: known(&self.stores.ingestors),
             can_provision: self.azure.is_some(),
             provisioned: None,
@@ -246,6 +247,14 @@ fn as_long_again(since: Instant, now: Instant) -> Duration {
 
 fn known<K: Managed>(store: &Store<Stored<K>>) -> Vec<Arc<K>> {
     store.state().iter().filter_map(|stored| stored.known()).collect()
+}
+
+fn undecided<K: Managed>(store: &Store<Stored<K>>) -> Vec<Arc<Unreadable<K>>> {
+    let unreadable = |stored: &Arc<Stored<K>>| match &**stored {
+        Stored::Unreadable(unreadable) if unreadable.rest.is_none() => Some(Arc::clone(unreadable)),
+        _ => None,
+    };
+    store.state().iter().filter_map(unreadable).collect()
 }
 
 /// [Versions of one kind can be compared](https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions): they are etcd's, which counts.

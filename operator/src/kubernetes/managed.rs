@@ -17,6 +17,7 @@ use super::{
     conditions::{Draft, Phase},
     provision::Provisioned,
     settings::Settings,
+    stored::Unreadable,
 };
 use crate::api::Ingestor;
 
@@ -27,6 +28,8 @@ pub(crate) struct World<'a> {
     pub(crate) now: Timestamp,
     /// All that have been seen.
     pub(crate) clusters: Vec<Arc<ADXCluster>>,
+    /// Those of which not even that can be read, for whom they are and what.
+    pub(crate) undecided: Vec<Arc<Unreadable<ADXCluster>>>,
     pub(crate) ingestors: Vec<Arc<Ingestor>>,
     /// Whether clusters can be made in Azure.
     pub(crate) can_provision: bool,
@@ -34,6 +37,23 @@ pub(crate) struct World<'a> {
     pub(crate) provisioned: Option<Provisioned>,
     /// The arguments of this very object's workload, where it runs and [`Managed::looks_at_what_runs`] names it.
     pub(crate) running: Option<Vec<String>>,
+}
+
+#[cfg(test)]
+impl<'a> World<'a> {
+    /// An empty one, long ago.
+    pub(crate) const fn of_tests(settings: &'a Settings) -> Self {
+        Self {
+            settings,
+            now: Timestamp::UNIX_EPOCH,
+            clusters: Vec::new(),
+            undecided: Vec::new(),
+            ingestors: Vec::new(),
+            can_provision: false,
+            provisioned: None,
+            running: None,
+        }
+    }
 }
 
 /// What to do for an object.

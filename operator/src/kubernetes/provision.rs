@@ -42,6 +42,7 @@ use self::{
     stop::{Next, Stop},
 };
 use super::{
+    clusters::is_elsewhere,
     conditions::{Draft, Phase},
     managed::World,
     reason::Reason,
@@ -271,7 +272,7 @@ pub(crate) fn refusal(cluster: &ADXCluster, world: &World<'_>) -> Option<Draft> 
     no(broken.first()?.reason, rules.join("; "))
 }
 
-/// Another object of the same cluster that was there first: two would fight.
+/// Another object of the same cluster that was there first: two would fight. One that only operators of other Kubernetes clusters look after is made where they say.
 fn elder<'a>(cluster: &ADXCluster, world: &'a World<'_>) -> Option<&'a ADXCluster> {
     let age = |cluster: &ADXCluster| {
         (cluster.creation_timestamp().map(|time| time.0), cluster.namespace(), cluster.name_any())
@@ -283,6 +284,7 @@ fn elder<'a>(cluster: &ADXCluster, world: &'a World<'_>) -> Option<&'a ADXCluste
             && other.spec.cluster_name.eq_ignore_ascii_case(&cluster.spec.cluster_name)
             && target::may_be_one_place(cluster, other)
             && age(other) < age(cluster)
+            && !is_elsewhere(other.spec.criteria_expression.as_deref(), world)
     };
     world.clusters.iter().filter(is_rival).min_by_key(|other| age(other)).map(AsRef::as_ref)
 }

@@ -155,8 +155,11 @@ async fn steps<K: Managed>(
         object
     };
     if let Some(workload) = object.looks_at_what_runs(owner, &world) {
-        // What ran, and was deleted by somebody, is no first start.
-        let ran = object.conditions().iter().any(|condition| condition.type_ == Phase::WorkloadReady.as_str());
+        // What ran, and was deleted by somebody, is no first start. Of one that was invalid, or found another's in its place, nothing did.
+        let never = [Reason::Invalid, Reason::Conflict].map(Reason::as_str);
+        let mut conditions = object.conditions().iter();
+        let ran =
+            conditions.any(|known| known.type_ == Phase::WorkloadReady.as_str() && !never.contains(&&*known.reason));
         world.running = running(&context.client, owner, &workload).await?.or_else(|| ran.then(Vec::new));
     }
     if let (Some(azure), Some(cluster)) = (&context.azure, object.to_provision(&world)) {

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tests::{
     cluster::{OperatorOptions, PATIENCE, TestNamespace, message_of},
@@ -10,7 +11,10 @@ use tests::{
 };
 use tokio::time;
 
-use crate::support::made;
+use crate::{
+    components::ingestor,
+    support::{CLUSTER, made},
+};
 
 /// A partition and its hub under these domains.
 fn partition(cluster: &str, hub: &str) -> String {
@@ -90,4 +94,24 @@ async fn without_the_flag_a_cluster_under_another_domain_or_of_another_cloud_get
     assert!(made.is_empty(), "{made:#?}");
     assert_eq!(way_out.seen(), [""; 0]);
     drop(operator);
+}
+
+#[tokio::test]
+async fn an_address_that_somebody_writes_into_a_status_is_mended_and_no_telemetry_goes_there() {
+    let test = TestNamespace::new("written").await;
+    let _operator = test.operator().await;
+    test.apply(CLUSTER).await;
+    test.apply(&ingestor("i", "")).await;
+    test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+    let before = test.get("apps/v1 StatefulSet", "i").await;
+    // The second is a Kusto endpoint, of which anybody can have one.
+    for other in ["https://eu.evil.example", "https://evil.westeurope.kusto.windows.net"] {
+        let told = json!({"status": {"endpoint": other}});
+        let written = test.api("ADXCluster").patch_status("eu", &PatchParams::default(), &Patch::Merge(&told)).await;
+        assert_eq!(written.expect("a status can be written").data["status"]["endpoint"], other);
+        test.until("ADXCluster", "eu", |object| object["status"]["endpoint"] == "https://eu.kusto.windows.net").await;
+    }
+    test.until_condition("Ingestor", "i", "Ready", "True", "Ready").await;
+    let after = test.get("apps/v1 StatefulSet", "i").await;
+    assert_eq!(after["metadata"]["generation"], before["metadata"]["generation"], "{after:#}");
 }

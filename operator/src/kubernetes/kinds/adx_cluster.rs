@@ -70,7 +70,16 @@ impl Managed for ADXCluster {
             Some(endpoint) => {
                 let mut cluster = self.clone();
                 cluster.spec.endpoint = Some(endpoint.clone());
-                with_agent(&cluster, owner, world, conditions, endpoint)
+                // Some rules are about the endpoint, which nobody knew before.
+                let violations = broken_rules(&cluster, world);
+                if violations.is_empty() {
+                    with_agent(&cluster, owner, world, conditions, endpoint)
+                } else {
+                    let invalid = Draft::no(Phase::AgentReady, Reason::Invalid, violations.join("; "));
+                    let plan = Plan::nothing(invalid, true);
+                    let conditions = conditions.into_iter().chain(plan.conditions).collect();
+                    Plan { conditions, endpoint: Some(endpoint), ..plan }
+                }
             }
             None => Plan {
                 conditions,
@@ -83,6 +92,7 @@ impl Managed for ADXCluster {
             },
         };
         let again = plan.again.into_iter().chain([provisioned.again]).min();
+        let is_stalled = is_stalled || plan.is_stalled;
         Plan { is_stalled, provisioned: Some(provisioned), again, ..plan }
     }
 
@@ -116,7 +126,8 @@ impl Managed for ADXCluster {
         has_status && told_by_agent(self).is_none()
     }
 
-    /// What its agent tells decides on the condition `Federated`, and on which databases a hub gets.
+    /// What its agent tells decides on the condition `Federated`, and on which databases a hub gets. Where the cluster is, is told by this operator alone: what others
+    /// write there is mended.
     fn watched_status(&self) -> impl Hash {
         let repairs = self.agent_repairs().map(|(pass, repairs)| (pass, repairs.to_vec()));
         let told = told_by_agent(self).map(|told| {
@@ -124,7 +135,7 @@ impl Managed for ADXCluster {
             let words = drafts.map(|draft| draft.map(|draft| (draft.is_true, draft.reason, draft.message)));
             (words, told.document.clone(), told.missing_databases.clone())
         });
-        (told, repairs, heard_again(self))
+        (told, repairs, heard_again(self), self.status_endpoint().map(str::to_owned))
     }
 
     fn agent_repairs(&self) -> Option<(Timestamp, &[String])> {
@@ -342,6 +353,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::kubernetes::{provision::Provisioned, settings::Settings};
 
     /// The fingerprint of the present document.
     const PRESENT: &str = "present";
@@ -371,6 +383,39 @@ mod tests {
 
     fn pass(outcome: &str) -> Value {
         json!({"time": "2026-01-01T00:00:00Z", "outcome": outcome, "message": "3 of 4 are silent"})
+    }
+
+    #[test]
+    fn rules_about_an_endpoint_are_asked_once_azure_has_told_it() {
+        let hub = json!({"endpoint": "https://hub.kusto.windows.net", "heartbeatDatabase": "Fleet", "heartbeatTable": "Beats", "heartbeatTables": "PerPartition"});
+        let with = |hubs: &[&Value]| {
+            let cluster = json!({
+                "apiVersion": "adx-mon.azure.com/v1", "kind": "ADXCluster", "metadata": {"name": "part", "namespace": "n", "uid": "u"},
+                "spec": {"clusterName": "part", "federation": {"federatedClusters": hubs}},
+            });
+            let cluster: ADXCluster = serde_json::from_value(cluster).unwrap();
+            let settings = Settings::of_tests(None);
+            let provisioned = Provisioned {
+                conditions: vec![Draft::yes(Phase::ClusterReady, Reason::Running, "it runs")],
+                troubles: Vec::new(),
+                events: Vec::new(),
+                endpoint: Some("https://part.eastus2.kusto.windows.net".to_owned()),
+                status: ProvisionStatus::default(),
+                applied: None,
+                is_stalled: false,
+                again: Duration::from_secs(60),
+            };
+            let world = World { can_provision: true, provisioned: Some(provisioned), ..World::of_tests(&settings) };
+            assert!(broken_rules(&cluster, &world).is_empty(), "before, nothing is known of it");
+            cluster.plan(&Owner::of(Kind::AdxCluster, &cluster.metadata), &world)
+        };
+        let plan = with(&[&hub]);
+        assert!(plan.build.is_some() && !plan.is_stalled, "{plan:?}");
+        let plan = with(&[&hub, &hub]);
+        assert!(plan.build.is_none() && plan.is_stalled, "{plan:?}");
+        let told: Vec<_> = plan.conditions.iter().map(|draft| (draft.phase, draft.is_true, &*draft.message)).collect();
+        let rule = "spec.federation.federatedClusters[1].endpoint = \"https://hub.kusto.windows.net\": must be listed once: each hub gets one heartbeat";
+        assert_eq!(told, [(Phase::ClusterReady, Some(true), "it runs"), (Phase::AgentReady, Some(false), rule)]);
     }
 
     #[test]

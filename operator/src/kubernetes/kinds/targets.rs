@@ -2,8 +2,8 @@
 //!
 //! The first time a component waits until all clusters that it selects are ready: it would otherwise start once for each, and one that takes minutes in Azure is
 //! the normal case. One that runs goes on with what is ready, and says what it waits for. A cluster that was ready once keeps its place among the arguments:
-//! what was taken for it would be lost. What is of no selected cluster is taken away. Only where the address of none is known, as where nothing is selected by a
-//! slip, there is nothing to tell right arguments by, and what runs keeps those that it has but a hub's.
+//! what was taken for it would be lost. What is of no selected cluster is taken away. Only where the address of one is not known that may be meant, as where nothing is
+//! selected by a slip or an object cannot be read, there is nothing to tell right arguments by, and what runs keeps those that it has but a hub's.
 
 use std::sync::Arc;
 
@@ -13,10 +13,11 @@ use shared::document::{ADXCluster, ClusterRole, spec::TelemetryType};
 
 use crate::kubernetes::{
     child::Owner,
-    clusters::{Selected, names, selected, telemetry},
+    clusters::{Selected, address, addresses, names, selected, telemetry},
     conditions::{Draft, Phase},
-    managed::{Plan, World},
+    managed::{Managed as _, Plan, World},
     reason::Reason,
+    settings::Settings,
 };
 
 /// All kinds of telemetry.
@@ -31,6 +32,7 @@ pub(super) struct Targets<'a> {
     pub(super) is_stalled: bool,
     /// Whether there is a workload.
     pub(super) runs: bool,
+    settings: &'a Settings,
     selected: Selected,
     /// The addresses of the namespace's hubs.
     hubs: Vec<&'a str>,
@@ -57,13 +59,12 @@ pub(super) fn targets<'a>(
     let nothing = |why: Draft, is_stalled: bool| Box::new(Plan::nothing(why, is_stalled));
     let selected = selected(world, &owner.namespace, selector).map_err(|why| nothing(why, true))?;
     let at_work = format!("{does} ADXCluster {}", names(&selected.ready));
+    let is_part = !selected.ready.is_empty() && (!selected.unready.is_empty() || selected.has_undecided);
     let condition = match (&selected.waiting, &world.running) {
         (None, _) => Draft::yes(Phase::ClusterReady, Reason::Ready, at_work),
         (Some(waiting), None) => return Err(nothing(waiting.clone(), selected.is_stalled)),
-        (Some(waiting), Some(_)) if selected.unready.is_empty() || selected.ready.is_empty() => {
-            and(waiting, "what runs keeps its clusters")
-        }
-        (Some(waiting), Some(_)) => and(waiting, &format!("meanwhile it {at_work}")),
+        (Some(waiting), Some(_)) if is_part => and(waiting, &format!("meanwhile it {at_work}")),
+        (Some(waiting), Some(_)) => and(waiting, "what runs keeps its clusters"),
     };
     let running = world.running.as_deref().unwrap_or_default();
     let told = running.iter().filter_map(|argument| argument.split_once('='));
@@ -71,6 +72,7 @@ pub(super) fn targets<'a>(
         condition,
         is_stalled: selected.is_stalled,
         runs: !running.is_empty(),
+        settings: world.settings,
         selected,
         hubs: hubs(world, owner),
         running: told.filter(|(flag, _)| flags.contains(flag)).collect(),
@@ -81,12 +83,12 @@ impl Targets<'_> {
     /// `Database=https://cluster` of all databases that hold one of these kinds of telemetry, in order. `flag`: the argument that tells the component of them.
     pub(super) fn endpoints(&self, kinds: &[TelemetryType], flag: &str) -> Vec<String> {
         let Selected { ready, unready, waiting, .. } = &self.selected;
-        let mut endpoints = databases(ready, kinds);
+        let mut endpoints = self.databases(ready, kinds);
         if waiting.is_some() {
             let running = self.running.iter().filter(|(of, _)| *of == flag).map(|(_, endpoint)| *endpoint);
             endpoints.extend(running.filter(|endpoint| self.keeps(endpoint, kinds)).map(str::to_owned));
             if self.is_bare() {
-                endpoints.extend(databases(unready, kinds));
+                endpoints.extend(self.databases(unready, kinds));
             }
         }
         endpoints.sort();
@@ -101,10 +103,10 @@ impl Targets<'_> {
 
     /// Whether what runs keeps a database among its arguments.
     fn keeps(&self, endpoint: &str, kinds: &[TelemetryType]) -> bool {
-        let Selected { ready, unready, .. } = &self.selected;
+        let Selected { ready, unready, has_undecided, .. } = &self.selected;
         let mut clusters = ready.iter().chain(unready);
-        if clusters.clone().any(|cluster| address(cluster).is_some()) {
-            return clusters.any(|cluster| is_of(cluster, endpoint, kinds));
+        if !has_undecided && clusters.clone().any(|cluster| address(cluster, self.settings).is_some()) {
+            return clusters.any(|cluster| self.is_of(cluster, endpoint, kinds));
         }
         let at = endpoint.split_once('=').map_or(endpoint, |(_, at)| at).trim_end_matches('/');
         !self.hubs.iter().any(|hub| hub.trim_end_matches('/').eq_ignore_ascii_case(at))
@@ -117,34 +119,30 @@ impl Targets<'_> {
             |(_, endpoint): &(&str, &str)| !self.selected.ready.is_empty() || self.keeps(endpoint, &ALL_TELEMETRY);
         !self.running.iter().any(is_left)
     }
+
+    /// Whether `Database=https://cluster` is a cluster's and of one of these kinds. Of one that lists no database any may be.
+    fn is_of(&self, cluster: &ADXCluster, endpoint: &str, kinds: &[TelemetryType]) -> bool {
+        let listed = &cluster.spec.databases;
+        endpoint.split_once('=').is_some_and(|(name, at)| {
+            let mut named = listed.iter().filter(|database| database.database_name == name);
+            addresses(cluster, self.settings).any(|address| address == at)
+                && (listed.is_empty() || named.any(|database| kinds.contains(&database.telemetry_type)))
+        })
+    }
+
+    fn databases(&self, clusters: &[Arc<ADXCluster>], kinds: &[TelemetryType]) -> Vec<String> {
+        let of_cluster = |cluster: &Arc<ADXCluster>| -> Vec<String> {
+            let Some(endpoint) = address(cluster, self.settings) else { return Vec::new() };
+            let databases = telemetry(cluster).into_iter().filter(|(_, kind)| kinds.contains(kind));
+            databases.map(|(name, _)| format!("{name}={endpoint}")).collect()
+        };
+        clusters.iter().flat_map(of_cluster).collect()
+    }
 }
 
 /// A condition that says something more.
 fn and(why: &Draft, more: &str) -> Draft {
     Draft { message: format!("{}; {more}", why.message), ..why.clone() }
-}
-
-/// Whether `Database=https://cluster` is a cluster's and of one of these kinds. Of one that lists no database any may be.
-fn is_of(cluster: &ADXCluster, endpoint: &str, kinds: &[TelemetryType]) -> bool {
-    let listed = &cluster.spec.databases;
-    endpoint.split_once('=').is_some_and(|(name, at)| {
-        let mut named = listed.iter().filter(|database| database.database_name == name);
-        address(cluster) == Some(at)
-            && (listed.is_empty() || named.any(|database| kinds.contains(&database.telemetry_type)))
-    })
-}
-
-fn databases(clusters: &[Arc<ADXCluster>], kinds: &[TelemetryType]) -> Vec<String> {
-    let of_cluster = |cluster: &Arc<ADXCluster>| -> Vec<String> {
-        let Some(endpoint) = address(cluster) else { return Vec::new() };
-        let databases = telemetry(cluster).into_iter().filter(|(_, kind)| kinds.contains(kind));
-        databases.map(|(name, _)| format!("{name}={endpoint}")).collect()
-    };
-    clusters.iter().flat_map(of_cluster).collect()
-}
-
-fn address(cluster: &ADXCluster) -> Option<&str> {
-    cluster.status.as_ref()?.endpoint.as_deref()
 }
 
 /// The addresses of a namespace's hubs.
@@ -154,5 +152,5 @@ fn hubs<'a>(world: &'a World<'_>, owner: &Owner) -> Vec<&'a str> {
             && cluster.spec.role == Some(ClusterRole::Federated)
     };
     let hubs = world.clusters.iter().filter(is_hub);
-    hubs.flat_map(|hub| [hub.spec.endpoint.as_deref(), address(hub)]).flatten().collect()
+    hubs.flat_map(|hub| [hub.spec.endpoint.as_deref(), hub.status_endpoint()]).flatten().collect()
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use kube::Resource as _;
 use serde_json::{Value, json};
 use shared::document::{ADXCluster, ClusterRole, provisioned::ProvisionStatus, spec::TelemetryType};
@@ -45,11 +44,8 @@ fn plan_while_running<K: Managed>(
     let settings = Settings::of_tests(None);
     let clusters = clusters.into_iter().map(Arc::new).collect();
     let ingestors = ingestors.into_iter().map(Arc::new).collect();
-    let now = Timestamp::UNIX_EPOCH;
-    object.plan(
-        &Owner::of(K::KIND, object.meta()),
-        &World { settings: &settings, now, clusters, ingestors, can_provision: false, provisioned: None, running },
-    )
+    let world = World { clusters, ingestors, running, ..World::of_tests(&settings) };
+    object.plan(&Owner::of(K::KIND, object.meta()), &world)
 }
 
 /// Why nothing is done, and whether only a person can help.

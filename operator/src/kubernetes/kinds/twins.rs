@@ -10,7 +10,6 @@ mod objects;
 #[path = "../../../../tests/integration/operator/schema/rules.rs"]
 mod rules;
 
-use jiff::Timestamp;
 use serde_json::Value;
 use shared::document::ADXCluster;
 
@@ -49,16 +48,7 @@ fn refuses<K: Managed>(object: &Value) -> bool {
     // What cannot be read is left as it is.
     let Stored::Readable(object) = stored else { return true };
     let settings = Settings { allow_loopback: true, ..Settings::of_tests(None) };
-    let (clusters, ingestors) = (Vec::new(), Vec::new());
-    let world = World {
-        settings: &settings,
-        now: Timestamp::UNIX_EPOCH,
-        clusters,
-        ingestors,
-        can_provision: true,
-        provisioned: None,
-        running: None,
-    };
+    let world = World { can_provision: true, ..World::of_tests(&settings) };
     let plan = object.plan(&Owner::of(K::KIND, object.meta()), &world);
     plan.is_stalled && plan.build.is_none()
 }

@@ -146,7 +146,7 @@ fn found_databases(cluster: &ADXCluster) -> impl Iterator<Item = &str> {
 }
 
 /// What the hub's agent misses and may have: none where it only plans, and no names that are wider than the rule for a spec's.
-fn missing_databases(cluster: &ADXCluster) -> Vec<&String> {
+pub(super) fn missing_databases(cluster: &ADXCluster) -> Vec<&String> {
     let federation = cluster.spec.federation.as_ref();
     let only_plans = federation.and_then(|federation| federation.mode) == Some(FederationMode::Plan);
     let told = cluster.status.as_ref().and_then(|status| status.federation.as_ref()).filter(|_| !only_plans);

@@ -260,6 +260,8 @@ pub(super) struct Around<'a> {
     pub(super) failed: &'a [String],
     /// Databases that are left out: Azure refused them a moment ago, or for this very spec.
     pub(super) refused: &'a [String],
+    /// Databases that the hub's agent misses now.
+    pub(super) missed: &'a [String],
 }
 
 /// The next step, with what is kept. Brings `applied` up to date.
@@ -278,6 +280,8 @@ pub(super) fn next_database(
         let make = || DatabaseStep::Write { database: wanted.clone(), is_new: true };
         let Some(there) = actual.iter().find(|there| same(there.short_name(), name)) else {
             steps.push(match known {
+                // It was made for partitions that have gone since. That somebody deleted it is still known, should one come back.
+                Some(known) if known.seen && wanted.found && !has(around.missed, name) => continue,
                 Some(known) if known.seen => DatabaseStep::Deleted(name.clone()),
                 Some(known) if is_on_its_way(known, around.now) => DatabaseStep::NotShown(name.clone()),
                 _ => make(),
@@ -496,7 +500,7 @@ mod tests {
     fn databases_are_made_one_by_one_and_a_persons_retention_stays() {
         let step = |desired: &[AppliedDatabase], applied: &[AppliedDatabase], actual: &[Database]| {
             let (mut applied, mut kept) = (applied.to_vec(), Vec::new());
-            let around = Around { now: Timestamp::UNIX_EPOCH, failed: &[], refused: &[] };
+            let around = Around { now: Timestamp::UNIX_EPOCH, failed: &[], refused: &[], missed: &[] };
             let step = next_database(desired, &mut applied, actual, around, &mut kept);
             (step, applied, kept.len())
         };
@@ -519,10 +523,19 @@ mod tests {
             next_database(one, &mut applied.to_vec(), actual, around, &mut Vec::new())
         };
         let m = ["m".to_owned()];
-        let around = Around { now: Timestamp::UNIX_EPOCH, failed: &[], refused: &[] };
+        let around = Around { now: Timestamp::UNIX_EPOCH, failed: &[], refused: &[], missed: &[] };
         let failed = [there("M", Some("P30D"), "Failed")];
         assert_eq!(next(Around { failed: &m, ..around }, &[], &failed), make);
         assert_eq!(next(Around { refused: &m, ..around }, &[], &[]), DatabaseStep::Done);
+        // Partitions that are gone need no database that is; one that comes back does not have it made again.
+        let found = |seen: bool| [AppliedDatabase { found: true, ..database("M", None, seen) }];
+        let of_found = |missed: &[String], applied: &[AppliedDatabase]| {
+            let mut applied = applied.to_vec();
+            let step = next_database(&found(false), &mut applied, &[], Around { missed, ..around }, &mut Vec::new());
+            (step, applied)
+        };
+        assert_eq!(of_found(&[], &found(true)), (DatabaseStep::Done, found(true).to_vec()));
+        assert_eq!(of_found(&m, &found(true)).0, DatabaseStep::Deleted("M".to_owned()));
         // What Azure accepted is shown within ten minutes, or asked for again.
         assert_eq!(next(Around { now: Timestamp::UNIX_EPOCH + SHOWN_AFTER, ..around }, one, &[]), make);
         // 720 hours are 30 days.

@@ -5,7 +5,7 @@ mod databases;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use kql::secrets::without_secrets;
+use kql::{endpoint::ClusterEndpoint, secrets::without_secrets};
 use serde::Serialize;
 use shared::document::{
     ADXCluster, fingerprint,
@@ -241,10 +241,7 @@ impl Pass<'_> {
             return Err(Stop::new(phase, Reason::ClusterDeleted, message, Next::Person));
         }
         if let Some(endpoint) = self.endpoint.as_ref().filter(|_| self.status.resource_id.is_none()) {
-            let message = format!(
-                "spec.endpoint is absent, and was {endpoint} before: put it back; to have a new cluster made, make this ADXCluster anew"
-            );
-            return Err(Stop::new(phase, Reason::EndpointRemoved, message, Next::Person));
+            return Err(endpoint_removed(endpoint, &format!("there is none at {}", path.id())));
         }
         if let Some(sku) = self.intended(path) {
             return Ok(self.put(target, sku, true).await);
@@ -373,18 +370,18 @@ impl Pass<'_> {
     fn see(&mut self, target: &Target, cluster: &Cluster) -> Result<Seen, Stop> {
         let phase = Phase::ClusterReady;
         let properties = &cluster.properties;
-        let is_ours =
-            self.status.resource_id.is_some() || cluster.tags.as_ref().is_some_and(|tags| tags.contains_key(TAG));
+        // Our request carries it. What we remember tells of what we saw or meant, which others may have made.
+        let is_ours = cluster.tags.as_ref().is_some_and(|tags| tags.get(TAG) == self.tags().get(TAG));
         let state = properties.state.clone().unwrap_or(State::Other("unknown".to_owned()));
-        self.status.state = Some(state.to_string());
-        self.status.resource_id = Some(cluster.id.clone().unwrap_or_else(|| target.path.id()));
-        self.status.sku_name = Some(cluster.sku.name.clone());
-        self.status.location = Some(normal(&cluster.location));
         let why = properties.state_reason.as_deref().map(|why| format!(" ({})", told(why))).unwrap_or_default();
         let progress = properties.provisioning_state.clone().unwrap_or(ProvisioningState::Succeeded);
         let uri = properties.uri.as_deref().filter(|uri| !uri.is_empty());
         let is_leaving = matches!(state, State::Deleting | State::Deleted);
         let never_ran = uri.is_none() || state == State::Creating;
+        // One that others did not get to run, or that goes as we first see it, leaves its name and its place to the one that is wanted.
+        if self.status.state.is_some() || !is_leaving && (is_ours || !never_ran) {
+            self.remember(target, cluster, &state, uri)?;
+        }
         let stopped = |reason: Reason, what: &str| {
             Err(Stop::new(phase, reason, format!("Azure says that the cluster is {state}{why}: {what}"), Next::Person))
         };
@@ -404,6 +401,11 @@ impl Pass<'_> {
             }
             State::Stopping => return stopped(Reason::Stopping, "it does not answer until somebody starts it"),
             State::Unavailable => return stopped(Reason::Unavailable, "it does not answer"),
+            State::Deleting | State::Deleted if self.status.state.is_none() => {
+                let message =
+                    format!("Azure says that the cluster is {state}{why}: it is made anew once that one is gone");
+                return Err(Stop::wait(phase, Reason::WaitingForAzure, message, None));
+            }
             State::Deleting | State::Deleted => return stopped(Reason::ClusterDeleted, "somebody deletes it"),
             State::Migrated => {
                 return stopped(
@@ -433,6 +435,22 @@ impl Pass<'_> {
         }
         self.forget_failure(CREATE);
         Ok(Seen::Running)
+    }
+
+    /// From now on it is this one: it is not made anew, and stays where it is. `uri`: where Azure says that it answers.
+    fn remember(&mut self, target: &Target, cluster: &Cluster, state: &State, uri: Option<&str>) -> Result<(), Stop> {
+        let parse = |text: &str| ClusterEndpoint::parse(text).ok();
+        let known = self.endpoint.as_deref().filter(|_| self.status.resource_id.is_none()).and_then(parse);
+        // Names are unique in a region only.
+        if let Some((known, other)) = known.zip(uri.and_then(parse)).filter(|(known, found)| known != found) {
+            let what = format!("{} is another cluster, {other}", target.path.id());
+            return Err(endpoint_removed(&known.to_string(), &what));
+        }
+        self.status.state = Some(state.to_string());
+        self.status.resource_id = Some(cluster.id.clone().unwrap_or_else(|| target.path.id()));
+        self.status.sku_name = Some(cluster.sku.name.clone());
+        self.status.location = Some(normal(&cluster.location));
+        Ok(())
     }
 
     /// What Azure is going to be asked to change is written down first: what it has then is no person's doing.
@@ -516,6 +534,14 @@ fn taken(check: &NameCheck, Target { path, location }: &Target) -> Option<Stop> 
     let why = told(check.message.as_deref().unwrap_or_default());
     let message = format!("spec.clusterName = {}: must be a name that nobody has in {location}: {why}", path.cluster);
     (!check.name_available).then(|| Stop::new(Phase::ClusterReady, Reason::NameTaken, message, Next::Person))
+}
+
+/// The address that the object had is not one that we gave it. `what`: what there is instead.
+fn endpoint_removed(known: &str, what: &str) -> Stop {
+    let message = format!(
+        "spec.endpoint is absent, and was {known} before; {what}: put it back; to have the cluster at that place instead, make this ADXCluster anew"
+    );
+    Stop::new(Phase::ClusterReady, Reason::EndpointRemoved, message, Next::Person)
 }
 
 /// Goes on once the object shows what was written. `is_known`: it was written before and does not show, because the watch is late, or because the API server has

@@ -177,15 +177,8 @@ mod tests {
             images: Images { ingestor: String::new(), collector: String::new(), alerter: String::new(), agent: None },
             agent_arguments: Vec::new(),
         };
-        let world = World {
-            settings: &settings,
-            now: jiff::Timestamp::UNIX_EPOCH,
-            clusters: others.iter().cloned().map(Arc::new).collect(),
-            ingestors: Vec::new(),
-            can_provision: true,
-            provisioned: None,
-            running: None,
-        };
+        let clusters = others.iter().cloned().map(Arc::new).collect();
+        let world = World { clusters, can_provision: true, ..World::of_tests(&settings) };
         let Grants { grants, notes } = grants(cluster, Some(HUB), &world);
         let text = |Grant { scope, role, client_id, tenant_id }: Grant| match scope {
             Scope::Cluster => format!("{client_id}@{} {role}", tenant_id.unwrap_or_default()),

@@ -110,9 +110,9 @@ impl Rules {
         let endpoint = self.endpoint(&format!("{path}.endpoint"), &target.endpoint);
         let database = self.name(&format!("{path}.heartbeatDatabase"), &target.heartbeat_database, DatabaseName::new);
         let table = self.name(&format!("{path}.heartbeatTable"), &target.heartbeat_table, TableName::new);
+        self.credential_spec(path, target.credential.as_ref(), target.managed_identity_client_id.as_deref());
         let is_own = target.heartbeat_tables == Some(HeartbeatTables::PerPartition);
         let table = if is_own { self.own_table(path, &table?, partition?) } else { table };
-        self.credential_spec(path, target.credential.as_ref(), target.managed_identity_client_id.as_deref());
         let credential =
             credential(target.credential.as_ref(), &[target.managed_identity_client_id.as_deref()], endpoint.as_ref()?);
         Some(HubTarget { path: path.to_owned(), endpoint: endpoint?, database: database?, table: table?, credential })

@@ -330,5 +330,76 @@ async fn a_line_that_is_lost_makes_no_cluster() {
     assert_eq!(object["status"]["endpoint"], "https://elsewhere.westeurope.kusto.windows.net");
     three_looks().await;
     assert_eq!(writes(&azure), Vec::<String>::new());
+    // Names are unique in a region only: one of that name where it would be made is another.
+    azure.edit(|world| world.add_cluster("adx-mon-eastus2", &name, "eastus2").uri.clone());
+    let object = test
+        .until("ADXCluster", &name, |object| {
+            message_of(object, "ClusterReady").contains(" is another cluster, https://")
+        })
+        .await;
+    let ready = condition_of(&object, "ClusterReady").expect("it is there");
+    assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("EndpointRemoved")));
+    assert_eq!(object["status"]["endpoint"], "https://elsewhere.westeurope.kusto.windows.net");
+    three_looks().await;
+    assert_eq!(writes(&azure), Vec::<String>::new());
+    azure.assert_fine();
+}
+
+#[tokio::test]
+async fn what_others_failed_to_make_or_delete_is_neither_made_over_nor_remembered() {
+    let test = TestNamespace::new("others").await;
+    let azure = azure().await;
+    let _operator = operator(&test, &azure).await;
+    let name = name_for(&test);
+    // With no mark, and with another object's.
+    for tags in [json!({}), json!({"adx-federation": "elsewhere/other"})] {
+        azure.edit(|world| {
+            let cluster = world.add_cluster("adx-mon-eastus2", &name, "eastus2");
+            cluster.uri = None;
+            "Creating".clone_into(&mut cluster.state);
+            "Creating".clone_into(&mut cluster.provisioning_state);
+            cluster.tags = serde_json::from_value(tags).expect("texts");
+        });
+        test.apply(&zero_config(&name)).await;
+        test.until_condition("ADXCluster", &name, "ClusterReady", "False", "CreatingCluster").await;
+        azure.edit(|world| "Failed".clone_into(&mut world.cluster(&name).provisioning_state));
+        let object = test.until_condition("ADXCluster", &name, "ClusterReady", "False", "CreationFailed").await;
+        assert!(message_of(&object, "ClusterReady").contains("delete it there, or choose another spec.clusterName"));
+        assert_eq!(object["status"]["provision"]["resourceId"], Value::Null, "{object:#}");
+        three_looks().await;
+        assert_eq!(writes(&azure), Vec::<String>::new());
+        // Both ways out are ways out.
+        azure.edit(|world| world.clusters.remove(&name));
+        until_provisioned(&test, &name).await;
+        // An object that is made anew while its cluster is still being deleted waits for that.
+        azure.edit(|world| {
+            let cluster = world.cluster(&name);
+            "Deleting".clone_into(&mut cluster.state);
+            "Deleting".clone_into(&mut cluster.provisioning_state);
+        });
+        test.api("ADXCluster").delete(&name, &kube::api::DeleteParams::default()).await.expect("it can be deleted");
+        test.until("ADXCluster", &name, Value::is_null).await;
+        test.apply(&zero_config(&name)).await;
+        let object = test.until_condition("ADXCluster", &name, "ClusterReady", "False", "WaitingForAzure").await;
+        assert!(message_of(&object, "ClusterReady").ends_with("it is made anew once that one is gone"));
+        azure.edit(|world| world.clusters.remove(&name));
+        until_provisioned(&test, &name).await;
+        azure.take_requests();
+        test.api("ADXCluster").delete(&name, &kube::api::DeleteParams::default()).await.expect("it can be deleted");
+        test.until("ADXCluster", &name, Value::is_null).await;
+        azure.edit(|world| world.clusters.remove(&name));
+    }
+    azure.edit(|world| {
+        let cluster = world.add_cluster("adx-mon-eastus2", &name, "eastus2");
+        cluster.uri = None;
+        "Failed".clone_into(&mut cluster.provisioning_state);
+    });
+    test.apply(&zero_config(&name)).await;
+    test.until_condition("ADXCluster", &name, "ClusterReady", "False", "CreationFailed").await;
+    let renamed = format!("{name}x");
+    test.apply(&zero_config(&name).replace(&format!("clusterName: {name}"), &format!("clusterName: {renamed}"))).await;
+    let object = until_provisioned(&test, &name).await;
+    assert_eq!(object["status"]["endpoint"], format!("https://{renamed}.eastus2.kusto.windows.net"), "{object:#}");
+    assert!(azure.edit(|world| world.cluster(&name).uri.is_none()), "that one is as it was");
     azure.assert_fine();
 }

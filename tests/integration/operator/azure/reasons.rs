@@ -320,8 +320,11 @@ async fn where_a_cluster_goes_must_be_known_and_stays() {
     test.apply(&with_spec(&name, "provision: {location: East US 2}")).await;
     stage.completes(&name).await;
 
-    // Two objects of one cluster would fight: the elder has it.
+    // Two objects of one cluster would fight: the elder has it. An elder that is another operator's is made where that one says.
     let name = stage.name("twice");
+    let elsewhere = with_spec(&name, "criteriaExpression: \"'here' == 'elsewhere'\"");
+    test.apply(&elsewhere.replace(&format!("{{name: {name}}}"), &format!("{{name: {name}-elsewhere}}"))).await;
+    time::sleep(Duration::from_secs(1)).await;
     test.apply(&zero_config(&name)).await;
     until_provisioned(test, &name).await;
     time::sleep(Duration::from_secs(1)).await;

@@ -4,6 +4,7 @@ use shared::document::{provisioned::AppliedDatabase, status::whole_seconds};
 
 use super::{
     super::{
+        desired::missing_databases,
         differ::{Around, DatabaseStep, absorb_databases, next_database},
         stop::{Next, Stop},
         target::Target,
@@ -37,10 +38,11 @@ impl Pass<'_> {
         }
         let failed: Vec<String> =
             self.status.failures.iter().filter_map(|failure| database_of(&failure.what).map(str::to_owned)).collect();
+        let missed: Vec<String> = missing_databases(self.cluster).into_iter().cloned().collect();
         let mut refused = Vec::new();
         loop {
             let mut kept = Vec::new();
-            let around = Around { now: self.now, failed: &failed, refused: &refused };
+            let around = Around { now: self.now, failed: &failed, refused: &refused, missed: &missed };
             let step = next_database(&self.desired.databases, &mut applied, &actual, around, &mut kept);
             if let Some(known) = self.applied.as_mut() {
                 known.databases.clone_from(&applied);
@@ -62,8 +64,14 @@ impl Pass<'_> {
                 }
                 DatabaseStep::Deleted(name) => {
                     self.status.notes.extend(kept);
+                    let was_found = self.desired.databases.iter().any(|wanted| wanted.found && wanted.name == name);
+                    let exit = if was_found {
+                        "make it in Azure; it is wanted for as long as partitions announce it"
+                    } else {
+                        "make it in Azure, or take it out of the spec and put it back"
+                    };
                     let message = format!(
-                        "the database {name} was there and is not any more, and it is not made again by itself: make it in Azure, or take it out of the spec and put it back"
+                        "the database {name} was there and is not any more, and it is not made again by itself: {exit}"
                     );
                     return Err(Stop::new(phase, Reason::DatabaseDeleted, message, Next::Person));
                 }
@@ -84,8 +92,8 @@ impl Pass<'_> {
         }
         if self.stops.iter().all(|stop| stop.phase != phase) {
             self.status.failures.retain(|failure| phase_of(&failure.what) != phase);
-            let names: Vec<&str> =
-                self.desired.databases.iter().map(|database| database.name.as_str()).take(20).collect();
+            let names = self.desired.databases.iter().map(|database| database.name.as_str());
+            let names: Vec<&str> = names.filter(|name| self.there.contains(&name.to_lowercase())).take(20).collect();
             let message = if names.is_empty() {
                 "no database is asked for".to_owned()
             } else {
