@@ -106,7 +106,7 @@ stories: judges-install control-plane kstatus programs ## Integration tests: our
 	 $(WITNESSED) $(CARGO_TEST) --no-fail-fast --test '[!s]*' -- --test-threads=$(OPERATOR_THREADS) || outcome=$$?; \
 	 $(WITNESSED) $(CARGO_TEST) --no-fail-fast --test 's*' -- --test-threads=$(STORY_THREADS) || outcome=$$?; \
 	 echo "Running benchmarks small, to see that they run ..."; \
-	 ADX_FEDERATION_RECORDINGS=$$recordings BENCH_ROWS=20000 BENCH_DATABASES=1 BENCH_OBJECTS=8 BENCH_PARTITIONS=200 $(CARGO_TEST) --bench figures || outcome=$$?; \
+	 $(WITNESSED) BENCH_ROWS=20000 BENCH_DATABASES=1 BENCH_OBJECTS=8 BENCH_PARTITIONS=200 $(CARGO_TEST) --bench figures || outcome=$$?; \
 	 $(CARGO_TARGET_DIR)/debug/judge-recordings $$recordings || outcome=$$?; tests/no-secrets $$recordings/witness || outcome=$$?; exit $$outcome
 	deploy/images/check $(CARGO_TARGET_DIR)/debug '$(STATIC)'
 	@echo "Running the demo as README.md tells people to ..."

@@ -43,8 +43,8 @@ impl Canaries {
         let is_due =
             |endpoint: &&&ClusterEndpoint| self.failed.get(**endpoint).is_none_or(|failed| failed.again_at <= now);
         let mut due: Vec<&ClusterEndpoint> = new.iter().filter(is_due).copied().collect();
-        // Whoever has waited for the longest goes first; who was never asked has waited for ever.
-        due.sort_by_key(|endpoint| self.failed.get(*endpoint).map(|failed| failed.again_at));
+        // Whoever has waited for the longest goes first, so that nobody's turn is put off by names that strangers make up.
+        due.sort_by_key(|endpoint| self.failed.get(*endpoint).map_or(now, |failed| failed.again_at));
         for endpoint in due.drain(due.len().min(MAX_ASKED)..) {
             let error = "its turn has not come yet".to_owned();
             let waits = || Failed { error, again_at: now, wait: SignedDuration::ZERO };
@@ -123,5 +123,17 @@ mod tests {
             assert_eq!(canaries.failures().len(), 150, "nobody is let in without an answer");
         }
         assert_eq!(asked.len(), 150);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_turn_goes_before_names_that_are_made_up_later() {
+        let (mut canaries, zz) = (Canaries::default(), cluster("zz"));
+        let is_asked = (0..5).position(|pass| {
+            let strangers: Vec<ClusterEndpoint> =
+                (0..100).map(|number| cluster(&format!("a{pass}n{number}"))).collect();
+            let due = canaries.due(strangers.iter().chain([&zz]), at(pass));
+            due.contains(&zz)
+        });
+        assert_eq!(is_asked, Some(1));
     }
 }

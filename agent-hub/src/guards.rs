@@ -1,7 +1,10 @@
 //! Guards: who stays federated although it would leave, and why. A wrongly kept dead partition costs a warning; a wrongly removed live one is silently missing
 //! data. Pure; called by `plan`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use kql::{endpoint::ClusterEndpoint, names::DatabaseName};
@@ -45,7 +48,7 @@ pub enum HoldReason {
         known: usize,
     },
     /// So many fell silent together that their agents' network, or the hub's ingestion, is the likelier cause. They stay federated; the rest goes on.
-    #[error("{silent} of {of} partitions{} have missed beats or are not trusted any more: they stay federated until beats return or a person acknowledges the plan", zone.as_ref().map(|zone| format!(" of zone '{zone}'")).unwrap_or_default())]
+    #[error("{silent} of {of} partitions{} have missed beats or are not trusted any more: they stay federated until beats return or a person acknowledges the plan", of_zone(zone.as_deref()))]
     MassExpiry {
         /// Partitions that missed beats, of those that the hub federates.
         silent: usize,
@@ -81,7 +84,7 @@ pub enum HoldReason {
         allowed: usize,
     },
     /// So many partitions list a database no longer that a role their agents have lost is the likelier cause. They stay in its groups; the rest goes on.
-    #[error("{unlisted} of {of} partitions that had the database '{database}' are not seen to list it any more{}: they stay in its groups until they are, or a person acknowledges the plan", more_databases(*more))]
+    #[error("{unlisted} of {of} partitions{} that had the database '{database}' are not seen to list it any more{}: they stay in its groups until they are, or a person acknowledges the plan", of_zone(zone.as_deref()), more_databases(*more))]
     UnlistedDatabases {
         /// The database that most of them have stopped listing.
         database: DatabaseName,
@@ -89,6 +92,8 @@ pub enum HoldReason {
         unlisted: usize,
         /// Members of its groups.
         of: usize,
+        /// The zone, if it is not the whole fleet.
+        zone: Option<String>,
         /// How many other databases are held likewise.
         more: usize,
         /// Those of all of them that the hub has, too.
@@ -151,6 +156,10 @@ impl HoldReason {
             | Self::IncompleteRead { .. } => Vec::new(),
         }
     }
+}
+
+fn of_zone(zone: Option<&str>) -> String {
+    zone.map(|zone| format!(" of zone '{zone}'")).unwrap_or_default()
 }
 
 fn more_databases(more: usize) -> String {
@@ -330,19 +339,30 @@ impl Guarded {
         };
         let mut held = BTreeMap::new();
         for (database, members) in members {
-            let members: Vec<_> = members.into_iter().filter(|endpoint| !is_blocked(endpoint)).collect();
-            let listed = members.iter().filter(|endpoint| lists(endpoint, database).unwrap_or(false)).count();
-            let (unlisted, of) = (members.len() - listed, members.len());
-            // What one partition alone has comes and goes with it.
-            if unlisted > 1 && unlisted * 100 >= of * settings.mass_percent {
-                held.insert(database.clone(), (unlisted, of));
+            let mut scopes = BTreeMap::<Option<&str>, (usize, usize)>::new();
+            for endpoint in members.into_iter().filter(|endpoint| !is_blocked(endpoint)) {
+                let zone = self.fleet.get(endpoint).and_then(|partition| partition.zone.as_deref());
+                let is_unlisted = !lists(endpoint, database).unwrap_or(false);
+                for scope in iter::once(None).chain(zone.map(Some)) {
+                    let (unlisted, of) = scopes.entry(scope).or_default();
+                    (*unlisted, *of) = (*unlisted + usize::from(is_unlisted), *of + 1);
+                }
+            }
+            // What one partition alone has comes and goes with it. Of a zone there must be as many as are silent in one that is not believed.
+            let mut many = scopes.into_iter().filter(|(zone, (unlisted, of))| {
+                let least = if zone.is_some() { settings.mass_partitions.max(2) } else { 2 };
+                *unlisted >= least && unlisted * 100 >= of * settings.mass_percent
+            });
+            if let Some((zone, (unlisted, of))) = many.next() {
+                held.insert(database.clone(), (unlisted, of, zone.map(str::to_owned)));
             }
         }
-        if let Some((database, &(unlisted, of))) = held.iter().max_by_key(|(_, (unlisted, _))| *unlisted) {
+        if let Some((database, (unlisted, of, zone))) = held.iter().max_by_key(|(_, (unlisted, ..))| *unlisted) {
+            let (unlisted, of, zone) = (*unlisted, *of, zone.clone());
             // Of others there are groups, which lack a partition at worst until it lists them again; names that are made up must not fill the record of what was held.
             let own = held.keys().filter(|database| hub.databases.contains_key(*database)).cloned().collect();
             let (database, more) = (database.clone(), held.len() - 1);
-            let reason = HoldReason::UnlistedDatabases { database, unlisted, of, more, own };
+            let reason = HoldReason::UnlistedDatabases { database, unlisted, of, zone, more, own };
             self.keep_in_groups_of(reason.label(), |database| held.contains_key(database));
             self.held.push(reason);
         }
@@ -395,5 +415,5 @@ fn zones(fleet: &Fleet) -> Vec<(Option<String>, Vec<&Partition>)> {
         }
     }
     let whole = (None, fleet.values().collect());
-    std::iter::once(whole).chain(zones.into_iter().map(|(zone, partitions)| (Some(zone), partitions))).collect()
+    iter::once(whole).chain(zones.into_iter().map(|(zone, partitions)| (Some(zone), partitions))).collect()
 }

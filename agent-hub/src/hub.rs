@@ -142,15 +142,27 @@ pub type MemberSet = Arc<BTreeSet<Entity>>;
 pub enum ExistingGroup {
     /// Its members.
     Members(MemberSet),
-    /// It has members that are not `cluster('https://..').database('..')`: certainly not what we would write.
-    Foreign,
+    /// It has others than `cluster('https://..').database('..')`, which we certainly would not write; these are what we would.
+    Foreign(MemberSet),
 }
 
 impl ExistingGroup {
     /// Reads the texts of a group's members, `cluster('https://host').database('name')` each.
     pub fn parse<'a>(entities: impl IntoIterator<Item = &'a str>) -> Self {
-        let members = entities.into_iter().map(parse_entity).collect::<Option<_>>();
-        members.map_or(Self::Foreign, |members| Self::Members(Arc::new(members)))
+        let mut has_others = false;
+        let members = entities.into_iter().filter_map(|text| {
+            let entity = parse_entity(text);
+            has_others |= entity.is_none();
+            entity
+        });
+        let members = MemberSet::new(members.collect());
+        if has_others { Self::Foreign(members) } else { Self::Members(members) }
+    }
+
+    /// The members that are understood.
+    pub const fn members(&self) -> &MemberSet {
+        let (Self::Members(members) | Self::Foreign(members)) = self;
+        members
     }
 }
 
@@ -189,7 +201,7 @@ impl Hub {
     pub fn lists(&self, name: &EntityGroupName, listed: &DatabaseName) -> bool {
         self.databases.iter().filter(|(database, _)| self.has_own(database, name)).any(|(_, content)| {
             let group = content.groups.as_ref().ok().and_then(|groups| groups.get(name));
-            matches!(group, Some(ExistingGroup::Members(members)) if members.iter().any(|entity| entity.database == *listed))
+            group.is_some_and(|group| group.members().iter().any(|entity| entity.database == *listed))
         })
     }
 
@@ -226,10 +238,26 @@ impl Hub {
                 content.groups.iter().flatten().map(move |(name, group)| (database, name, group))
             })
             .filter(|(database, name, group)| self.owns(database, name, group))
-            .filter_map(|(_, name, group)| match group {
-                ExistingGroup::Members(members) => Some((name, &**members)),
-                ExistingGroup::Foreign => None,
-            })
+            .map(|(_, name, group)| (name, &**group.members()))
+    }
+
+    /// Leaves a database alone that shows a group of ours of which nothing is understood: nobody knows then who is its member, and who would leave it.
+    pub fn leave_what_is_not_understood(&mut self) {
+        let is_ours = |database: &DatabaseName, name: &EntityGroupName, group: &ExistingGroup| {
+            self.claims.get(&(database.clone(), name.clone())).is_some_and(|claim| claim.covers(group))
+        };
+        for (database, content) in &mut self.databases {
+            let Ok(groups) = &content.groups else { continue };
+            let mut unknown = groups.iter().filter(|(name, group)| match group {
+                ExistingGroup::Foreign(members) => members.is_empty() && is_ours(database, name, group),
+                ExistingGroup::Members(_) => false,
+            });
+            if let Some((name, _)) = unknown.next() {
+                content.groups = Err(format!(
+                    "its entity group '{name}' is ours, and no member of it is cluster('https://…').database('…'): drop that group to have it made anew"
+                ));
+            }
+        }
     }
 }
 
@@ -278,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn members_that_we_would_not_write_make_a_group_foreign() {
+    fn members_that_we_would_not_write_make_a_group_foreign_and_hide_no_others() {
         for text in [
             "database('Logs')",
             "cluster('eu').database('Logs')",
@@ -287,7 +315,10 @@ mod tests {
             "1",
             "cluster(",
         ] {
-            assert_eq!(ExistingGroup::parse([text]), ExistingGroup::Foreign, "{text}");
+            assert_eq!(ExistingGroup::parse([text]), ExistingGroup::Foreign(MemberSet::default()), "{text}");
+            let ours = entity("eu", "Logs");
+            let both = ExistingGroup::parse([text, &ours.render()]);
+            assert_eq!(both, ExistingGroup::Foreign(MemberSet::new([ours].into())), "{text}");
         }
     }
 }

@@ -37,7 +37,7 @@ use crate::{
     observe::{
         HeartbeatMemory, HeartbeatReading, Known, ObjectMemory, ObserveError, read_heartbeats, read_hub, read_listings,
     },
-    plan::{Decision, Hold, Plan, plan},
+    plan::{Change, Decision, Hold, Plan, plan},
     report::{Report, Work},
     settings::{self, Settings},
     setup::{self, Memory, Missing, SetUp, Setup, SetupError, Tables},
@@ -74,6 +74,8 @@ struct HubAgent {
     canaries: Canaries,
     texts: Texts,
     columns: StaleColumns,
+    /// Whether the last pass took a partition out of a group.
+    has_removed: bool,
     drift: Drift,
     report: Report,
     world: World,
@@ -114,7 +116,10 @@ pub async fn run(config: HubConfig, world: World) -> Exit {
             agent.take_over();
         }
         let outcome = cycle.pass(Box::pin(agent.pass(now))).await;
-        agent.tell().await;
+        // Who leads now tells of what it sees.
+        if !cycle.has_lost_the_lead() {
+            agent.tell().await;
+        }
         if agent.is_in_motion(outcome) {
             cycle.look_again_after(backoff.next_wait());
         } else {
@@ -155,6 +160,7 @@ impl HubAgent {
             canaries,
             texts,
             columns,
+            has_removed: false,
             drift,
             report,
             world,
@@ -164,6 +170,8 @@ impl HubAgent {
     /// Another agent may have led meanwhile.
     fn take_over(&mut self) {
         self.watcher.take_over();
+        // What it changed need not show in the version of a database.
+        self.objects = ObjectMemory::default();
         // It may have done to tables what looks like somebody's doing.
         self.setup = Setup::default();
         self.drift = Drift::default();
@@ -172,6 +180,7 @@ impl HubAgent {
     }
 
     async fn pass(&mut self, now: Timestamp) -> PassOutcome {
+        self.has_removed = false;
         let is_plan_only = self.config.is_plan_only || self.is_suspended().await;
         let (set_up, missing, tables) = match self.set_up(is_plan_only, now).await {
             Ok(done) => done,
@@ -218,6 +227,7 @@ impl HubAgent {
         if is_plan_only {
             return self.report.planned(now, &missing, &plan, &failures);
         }
+        self.has_removed = plan.changes.iter().any(Change::removes);
         failures.extend(self.doubt_repairs(&hub, &plan.changes).await);
         let Outcome { applied, repairs, recorded } =
             apply(&self.hub, &self.config, &hub, plan.clone(), &mut self.drift, now).await;
@@ -238,9 +248,11 @@ impl HubAgent {
     /// about to.
     fn is_in_motion(&self, outcome: PassOutcome) -> bool {
         match outcome {
-            PassOutcome::Done | PassOutcome::Failed => true,
-            // The next pass would spend the budget of removals again.
-            PassOutcome::Partial => !self.watcher.membership.is_held_by(GuardReason::RemovalBudget),
+            PassOutcome::Failed => true,
+            // The next pass would spend the budget of removals again, which is that of an interval.
+            PassOutcome::Done | PassOutcome::Partial => {
+                !self.has_removed && !self.watcher.membership.is_held_by(GuardReason::RemovalBudget)
+            }
             PassOutcome::Held => {
                 let membership = &self.watcher.membership;
                 membership.partitions.is_empty() || membership.watching_since.is_none()

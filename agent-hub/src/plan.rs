@@ -173,7 +173,7 @@ pub enum Change {
         group: EntityGroupName,
         /// Its members from now on; not empty.
         members: MemberSet,
-        /// Its members now; empty if they could not be understood.
+        /// Its members now, but for what we would not write.
         before: MemberSet,
     },
     /// A function that is missing, or of ours with other content.
@@ -218,6 +218,15 @@ impl Change {
                 Some(group)
             }
             Self::PutFunction { .. } | Self::DropFunction { .. } => None,
+        }
+    }
+
+    /// Whether somebody is a member of a group no longer after it.
+    pub fn removes(&self) -> bool {
+        match self {
+            Self::AlterGroup { members, before, .. } => !before.is_subset(members),
+            Self::DropGroup { .. } => true,
+            Self::CreateGroup { .. } | Self::PutFunction { .. } | Self::DropFunction { .. } => false,
         }
     }
 
@@ -457,10 +466,7 @@ impl Steps {
                 )),
                 Some(ExistingGroup::Members(before)) if *before == members => {}
                 Some(existing) => {
-                    let before = match existing {
-                        ExistingGroup::Members(before) => before.clone(),
-                        ExistingGroup::Foreign => MemberSet::default(),
-                    };
+                    let before = existing.members().clone();
                     self.put_groups.push(Change::AlterGroup { database, group, members, before });
                 }
             }

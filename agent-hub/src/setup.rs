@@ -220,7 +220,7 @@ impl Setup {
         config: &HubConfig,
         doubtful: BTreeSet<TableName>,
     ) -> Result<Look, SetupError> {
-        if self.right_since.is_none_or(|since| since.elapsed() >= LOOK_AGAIN_AFTER) {
+        if self.is_due(Instant::now()) {
             self.right_since = None;
             return look(hub, config).await;
         }
@@ -230,6 +230,11 @@ impl Setup {
         let tables = look_at_tables(hub, config, tables.iter()).await;
         let tables = tables.inspect_err(|_| self.right_since = None)?;
         Ok(Look { tables, ..Look::default() })
+    }
+
+    /// Whether all is to be looked at, and not only what was not right.
+    fn is_due(&self, now: Instant) -> bool {
+        self.right_since.is_none_or(|since| now.duration_since(since) >= LOOK_AGAIN_AFTER)
     }
 
     /// Takes for right what an earlier process has left so, as `drift` knows it.
@@ -392,5 +397,20 @@ impl Setup {
     /// Looks again in the next pass: the hub did not answer as one that is set up.
     pub const fn doubt(&mut self) {
         self.right_since = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_right_is_looked_at_again_after_an_hour() {
+        let (mut setup, now) = (Setup::right(), Instant::now());
+        let minutes = |minutes: u64| now + Duration::from_secs(60 * minutes);
+        assert_eq!([0, 59, 61].map(|after| setup.is_due(minutes(after))), [false, false, true]);
+        setup.doubt();
+        assert!(setup.is_due(now));
+        assert!(Setup::default().is_due(now));
     }
 }

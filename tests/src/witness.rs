@@ -1,5 +1,5 @@
 //! What the suite printed and was told, and the secrets that it used, which are tokens, passwords and signatures: `make stories` looks for the one in the other at its end. Kept is
-//! what programs of ours print as they end, what admin ports answer, also before a program is stopped, each look at an object while a story waits for it, every Event and every status of our kinds
+//! what programs of ours print as they end, what agents send to Kusto (`oracle/recordings.rs`), what admin ports answer, also before a program is stopped, each look at an object while a story waits for it, every Event and every status of our kinds
 //! (`cluster/told.rs`), and what agents in a test program log. I/O: files in the folder that `ADX_FEDERATION_WITNESS` names; without it nothing is kept.
 
 use std::{

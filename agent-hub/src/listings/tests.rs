@@ -15,7 +15,7 @@ use crate::{
     membership::Membership,
     plan::{Decision, Plan, plan},
     settings::Settings,
-    testing::{applied, cluster, fleet, hub_config, now},
+    testing::{applied, cluster, fleet, hub_config, now, set_attribute},
     trust::Trust,
     watcher::Watcher,
 };
@@ -44,6 +44,8 @@ struct World {
     acknowledged: Option<String>,
     /// Whether the hub does not answer what is asked of listings.
     is_deaf: bool,
+    /// Where partitions are, by their hosts.
+    zones: BTreeMap<&'static str, &'static str>,
 }
 
 const BOTH: &[&str] = &["Logs", "Metrics"];
@@ -120,7 +122,10 @@ impl World {
         }
         let beat = |(host, (received, databases)): (&str, (Timestamp, &[&str]))| {
             let schema: Vec<Value> = databases.iter().map(|name| content(host, name)).collect();
-            let beat = fleet(&[(host, 0, schema.into())]).into_values().next().unwrap().beat;
+            let mut beat = fleet(&[(host, 0, schema.into())]).into_values().next().unwrap().beat;
+            if let Some(zone) = self.zones.get(host) {
+                set_attribute(&mut beat, "geo", *zone);
+            }
             let new_beats = self.rows[self.read..].iter().filter(|row| row.host == host).count() as u64;
             Beat { received, new_beats, ..beat }
         };

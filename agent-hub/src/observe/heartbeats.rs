@@ -198,6 +198,11 @@ async fn fetch(
     let (database, windows) = (&config.heartbeat_database, windows(config));
     let mut left_out = BTreeSet::new();
     for endpoints in pages {
+        // A hub that is down would hold the pass up for hours, and what it decides then is of long ago.
+        if unfetched.failures.len() >= MOST_FAILED_PAGES {
+            unfetched.keys.extend(endpoints);
+            continue;
+        }
         let request = ReadSchemas { database, source, windows, endpoints: &endpoints }.request();
         let told = hub.fold(&request, schemas_of(rows, config, &mut memory.interner)).await;
         if !matches!(told, Ok(Ok(_))) {
@@ -242,6 +247,9 @@ struct HeartbeatRow {
 /// How many bytes of schemas and attributes one query fetches at most; what is longer comes alone. Bounds what one partition may do to others: Kusto gives no answer at all that is too long,
 /// and what a stranger has written may be six times as long in one.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// After how many failures a reading asks for no more schemas.
+const MOST_FAILED_PAGES: usize = 3;
 
 /// The longest schema that is read, with its attributes: a hundred times that of a large cluster.
 const MAX_SCHEMA_BYTES: usize = 24 * 1024 * 1024;

@@ -261,6 +261,7 @@ pub async fn read_hub(
             (why, _) => Err(why.unwrap_or_else(|| "its entity groups were not read".to_owned())),
         };
     }
+    seen.leave_what_is_not_understood();
     Ok(seen)
 }
 
@@ -438,7 +439,7 @@ mod tests {
             panic!("we would write them so")
         };
         assert!(Arc::ptr_eq(one, other));
-        assert_eq!(group("Mine"), &ExistingGroup::Foreign, "known, too: it is not asked for again");
+        assert_eq!(group("Mine"), &ExistingGroup::Foreign(Arc::default()), "known, too: it is not asked for again");
 
         for number in [0, 1, 2] {
             memory.forget(&name(number));

@@ -147,6 +147,11 @@ impl Cycle {
         std::mem::replace(&mut self.has_not_led, false)
     }
 
+    /// Whether the last pass was dropped because another process leads.
+    pub const fn has_lost_the_lead(&self) -> bool {
+        self.has_not_led
+    }
+
     /// When the schedule's next pass is due. What a long pass has overrun is not made up for.
     fn next_due(&self) -> Option<Instant> {
         let dice = rand::random();

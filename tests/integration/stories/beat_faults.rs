@@ -3,6 +3,7 @@
 
 use std::{fs, time::Duration};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{kusto::KustoServer, process::Process};
@@ -56,14 +57,33 @@ async fn until_more_rows(hub: &Hub, than: usize, agent: &Process, what: &str) {
     }
 }
 
-/// Waits until a server was sent one more request that holds a text.
-async fn until_requested(server: &KustoServer, request: &str, what: &str) {
+/// How many requests that hold a text have met a fault.
+fn struck(server: &KustoServer, request: &str) -> usize {
+    let recording = fs::read_to_string(&server.recording).expect("the recording can be read");
+    let is_struck = |line: &&str| {
+        line.contains(request) && serde_json::from_str(line).is_ok_and(|line: Value| !line["fault"].is_null())
+    };
+    recording.lines().filter(is_struck).count()
+}
+
+/// Waits until one more request that holds a text has met a fault.
+async fn until_struck(server: &KustoServer, request: &str, before: usize, what: &str) {
     let deadline = time::Instant::now() + SOON;
-    let seen = server.recorded(request);
-    while server.recorded(request) == seen {
+    while struck(server, request) == before {
         assert!(time::Instant::now() < deadline, "{what}: no such request was made");
         time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Of the beats that came since then, how many came before the first one that tells what the cluster holds by now. `table`: one that it has got meanwhile.
+async fn beats_until_right(hub: &Hub, since: Timestamp, table: &str) -> usize {
+    let text = format!(
+        "Heartbeats | extend Received = ingestion_time(), Schema = tostring(Schema) | where Received > datetime({since}) | order by Received asc | project IsRight = Schema has '{table}' and not(Schema has 'stale')"
+    );
+    let rows = hub.server.query("FleetDiscovery", &text).await.expect("the hub tells");
+    let is_right = rows.column("IsRight");
+    let first = is_right.iter().position(|is_right| matches!(is_right.as_str(), "true" | "1"));
+    first.expect("one that is right has come")
 }
 
 /// Waits until the newest schema is one that the cluster has told anew: a beat that was under way may still repeat an older one.
@@ -122,6 +142,7 @@ async fn at_every_request(fault: Value, schema: SchemaInBeats) -> (Vec<String>, 
         ("Inline", &hub.server, BEAT, json!([]), inline_rules),
     ] {
         let what = format!("{fault} at {name}");
+        let before = struck(server, request);
         home.fail(&at_home);
         hub.fail(&at_hub);
         let table = format!("New{name}");
@@ -131,17 +152,22 @@ async fn at_every_request(fault: Value, schema: SchemaInBeats) -> (Vec<String>, 
             expected.push(format!("Logs {:?}", [json!(format!("federated_{table}"))]));
             expected.sort();
         }
-        until_requested(server, request, &what).await;
+        until_struck(server, request, before, &what).await;
         // And once more, if it was to be sent again.
         time::sleep(INTERVAL).await;
         home.fail(&json!([]));
         hub.fail(&json!([]));
+        let ended = Timestamp::now();
         let (before, _) = rows(&hub).await;
         until_more_rows(&hub, before, &agent, &format!("after {what}")).await;
         if schema == SchemaInBeats::OnChange {
             until_told_of(&hub, &table, &agent, &format!("after {what}")).await;
         }
         until_fresh(&hub, &agent, &format!("after {what}")).await;
+        let told = if schema == SchemaInBeats::OnChange { &table } else { "Requests" };
+        let wrong = beats_until_right(&hub, ended, told).await;
+        // One that was under way, and one more.
+        assert!(wrong <= 2, "after {what} {wrong} beats told what was no longer so: {}", agent.output());
         let (code, output) = hub.pass().await;
         assert_eq!((code, hub.content().await), (Some(0), expected.clone()), "{what}: {output}");
         assert_eq!(hub.rests().await, Ok(()), "after {what}");

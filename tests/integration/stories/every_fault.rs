@@ -1,7 +1,7 @@
 //! Every fault of `kusto-local --faults` at every request that a hub agent's pass makes: nobody is removed because something was not seen, two passes after the
 //! fault all is as it should be, and then nothing is written any more.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, iter, time::Duration};
 
 use jiff::Timestamp;
 use nix::sys::signal::Signal;
@@ -11,13 +11,12 @@ use tests::process::Process;
 use tokio::time;
 
 use crate::{
-    faulty_hub::{Hub, UNTIL_RIGHT, Unanswered, accuses_nobody, faults, side_by_side, spares},
+    faulty_hub::{Hub, Sent, UNTIL_RIGHT, Unanswered, accuses_nobody, faults, side_by_side, spares},
     setup_faults,
     support::{SOON, judge_together},
 };
 
-/// Parts of the texts of all requests that a pass over a hub that is set up makes; that all are met is part of the test, and that there are no others. Groups are
-/// recorded where a turn brings new ones, so that the record of groups has an even place; the membership is recorded at each turn.
+/// Parts of the texts of all requests that a pass over a hub that is set up makes; that all are met is part of the test, and that there are no others.
 pub(crate) const REQUESTS: [&str; 21] = [
     "['AdxFederationObjects'] policy retention",
     "['AdxFederationMembers'] policy retention",
@@ -41,6 +40,13 @@ pub(crate) const REQUESTS: [&str; 21] = [
     "['AdxFederationObjects'] cslschema",
     MEMBERS,
 ];
+
+/// Those that tell what a turn brings or takes away, and not only that there is one: they fail at both turns.
+const BOTH_TURNS: [&str; 3] =
+    ["into table ['AdxFederationMembers']", "into table ['AdxFederationObjects']", ".execute database script"];
+
+/// What has to have failed of what those say.
+const STRUCK: [&str; 4] = [",Intended,", ",Gone,", ".create entity_group", ".drop entity_group"];
 
 /// Of the groups whose list the same pass has read: a rule for that list would keep this from being sent.
 pub(crate) const MEMBERS: &str = "Entities = take_any(Entities)";
@@ -66,9 +72,14 @@ async fn at_every_request(kind: usize, fault: Value) -> (TempDir, Vec<&'static s
     hub.pass().await;
     hub.is_complete(false).await.expect("an undisturbed pass makes everything");
     let mut met = Vec::new();
-    for (round, request) in REQUESTS.into_iter().enumerate() {
+    let rounds = REQUESTS
+        .into_iter()
+        .flat_map(|request| iter::repeat_n(request, 1 + usize::from(BOTH_TURNS.contains(&request))));
+    for (round, request) in rounds.enumerate() {
         let with = round % 2 == 0;
         hub.turn(with).await;
+        let mut read = 0;
+        hub.sent_since(&mut read);
         let sent = hub.sent_with(request);
         hub.fail(&json!([{"text": request, "fault": fault}]));
         let agent = (kind + round / 2).is_multiple_of(2).then(|| hub.agent());
@@ -97,7 +108,13 @@ async fn at_every_request(kind: usize, fault: Value) -> (TempDir, Vec<&'static s
         let settles = hub.settles(&agent, ended, UNTIL_RIGHT + more, is_right).await;
         agent.stop().await;
         assert_eq!(settles, Ok(()), "{fault} at {request}");
+        // Nor was anything taken away and given back, between two looks at the hub.
+        let removing: Vec<Sent> = hub.sent_since(&mut read).into_iter().filter(|sent| sent.removes(with)).collect();
+        assert!(removing.is_empty(), "{fault} at {request}: {removing:#?}");
         assert_eq!(hub.has_nothing_to_do().await, Ok(()), "after {fault} at {request}");
+    }
+    for part in STRUCK {
+        assert!(hub.has_struck(part), "{fault}: nothing failed that says {part}");
     }
     // What partitions have from now on is more than what they had.
     hub.turn(false).await;
@@ -160,30 +177,36 @@ async fn no_fault_at_any_request_of_a_pass_removes_anything_or_leaves_a_trace() 
 }
 
 /// How many requests a pass has that has something to do, and all that such passes leave: without more, and with it.
-pub(crate) async fn undisturbed(hub: &Hub) -> (usize, [Vec<String>; 2]) {
-    hub.turn(false).await;
-    hub.pass().await;
-    let without = hub.whole_content().await;
-    let before = hub.requests();
+pub(crate) async fn undisturbed(hub: &Hub) -> ([usize; 2], [Vec<String>; 2]) {
     hub.turn(true).await;
     hub.pass().await;
-    // One of them is this test's heartbeat.
-    let requests = hub.requests() - before - 1;
-    assert!(requests >= 14, "a pass that has something to do sends {requests} requests");
-    (requests, [without, hub.whole_content().await])
+    let (mut requests, mut left) = ([0; 2], [const { Vec::new() }; 2]);
+    for with in [false, true] {
+        let before = hub.requests();
+        hub.turn(with).await;
+        hub.pass().await;
+        // One of them is this test's heartbeat.
+        let sent = hub.requests() - before - 1;
+        assert!(sent >= 14, "a pass that has something to do sends {sent} requests");
+        (requests[usize::from(with)], left[usize::from(with)]) = (sent, hub.whole_content().await);
+    }
+    (requests, left)
 }
 
 #[tokio::test]
 async fn an_agent_that_is_killed_at_any_request_leaves_what_the_next_one_completes() {
     let hub = Hub::start().await;
     let (requests, undisturbed) = undisturbed(&hub).await;
-    let mut in_mid_pass = 0;
-    let each = |which: Unanswered| (0..requests).map(move |request| (request, which));
-    for (round, (request, which)) in each(Unanswered::AllFrom).chain(each(Unanswered::One)).enumerate() {
-        let with = round % 2 == 1;
+    let most = requests.into_iter().max().unwrap_or_default();
+    let mut ended = Vec::new();
+    let each = |which: Unanswered| (0..most).flat_map(move |request| [false, true].map(|with| (request, which, with)));
+    for (request, which, with) in each(Unanswered::AllFrom).chain(each(Unanswered::One)) {
         hub.turn(with).await;
-        in_mid_pass += usize::from(hub.kill_an_agent_at(request, which).await);
-        let what = format!("killed at request {request}, {which:?}");
+        let is_met = hub.kill_an_agent_at(request, which).await;
+        let what = format!("killed at request {request}, {which:?}, with more: {with}");
+        if !is_met && request < requests[usize::from(with)] {
+            ended.push(what.clone());
+        }
         assert_eq!(hub.has_kept_the_live().await, Ok(()), "{what}");
         let (code, output) = hub.pass().await;
         let complete = hub.is_complete(with).await;
@@ -191,8 +214,7 @@ async fn an_agent_that_is_killed_at_any_request_leaves_what_the_next_one_complet
         assert_eq!(accuses_nobody(&output), Ok(()), "{what}");
         assert_eq!(hub.whole_content().await, undisturbed[usize::from(with)], "{what}: {output}");
     }
-    // Half of the passes have a few requests less than the longest.
-    assert!(in_mid_pass * 4 >= requests * 6, "of {requests} requests twice, {in_mid_pass} were met");
+    assert!(ended.is_empty(), "of {requests:?} requests these were not met: {ended:#?}");
     hub.ends_quietly().await;
 }
 
@@ -203,7 +225,7 @@ async fn an_agent_that_stands_still_in_its_pass_while_another_leads_undoes_nothi
     const ON_ITS_WAY: u64 = 1_000;
     let hub = Hub::start().await;
     let (requests, undisturbed) = undisturbed(&hub).await;
-    for (round, request) in (0..requests).step_by(5).enumerate() {
+    for (round, request) in (0..requests[1]).step_by(5).enumerate() {
         let with = round % 2 == 1;
         hub.turn(with).await;
         let before = hub.requests();

@@ -100,6 +100,15 @@ impl Sent {
     pub(crate) fn writes(&self) -> bool {
         self.text.starts_with('.') && !self.text.starts_with(".show ")
     }
+
+    /// Whether it is a command that takes away what partitions have. All of them beat at all times, and without more they have what they always have.
+    pub(crate) fn removes(&self, with: bool) -> bool {
+        let is_always_there = |line: &str| line.contains("Logs_Partitions") || line.contains("federated_A");
+        // A group that only grows is altered by another command.
+        self.text.lines().any(|line| {
+            line.starts_with(".alter entity_group") || (line.starts_with(".drop ") && (with || is_always_there(line)))
+        })
+    }
 }
 
 /// What of a line of a recording is read: the rest of it is long.
@@ -412,6 +421,11 @@ impl Hub {
     /// How many of them hold a text.
     pub(crate) fn sent_with(&self, text: &str) -> usize {
         self.all_sent(|sent| sent.text.contains(text)).len()
+    }
+
+    /// Whether a request with a text has failed on purpose.
+    pub(crate) fn has_struck(&self, text: &str) -> bool {
+        !self.all_sent(|sent| sent.is_struck && sent.text.contains(text)).is_empty()
     }
 
     /// The commands among them that change something.

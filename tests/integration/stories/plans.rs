@@ -74,7 +74,9 @@ async fn a_plan_sends_nothing_that_changes_anything_however_much_is_due() {
     ];
     let document = hub_with(&fleet, "due", &blocked);
     let planning = hub_with(&fleet, "planning", &format!("{blocked}\n    mode: Plan"));
-    for (document, how) in [(&document, "--plan"), (&planning, "--once")] {
+    let text = fs::read_to_string(&document).expect("the document is there");
+    let suspended = fleet.write_document("suspended", &text.replace("spec:", "spec:\n  suspend: true"));
+    for (document, how) in [(&document, "--plan"), (&planning, "--once"), (&suspended, "--once")] {
         let told = sent(&fleet, 0).len();
         let (code, output) = once(&fleet, document, how).await;
         assert_eq!(code, Some(0), "{output}");

@@ -13,7 +13,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Kind, Oracle, OracleError, Question, Reading, tokens};
-use crate::recordings::{are_watched, judged};
+use crate::{
+    recordings::{are_watched, judged},
+    witness,
+};
 
 /// What becomes of a name that the recorded commands did not make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +64,10 @@ impl Oracle {
                     sent.statement().map(str::to_owned),
                 )) {
                     continue;
+                }
+                // Whoever may look at the hub reads what agents write there: the memory of partitions, and what `federation_status()` tells.
+                if sent.statement().is_some() {
+                    witness::keep(csl);
                 }
                 let database = sent.db.as_deref().unwrap_or("NetDefaultDB");
                 let portless = servers.portless(csl);

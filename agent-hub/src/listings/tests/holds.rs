@@ -44,6 +44,25 @@ fn what_many_list_no_longer_stays_until_they_list_it_again_or_a_person_acknowled
 }
 
 #[test]
+fn what_a_zone_lists_no_longer_stays_though_the_rest_of_the_fleet_does() {
+    let fleet = |lost: usize| -> Vec<(&str, &[&str])> {
+        let hosts = ["ap1", "ap2", "ap3", "eu1", "eu2", "eu3", "us1", "us2"];
+        hosts.iter().enumerate().map(|(index, host)| (*host, if index < lost { ONE } else { BOTH })).collect()
+    };
+    for (lost, held) in [(2, None), (3, Some("3 of 3 partitions of zone 'ap' that had the database 'Logs' are not"))] {
+        let mut world = World::new("");
+        world.zones = fleet(0).into_iter().map(|(host, _)| (host, &host[..2])).collect();
+        world.pass(0, &fleet(0));
+        (10..70).step_by(10).for_each(|minute| drop(world.pass(minute, &fleet(lost))));
+        let plan = world.pass(70, &fleet(lost));
+        let told = plan.held.first().map(ToString::to_string).unwrap_or_default();
+        assert!(held.map_or(told.is_empty(), |held| told.starts_with(held)), "{lost}: {told}");
+        assert_eq!(plan.kept.len(), if held.is_some() { 3 } else { 0 });
+        assert_eq!(world.members("Logs_Partitions").len(), if held.is_some() { 8 } else { 6 });
+    }
+}
+
+#[test]
 fn when_some_list_it_again_who_does_not_yet_stays_for_one_time_to_live() {
     let some: &[(&str, &[&str])] = &[("au", BOTH), ("eu", BOTH), ("in", ONE), ("us", BOTH)];
     for is_restarted in [false, true] {

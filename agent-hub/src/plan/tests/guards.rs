@@ -119,6 +119,17 @@ fn partitions_that_fall_silent_together_stay_and_one_alone_leaves() {
         assert_eq!(plan.held, []);
         assert_eq!(plan.changes[0].reason(), "joined: none; left: https://asia.kusto.windows.net");
     }
+    // What a person added to a group hides nobody who is in it.
+    let mut odd = hub.clone();
+    for content in odd.databases.values_mut() {
+        for group in content.groups.as_mut().unwrap().values_mut() {
+            *group = ExistingGroup::Foreign(group.members().clone());
+        }
+    }
+    let plan = planned(&partitions([61, 59, 58, 1]), &odd);
+    assert_eq!(plan.held, [HoldReason::MassExpiry { silent: 3, of: 4, zone: None }]);
+    let Change::AlterGroup { members, .. } = &plan.changes[0] else { panic!("{:?}", shown(&plan)) };
+    assert_eq!((plan.changes.len(), members.len()), (1, 4));
     // What has left long ago weighs nothing.
     let without = applied(hub.clone(), &planned(&partitions([61, 1, 1, 1]), &hub));
     assert_eq!(planned(&partitions([9999, 1, 1, 1]), &without), Plan::default());
@@ -180,7 +191,14 @@ fn every_reason_has_the_label_of_its_name() {
         (HoldReason::StartupGrace { silent: 1 }, "startup_grace"),
         (HoldReason::RemovalBudget { leaving: 2, allowed: 1 }, "removal_budget"),
         (
-            HoldReason::UnlistedDatabases { database: database("Logs"), unlisted: 3, of: 4, more: 0, own: Vec::new() },
+            HoldReason::UnlistedDatabases {
+                database: database("Logs"),
+                unlisted: 3,
+                of: 4,
+                zone: None,
+                more: 0,
+                own: Vec::new(),
+            },
             "unlisted_databases",
         ),
         (HoldReason::ListingsUnread { databases: Vec::new() }, "unlisted_databases"),

@@ -414,7 +414,7 @@ mod tests {
         let plan = with(&[&hub, &hub]);
         assert!(plan.build.is_none() && plan.is_stalled, "{plan:?}");
         let told: Vec<_> = plan.conditions.iter().map(|draft| (draft.phase, draft.is_true, &*draft.message)).collect();
-        let rule = "spec.federation.federatedClusters[1].endpoint = \"https://hub.kusto.windows.net\": must be listed once: each hub gets one heartbeat";
+        let rule = "spec.federation.federatedClusters[1].endpoint = https://hub.kusto.windows.net: must be listed once: each hub gets one heartbeat";
         assert_eq!(told, [(Phase::ClusterReady, Some(true), "it runs"), (Phase::AgentReady, Some(false), rule)]);
     }
 

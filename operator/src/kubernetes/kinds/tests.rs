@@ -245,6 +245,12 @@ fn an_agent_that_signs_in_by_workload_identity_has_its_marks() {
     assert_eq!(ADXCluster::KIND, Kind::AdxCluster);
 }
 
+/// Changes the address that a cluster has by its spec and its status.
+fn be_at(cluster: &mut ADXCluster, endpoint: Option<&str>) {
+    cluster.spec.endpoint = endpoint.map(str::to_owned);
+    cluster.status.as_mut().expect("it has one").endpoint = cluster.spec.endpoint.clone();
+}
+
 /// The clusters `eu` with a database `Logs` and `us` with `Logs` and `More`; those that are named in `unready` are not ready.
 fn two_clusters(unready: &[&str]) -> Vec<ADXCluster> {
     let named = |name: &str, databases: &[&str]| {
@@ -252,8 +258,8 @@ fn two_clusters(unready: &[&str]) -> Vec<ADXCluster> {
             databases.iter().map(|name| json!({"databaseName": name, "telemetryType": "Logs"})).collect();
         let mut cluster = cluster(&json!(databases));
         cluster.metadata.name = Some(name.to_owned());
+        be_at(&mut cluster, Some(&format!("https://{name}.kusto.windows.net")));
         let status = cluster.status.as_mut().expect("it has one");
-        status.endpoint = Some(format!("https://{name}.kusto.windows.net"));
         if unready.contains(&name) {
             for condition in &mut status.conditions {
                 condition.status = "False".to_owned();
@@ -340,7 +346,7 @@ fn kept(clusters: Vec<ADXCluster>, running: Vec<String>) -> (Vec<String>, String
 /// `eu`, which is ready, and `us`, which is being made and whose address nobody knows.
 fn one_to_be_made() -> Vec<ADXCluster> {
     let mut clusters = two_clusters(&["us"]);
-    clusters[1].status.as_mut().expect("it has one").endpoint = None;
+    be_at(&mut clusters[1], None);
     clusters
 }
 
@@ -361,7 +367,7 @@ fn a_cluster_that_is_not_selected_any_more_is_not_written_to_until_a_new_one_is_
     let mut old = cluster(&json!([{"databaseName": "Logs", "telemetryType": "Logs"}]));
     old.metadata.name = Some("old".to_owned());
     old.metadata.labels = None;
-    old.status.as_mut().expect("it has one").endpoint = Some("https://old.kusto.windows.net".to_owned());
+    be_at(&mut old, Some("https://old.kusto.windows.net"));
     clusters.push(old.clone());
     assert_eq!(kept(clusters.clone(), vec![logs("eu"), logs("old")]).0, [logs("eu")]);
     // Nor where the other is not ready, but known.
