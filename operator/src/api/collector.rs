@@ -33,6 +33,17 @@ pub struct CollectorSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub ingestor_endpoint: Option<String>,
+    /// The database that metrics are for. Without it, that of the clusters which the namespace's Ingestor writes to: `Metrics`, or the first if none is called so; with an
+    /// `ingestorEndpoint`, `Metrics`. An ingestor lets go of what is for a database that it does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self == '' || self.matches('^[a-zA-Z0-9_]+$')").message("metricsDatabase must be 1 to 64 letters, digits and underscores"))]
+    pub metrics_database: Option<String>,
+    /// The database that logs are for, likewise: `Logs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self == '' || self.matches('^[a-zA-Z0-9_]+$')").message("logsDatabase must be 1 to 64 letters, digits and underscores"))]
+    pub logs_database: Option<String>,
     /// Where its pods run, and with what its image is pulled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_policy: Option<PodPolicy>,

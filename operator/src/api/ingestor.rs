@@ -42,9 +42,9 @@ pub struct IngestorSpec {
     /// Whether the Service is a load balancer; false by default.
     #[serde(default)]
     pub expose_externally: bool,
-    /// Where its own logs go, as `Database:Table`; `Logs:Ingestor` by default.
+    /// Where its own logs go, as `Database:Table`. Without it, into the table `Ingestor` of its clusters' database for logs: `Logs`, or the first if none is called so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 512), extend("default" = "Logs:Ingestor"))]
+    #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new("self == '' || self.matches('^[^:]+:[^:]+$')").message("logDestination must be Database:Table"))]
     pub log_destination: Option<String>,
     /// The certificate that it shows; one that it signs itself without it.

@@ -174,6 +174,8 @@ mod tests {
             endpoint: "https://a\"b\\c\n".to_owned(),
             region: "westeurope".to_owned(),
             cluster: "prod".to_owned(),
+            metrics: "M\"".to_owned(),
+            logs: "L".to_owned(),
             pods: None,
         };
         insta::assert_snapshot!(shown(collector::collector(&owner(Kind::Collector, "co"), &parts)));
@@ -186,6 +188,8 @@ mod tests {
             endpoint: "https://a".to_owned(),
             region: "a".to_owned(),
             cluster: "a".to_owned(),
+            metrics: "a".to_owned(),
+            logs: "a".to_owned(),
             pods: None,
         };
         let configured = |parts: &collector::CollectorParts| {
@@ -200,6 +204,8 @@ mod tests {
             collector::CollectorParts { endpoint: "https://b".to_owned(), ..parts.clone() },
             collector::CollectorParts { region: "b".to_owned(), ..parts.clone() },
             collector::CollectorParts { cluster: "b".to_owned(), ..parts.clone() },
+            collector::CollectorParts { metrics: "b".to_owned(), ..parts.clone() },
+            collector::CollectorParts { logs: "b".to_owned(), ..parts.clone() },
         ] {
             let (other_file, other_hash) = configured(&other);
             assert!(other_file != file && other_hash != hash, "{other:?}");
@@ -217,6 +223,7 @@ mod tests {
             replicas: 1,
             client_id: Some("client-3".to_owned()),
             region: None,
+            log_destination: "Audit:Alerter".to_owned(),
             pods: Some(policy()),
         };
         insta::assert_snapshot!(shown(alerter::alerter(&owner(Kind::Alerter, "al"), &parts)));

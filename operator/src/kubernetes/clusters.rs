@@ -1,6 +1,6 @@
 //! Which ADXClusters a component works with. Pure, over what the operator has seen; called by the kinds' plans.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kql::endpoint::ClusterEndpoint;
@@ -85,6 +85,13 @@ pub(crate) fn selected(world: &World<'_>, namespace: &str, selector: &LabelSelec
     Ok(Selected { ready, unready, has_undecided, waiting, is_stalled: false })
 }
 
+impl Selected {
+    /// All that are selected and can be read.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<ADXCluster>> {
+        self.ready.iter().chain(&self.unready)
+    }
+}
+
 /// What a partition gets that is to be made, and lists none.
 pub(crate) const DEFAULT_DATABASES: [(&str, TelemetryType); 2] =
     [("Metrics", TelemetryType::Metrics), ("Logs", TelemetryType::Logs)];
@@ -98,6 +105,16 @@ pub(crate) fn telemetry(cluster: &ADXCluster) -> Vec<(&str, TelemetryType)> {
         return DEFAULT_DATABASES.to_vec();
     }
     listed.iter().map(|database| (database.database_name.as_str(), database.telemetry_type)).collect()
+}
+
+/// The database for telemetry of a kind where nobody says which, of those that these clusters have: an ingestor lets go of what is for another. The usual one, if there is one of that name,
+/// or none; else the first.
+pub(crate) fn destination<'a>(clusters: impl IntoIterator<Item = &'a Arc<ADXCluster>>, kind: TelemetryType) -> String {
+    let databases = clusters.into_iter().flat_map(|cluster| telemetry(cluster));
+    let names: BTreeSet<&str> = databases.filter(|(_, of)| *of == kind).map(|(name, _)| name).collect();
+    let usual = DEFAULT_DATABASES.iter().find(|(_, of)| *of == kind).map_or("Logs", |(name, _)| name);
+    let chosen = if names.contains(usual) { usual } else { names.first().unwrap_or(&usual) };
+    chosen.to_owned()
 }
 
 /// The clusters' names, in a sentence.

@@ -190,6 +190,7 @@ impl Watches {
         let tell = move |namespace: Option<&str>| {
             each_in(&others.ingestors, namespace, |name| to.send(Kind::Ingestor, namespace, name));
             each_in(&others.alerters, namespace, |name| to.send(Kind::Alerter, namespace, name));
+            each_in(&others.collectors, namespace, |name| to.send(Kind::Collector, namespace, name));
         };
         watches.keep(scoped(client, namespace), cluster_writer, stores.clusters.clone(), queues, tell);
         let (others, to) = (stores.collectors.clone(), queues.clone());

@@ -159,7 +159,8 @@ pub struct ProvisionSpec {
     /// Resource ids of managed identities to attach to the cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub user_assigned_identities: Vec<String>,
-    /// The client id of the user-assigned identity; without it the cluster's system-assigned one.
+    /// The client id of the identity that the cluster's agent signs in with and is granted rights, where `federation` names none; without either it is that of its pod or node. To the
+    /// cluster itself `userAssignedIdentities` attaches identities; without those it has a system-assigned one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_identity_client_id: Option<String>,
     /// Whether Azure scales the cluster; false by default.

@@ -81,7 +81,20 @@ async fn the_minimal_example_runs_all_components_in_order() {
     let config = test.get("v1 ConfigMap", "minimal-collector-config").await;
     let endpoint = format!("endpoint = \"https://minimal-ingestor.{}.svc.cluster.local\"", test.name);
     assert!(config["data"]["config.toml"].as_str().is_some_and(|text| text.contains(&endpoint)), "{config:#}");
+    // An ingestor lets go of what is for a database that it was not told of.
+    let text = config["data"]["config.toml"].as_str().expect("it is a text");
+    assert_eq!(
+        (text.matches("database = \"MetricsDB\"").count(), text.matches("database = \"LogsDB\"").count()),
+        (2, 1)
+    );
+    let destination = |workload: &Value| {
+        workload["spec"]["template"]["metadata"]["annotations"]["adx-mon/log-destination"].as_str().map(str::to_owned)
+    };
+    assert_eq!(destination(&set).as_deref(), Some("LogsDB:Ingestor"));
+    let nodes = test.get("apps/v1 DaemonSet", "minimal-collector").await;
+    assert_eq!(destination(&nodes).as_deref(), Some("LogsDB:Collector"));
     let deployment = test.get("apps/v1 Deployment", "minimal-alerter").await;
+    assert_eq!(destination(&deployment).as_deref(), Some("LogsDB:Alerter"));
     let arguments = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
     assert_eq!(arguments[0], "--alerter-address=http://alertmanager.example.com:9093/api/v1/alerts");
     assert_eq!(arguments[2], "--kusto-endpoint=LogsDB=https://my-existing-cluster.eastus2.kusto.windows.net");

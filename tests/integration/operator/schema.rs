@@ -66,7 +66,6 @@ ADXCluster status.provision.requested.autoScale.min 0
 Ingestor spec.autoscaling.minReplicas 1
 Ingestor spec.autoscaling.targetCPUUtilizationPercentage 80
 Ingestor spec.exposeExternally false
-Ingestor spec.logDestination "Logs:Ingestor"
 Ingestor spec.replicas 1
 Ingestor status {"observedGeneration":-1}
 Collector status {"observedGeneration":-1}

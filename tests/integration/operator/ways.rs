@@ -118,6 +118,8 @@ metadata: {name: c}
 spec:
   image: x/collector:2
   ingestorEndpoint: https://other.example.com
+  metricsDatabase: Far
+  logsDatabase: Away
   criteriaExpression: 'true'
   # The stories' node has no such label: there is no pod.
   podPolicy:

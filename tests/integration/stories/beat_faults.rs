@@ -75,15 +75,17 @@ async fn until_struck(server: &KustoServer, request: &str, before: usize, what: 
     }
 }
 
-/// Of the beats that came since then, how many came before the first one that tells what the cluster holds by now. `table`: one that it has got meanwhile.
+/// Of the beats that came since then, how many came before the first one that tells what the cluster holds by now, with a table that it had not before if there is one.
 async fn beats_until_right(hub: &Hub, since: Timestamp, table: &str) -> usize {
     let text = format!(
-        "Heartbeats | extend Received = ingestion_time(), Schema = tostring(Schema) | where Received > datetime({since}) | order by Received asc | project IsRight = Schema has '{table}' and not(Schema has 'stale')"
+        "Heartbeats | extend Received = ingestion_time(), Schema = tostring(Schema) | order by Received asc | project Is = strcat(Received > datetime({since}), ' ', Schema has '{table}' and not(Schema has 'stale'))"
     );
-    let rows = hub.server.query("FleetDiscovery", &text).await.expect("the hub tells");
-    let is_right = rows.column("IsRight");
-    let first = is_right.iter().position(|is_right| matches!(is_right.as_str(), "true" | "1"));
-    first.expect("one that is right has come")
+    let rows = hub.server.query("FleetDiscovery", &text).await.expect("the hub tells").column("Is");
+    let (is_late, is_right) = (|row: &&String| row.starts_with("true"), |row: &&String| row.ends_with("true"));
+    // Where an unchanged schema rests, the one that came under the fault is the last.
+    let came_before = table.starts_with("New") && rows.iter().any(|row| is_right(&row) && !is_late(&row));
+    let late = rows.iter().filter(is_late);
+    if came_before { 0 } else { late.take_while(|row| !is_right(row)).count() }
 }
 
 /// Waits until the newest schema is one that the cluster has told anew: a beat that was under way may still repeat an older one.

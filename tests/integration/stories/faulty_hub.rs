@@ -101,12 +101,12 @@ impl Sent {
         self.text.starts_with('.') && !self.text.starts_with(".show ")
     }
 
-    /// Whether it is a command that takes away what partitions have. All of them beat at all times, and without more they have what they always have.
-    pub(crate) fn removes(&self, with: bool) -> bool {
-        let is_always_there = |line: &str| line.contains("Logs_Partitions") || line.contains("federated_A");
-        // A group that only grows is altered by another command.
+    /// Whether it is a command that takes something away from the two partitions that are federated at all times, or the function of what all have.
+    pub(crate) fn takes_from_the_live(&self) -> bool {
+        let lacks_one = |line: &str| !line.contains("'http://127.0.0.1:1'") || !line.contains("'http://127.0.0.2:1'");
         self.text.lines().any(|line| {
-            line.starts_with(".alter entity_group") || (line.starts_with(".drop ") && (with || is_always_there(line)))
+            (line.starts_with(".alter entity_group ['Logs_Partitions") && lacks_one(line))
+                || (line.starts_with(".drop ") && (line.contains("Logs_Partitions") || line.contains("federated_A")))
         })
     }
 }

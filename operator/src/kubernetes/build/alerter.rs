@@ -26,6 +26,8 @@ pub(crate) struct AlerterParts {
     pub(crate) replicas: i32,
     pub(crate) client_id: Option<String>,
     pub(crate) region: Option<String>,
+    /// Where its own logs go, `Database:Table`.
+    pub(crate) log_destination: String,
     /// Where its pods run.
     pub(crate) pods: Option<PodPolicy>,
 }
@@ -70,7 +72,7 @@ fn deployment(owner: &Owner, parts: &AlerterParts, identity_labels: &Value) -> V
                 "labels": pod_labels(owner, identity_labels),
                 "annotations": {
                     "adx-mon/scrape": "true", "adx-mon/port": "8080", "adx-mon/path": "/metrics",
-                    "adx-mon/log-destination": "Logs:Alerter", "adx-mon/log-parsers": "json",
+                    "adx-mon/log-destination": parts.log_destination, "adx-mon/log-parsers": "json",
                 },
             },
             "spec": {

@@ -19,6 +19,9 @@ pub(crate) struct CollectorParts {
     pub(crate) region: String,
     /// The value of the label `cluster` on all telemetry.
     pub(crate) cluster: String,
+    /// The databases that metrics and logs are for, which the ingestor has to know.
+    pub(crate) metrics: String,
+    pub(crate) logs: String,
     /// Where its pods run.
     pub(crate) pods: Option<PodPolicy>,
 }
@@ -57,7 +60,8 @@ fn toml(text: &str) -> String {
 /// The ingestor's certificate is not verified: by default it signs that itself, also where another cluster's is behind an `https` endpoint, and nothing tells which
 /// it is.
 fn config(owner: &Owner, parts: &CollectorParts) -> String {
-    let CollectorParts { image: _, endpoint, region, cluster, pods: _ } = parts;
+    let CollectorParts { image: _, endpoint, region, cluster, metrics, logs, pods: _ } = parts;
+    let (metrics, logs) = (toml(metrics), toml(logs));
     let (endpoint, region, cluster) = (toml(endpoint), toml(region), toml(cluster));
     let (namespace, name) = (toml(&owner.namespace), toml(&owner.name));
     format!(
@@ -90,7 +94,7 @@ host = "$(HOSTNAME)"
 cluster = {cluster}
 
 [prometheus-scrape]
-database = "Metrics"
+database = {metrics}
 static-scrape-target = [
   {{ host-regex = ".*", url = "http://$(HOSTNAME):3100/metrics", namespace = {namespace}, pod = {name}, container = "collector" }},
   {{ host-regex = ".*", url = "https://$(HOSTNAME):10250/metrics/cadvisor", namespace = "kube-system", pod = "kubelet", container = "cadvisor" }},
@@ -100,7 +104,7 @@ scrape-interval = 30
 scrape-timeout = 25
 
 [[prometheus-remote-write]]
-database = "Metrics"
+database = {metrics}
 path = "/receive"
 
 [otel-log]
@@ -109,7 +113,7 @@ lift-attributes = ["kusto.database", "kusto.table"]
 [[host-log]]
 parsers = ["json"]
 journal-target = [
-  {{ matches = ["_SYSTEMD_UNIT=kubelet.service"], database = "Logs", table = "Kubelet" }},
+  {{ matches = ["_SYSTEMD_UNIT=kubelet.service"], database = {logs}, table = "Kubelet" }},
 ]
 "#
     )
@@ -146,7 +150,7 @@ fn daemon_set(owner: &Owner, parts: &CollectorParts, config_name: &str, config_h
                 "labels": pod_labels(owner, &json!({})),
                 "annotations": {
                     "adx-mon/scrape": "true", "adx-mon/port": "9091", "adx-mon/path": "/metrics",
-                    "adx-mon/log-destination": "Logs:Collector", "adx-mon/log-parsers": "json",
+                    "adx-mon/log-destination": format!("{}:Collector", parts.logs), "adx-mon/log-parsers": "json",
                     // It reads its configuration once.
                     "adx-mon.azure.com/config": config_hash,
                 },

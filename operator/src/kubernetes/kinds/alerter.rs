@@ -1,13 +1,13 @@
 //! Alerter: waits for its clusters, then runs.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::sync::LazyLock;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::Value;
 
 use super::{
     address_violation, component_violations, given, invalid, schema_of_spec,
-    targets::{ALL_TELEMETRY, depend_on_what_runs, targets},
+    targets::{ALL_TELEMETRY, depend_on_what_runs, overshadowed, targets},
 };
 use crate::{
     api::Alerter,
@@ -51,9 +51,11 @@ impl Managed for Alerter {
             pods: self.spec.pod_policy.clone(),
             client_id: given(&self.spec.managed_identity_client_id),
             region: world.settings.cluster_labels.get("region").cloned(),
+            log_destination: targets.log_destination("Alerter"),
         };
         let mut condition = if has_databases { targets.condition } else { targets.without_databases() };
-        if let Some(unasked) = unasked(&parts.kusto_endpoints) {
+        // It keeps databases by their names, and asks the last of several that it is told of.
+        if let Some(unasked) = overshadowed(&parts.kusto_endpoints, "asked") {
             condition.message = format!("{}; {unasked}", condition.message);
         }
         Plan {
@@ -78,17 +80,3 @@ impl Managed for Alerter {
 }
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(schema_of_spec::<Alerter>);
-
-/// adx-mon's alerter keeps databases by their names: of several with one name it asks the last that it is told of.
-fn unasked(endpoints: &[String]) -> Option<String> {
-    let mut by_name: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (name, endpoint) in endpoints.iter().filter_map(|endpoint| endpoint.split_once('=')) {
-        by_name.entry(name).or_default().push(endpoint);
-    }
-    let told = by_name.into_iter().filter_map(|(name, endpoints)| {
-        let (last, others) = endpoints.split_last()?;
-        (!others.is_empty()).then(|| format!("'{name}' at {last} and not at {}", others.join(", ")))
-    });
-    let told: Vec<String> = told.collect();
-    (!told.is_empty()).then(|| format!("of databases with one name only one is asked: {}", told.join("; ")))
-}

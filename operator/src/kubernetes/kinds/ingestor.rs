@@ -9,7 +9,7 @@ use shared::document::spec::TelemetryType;
 
 use super::{
     address_violation, component_violations, given, invalid, schema_of_spec,
-    targets::{depend_on_what_runs, targets},
+    targets::{depend_on_what_runs, overshadowed, targets},
 };
 use crate::{
     api::{Ingestor, TlsSpec},
@@ -61,17 +61,24 @@ impl Managed for Ingestor {
             expose_externally: self.spec.expose_externally,
             metrics,
             logs,
-            log_destination: given(&self.spec.log_destination).unwrap_or_else(|| LOG_DESTINATION.to_owned()),
+            log_destination: given(&self.spec.log_destination).unwrap_or_else(|| targets.log_destination("Ingestor")),
             certificate: self.spec.tls.as_ref().and_then(certificate),
             pods: self.spec.pod_policy.clone(),
             client_id: given(&self.spec.managed_identity_client_id),
             region: labels.get("region").cloned(),
             cluster_labels: labels.iter().map(|(label, value)| format!("{label}={value}")).collect(),
         };
+        let mut condition = if has_databases { targets.condition } else { targets.without_databases() };
+        // It keeps databases by their names, and writes to the last of several that it is told of.
+        for endpoints in [&parts.metrics, &parts.logs] {
+            if let Some(unwritten) = overshadowed(endpoints, "written to") {
+                condition.message = format!("{}; {unwritten}", condition.message);
+            }
+        }
         // Which DNS domain the cluster has is told by no API: whose is another says `spec.endpoint`.
         let endpoint = given(&self.spec.endpoint).map(with_scheme);
         Plan {
-            conditions: vec![if has_databases { targets.condition } else { targets.without_databases() }],
+            conditions: vec![condition],
             build: Some(ingestor(owner, &parts)),
             workload_phase: Phase::WorkloadReady,
             endpoint: Some(
@@ -104,9 +111,6 @@ impl Managed for Ingestor {
 }
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(schema_of_spec::<Ingestor>);
-
-/// Where its own logs go by default.
-const LOG_DESTINATION: &str = "Logs:Ingestor";
 
 /// The one place of a certificate, where there is exactly one.
 fn certificate(tls: &TlsSpec) -> Option<Certificate> {

@@ -5,7 +5,7 @@
 //! what was taken for it would be lost. What is of no selected cluster is taken away. Only where the address of one is not known that may be meant, as where nothing is
 //! selected by a slip or an object cannot be read, there is nothing to tell right arguments by, and what runs keeps those that it has but a hub's.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt as _;
@@ -13,7 +13,7 @@ use shared::document::{ADXCluster, ClusterRole, spec::TelemetryType};
 
 use crate::kubernetes::{
     child::Owner,
-    clusters::{Selected, address, addresses, names, selected, telemetry},
+    clusters::{Selected, address, addresses, destination, names, selected, telemetry},
     conditions::{Draft, Phase},
     managed::{Managed as _, Plan, World},
     reason::Reason,
@@ -96,6 +96,11 @@ impl Targets<'_> {
         endpoints
     }
 
+    /// Where the component's own logs go, `Database:Table`, where nobody says it.
+    pub(super) fn log_destination(&self, table: &str) -> String {
+        format!("{}:{table}", destination(self.selected.all(), TelemetryType::Logs))
+    }
+
     /// What is said of a component that runs and has no database left to work with.
     pub(super) fn without_databases(&self) -> Draft {
         and(self.selected.waiting.as_ref().unwrap_or(&self.condition), "without a database it is scaled to none")
@@ -103,9 +108,9 @@ impl Targets<'_> {
 
     /// Whether what runs keeps a database among its arguments.
     fn keeps(&self, endpoint: &str, kinds: &[TelemetryType]) -> bool {
-        let Selected { ready, unready, has_undecided, .. } = &self.selected;
-        let mut clusters = ready.iter().chain(unready);
-        if !has_undecided && clusters.clone().any(|cluster| address(cluster, self.settings).is_some()) {
+        let mut clusters = self.selected.all();
+        if !self.selected.has_undecided && self.selected.all().any(|cluster| address(cluster, self.settings).is_some())
+        {
             return clusters.any(|cluster| self.is_of(cluster, endpoint, kinds));
         }
         let at = endpoint.split_once('=').map_or(endpoint, |(_, at)| at).trim_end_matches('/');
@@ -143,6 +148,20 @@ impl Targets<'_> {
 /// A condition that says something more.
 fn and(why: &Draft, more: &str) -> Draft {
     Draft { message: format!("{}; {more}", why.message), ..why.clone() }
+}
+
+/// What is said of databases of one name in several clusters, of which adx-mon's components work with the last that they are told of.
+pub(super) fn overshadowed(endpoints: &[String], is_used: &str) -> Option<String> {
+    let mut by_name: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, endpoint) in endpoints.iter().filter_map(|endpoint| endpoint.split_once('=')) {
+        by_name.entry(name).or_default().push(endpoint);
+    }
+    let told = by_name.into_iter().filter_map(|(name, endpoints)| {
+        let (last, others) = endpoints.split_last()?;
+        (!others.is_empty()).then(|| format!("'{name}' at {last} and not at {}", others.join(", ")))
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| format!("of databases with one name only one is {is_used}: {}", told.join("; ")))
 }
 
 /// The addresses of a namespace's hubs.

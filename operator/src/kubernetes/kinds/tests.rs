@@ -138,6 +138,14 @@ fn rules_that_are_younger_than_the_object_are_conditions() {
         (ingestor("i", no_key()), KEYLESS),
         (collector("c", no_key()), KEYLESS),
         (collector("c", json!({"ingestorEndpoint": long(512)})), &too_long("spec.ingestorEndpoint", 512)),
+        (
+            collector("c", json!({"metricsDatabase": "a b"})),
+            "spec.metricsDatabase = a b: must be 1 to 64 letters, digits and underscores",
+        ),
+        (
+            collector("c", json!({"logsDatabase": "\"\n"})),
+            "spec.logsDatabase = \"\\n: must be 1 to 64 letters, digits and underscores",
+        ),
         (collector("with.dot", json!({})), name),
         (
             collector("c", json!({"ingestorEndpoint": "ftp://x"})),
@@ -457,6 +465,43 @@ fn a_collector_that_runs_goes_on_where_it_cannot_tell_where_to_send() {
         assert!(shown.contains("endpoint = \\\"https://i.ns.svc.cluster.local"), "{shown}");
         assert_eq!((plan.conditions[0].reason.as_str(), plan.conditions[0].is_true), (reason, Some(false)));
     }
+}
+
+#[test]
+fn a_collector_sends_what_its_ingestor_takes() {
+    let ingestor = |selector: Value| object("Ingestor", "i", &json!({"adxClusterSelector": selector}), &json!(null));
+    let databases = |spec: Value, ingestors: Vec<Ingestor>, named: &[(&str, &str)]| {
+        let named: Vec<Value> =
+            named.iter().map(|(name, kind)| json!({"databaseName": name, "telemetryType": kind})).collect();
+        let collector: Collector = object("Collector", "c", &spec, &json!({"endpoint": "https://i"}));
+        let build = plan(&collector, vec![cluster(&json!(named))], ingestors).build.expect("it is looked after");
+        let config = build.supports.iter().find_map(|child| child.content.pointer("/data/config.toml")?.as_str());
+        let config = config.expect("it has a configuration");
+        let named =
+            |line: &str| line.split("database = \"").nth(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+        config.lines().filter_map(named).collect::<Vec<_>>()
+    };
+    let (own, remote) = (json!({}), json!({"ingestorEndpoint": "https://far"}));
+    let (odd, usual) = (
+        [("Z", "Metrics"), ("M", "Metrics"), ("L", "Logs"), ("A", "Traces")],
+        [("Metrics", "Metrics"), ("A", "Metrics")],
+    );
+    assert_eq!(databases(own.clone(), vec![ingestor(selector())], &odd), ["M", "M", "L"]);
+    assert_eq!(databases(own.clone(), vec![ingestor(selector())], &usual), ["Metrics", "Metrics", "Logs"]);
+    // Of others' ingestors nothing is known.
+    assert_eq!(databases(remote, vec![ingestor(selector())], &odd), ["Metrics", "Metrics", "Logs"]);
+    assert_eq!(databases(own, vec![], &odd), ["Metrics", "Metrics", "Logs"]);
+    let told = json!({"ingestorEndpoint": "https://far", "metricsDatabase": "Far", "logsDatabase": "Away"});
+    assert_eq!(databases(told, vec![], &odd), ["Far", "Far", "Away"]);
+}
+
+#[test]
+fn an_ingestor_says_which_of_databases_with_one_name_is_not_written_to() {
+    let ingestor: Ingestor = object("Ingestor", "i", &json!({"adxClusterSelector": selector()}), &json!(null));
+    let (databases, why) = told(plan(&ingestor, two_clusters(&[]), vec![]));
+    assert_eq!(databases.len(), 3, "{databases:?}");
+    let expected = "Ready: writes to ADXCluster eu, us; of databases with one name only one is written to: 'Logs' at https://us.kusto.windows.net and not at https://eu.kusto.windows.net";
+    assert_eq!(why, expected);
 }
 
 #[test]

@@ -117,6 +117,8 @@ kind: Collector
 metadata: {name: collector}
 spec:
   ingestorEndpoint: https://ingestor.example.com
+  metricsDatabase: Metrics_1
+  logsDatabase: Logs
   criteriaExpression: region == 'eu'
   podPolicy:
     imagePullSecrets: [{name: registry}]
@@ -208,6 +210,8 @@ pub(super) fn breaches() -> Vec<Breach> {
         breach("tolerationSeconds must have", None, json!({"effect": "NoSchedule"})),
         breach("minReplicas must be at most", None, json!({"minReplicas": 5})),
         breach("logDestination must be", None, json!("Logs")),
+        breach("metricsDatabase must be", None, json!("a b")),
+        breach("logsDatabase must be", None, json!("Logs-1")),
         breach("tls must have exactly one", None, json!({"hostPath": "/certificates"})),
         breach("hostPath must be absolute", None, json!("certificates")),
         breach("notificationEndpoint must start", None, json!("mailto:alerts@example.com")),
