@@ -261,7 +261,7 @@ const VIOLATIONS: [(&str, &str, &str); 3] = [
     (
         "Collector",
         "c",
-        r#"hostPort (container "collector" uses hostPort 3100), restricted volume types (volumes "ca-certs", "etc-pki-ca-certs", "storage", "varlog", "runlog", "containers", "machine-id" use restricted volume type "hostPath")"#,
+        r#"hostPort (container "collector" uses hostPort 3100), restricted volume types (volumes "ca-certs", "etc-pki-ca-certs", "storage", "varlog", "runlog", "containers", "machine-id" use restricted volume type "hostPath"), runAsNonRoot != true (pod or container "collector" must set securityContext.runAsNonRoot=true), runAsUser=0 (container "collector" must not set runAsUser=0)"#,
     ),
     (
         "Alerter",

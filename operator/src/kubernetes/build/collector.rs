@@ -158,7 +158,7 @@ fn daemon_set(owner: &Owner, parts: &CollectorParts, config_name: &str, config_h
             "spec": {
                 "serviceAccountName": account_name(owner),
                 "automountServiceAccountToken": true,
-                "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+                "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
                 "tolerations": [
                     {"key": "CriticalAddonsOnly", "operator": "Exists"},
                     {"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"},
@@ -178,8 +178,9 @@ fn daemon_set(owner: &Owner, parts: &CollectorParts, config_name: &str, config_h
                     ],
                     "ports": [{"name": "http", "containerPort": 8080, "hostPort": 3100, "protocol": "TCP"}],
                     "resources": {"requests": {"cpu": "50m", "memory": "100Mi"}, "limits": {"cpu": "500m", "memory": "2000Mi"}},
+                    // The node's logs are root's to read, and the folder that a kubelet makes for what is not sent yet is root's to write.
                     "securityContext": {
-                        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsUser": 1000, "runAsGroup": 3000,
+                        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsUser": 0, "runAsGroup": 0,
                         "capabilities": {"drop": ["ALL"]},
                     },
                     "volumeMounts": mounts,
