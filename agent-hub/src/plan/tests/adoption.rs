@@ -1,4 +1,4 @@
-//! Groups whose record was lost.
+//! Groups whose record was lost, and groups of ours that somebody changed.
 
 use super::*;
 
@@ -62,4 +62,27 @@ fn a_copy_that_cannot_be_read_when_the_record_was_lost_is_ours_when_it_can() {
     let mut hub = Hub { claims: claimed.collect(), presumed: BTreeMap::new(), ..hub };
     adopt(&mut hub, &settings());
     assert_eq!(shown(&planned(&after, &hub)), [alters("Metrics")]);
+}
+
+#[test]
+fn a_group_of_ours_that_a_person_changed_is_repaired() {
+    let fleet = fleet(&[("eu", 1, logs(&["A"]))]);
+    let hub = hub(&["Logs"]);
+    let mut hub = applied(hub.clone(), &planned(&fleet, &hub));
+    let groups = hub.databases.get_mut(&database("Logs")).unwrap().groups.as_mut().unwrap();
+    groups.insert(group("Logs_Partitions"), ExistingGroup::Foreign(entities(&["eu"], "Logs")));
+    hub.leave_what_is_not_understood();
+    assert_eq!(shown(&planned(&fleet, &hub)), ["alter entity group Logs_Partitions in Logs"]);
+    // Somebody's group of which nothing is understood is somebody's.
+    let groups = hub.databases.get_mut(&database("Logs")).unwrap().groups.as_mut().unwrap();
+    groups.insert(group("Theirs"), ExistingGroup::Foreign(entities(&[], "Logs")));
+    hub.leave_what_is_not_understood();
+    assert_eq!(shown(&planned(&fleet, &hub)), ["alter entity group Logs_Partitions in Logs"]);
+    // Who would leave one of ours is not known, and what is asked of whom.
+    let groups = hub.databases.get_mut(&database("Logs")).unwrap().groups.as_mut().unwrap();
+    groups.insert(group("Logs_Partitions"), ExistingGroup::Foreign(entities(&[], "Logs")));
+    hub.leave_what_is_not_understood();
+    let plan = planned(&fleet, &hub);
+    assert_eq!((shown(&plan), plan.unread_databases), (vec![], 1));
+    assert!(plan.problems[0].contains("'Logs_Partitions' is ours, and no member of it is"), "{:?}", plan.problems);
 }
