@@ -243,16 +243,16 @@ impl Hub {
 
     /// Leaves a database alone that shows a group of ours of which nothing is understood: nobody knows then who is its member, and who would leave it.
     pub fn leave_what_is_not_understood(&mut self) {
-        let is_ours = |database: &DatabaseName, name: &EntityGroupName, group: &ExistingGroup| {
-            self.claims.get(&(database.clone(), name.clone())).is_some_and(|claim| claim.covers(group))
-        };
-        for (database, content) in &mut self.databases {
-            let Ok(groups) = &content.groups else { continue };
-            let mut unknown = groups.iter().filter(|(name, group)| match group {
-                ExistingGroup::Foreign(members) => members.is_empty() && is_ours(database, name, group),
-                ExistingGroup::Members(_) => false,
-            });
-            if let Some((name, _)) = unknown.next() {
+        let unknown = self.databases.iter().filter_map(|(database, content)| {
+            let mut groups = content.groups.iter().flatten();
+            let (name, _) = groups.find(|(name, group)| {
+                matches!(group, ExistingGroup::Foreign(members) if members.is_empty())
+                    && self.owns(database, name, group)
+            })?;
+            Some((database.clone(), name.clone()))
+        });
+        for (database, name) in unknown.collect::<Vec<_>>() {
+            if let Some(content) = self.databases.get_mut(&database) {
                 content.groups = Err(format!(
                     "its entity group '{name}' is ours, and no member of it is cluster('https://…').database('…'): drop that group to have it made anew"
                 ));
